@@ -1,0 +1,29 @@
+/* buf.h: a growable byte buffer on the heap, bounded by its owner. */
+#ifndef JETON_BASE_BUF_H
+#define JETON_BASE_BUF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/str.h"
+
+struct buf {
+  uint8_t *p;
+  size_t n, cap;
+  bool sensitive; /* wiped whenever its memory is given back or moved */
+};
+
+void buf_init(struct buf *b);
+void buf_fini(struct buf *b);
+void buf_reset(struct buf *b);                      /* n = 0, keeps memory (wipes it when sensitive) */
+uint8_t *buf_reserve(struct buf *b, size_t extra);  /* room for `extra` behind n; never NULL */
+void buf_add(struct buf *b, const void *p, size_t n);
+void buf_adds(struct buf *b, struct str s);
+void buf_addz(struct buf *b, const char *z);
+void buf_addf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void buf_drop(struct buf *b, size_t n);             /* drops n bytes from the front */
+struct str buf_str(const struct buf *b);
+const char *buf_z(struct buf *b);                   /* NUL-terminates behind n */
+
+#endif

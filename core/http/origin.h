@@ -1,0 +1,74 @@
+/* origin.h: this thread's connections to one server (scheme, host, port, TLS settings): the idle pool, its addresses and their health.
+ *
+ * Belongs to the thread, not to a policy: a reload keeps every connection. An origin nobody refers to and that has no connection is dropped.
+ * Addresses are taken round robin; one that failed to connect is passed over for FAIL_TIMEOUT_MS while another is left. */
+#ifndef JETON_HTTP_ORIGIN_H
+#define JETON_HTTP_ORIGIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "base/str.h"
+#include "base/wheel.h"
+#include "http/url.h"
+#include "net/address.h"
+#include "net/stream.h"
+#include "net/tls.h"
+
+struct origins; /* one a thread */
+struct origin;
+
+struct origins *origins_new(struct net *net, struct wheel *wheel, struct resolver *resolver);
+void origins_close(struct origins *o, void (*closed)(void *), void *arg); /* closes every idle connection; frees when all are closed */
+
+struct origin_settings {
+  bool tls;
+  struct str host;          /* name or literal, or with unix_path set what stands in Host */
+  uint16_t port;
+  const char *unix_path;    /* NULL: TCP */
+  struct tls_client *client; /* when tls */
+};
+/* Finds or makes; a new reference. */
+struct origin *origin_get(struct origins *o, const struct origin_settings *s);
+void origin_unref(struct origin *o);
+struct str origin_host(const struct origin *o);
+uint16_t origin_port(const struct origin *o);
+bool origin_tls(const struct origin *o);
+
+/* A connection to an origin. While it is leased its user owns on_read and on_drain of the stream. */
+struct origin_conn {
+  struct stream stream; /* stream.owner is the origin_conn */
+  struct link link;     /* idle list, or the leased list */
+  struct origin *origin;
+  struct timeout idle;
+  void *user;           /* the lease's */
+  bool reused;          /* has served a request before: a failure before any byte of the reply may be staleness */
+};
+
+struct origin_lease {  /* a request for a connection, embedded in who wants one */
+  struct link link;
+  struct origin *origin;
+  /* conn non-NULL: leased. Else status tells: UV_ECONNREFUSED, UV_ETIMEDOUT, ERR_TLS, … and reason is a sentence. May be called before
+   * origin_lease returns (a pooled connection). */
+  void (*done)(struct origin_lease *l, struct origin_conn *c, int status, const char *reason);
+  struct origin_conn *dialing;
+  struct resolve resolve;
+  struct timeout timeout;
+  unsigned tried;
+  uint64_t connect_ms;
+  bool fresh;
+  bool (*allowed)(struct origin_lease *l, const union address *a); /* NULL: any address; judged on the address that is connected */
+};
+/* fresh: no pooled connection (the retry after a stale one). connect_ms: limit for DNS, connect and handshake together. */
+void origin_lease(struct origin *o, struct origin_lease *l, uint64_t connect_ms, bool fresh);
+void origin_lease_cancel(struct origin_lease *l); /* done is not called */
+/* Gives back a connection whose message ended cleanly (keep_ms 0, or the pool is full: closed). */
+void origin_release(struct origin_conn *c, uint64_t keep_ms, unsigned max_idle);
+void origin_discard(struct origin_conn *c); /* closes it */
+void origin_failed(struct origin *o);        /* passive marking: the address last used failed at HTTP level */
+
+struct origins_counts { unsigned idle, leased; uint64_t dialed, reused; };
+struct origins_counts origins_counts(const struct origins *o);
+
+#endif

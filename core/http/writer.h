@@ -1,0 +1,57 @@
+/* writer.h: writes heads anew from the parsed message; nothing of the peer's head is ever copied as a whole.
+ * One Host, one framing field, no hop-by-hop fields but our own. Also chunked framing of a relayed body. */
+#ifndef JETON_HTTP_WRITER_H
+#define JETON_HTTP_WRITER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "http/parser.h"
+
+struct secret_context; /* token/secret.h */
+
+/* How the body behind the head is framed on the wire we write to. */
+struct framing {
+  enum http_framing kind;
+  uint64_t length;
+};
+
+struct request_head {
+  struct str method;
+  struct str path;  /* origin form: path and, behind "?", query; or authority / absolute form as given in `target` */
+  struct str query; /* .p NULL: no "?" */
+  struct str host;  /* the Host field's value */
+  const struct headers *headers; /* Host, framing, Connection, TE and Upgrade fields in it are ignored: they are written from here */
+  struct framing framing;
+  bool keep_alive;  /* false: `Connection: close` */
+  bool te_trailers;
+  struct str upgrade; /* .p non-NULL: `Connection: upgrade` and `Upgrade: …` */
+  bool expect_continue;
+};
+/* Appends the head to out (which must be `sensitive`). Secret values are expanded here, and here only, through ctx (may be
+ * NULL when no header is secret). Returns 0, or the secret's error: out is rolled back and wiped. */
+int write_request_head(struct buf *out, const struct request_head *h, struct secret_context *ctx);
+
+struct response_head {
+  int status;
+  struct str reason; /* .p NULL: the standard phrase */
+  const struct headers *headers;
+  struct framing framing;
+  bool no_body;      /* HEAD, 1xx, 204, 304: framing fields as RFC 9110 section 8.6 and 9112 section 6.1 allow */
+  bool keep_alive;
+  uint8_t client_minor; /* 0: a 1.0 client; chunked is impossible and keep-alive must be said */
+  struct str upgrade;   /* 101 */
+};
+void write_response_head(struct buf *out, const struct response_head *h);
+
+/* Chunked framing: the size line into a small array, the data stays where it is. Returns bytes written to line. */
+enum { CHUNK_LINE_MAX = 20 };
+unsigned write_chunk_line(char line[CHUNK_LINE_MAX], size_t n, bool first); /* "\r\n" of the previous chunk goes before it unless first */
+/* The last chunk with the allowed trailers. `any`: data chunks came before. */
+void write_chunk_end(struct buf *out, const struct headers *trailers, bool any);
+/* RFC 9110 section 6.5.1: may this field stand in a trailer section that we forward? */
+bool trailer_allowed(struct str name);
+const char *status_phrase(int status); /* "Not Found"; "" when unknown */
+
+#endif

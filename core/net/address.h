@@ -1,0 +1,51 @@
+/* address.h: where to listen and where to connect, and DNS.
+ *
+ * Names are resolved by libuv's getaddrinfo on its thread pool, never on the loop. Answers are kept for
+ * RESOLVE_TTL_MS and refreshed in the background when used after that; a refresh that fails keeps the old answer. */
+#ifndef JETON_NET_ADDRESS_H
+#define JETON_NET_ADDRESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <uv.h>
+
+#include "base/list.h"
+#include "base/str.h"
+
+union address { /* one socket address of any family we use; AF_UNIX when the path is set */
+  struct sockaddr sa;
+  struct sockaddr_in in;
+  struct sockaddr_in6 in6;
+  struct sockaddr_un un;
+};
+
+/* Parses "127.0.0.1:8080", "[::1]:8080", ":8080" (all addresses, IPv6 with IPv4), "localhost:80" is refused here (not a
+ * literal), "unix:/path". Returns 0 or UV_EINVAL. */
+int address_parse(struct str s, union address *out);
+int address_format(const union address *a, char *out, size_t n); /* as parse takes it */
+socklen_t address_len(const union address *a);
+/* Loopback, link-local, private (RFC 1918, RFC 4193), unspecified, multicast or IPv4-mapped forms of these. */
+bool address_is_private(const union address *a);
+
+/* A listening socket (SO_REUSEADDR; SO_REUSEPORT for TCP so that each worker has its own queue; IPV6_V6ONLY for literal
+ * IPv6 other than ":port"). Port 0 is replaced in *a by the port the kernel chose. Returns a non-blocking, close-on-exec descriptor or
+ * a libuv error. A stale Unix socket file (nobody accepts there) is replaced; a living one is UV_EADDRINUSE. */
+int address_listen(union address *a, int backlog);
+
+struct resolver; /* one a thread */
+struct resolve { /* a request for addresses, embedded in who waits */
+  struct link link;
+  void (*done)(struct resolve *r, int status, const union address *v, unsigned n); /* v valid during the call */
+  void *owner;
+};
+enum { RESOLVE_TTL_MS = 30 * 1000, RESOLVE_MAX = 16 };
+struct resolver *resolver_new(uv_loop_t *loop);
+void resolver_close(struct resolver *r, void (*closed)(void *), void *arg); /* pending ones end with UV_ECANCELED */
+/* host: a name or a literal. Calls done exactly once: before returning, when the answer is known (a literal, a cached
+ * name); later otherwise. */
+void resolver_lookup(struct resolver *r, struct resolve *q, const char *host, uint16_t port);
+void resolver_cancel(struct resolve *q); /* done is not called */
+
+#endif

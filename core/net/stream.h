@@ -1,0 +1,99 @@
+/* stream.h: a byte stream to a peer, plain (TCP, Unix socket) or TLS, behind one small table of functions.
+ *
+ * Nothing above this header knows which it is. A stream is embedded in its owner, belongs to one loop's thread, and
+ * keeps no buffer while it is idle: reads land in the thread's scratch buffer and are valid only during the callback.
+ *
+ * Life: stream_init_* -> (open) -> stream_close -> on_closed. The owner's memory may go only after on_closed.
+ * A callback may call any function of the stream, stream_close included; after stream_close nothing but on_closed is called. */
+#ifndef JETON_NET_STREAM_H
+#define JETON_NET_STREAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <uv.h>
+
+#include "base/buf.h"
+#include "base/str.h"
+
+struct stream;
+struct tls_session; /* net/tls.h: the state of one TLS connection */
+
+/* What each thread with a loop has one of. */
+struct net {
+  uv_loop_t *loop;
+  uint8_t *scratch; /* SCRATCH_SIZE bytes; what stream reads land in */
+  uint64_t reads, writes; /* system calls made by streams: checked by the cost specs */
+  uint64_t queued;  /* bytes that wait in all write queues of this thread */
+};
+enum { SCRATCH_SIZE = 64 * 1024 };
+void net_init(struct net *net, uv_loop_t *loop);
+void net_fini(struct net *net);
+
+/* n > 0: data of n bytes, valid during the call. n < 0: UV_EOF (the peer sent FIN, or close_notify), or an error;
+ * reading has stopped then. Never called with 0. */
+typedef void (*stream_read_fn)(struct stream *s, ssize_t n, const uint8_t *data);
+/* The write queue has become empty after stream_write had left something in it, or (status < 0) a write failed:
+ * the stream is broken then and the owner should close it. */
+typedef void (*stream_drain_fn)(struct stream *s, int status);
+typedef void (*stream_closed_fn)(struct stream *s);
+/* status 0: open, ready to write. */
+typedef void (*stream_open_fn)(struct stream *s, int status);
+
+struct stream_ops;
+struct stream_queue; /* bytes that the kernel did not take yet, copied */
+struct stream {
+  union {
+    uv_handle_t handle;
+    uv_stream_t stream;
+    uv_tcp_t tcp;
+    uv_pipe_t pipe;
+  } uv;
+  const struct stream_ops *ops;
+  struct net *net;
+  void *owner;
+  stream_read_fn on_read; /* NULL: reading is stopped */
+  stream_drain_fn on_drain;
+  stream_closed_fn on_closed;
+  stream_open_fn on_open;
+  struct stream_queue *queue; /* NULL while nothing waits */
+  size_t queued;              /* bytes in it */
+  struct tls_session *tls;    /* NULL: plain */
+  bool closing, eof_sent, reading;
+};
+
+/* Takes over a connected or accepted descriptor. On failure the descriptor is closed and nothing needs closing. */
+int stream_init_accept(struct stream *s, struct net *net, uv_stream_t *listener);
+/* Connects. on_open is called exactly once unless this returns an error (then nothing needs closing)
+ * or stream_close comes first. */
+int stream_init_connect(struct stream *s, struct net *net, const struct sockaddr *addr, stream_open_fn on_open);
+int stream_init_connect_unix(struct stream *s, struct net *net, const char *path, stream_open_fn on_open);
+
+/* Starting when it has been started only changes the callback (no system call). Stop and start cost an epoll_ctl
+ * each, so they are for backpressure only. */
+void stream_read_start(struct stream *s, stream_read_fn on_read);
+void stream_read_stop(struct stream *s);
+
+/* Writes now what the kernel takes, in one system call, and copies the rest into the queue. Returns 0 or an error
+ * (the stream is broken). The caller stops producing while stream_queued(s) is above its high-water mark and goes on at
+ * on_drain. `sensitive`: the queued copy is wiped when it is freed. */
+int stream_write(struct stream *s, const uv_buf_t *bufs, unsigned nbufs, bool sensitive);
+static inline size_t stream_queued(const struct stream *s) { return s->queued; }
+/* Sends FIN (and close_notify) once the queue is empty. */
+void stream_shutdown(struct stream *s);
+/* Closes at once; what is queued is dropped. on_closed is called later from the loop. */
+void stream_close(struct stream *s, stream_closed_fn on_closed);
+/* As stream_close, with RST: how the peer learns that a message was cut short. */
+void stream_reset(struct stream *s, stream_closed_fn on_closed);
+
+void stream_nodelay(struct stream *s);
+/* "192.0.2.1:80", "[2001:db8::1]:80" or "unix:". */
+int stream_peer_name(const struct stream *s, char *out, size_t n);
+/* Why a TLS stream failed, as a sentence; "" when there is nothing to say. */
+const char *stream_reason(const struct stream *s);
+/* False when the socket is readable or closed: a pooled connection that must not be used again. One recv(MSG_PEEK);
+ * only called when a connection sat idle for long. */
+bool stream_is_quiet(const struct stream *s);
+
+#endif

@@ -1,0 +1,64 @@
+/* tls.h: TLS over a stream. The only module whose .c names an mbedTLS type; both major versions (2.28, 3.x) behind it.
+ *
+ * A tls_client or tls_server is an immutable, refcounted configuration, made by control from the policy, shared by all
+ * threads. A connected plain stream becomes a TLS stream with stream_start_tls. Verification is on unless the
+ * configuration says `insecure`; the peer's name is always checked, IP addresses included (against iPAddress SANs). */
+#ifndef JETON_NET_TLS_H
+#define JETON_NET_TLS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/str.h"
+#include "net/stream.h"
+
+enum tls_version { TLS_1_2 = 12, TLS_1_3 = 13 };
+
+struct tls_client_settings {
+  const char *ca;          /* PEM file or directory; NULL: the system's bundle */
+  const char *cert, *key;  /* PEM files of a client certificate, or NULL */
+  const char *server_name; /* what to ask for (SNI) and to verify; NULL: the host that is dialled */
+  enum tls_version min_version;
+  const char *const *pins; /* "sha256/BASE64" of a SubjectPublicKeyInfo (RFC 7469 section 2.4); any of them must match the leaf */
+  size_t npins;
+  bool insecure;           /* no verification at all: the policy had to name it so */
+};
+struct tls_certificate_settings {
+  const char *cert, *key;
+};
+struct tls_server_settings {
+  const struct tls_certificate_settings *certificates; /* chosen by SNI (exact, then wildcard), else the first */
+  size_t ncertificates;
+  const char *client_ca;        /* NULL: client certificates are not asked for */
+  bool client_required;
+  enum tls_version min_version;
+};
+
+struct tls_client;
+struct tls_server;
+/* Reads and checks every file. On failure returns NULL and writes a sentence that names the file to err. */
+struct tls_client *tls_client_new(const struct tls_client_settings *s, char *err, size_t errsize);
+struct tls_server *tls_server_new(const struct tls_server_settings *s, char *err, size_t errsize);
+struct tls_client *tls_client_ref(struct tls_client *c);
+struct tls_server *tls_server_ref(struct tls_server *c);
+void tls_client_unref(struct tls_client *c);
+void tls_server_unref(struct tls_server *c);
+bool tls_client_insecure(const struct tls_client *c);
+/* Equal settings give equal fingerprints: connections may be pooled together. */
+uint64_t tls_client_fingerprint(const struct tls_client *c);
+
+/* What is known of a client certificate; strings live as long as the stream. */
+struct tls_peer {
+  struct str subject, san, fingerprint; /* fingerprint: lower-case hex SHA-256 of the DER */
+  struct str version, sni;
+  bool verified;
+};
+
+/* Starts the handshake on an open plain stream. on_open is called once with 0 or ERR_TLS (stream_reason tells why); not one
+ * byte of the application has been sent before. The handshake's time limit is the caller's (stream_close). */
+int stream_start_tls_client(struct stream *s, struct tls_client *c, const char *host, stream_open_fn on_open);
+int stream_start_tls_server(struct stream *s, struct tls_server *c, stream_open_fn on_open);
+bool stream_tls_peer(const struct stream *s, struct tls_peer *out); /* false: not TLS */
+
+#endif

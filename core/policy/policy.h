@@ -1,0 +1,137 @@
+/* policy.h: an immutable, refcounted snapshot of what a policy's table says, made once by control and shared by all threads.
+ *
+ * Functions are not in it: they belong to a VM (policy/binding.h). The source of the file and of every module it required is kept, so that
+ * every VM runs the same bytes, whatever happens to the files meanwhile. */
+#ifndef JETON_POLICY_POLICY_H
+#define JETON_POLICY_POLICY_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/log.h"
+#include "base/str.h"
+#include "http/parser.h"
+#include "http/url.h"
+#include "net/address.h"
+#include "net/tls.h"
+#include "token/schedule.h"
+#include "token/secret.h"
+
+struct listen_conf {
+  const char *text;          /* as the user wrote it */
+  union address address;
+  struct tls_server *tls;    /* NULL: plain */
+};
+
+struct timeouts_conf { /* milliseconds; 0: none */
+  uint64_t handshake;     /* TLS of a client: 10 s */
+  uint64_t head;          /* first byte to the end of a request head: 10 s */
+  uint64_t body;          /* between reads of a request body: 30 s */
+  uint64_t idle;          /* a kept-alive client connection: 75 s */
+  uint64_t connect;       /* DNS, connect and TLS to an upstream: 5 s */
+  uint64_t first_byte;    /* request sent to the reply's first byte: 60 s */
+  uint64_t response;      /* between reads of a reply's body: 60 s */
+  uint64_t send;          /* a peer that does not read: 60 s */
+  uint64_t exchange;      /* the whole of one exchange, tunnels aside: 0 */
+  uint64_t tunnel;        /* a tunnel with no byte either way: 1 h */
+  uint64_t drain;         /* SIGTERM to the end: 30 s */
+  uint64_t pool;          /* an idle upstream connection: 60 s */
+};
+struct limits_conf {
+  struct http_limits http;
+  uint64_t body;          /* largest request body: 0 none */
+  uint64_t script_body;   /* largest body that req:body() or res:body() gathers: 1 MiB */
+  uint64_t replay_buffer; /* 64 KiB */
+  uint64_t memory;        /* a VM: 64 MiB */
+  int64_t script_time_us; /* 50 ms */
+  uint32_t connections;   /* of a worker's share of the process: 0 means from RLIMIT_NOFILE */
+  uint32_t connections_per_address; /* 0: none */
+  uint32_t waiters;       /* per token: 10000 */
+  uint32_t pipelined;     /* requests served in a row without a pause to other connections: 64 */
+  uint64_t buffered;      /* bytes in all write queues of a worker: 64 MiB */
+};
+enum forwarded_mode { FORWARDED_SET, FORWARDED_APPEND, FORWARDED_OFF };
+
+struct upstream_conf {
+  const char *name;       /* "default" for `upstream` */
+  struct url *urls;       /* at least one */
+  size_t nurls;
+  struct tls_client *tls; /* NULL when no URL is https */
+  struct timeouts_conf timeouts; /* the policy's, with the upstream's own on top */
+  unsigned pool_idle;     /* kept connections a worker: 64 */
+  bool preserve_host;     /* Host as the client sent it; default false: the upstream's */
+};
+struct token_conf {
+  const char *name;
+  bool family;
+  bool has_fetch;
+  struct schedule schedule;
+  int64_t wait_ms;            /* 2 s */
+  int64_t fetch_timeout_ms;   /* 30 s */
+  enum token_missing missing;
+  uint16_t reject_on[8];      /* 401 */
+  unsigned nreject_on;
+  struct audience *audience;  /* hosts, or the policy's upstreams */
+  bool reveal;
+  unsigned family_max;        /* 1024 */
+  int64_t family_idle_ms;     /* 10 min */
+};
+struct source { /* one file's text */
+  const char *name;    /* chunk name: "policy.lua", or a module's name */
+  const char *path;
+  struct str text;
+};
+
+struct policy {
+  atomic_uint refs;
+  uint64_t number;        /* counts loads, from 1 */
+  struct source *sources; /* [0]: the policy's own */
+  size_t nsources;
+  struct listen_conf *listens;
+  size_t nlistens;
+  struct upstream_conf *upstreams; /* [0] is the default one, name "default", when there is one */
+  size_t nupstreams;
+  bool has_default;
+  struct token_conf *tokens;
+  size_t ntokens;
+  const char **tasks;     /* names */
+  size_t ntasks;
+  unsigned workers;       /* 0: the processors this process may use */
+  struct timeouts_conf timeouts;
+  struct limits_conf limits;
+  struct log_settings log;
+  bool access_log;
+  const char *access_path; /* NULL: standard output */
+  enum forwarded_mode forwarded;
+  bool via;
+  bool on_start, on_request, on_response, on_error, on_log; /* which hooks it has */
+  struct arena *memory;   /* all of the above lives here */
+};
+
+struct policy *policy_ref(struct policy *p);
+void policy_unref(struct policy *p);
+const struct upstream_conf *policy_upstream(const struct policy *p, struct str name); /* NULL: no such */
+
+/* All problems of one policy, in order. Text lines as the user sees them:
+ * `policy.lua:12: upstream: expected a URL, got "api.example.com" (did you mean "https://api.example.com"?)` */
+struct report {
+  struct buf text;   /* lines ended by \n */
+  unsigned problems, warnings;
+};
+void report_init(struct report *r);
+void report_fini(struct report *r);
+void report_problem(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void report_warning(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+struct vm;
+/* Overrides from the command line, applied before validation. */
+struct policy_overrides {
+  const char *const *listen;
+  size_t nlisten;
+  unsigned workers;
+};
+/* Reads the file, runs it in `vm` (a fresh control VM), validates its table. NULL with the problems in r. */
+struct policy *policy_load(struct vm *vm, const char *path, const struct policy_overrides *o, struct report *r);
+
+#endif

@@ -1,0 +1,53 @@
+/* worker.h: one worker thread: its loop, its listeners, connections, upstream connections and VM.
+ *
+ * Control talks to it by mail: prepare a policy, switch to it, discard it, drain, stop. An exchange pins the runtime it began with. */
+#ifndef JETON_PROXY_WORKER_H
+#define JETON_PROXY_WORKER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lua/vm.h"
+#include "policy/binding.h"
+#include "policy/policy.h"
+#include "token/family.h"
+#include "token/slot.h"
+
+struct worker;
+
+/* Counters of one worker; written by it, read by control (relaxed atomics). */
+struct worker_counts {
+  uint64_t connections, accepted, requests, responses[6] /* by hundreds */, upstream_errors, client_aborts, replays, token_waits, token_timeouts, script_errors, tunnels;
+  uint64_t bytes_in, bytes_out;
+  uint64_t upstream_idle, upstream_leased, upstream_dialed;
+  uint64_t vm_bytes;
+  uint64_t refused; /* requests that were not HTTP we read */
+};
+
+struct worker *worker_new(unsigned index);
+int worker_start(struct worker *w);
+
+/* The slots of a policy, made by the keeper before the workers prepare: [i] for policy->tokens[i]. */
+struct token_set {
+  struct slot **slots;
+  struct token_family **families;
+  size_t n;
+};
+/* Asynchronous; done is called on the *caller's* mailbox thread with 0 or an error and message. One at a time a worker. */
+struct worker_request {
+  struct mail mail;
+  struct mailbox *reply_to;
+  void (*done)(struct worker_request *r);
+  enum { WORKER_PREPARE, WORKER_SWITCH, WORKER_DISCARD, WORKER_DRAIN, WORKER_STOP } kind;
+  struct policy *policy;           /* PREPARE */
+  const struct token_set *tokens;  /* PREPARE */
+  const int *listen_fds;           /* SWITCH: by index in policy->listens; a descriptor for this worker (its own), or -1: keep the one you have for that address */
+  const char *const *listen_keys;  /* SWITCH: identity of each listener, policy->listens[i].text */
+  int status;
+  char message[512];
+};
+void worker_post(struct worker *w, struct worker_request *r);
+void worker_counts(const struct worker *w, struct worker_counts *out); /* adds to *out; any thread */
+void worker_join(struct worker *w); /* after STOP was done */
+
+#endif
