@@ -1,0 +1,7 @@
+/* version.h: what `jeton --version`, status and Via call this program. */
+#ifndef JETON_OPS_VERSION_H
+#define JETON_OPS_VERSION_H
+
+#define JETON_VERSION "0.1.0"
+
+#endif

@@ -1,0 +1,182 @@
+/* watch.c: a uv_fs_event a directory, a debounce timer, and a fingerprint a file.
+ *
+ * An event says only that something in a directory moved. When the events have been quiet for WATCH_DEBOUNCE_MS every file is looked at
+ * (following links) and compared with what it was: inode, size and both times. So names in events, which libuv may leave out, do not matter, reading a
+ * file is not a change, and a link two levels up being swapped is one. A file that is missing at that moment (an editor between unlink and rename) is
+ * not a change either: its return is. Owned by the loop's thread. */
+#include "ops/watch.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct watched_dir {
+  uv_fs_event_t event;
+  struct watch *watch;
+  struct watched_dir *next;
+  char *path;
+};
+struct watched_file {
+  char *path;
+  dev_t dev;
+  ino_t ino;
+  off_t size;
+  struct timespec mtime, ctime;
+};
+struct watch {
+  uv_timer_t quiet;
+  uv_loop_t *loop;
+  void (*changed)(void *arg);
+  void *arg;
+  struct watched_dir *dirs;
+  struct watched_file *files;
+  size_t nfiles;
+  unsigned handles; /* not closed yet, the timer included */
+  bool closing;
+};
+
+static char *dir_of(const char *path) {
+  const char *slash = strrchr(path, '/');
+  if (slash == NULL) return strdup(".");
+  return slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+}
+
+static bool same_time(const struct timespec *a, const struct timespec *b) {
+  return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+/* Notes what the file is now; true when that is another file or content than before. */
+static bool look_at(struct watched_file *f) {
+  struct stat st;
+  if (stat(f->path, &st) != 0) return false;
+  bool same = st.st_dev == f->dev && st.st_ino == f->ino && st.st_size == f->size &&
+              same_time(&st.st_mtim, &f->mtime) && same_time(&st.st_ctim, &f->ctime);
+  f->dev = st.st_dev;
+  f->ino = st.st_ino;
+  f->size = st.st_size;
+  f->mtime = st.st_mtim;
+  f->ctime = st.st_ctim;
+  return !same;
+}
+
+static void free_files(struct watch *w) {
+  for (size_t i = 0; i < w->nfiles; i++) free(w->files[i].path);
+  free(w->files);
+  w->files = NULL;
+  w->nfiles = 0;
+}
+
+static void one_handle_less(struct watch *w) {
+  if (--w->handles > 0 || !w->closing) return;
+  free_files(w);
+  free(w);
+}
+
+static void on_dir_closed(uv_handle_t *h) {
+  struct watched_dir *d = h->data;
+  struct watch *w = d->watch;
+  free(d->path);
+  free(d);
+  one_handle_less(w);
+}
+
+static void on_timer_closed(uv_handle_t *h) { one_handle_less(h->data); }
+
+static void on_quiet(uv_timer_t *t) {
+  struct watch *w = t->data;
+  bool any = false;
+  for (size_t i = 0; i < w->nfiles; i++) any |= look_at(&w->files[i]);
+  if (any) w->changed(w->arg);
+}
+
+static void on_event(uv_fs_event_t *e, const char *name, int events, int status) {
+  (void)name, (void)events, (void)status;
+  struct watch *w = ((struct watched_dir *)e->data)->watch;
+  (void)uv_timer_start(&w->quiet, on_quiet, WATCH_DEBOUNCE_MS, 0);
+}
+
+static bool watches_dir(const struct watch *w, const char *path) {
+  for (const struct watched_dir *d = w->dirs; d != NULL; d = d->next) {
+    if (strcmp(d->path, path) == 0) return true;
+  }
+  return false;
+}
+
+/* Takes over `path`. */
+static int add_dir(struct watch *w, char *path) {
+  if (watches_dir(w, path)) {
+    free(path);
+    return 0;
+  }
+  struct watched_dir *d = calloc(1, sizeof *d);
+  if (d == NULL) abort();
+  d->watch = w;
+  d->path = path;
+  d->event.data = d;
+  (void)uv_fs_event_init(w->loop, &d->event);
+  w->handles++;
+  d->next = w->dirs;
+  w->dirs = d;
+  return uv_fs_event_start(&d->event, on_event, path, 0);
+}
+
+static void close_dirs(struct watch *w) {
+  for (struct watched_dir *d = w->dirs, *next; d != NULL; d = next) {
+    next = d->next;
+    uv_close((uv_handle_t *)&d->event, on_dir_closed);
+  }
+  w->dirs = NULL;
+}
+
+struct watch *watch_new(uv_loop_t *loop, void (*changed)(void *arg), void *arg) {
+  struct watch *w = calloc(1, sizeof *w);
+  if (w == NULL) abort();
+  w->loop = loop;
+  w->changed = changed;
+  w->arg = arg;
+  w->quiet.data = w;
+  w->handles = 1;
+  (void)uv_timer_init(loop, &w->quiet);
+  return w;
+}
+
+/* What was known of this path before, so that a change that nobody has looked at yet is not lost. */
+static const struct watched_file *known_file(const struct watched_file *v, size_t n, const char *path) {
+  for (size_t i = 0; i < n; i++) {
+    if (strcmp(v[i].path, path) == 0) return &v[i];
+  }
+  return NULL;
+}
+
+static void note_file(struct watched_file *f, const char *path, const struct watched_file *known) {
+  if (known != NULL) *f = *known;
+  f->path = strdup(path);
+  if (f->path == NULL) abort();
+  if (known == NULL) (void)look_at(f);
+}
+
+int watch_set(struct watch *w, const char *const *paths, size_t n) {
+  struct watched_file *v = calloc(n > 0 ? n : 1, sizeof *v);
+  if (v == NULL) abort();
+  close_dirs(w);
+  int first = 0;
+  for (size_t i = 0; i < n; i++) {
+    int status = add_dir(w, dir_of(paths[i]));
+    if (status != 0 && first == 0) first = status;
+    note_file(&v[i], paths[i], known_file(w->files, w->nfiles, paths[i]));
+  }
+  free_files(w);
+  w->files = v;
+  w->nfiles = n;
+  /* Events may have been missed while the handles were made anew. */
+  (void)uv_timer_start(&w->quiet, on_quiet, WATCH_DEBOUNCE_MS, 0);
+  return first;
+}
+
+void watch_close(struct watch *w) {
+  w->closing = true;
+  close_dirs(w);
+  uv_close((uv_handle_t *)&w->quiet, on_timer_closed);
+}

@@ -1,0 +1,19 @@
+/* watch.h: tells when one of a set of files has changed. Directories are watched, not the files, so that an editor that writes a new
+ * file and renames it over the old one, or a link that is swapped, counts like a write in place. One loop's thread. */
+#ifndef JETON_OPS_WATCH_H
+#define JETON_OPS_WATCH_H
+
+#include <stddef.h>
+#include <uv.h>
+
+enum { WATCH_DEBOUNCE_MS = 100 };
+
+struct watch;
+struct watch *watch_new(uv_loop_t *loop, void (*changed)(void *arg), void *arg);
+/* Replaces the set. A new path counts as seen as it is now; a change of one that was in the set before is still told. Returns 0, or the first error of a directory that cannot be watched
+ * (the others are watched all the same). */
+int watch_set(struct watch *w, const char *const *paths, size_t n);
+/* Nothing is called any more; the memory goes once the loop has closed the handles. */
+void watch_close(struct watch *w);
+
+#endif

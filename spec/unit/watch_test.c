@@ -1,0 +1,161 @@
+/* watch_test.c: what counts as a change of a watched file, with real files and a real loop. */
+#include "ops/watch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "check.h"
+
+static char dir[64];
+static unsigned changes;
+
+static const char *in_dir(const char *name) {
+  static char paths[4][128];
+  static unsigned turn;
+  char *p = paths[turn++ % 4];
+  (void)snprintf(p, sizeof paths[0], "%s/%s", dir, name);
+  return p;
+}
+
+static void put(const char *path, const char *text) {
+  FILE *f = fopen(path, "w");
+  CHECK(f != NULL);
+  CHECK(fputs(text, f) >= 0);
+  CHECK(fclose(f) == 0);
+}
+
+static void on_changed(void *arg) {
+  (void)arg;
+  changes++;
+}
+
+static void on_over(uv_timer_t *t) {
+  uv_stop(t->loop);
+  uv_close((uv_handle_t *)t, NULL);
+}
+
+static void run_for(uv_loop_t *loop, uint64_t ms) {
+  uv_timer_t t;
+  CHECK(uv_timer_init(loop, &t) == 0);
+  CHECK(uv_timer_start(&t, on_over, ms, 0) == 0);
+  (void)uv_run(loop, UV_RUN_DEFAULT);
+  (void)uv_run(loop, UV_RUN_NOWAIT);
+}
+
+/* Runs `act` with policy.lua and beside.lua watched, and gives the number of changes told. */
+static unsigned changes_after(void (*act)(void)) {
+  uv_loop_t loop;
+  CHECK(uv_loop_init(&loop) == 0);
+  put(in_dir("policy.lua"), "return 1");
+  put(in_dir("beside.lua"), "return 1");
+  struct watch *w = watch_new(&loop, on_changed, NULL);
+  const char *paths[] = {in_dir("policy.lua"), in_dir("beside.lua")};
+  CHECK(watch_set(w, paths, 2) == 0);
+  run_for(&loop, 2 * WATCH_DEBOUNCE_MS);
+  changes = 0;
+  act();
+  run_for(&loop, 4 * WATCH_DEBOUNCE_MS);
+  watch_close(w);
+  (void)uv_run(&loop, UV_RUN_DEFAULT);
+  CHECK(uv_loop_close(&loop) == 0);
+  return changes;
+}
+
+static void write_in_place(void) { put(in_dir("policy.lua"), "return 22"); }
+static void replace(void) {
+  put(in_dir("policy.lua.new"), "return 333");
+  CHECK(rename(in_dir("policy.lua.new"), in_dir("policy.lua")) == 0);
+}
+static void replace_twice(void) {
+  replace();
+  replace();
+}
+static void change_both(void) {
+  put(in_dir("policy.lua"), "return 4444");
+  put(in_dir("beside.lua"), "return 4444");
+}
+static void change_another(void) { put(in_dir("else.lua"), "x"); }
+static void read_only(void) {
+  char text[64];
+  FILE *f = fopen(in_dir("policy.lua"), "r");
+  CHECK(f != NULL);
+  CHECK(fgets(text, sizeof text, f) != NULL);
+  (void)fclose(f);
+}
+static void remove_only(void) { CHECK(unlink(in_dir("policy.lua")) == 0); }
+
+static void a_write_in_place_is_a_change(void) { CHECK(changes_after(write_in_place) == 1); }
+static void a_replaced_file_is_one_change(void) { CHECK(changes_after(replace_twice) == 1); }
+static void two_files_at_once_are_one_change(void) { CHECK(changes_after(change_both) == 1); }
+static void another_file_is_none(void) { CHECK(changes_after(change_another) == 0); }
+static void reading_is_none(void) { CHECK(changes_after(read_only) == 0); }
+static void a_missing_file_is_none_until_it_returns(void) { CHECK(changes_after(remove_only) == 0); }
+
+static void swap_link(void) {
+  CHECK(symlink("b", in_dir("data.new")) == 0);
+  CHECK(rename(in_dir("data.new"), in_dir("data")) == 0);
+}
+
+static void a_swapped_link_is_a_change(void) {
+  uv_loop_t loop;
+  CHECK(uv_loop_init(&loop) == 0);
+  CHECK(mkdir(in_dir("a"), 0700) == 0 && mkdir(in_dir("b"), 0700) == 0);
+  put(in_dir("a/p.lua"), "return 1");
+  put(in_dir("b/p.lua"), "return 2");
+  CHECK(symlink("a", in_dir("data")) == 0);
+  CHECK(symlink("data/p.lua", in_dir("p.lua")) == 0);
+  struct watch *w = watch_new(&loop, on_changed, NULL);
+  const char *paths[] = {in_dir("p.lua")};
+  CHECK(watch_set(w, paths, 1) == 0);
+  run_for(&loop, 2 * WATCH_DEBOUNCE_MS);
+  changes = 0;
+  swap_link();
+  run_for(&loop, 4 * WATCH_DEBOUNCE_MS);
+  CHECK(changes == 1);
+  watch_close(w);
+  (void)uv_run(&loop, UV_RUN_DEFAULT);
+  CHECK(uv_loop_close(&loop) == 0);
+}
+
+static void a_new_set_does_not_lose_a_change(void) {
+  uv_loop_t loop;
+  CHECK(uv_loop_init(&loop) == 0);
+  put(in_dir("policy.lua"), "return 1");
+  struct watch *w = watch_new(&loop, on_changed, NULL);
+  const char *paths[] = {in_dir("policy.lua")};
+  CHECK(watch_set(w, paths, 1) == 0);
+  changes = 0;
+  put(in_dir("policy.lua"), "return 55555");
+  CHECK(watch_set(w, paths, 1) == 0);
+  run_for(&loop, 3 * WATCH_DEBOUNCE_MS);
+  CHECK(changes == 1);
+  watch_close(w);
+  (void)uv_run(&loop, UV_RUN_DEFAULT);
+  CHECK(uv_loop_close(&loop) == 0);
+}
+
+static void remove_dir(void) {
+  static const char *const names[] = {"policy.lua", "beside.lua", "else.lua", "a/p.lua", "b/p.lua", "data", "p.lua"};
+  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) (void)unlink(in_dir(names[i]));
+  (void)rmdir(in_dir("a"));
+  (void)rmdir(in_dir("b"));
+  (void)rmdir(dir);
+}
+
+int main(void) {
+  (void)snprintf(dir, sizeof dir, "/tmp/watch_test.XXXXXX");
+  CHECK(mkdtemp(dir) != NULL);
+  RUN(a_write_in_place_is_a_change);
+  RUN(a_replaced_file_is_one_change);
+  RUN(two_files_at_once_are_one_change);
+  RUN(another_file_is_none);
+  RUN(reading_is_none);
+  RUN(a_missing_file_is_none_until_it_returns);
+  RUN(a_swapped_link_is_a_change);
+  RUN(a_new_set_does_not_lose_a_change);
+  remove_dir();
+  return 0;
+}
