@@ -11,7 +11,9 @@
 struct buf {
   uint8_t *p;
   size_t n, cap;
-  bool sensitive; /* wiped whenever its memory is given back or moved */
+  bool sensitive; /* set by the owner, best before the first byte: wiped whenever its memory is given back or moved, and what it
+                   * allocates from then on is secret memory (base/secmem.h) */
+  bool secret;    /* p is secret memory: buf's own note of how to free it */
 };
 
 void buf_init(struct buf *b);

@@ -25,12 +25,13 @@ struct wheel {
 struct timeout {
   struct link link;
   struct wheel *wheel;
-  uint64_t due; /* on uv_now's clock, ms; 0: not armed */
+  uint64_t due;  /* on uv_now's clock, ms; 0: not armed */
+  uint64_t tick; /* while linked: it will be looked at by then */
   void (*on_due)(struct timeout *);
 };
 
 void wheel_init(struct wheel *w, uv_loop_t *loop);
-void wheel_close(struct wheel *w); /* every timeout must be cleared; closes the uv timer */
+void wheel_close(struct wheel *w); /* every timeout must be cleared (their memory may go afterwards); closes the uv timer */
 void timeout_init(struct timeout *t, struct wheel *w, void (*on_due)(struct timeout *));
 void timeout_set(struct timeout *t, uint64_t ms_from_now); /* 0 disarms */
 void timeout_clear(struct timeout *t);                     /* disarms, lazily unlinked: cheap, on the hot path */

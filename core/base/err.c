@@ -1,0 +1,51 @@
+/* err.c: names and sentences for error codes. Everything is a string literal, so any thread may ask at any time; uv_strerror
+ * is avoided because it allocates for codes that it does not know. */
+#include "base/err.h"
+
+#include <uv.h>
+
+#define OUR_ERRORS(XX)                                                       \
+  XX(PROTOCOL, "the peer's bytes are not valid HTTP")                        \
+  XX(LIMIT, "a configured limit was reached")                                \
+  XX(TOKEN_MISSING, "no valid token is available")                           \
+  XX(TOKEN_EXPIRED, "the token expired before it could be sent")             \
+  XX(TOKEN_AUDIENCE, "the target may not receive this secret")               \
+  XX(SECRET_BYTES, "a secret holds bytes that may not stand in a header")    \
+  XX(SCRIPT, "the script failed")                                            \
+  XX(BUDGET, "the script ran longer than its time budget")                   \
+  XX(MEMORY, "the script reached its memory limit")                          \
+  XX(TLS, "TLS failure")                                                     \
+  XX(TRUNCATED, "the peer closed the connection in the middle of a message") \
+  XX(CLOSED, "the object is closed")                                         \
+  XX(CONFIG, "the policy is not valid")                                      \
+  XX(SECRET_SOURCE, "a secret's file, variable or command could not be read")
+
+const char *err_text(int code) {
+  switch (code) {
+    case 0: return "no error";
+#define XX(name, text) \
+  case ERR_##name: return text;
+      OUR_ERRORS(XX)
+#undef XX
+#define XX(name, text) \
+  case UV_##name: return text;
+      UV_ERRNO_MAP(XX)
+#undef XX
+    default: return "unknown error";
+  }
+}
+
+const char *err_name(int code) {
+  switch (code) {
+    case 0: return "OK";
+#define XX(name, text) \
+  case ERR_##name: return #name;
+      OUR_ERRORS(XX)
+#undef XX
+#define XX(name, text) \
+  case UV_##name: return #name;
+      UV_ERRNO_MAP(XX)
+#undef XX
+    default: return "UNKNOWN";
+  }
+}

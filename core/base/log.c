@@ -1,0 +1,198 @@
+/* log.c: builds a line in a buffer of its own and hands it to the kernel in one write(2), so that lines of several threads and
+ * processes never mix. The settings are two relaxed atomics: a line that is written with the level of a moment ago does no harm.
+ *
+ * What a peer or script put into a message stays on its line: control bytes (C1 ones in UTF-8 as well, which terminals obey) and
+ * bytes that are not UTF-8 come out as \xNN in text, and as JSON escapes or U+FFFD in JSON. */
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+enum { MESSAGE_MAX = 8192 };
+
+static atomic_int current_level = LOG_INFO;
+static atomic_int current_format = LOG_TEXT;
+
+static const char *const level_names[] = {"debug", "info", "warn", "error", "off"};
+
+void log_configure(const struct log_settings *s) {
+  atomic_store_explicit(&current_level, (int)s->level, memory_order_relaxed);
+  atomic_store_explicit(&current_format, (int)s->format, memory_order_relaxed);
+}
+
+bool log_wants(enum log_level level) {
+  return level < LOG_OFF && (int)level >= atomic_load_explicit(&current_level, memory_order_relaxed);
+}
+
+/* --- UTF-8 and escapes --- */
+
+/* Length of the well-formed sequence at p (RFC 3629 section 4), 0 when there is none. */
+static size_t utf8_length(const uint8_t *p, size_t n) {
+  static const struct {
+    uint8_t first_min, first_max, second_min, second_max, length;
+  } forms[] = {{0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3}, {0xe1, 0xec, 0x80, 0xbf, 3},
+               {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3}, {0xf0, 0xf0, 0x90, 0xbf, 4},
+               {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4}};
+  if (n == 0) return 0;
+  if (p[0] < 0x80) return 1;
+  for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+    if (p[0] < forms[i].first_min || p[0] > forms[i].first_max) continue;
+    if (n < forms[i].length || p[1] < forms[i].second_min || p[1] > forms[i].second_max) return 0;
+    for (size_t k = 2; k < forms[i].length; k++)
+      if (p[k] < 0x80 || p[k] > 0xbf) return 0;
+    return forms[i].length;
+  }
+  return 0;
+}
+
+static bool is_control(const uint8_t *p, size_t length) {
+  if (length == 1) return p[0] < 0x20 || p[0] == 0x7f;
+  return length == 2 && p[0] == 0xc2 && p[1] < 0xa0;
+}
+
+static void add_text(struct buf *b, struct str s) {
+  const uint8_t *p = (const uint8_t *)s.p;
+  for (size_t i = 0; i < s.n;) {
+    size_t length = utf8_length(p + i, s.n - i);
+    if (length > 0 && !is_control(p + i, length)) {
+      buf_add(b, p + i, length);
+      i += length;
+      continue;
+    }
+    for (size_t end = i + (length > 0 ? length : 1); i < end; i++) buf_addf(b, "\\x%02x", p[i]);
+  }
+}
+
+static bool is_json_plain(uint8_t c) { return c >= 0x20 && c < 0x7f && c != '"' && c != '\\'; }
+
+static void add_json_escape(struct buf *b, const uint8_t *p, size_t length) {
+  switch (p[0]) {
+    case '"': buf_addz(b, "\\\""); break;
+    case '\\': buf_addz(b, "\\\\"); break;
+    case '\n': buf_addz(b, "\\n"); break;
+    case '\r': buf_addz(b, "\\r"); break;
+    case '\t': buf_addz(b, "\\t"); break;
+    default:
+      buf_addf(b, "\\u%04x", length == 2 ? p[1] : p[0]); /* U+0080 to U+009F: the second byte is the code point */
+  }
+}
+
+void json_add_string(struct buf *b, struct str s) {
+  const uint8_t *p = (const uint8_t *)s.p;
+  buf_addz(b, "\"");
+  for (size_t i = 0, plain = 0; i < s.n; i = plain) {
+    while (plain < s.n && is_json_plain(p[plain])) plain++;
+    buf_add(b, p + i, plain - i);
+    if (plain == s.n) break;
+    size_t length = utf8_length(p + plain, s.n - plain);
+    if (length == 0)
+      buf_addz(b, "\\ufffd");
+    else if (length == 1 || is_control(p + plain, length))
+      add_json_escape(b, p + plain, length);
+    else
+      buf_add(b, p + plain, length);
+    plain += length > 0 ? length : 1;
+  }
+  buf_addz(b, "\"");
+}
+
+/* --- lines --- */
+
+static void add_time(struct buf *b) { /* RFC 3339, UTC */
+  int64_t ms = clock_wall_ms();
+  time_t seconds = (time_t)(ms / 1000);
+  struct tm tm;
+  gmtime_r(&seconds, &tm);
+  char text[32];
+  strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
+  buf_addf(b, "%s.%03dZ", text, (int)(ms % 1000));
+}
+
+static void add_message(struct buf *b, const char *fmt, va_list args) {
+  va_list again;
+  va_copy(again, args);
+  int n = vsnprintf(NULL, 0, fmt, args);
+  if (n >= 0) {
+    vsnprintf((char *)buf_reserve(b, (size_t)n + 1), (size_t)n + 1, fmt, again);
+    b->n += (size_t)n;
+  }
+  va_end(again);
+  if (b->n <= MESSAGE_MAX) return;
+  size_t cut = b->n - MESSAGE_MAX;
+  b->n = MESSAGE_MAX;
+  buf_addf(b, " [%zu bytes cut off]", cut);
+}
+
+static void format_text(struct buf *line, enum log_level level, const char *source, struct str message) {
+  add_time(line);
+  buf_addf(line, " %-5s ", level_names[level]);
+  if (source != NULL) {
+    add_text(line, str_of(source));
+    buf_addz(line, ": ");
+  }
+  add_text(line, message);
+  buf_addz(line, "\n");
+}
+
+static void format_json(struct buf *line, enum log_level level, const char *source, struct str message) {
+  buf_addz(line, "{\"time\":\"");
+  add_time(line);
+  buf_addf(line, "\",\"level\":\"%s\",", level_names[level]);
+  if (source != NULL) {
+    buf_addz(line, "\"source\":");
+    json_add_string(line, str_of(source));
+    buf_addz(line, ",");
+  }
+  buf_addz(line, "\"message\":");
+  json_add_string(line, message);
+  buf_addz(line, "}\n");
+}
+
+/* There is nobody to tell when the log cannot be written; what is left is the rest of a line that a signal cut. */
+static void write_all(const uint8_t *p, size_t n) {
+  while (n > 0) {
+    ssize_t done = write(STDERR_FILENO, p, n);
+    if (done < 0 && errno == EINTR) continue;
+    if (done <= 0) return;
+    p += done;
+    n -= (size_t)done;
+  }
+}
+
+static void log_args(enum log_level level, const char *source, const char *fmt, va_list args) {
+  int saved = errno;
+  struct buf message, line;
+  buf_init(&message);
+  buf_init(&line);
+  add_message(&message, fmt, args);
+  bool json = atomic_load_explicit(&current_format, memory_order_relaxed) == LOG_JSON;
+  (json ? format_json : format_text)(&line, level, source, buf_str(&message));
+  write_all(line.p, line.n);
+  buf_fini(&line);
+  buf_fini(&message);
+  errno = saved;
+}
+
+void log_line(enum log_level level, const char *fmt, ...) {
+  if (!log_wants(level)) return;
+  va_list args;
+  va_start(args, fmt);
+  log_args(level, NULL, fmt, args);
+  va_end(args);
+}
+
+void log_from(enum log_level level, const char *source, const char *fmt, ...) {
+  if (!log_wants(level)) return;
+  va_list args;
+  va_start(args, fmt);
+  log_args(level, source, fmt, args);
+  va_end(args);
+}
