@@ -23,11 +23,13 @@ struct tls_session; /* net/tls.h: the state of one TLS connection */
 /* What each thread with a loop has one of. */
 struct net {
   uv_loop_t *loop;
-  uint8_t *scratch; /* SCRATCH_SIZE bytes; what stream reads land in */
+  uint8_t *scratch;       /* SCRATCH_SIZE bytes; what the sockets' reads land in */
+  uint8_t *clear;         /* CLEAR_SIZE bytes; what TLS streams decrypt into */
   uint64_t reads, writes; /* system calls made by streams: checked by the cost specs */
-  uint64_t queued;  /* bytes that wait in all write queues of this thread */
+  uint64_t queued;        /* bytes that wait in all write queues of this thread */
 };
-enum { SCRATCH_SIZE = 64 * 1024 };
+enum { SCRATCH_SIZE = 64 * 1024, CLEAR_SIZE = 16 * 1024 };
+/* The buffers are secret memory: replies of token issuers pass through them. */
 void net_init(struct net *net, uv_loop_t *loop);
 void net_fini(struct net *net);
 
@@ -60,13 +62,17 @@ struct stream {
   struct stream_queue *queue; /* NULL while nothing waits */
   size_t queued;              /* bytes in it */
   struct tls_session *tls;    /* NULL: plain */
-  bool closing, eof_sent, reading;
+  bool closing;  /* stream_close or stream_reset was called */
+  bool eof_sent; /* stream_shutdown was called */
+  bool reading;  /* libuv watches the socket */
 };
 
-/* Takes over a connected or accepted descriptor. On failure the descriptor is closed and nothing needs closing. */
+/* stream_init_* set every field but owner, which the caller may set before or after.
+ *
+ * Takes the connection that a listener's connection callback with status 0 tells of. On failure nothing needs closing. */
 int stream_init_accept(struct stream *s, struct net *net, uv_stream_t *listener);
-/* Connects. on_open is called exactly once unless this returns an error (then nothing needs closing)
- * or stream_close comes first. */
+/* Connects. on_open is called exactly once, later, unless this returns an error (then nothing needs closing)
+ * or stream_close comes first. A failed stream must be closed as well. */
 int stream_init_connect(struct stream *s, struct net *net, const struct sockaddr *addr, stream_open_fn on_open);
 int stream_init_connect_unix(struct stream *s, struct net *net, const char *path, stream_open_fn on_open);
 

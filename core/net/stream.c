@@ -1,0 +1,364 @@
+/* stream.c: plain streams (TCP, Unix sockets) over libuv, and what all streams have in common. Owned by the thread of net->loop.
+ *
+ * Reading: libuv asks for a buffer before each read(2) and always gets net->scratch, so an idle stream holds none.
+ * Writing: uv_try_write first. What the kernel does not take is copied into a queue of two buffers: one is in libuv's hands
+ * (one uv_write at a time), the other gathers what comes meanwhile; they change places when the write has completed.
+ * FIN is sent with shutdown(2) rather than uv_shutdown: the queue is ours, so there is no request to keep and nothing to wait for.
+ *
+ * Invariants: s->queue is non-NULL exactly while a uv_write is under way; s->queued is the sum of its two buffers. After stream_close
+ * only libuv's own callbacks still come (the write and connect requests are cancelled), then on_close. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/list.h"
+#include "base/secmem.h"
+#include "net/address.h"
+#include "net/stream_internal.h"
+
+struct stream_queue {
+  uv_write_t req;
+  struct buf flying;  /* in libuv's hands */
+  struct buf waiting; /* gathers what comes meanwhile */
+};
+
+/* A connection attempt; uv.handle.data points to it until it has ended. */
+struct attempt {
+  uv_connect_t req;
+  uv_timer_t late;  /* tells of an error that connect(2) gave at once, when the caller has returned */
+  struct stream *s; /* NULL: the stream has been closed meanwhile */
+  int status;
+};
+
+void net_init(struct net *net, uv_loop_t *loop) {
+  *net = (struct net){.loop = loop};
+  net->scratch = secmem_alloc(SCRATCH_SIZE);
+  net->clear = secmem_alloc(CLEAR_SIZE);
+}
+
+void net_fini(struct net *net) {
+  secmem_free(net->scratch, SCRATCH_SIZE);
+  secmem_free(net->clear, CLEAR_SIZE);
+  *net = (struct net){0};
+}
+
+static struct stream *stream_of(uv_handle_t *h) { return CONTAINER_OF(h, struct stream, uv); }
+
+static int fd_of(const struct stream *s) {
+  uv_os_fd_t fd = -1;
+  return uv_fileno(&s->uv.handle, &fd) == 0 ? fd : -1;
+}
+
+/* --- reading --- */
+
+static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out) {
+  (void)suggested;
+  struct net *net = stream_of(h)->net;
+  net->reads++; /* libuv asks once for each read(2) */
+  *out = uv_buf_init((char *)net->scratch, SCRATCH_SIZE);
+}
+
+static void on_uv_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf) {
+  struct stream *s = stream_of((uv_handle_t *)uv);
+  if (n == 0) return; /* EAGAIN */
+  if (n < 0) stream_plain_read_stop(s);
+  s->ops->raw_read(s, n, n > 0 ? (const uint8_t *)buf->base : NULL);
+}
+
+void stream_plain_read_start(struct stream *s) {
+  if (s->reading || s->closing) return;
+  s->reading = uv_read_start(&s->uv.stream, on_alloc, on_uv_read) == 0;
+  assert(s->reading); /* refused only for a stream that is not open */
+}
+
+void stream_plain_read_stop(struct stream *s) {
+  if (!s->reading) return;
+  s->reading = false;
+  uv_read_stop(&s->uv.stream);
+}
+
+void stream_tell_end(struct stream *s, int status) {
+  stream_read_fn on_read = s->on_read;
+  s->on_read = NULL;
+  if (on_read != NULL) on_read(s, status, NULL);
+}
+
+static void plain_raw_read(struct stream *s, ssize_t n, const uint8_t *data) {
+  if (n < 0)
+    stream_tell_end(s, (int)n);
+  else
+    s->on_read(s, n, data);
+}
+
+/* --- writing --- */
+
+static void on_written(uv_write_t *req, int status);
+
+static void queue_free(struct stream *s) {
+  struct stream_queue *q = s->queue;
+  s->net->queued -= s->queued;
+  s->queued = 0;
+  s->queue = NULL;
+  buf_fini(&q->flying);
+  buf_fini(&q->waiting);
+  free(q);
+}
+
+/* Gives `waiting` to libuv. */
+static int queue_fly(struct stream *s) {
+  struct stream_queue *q = s->queue;
+  struct buf landed = q->flying;
+  q->flying = q->waiting;
+  q->waiting = landed;
+  buf_reset(&q->waiting);
+  q->waiting.sensitive = false; /* only until the next sensitive write; buf_reset has wiped it */
+  uv_buf_t b = uv_buf_init((char *)q->flying.p, (unsigned)q->flying.n);
+  s->net->writes++;
+  return uv_write(&q->req, &s->uv.stream, &b, 1, on_written);
+}
+
+static void on_written(uv_write_t *req, int status) {
+  struct stream *s = req->data;
+  if (s->closing) {
+    queue_free(s);
+    return;
+  }
+  struct stream_queue *q = s->queue;
+  s->queued -= q->flying.n;
+  s->net->queued -= q->flying.n;
+  if (status == 0 && q->waiting.n > 0) {
+    status = queue_fly(s);
+    if (status == 0) return;
+  }
+  queue_free(s);
+  if (status == 0 && s->eof_sent) stream_plain_shutdown(s);
+  s->ops->raw_drain(s, status);
+}
+
+/* Copies what is behind the first `skip` bytes to the queue. */
+static void queue_add(struct stream *s, const uv_buf_t *bufs, unsigned nbufs, size_t skip, bool sensitive) {
+  struct buf *to = &s->queue->waiting;
+  if (sensitive) to->sensitive = true;
+  size_t before = to->n;
+  for (unsigned i = 0; i < nbufs; i++) {
+    size_t passed = skip < bufs[i].len ? skip : bufs[i].len;
+    skip -= passed;
+    buf_add(to, bufs[i].base + passed, bufs[i].len - passed);
+  }
+  s->queued += to->n - before;
+  s->net->queued += to->n - before;
+}
+
+static int queue_start(struct stream *s, const uv_buf_t *bufs, unsigned nbufs, size_t skip, bool sensitive) {
+  struct stream_queue *q = calloc(1, sizeof *q);
+  if (q == NULL) abort();
+  q->req.data = s;
+  s->queue = q;
+  queue_add(s, bufs, nbufs, skip, sensitive);
+  int rc = queue_fly(s);
+  if (rc != 0) queue_free(s);
+  return rc;
+}
+
+static size_t total(const uv_buf_t *bufs, unsigned nbufs) {
+  size_t n = 0;
+  for (unsigned i = 0; i < nbufs; i++) n += bufs[i].len;
+  return n;
+}
+
+int stream_plain_write(struct stream *s, const uv_buf_t *bufs, unsigned nbufs, bool sensitive) {
+  if (s->queue != NULL) {
+    queue_add(s, bufs, nbufs, 0, sensitive);
+    return 0;
+  }
+  s->net->writes++;
+  int n = uv_try_write(&s->uv.stream, bufs, nbufs);
+  if (n < 0 && n != UV_EAGAIN) return n;
+  size_t taken = n > 0 ? (size_t)n : 0;
+  if (taken == total(bufs, nbufs)) return 0;
+  return queue_start(s, bufs, nbufs, taken, sensitive);
+}
+
+void stream_plain_shutdown(struct stream *s) {
+  s->eof_sent = true;
+  if (s->queue == NULL) shutdown(fd_of(s), SHUT_WR); /* on failure the peer has gone, which the next read tells */
+}
+
+static void plain_raw_drain(struct stream *s, int status) {
+  if (s->on_drain != NULL) s->on_drain(s, status);
+}
+
+/* --- opening --- */
+
+static const char *plain_reason(const struct stream *s) {
+  (void)s;
+  return "";
+}
+static void plain_fini(struct stream *s) { (void)s; }
+
+static void reset_fields(struct stream *s, struct net *net) {
+  void *owner = s->owner;
+  *s = (struct stream){.ops = &stream_plain_ops, .net = net, .owner = owner};
+}
+
+int stream_init_accept(struct stream *s, struct net *net, uv_stream_t *listener) {
+  reset_fields(s, net);
+  if (listener->type == UV_NAMED_PIPE)
+    uv_pipe_init(net->loop, &s->uv.pipe, 0);
+  else if (listener->type == UV_TCP)
+    uv_tcp_init(net->loop, &s->uv.tcp);
+  else
+    return UV_EINVAL;
+  int rc = uv_accept(listener, &s->uv.stream);
+  if (rc != 0) abort(); /* refused only when there is no connection to take, which breaks the contract */
+  return 0;
+}
+
+static void attempt_end(struct attempt *a, int status) {
+  struct stream *s = a->s;
+  if (s == NULL) return;
+  stream_open_fn on_open = s->on_open;
+  s->uv.handle.data = NULL;
+  s->on_open = NULL;
+  on_open(s, status);
+}
+
+static void on_connected(uv_connect_t *req, int status) {
+  struct attempt *a = CONTAINER_OF(req, struct attempt, req);
+  attempt_end(a, status);
+  free(a);
+}
+
+static void on_late_closed(uv_handle_t *h) { free(CONTAINER_OF(h, struct attempt, late)); }
+static void on_late(uv_timer_t *timer) {
+  struct attempt *a = CONTAINER_OF(timer, struct attempt, late);
+  uv_close((uv_handle_t *)timer, on_late_closed);
+  attempt_end(a, a->status);
+}
+
+static struct attempt *attempt_new(struct stream *s, stream_open_fn on_open) {
+  struct attempt *a = calloc(1, sizeof *a);
+  if (a == NULL) abort();
+  a->s = s;
+  s->uv.handle.data = a;
+  s->on_open = on_open;
+  return a;
+}
+
+int stream_init_connect(struct stream *s, struct net *net, const struct sockaddr *addr, stream_open_fn on_open) {
+  reset_fields(s, net);
+  int rc = uv_tcp_init(net->loop, &s->uv.tcp);
+  if (rc != 0) return rc;
+  struct attempt *a = attempt_new(s, on_open);
+  a->status = uv_tcp_connect(&a->req, &s->uv.tcp, addr, on_connected);
+  if (a->status == 0) return 0;
+  /* No descriptor, no route, …: the handle is the loop's already and can only be closed, so this comes as a failed attempt. */
+  uv_timer_init(net->loop, &a->late);
+  return uv_timer_start(&a->late, on_late, 0, 0);
+}
+
+int stream_init_connect_unix(struct stream *s, struct net *net, const char *path, stream_open_fn on_open) {
+  reset_fields(s, net);
+  if (strlen(path) >= sizeof((struct sockaddr_un *)0)->sun_path) return UV_ENAMETOOLONG; /* libuv would cut it short */
+  int rc = uv_pipe_init(net->loop, &s->uv.pipe, 0);
+  if (rc != 0) return rc;
+  uv_pipe_connect(&attempt_new(s, on_open)->req, &s->uv.pipe, path, on_connected);
+  return 0;
+}
+
+/* --- what all kinds have in common --- */
+
+void stream_read_start(struct stream *s, stream_read_fn on_read) {
+  assert(on_read != NULL);
+  if (s->closing) return;
+  bool started = s->on_read != NULL;
+  s->on_read = on_read;
+  if (!started) s->ops->read_start(s);
+}
+
+void stream_read_stop(struct stream *s) {
+  if (s->closing || s->on_read == NULL) return;
+  s->on_read = NULL;
+  s->ops->read_stop(s);
+}
+
+int stream_write(struct stream *s, const uv_buf_t *bufs, unsigned nbufs, bool sensitive) {
+  if (s->closing) return ERR_CLOSED;
+  if (s->eof_sent) return UV_EPIPE;
+  if (total(bufs, nbufs) == 0) return 0;
+  return s->ops->write(s, bufs, nbufs, sensitive);
+}
+
+void stream_shutdown(struct stream *s) {
+  if (s->closing || s->eof_sent) return;
+  s->ops->shutdown(s);
+  s->eof_sent = true;
+}
+
+static void on_uv_closed(uv_handle_t *h) {
+  struct stream *s = stream_of(h);
+  assert(s->queue == NULL);
+  s->ops->fini(s);
+  if (s->on_closed != NULL) s->on_closed(s);
+}
+
+static void close_begin(struct stream *s, stream_closed_fn on_closed) {
+  assert(!s->closing);
+  struct attempt *a = s->uv.handle.data;
+  if (a != NULL) a->s = NULL;
+  s->uv.handle.data = NULL;
+  s->closing = true;
+  s->reading = false;
+  s->on_read = NULL;
+  s->on_drain = NULL;
+  s->on_open = NULL;
+  s->on_closed = on_closed;
+}
+
+void stream_close(struct stream *s, stream_closed_fn on_closed) {
+  close_begin(s, on_closed);
+  uv_close(&s->uv.handle, on_uv_closed);
+}
+
+void stream_reset(struct stream *s, stream_closed_fn on_closed) {
+  close_begin(s, on_closed);
+  if (s->uv.handle.type == UV_TCP && uv_tcp_close_reset(&s->uv.tcp, on_uv_closed) == 0) return;
+  uv_close(&s->uv.handle, on_uv_closed);
+}
+
+void stream_nodelay(struct stream *s) {
+  if (s->uv.handle.type == UV_TCP && !s->closing) uv_tcp_nodelay(&s->uv.tcp, 1);
+}
+
+int stream_peer_name(const struct stream *s, char *out, size_t n) {
+  union address a = {0};
+  int size = sizeof a;
+  if (s->uv.handle.type != UV_TCP) {
+    a.sa.sa_family = AF_UNIX;
+    return address_format(&a, out, n);
+  }
+  int rc = uv_tcp_getpeername(&s->uv.tcp, &a.sa, &size);
+  return rc != 0 ? rc : address_format(&a, out, n);
+}
+
+const char *stream_reason(const struct stream *s) { return s->ops->reason(s); }
+
+bool stream_is_quiet(const struct stream *s) {
+  char byte;
+  if (s->closing) return false;
+  s->net->reads++;
+  return recv(fd_of(s), &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+}
+
+const struct stream_ops stream_plain_ops = {
+    .read_start = stream_plain_read_start,
+    .read_stop = stream_plain_read_stop,
+    .write = stream_plain_write,
+    .shutdown = stream_plain_shutdown,
+    .reason = plain_reason,
+    .raw_read = plain_raw_read,
+    .raw_drain = plain_raw_drain,
+    .fini = plain_fini,
+};
