@@ -1,0 +1,389 @@
+/* cli.c: a table of commands, a table of options, and a short parser between them.
+ *
+ * A command names the options that it takes; an option of another command is an error that says so, as is a misspelt one, with the
+ * nearest name. Nothing is parsed and then ignored. Main thread, before any other exists. */
+#include "ops/cli.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/str.h"
+#include "ops/control.h"
+#include "ops/control_client.h"
+#include "ops/demo.h"
+#include "ops/exits.h"
+#include "ops/process.h"
+#include "ops/services.h"
+#include "ops/starter.h"
+#include "ops/version.h"
+
+enum { LISTEN_MAX = 32, WORKERS_MAX = 1024, PATH_SIZE = 256, STOP_LIMIT_MS = 3600 * 1000 };
+
+enum option_bit {
+  OPTION_LISTEN = 1 << 0,
+  OPTION_WORKERS = 1 << 1,
+  OPTION_WATCH = 1 << 2,
+  OPTION_CONTROL = 1 << 3,
+  OPTION_DUMPABLE = 1 << 4,
+  OPTION_PROVE = 1 << 5,
+  OPTION_JSON = 1 << 6,
+  OPTION_HELP = 1 << 7,
+  OPTION_VERSION = 1 << 8,
+};
+struct arguments {
+  const struct command *command;
+  const char *operand; /* POLICY, FILE or NAME; NULL: not given */
+  const char *listen[LISTEN_MAX];
+  size_t nlisten;
+  unsigned workers;
+  char control[PATH_SIZE];
+  unsigned given; /* option_bit */
+};
+struct option {
+  const char *name;
+  enum option_bit bit;
+  const char *value; /* what it takes, or NULL */
+};
+struct command {
+  const char *name;
+  const char *operand; /* "POLICY", "[FILE]" when it may be left out, NULL: none */
+  unsigned options;
+  int (*run)(const struct arguments *a);
+};
+
+static const struct option OPTIONS[] = {
+    {"--listen", OPTION_LISTEN, "ADDR"},
+    {"--workers", OPTION_WORKERS, "N"},
+    {"--watch", OPTION_WATCH, NULL},
+    {"--control", OPTION_CONTROL, "PATH"},
+    {"--debug-dumpable", OPTION_DUMPABLE, NULL},
+    {"--prove", OPTION_PROVE, NULL},
+    {"--json", OPTION_JSON, NULL},
+    {"--help", OPTION_HELP, NULL},
+    {"--version", OPTION_VERSION, NULL},
+};
+enum { NOPTIONS = sizeof OPTIONS / sizeof OPTIONS[0] };
+
+/* --- help --- */
+
+static const char USAGE[] =
+    "jeton: a proxy that keeps a fresh token on every request\n"
+    "\n"
+    "  jeton run POLICY       run a policy: [--listen ADDR]... [--workers N] [--watch] [--control PATH] "
+    "[--debug-dumpable]\n"
+    "  jeton check POLICY     say what is wrong with a policy, without running it\n"
+    "  jeton demo             an issuer, an upstream and the proxy in one process: [--listen ADDR]\n"
+    "  jeton init [FILE]      write a commented policy to begin with (policy.lua)\n"
+    "\n"
+    "of a running jeton, found by its control socket (--control PATH):\n"
+    "  jeton reload           load the policy again, or say why not: [--prove] runs changed fetches once first\n"
+    "  jeton status           what it does: [--json]\n"
+    "  jeton refresh NAME     fetch a token now\n"
+    "  jeton stop             finish what is under way, and end\n"
+    "\n"
+    "  --listen ADDR          127.0.0.1:8080, [::1]:8080, :8080 or unix:/path, instead of the policy's; may be "
+    "repeated\n"
+    "  --workers N            threads that serve; default: the policy's, else the processors there are\n"
+    "  --watch                reload when the policy or a module beside it changes\n"
+    "  --control PATH         the control socket; default: $XDG_RUNTIME_DIR/jeton.sock, /run/jeton.sock for root, else "
+    "/tmp/jeton-UID.sock\n"
+    "  --debug-dumpable       allow core dumps and debuggers: secrets may get out\n"
+    "\n"
+    "exit codes: 0 good, 64 usage, 66 no such file, 69 unavailable (nobody answers, address in use), 70 the other side "
+    "failed,\n"
+    "            73 cannot create, 77 no permission, 78 the policy is not valid\n";
+
+static int usage_error(const char *fmt, const char *what) {
+  (void)fputs("jeton: ", stderr);
+  (void)fprintf(stderr, "%s%s\n", fmt, what);
+  return EXIT_USAGE;
+}
+
+/* "unknown command "statsu" (did you mean "status"?)" */
+static int unknown(const char *kind, const char *what, const char *(*name_at)(size_t i), size_t n) {
+  const char *nearest = NULL;
+  unsigned least = 4;
+  for (size_t i = 0; i < n; i++) {
+    unsigned d = str_distance(str_of(what), str_of(name_at(i)));
+    if (d < least) nearest = name_at(i);
+    if (d < least) least = d;
+  }
+  (void)fprintf(stderr, "jeton: unknown %s \"%s\"", kind, what);
+  if (nearest != NULL) (void)fprintf(stderr, " (did you mean \"%s\"?)", nearest);
+  (void)fputs("; jeton --help lists them\n", stderr);
+  return EXIT_USAGE;
+}
+
+static const char *command_name(size_t i);
+static const char *option_name(size_t i) { return OPTIONS[i].name; }
+
+/* --- commands --- */
+
+static struct policy_overrides overrides_of(const struct arguments *a) {
+  return (struct policy_overrides){
+      .listen = a->nlisten > 0 ? a->listen : NULL, .nlisten = a->nlisten, .workers = a->workers};
+}
+
+static int refuse_unreadable(const char *path) {
+  if (access(path, R_OK) == 0) return EXIT_GOOD;
+  (void)fprintf(stderr, "jeton: cannot read %s: %s\n", path, strerror(errno));
+  return EXIT_NOINPUT;
+}
+
+static int command_run(const struct arguments *a) {
+  int status = refuse_unreadable(a->operand);
+  if (status != EXIT_GOOD) return status;
+  struct process_options o = {.policy_path = a->operand,
+                              .overrides = overrides_of(a),
+                              .control_path = a->control,
+                              .watch = (a->given & OPTION_WATCH) != 0,
+                              .debug_dumpable = (a->given & OPTION_DUMPABLE) != 0};
+  return process_run(&o);
+}
+
+static void print_summary(const char *path, const struct policy *p) {
+  (void)printf("%s: good: %zu listen address%s, %zu upstream%s, %zu token%s\n", path, p->nlistens,
+               p->nlistens == 1 ? "" : "es", p->nupstreams, p->nupstreams == 1 ? "" : "s", p->ntokens,
+               p->ntokens == 1 ? "" : "s");
+}
+
+static int command_check(const struct arguments *a) {
+  int status = refuse_unreadable(a->operand);
+  if (status != EXIT_GOOD) return status;
+  struct services services;
+  if (services_init(&services) != 0) return EXIT_OSERR;
+  struct report report;
+  report_init(&report);
+  struct policy *p = reload_load(&services, a->operand, &(struct policy_overrides){0}, &report);
+  (void)fwrite(report.text.p, 1, report.text.n, stderr);
+  if (p != NULL) print_summary(a->operand, p);
+  if (p != NULL) policy_unref(p);
+  report_fini(&report);
+  services_close(&services);
+  return p != NULL ? EXIT_GOOD : EXIT_CONFIG;
+}
+
+static int command_demo(const struct arguments *a) {
+  struct demo_options o = {.listen = a->nlisten > 0 ? a->listen : NULL,
+                           .nlisten = a->nlisten,
+                           .control_path = (a->given & OPTION_CONTROL) != 0 ? a->control : NULL};
+  return demo_run(&o);
+}
+
+static int command_init(const struct arguments *a) {
+  const char *path = a->operand != NULL ? a->operand : "policy.lua";
+  int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (fd < 0) {
+    (void)fprintf(stderr, "jeton: cannot create %s: %s\n", path, strerror(errno));
+    return EXIT_CANTCREAT;
+  }
+  size_t n = strlen(starter_policy);
+  bool good = write(fd, starter_policy, n) == (ssize_t)n;
+  good = close(fd) == 0 && good;
+  if (!good) {
+    (void)fprintf(stderr, "jeton: cannot write %s: %s\n", path, strerror(errno));
+    return EXIT_CANTCREAT;
+  }
+  (void)printf("wrote %s; next: edit it, then jeton check %s, jeton run %s --watch\n", path, path, path);
+  return EXIT_GOOD;
+}
+
+/* One request of a running jeton: prints its text, to stderr when it is no success. The HTTP status, or a negative code. */
+static int ask(const struct arguments *a, const char *method, const char *target) {
+  struct buf body;
+  buf_init(&body);
+  int status = control_ask(a->control, method, target, &body);
+  if (status < 0) {
+    (void)fprintf(
+        stderr, "jeton: no answer on the control socket %s: %s%s\n", a->control, err_text(status),
+        status == UV_ENOENT || status == UV_ECONNREFUSED ? " (is jeton running? --control names another socket)" : "");
+  } else {
+    (void)fwrite(body.p, 1, body.n, status < 400 ? stdout : stderr);
+  }
+  buf_fini(&body);
+  return status;
+}
+
+static int exit_for_answer(int status, int refused) {
+  if (status < 0) return exit_for(status);
+  return status < 400 ? EXIT_GOOD : refused;
+}
+
+static int command_reload(const struct arguments *a) {
+  bool prove = (a->given & OPTION_PROVE) != 0;
+  return exit_for_answer(ask(a, "POST", prove ? "/reload?prove=1&format=text" : "/reload?format=text"), EXIT_CONFIG);
+}
+
+static int command_status(const struct arguments *a) {
+  bool json = (a->given & OPTION_JSON) != 0;
+  return exit_for_answer(ask(a, "GET", json ? "/status" : "/status?format=text"), EXIT_SOFTWARE);
+}
+
+static int command_refresh(const struct arguments *a) {
+  struct buf target;
+  buf_init(&target);
+  buf_addz(&target, "/refresh/");
+  for (const char *c = a->operand; *c != '\0'; c++) {
+    bool plain =
+        (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') || strchr("-._~", *c) != NULL;
+    buf_addf(&target, plain ? "%c" : "%%%02X", (unsigned char)*c);
+  }
+  buf_addz(&target, "?format=text");
+  int status = ask(a, "POST", buf_z(&target));
+  buf_fini(&target);
+  return exit_for_answer(status, status == 404 ? EXIT_USAGE : EXIT_SOFTWARE);
+}
+
+static int command_stop(const struct arguments *a) {
+  int code = exit_for_answer(ask(a, "POST", "/stop?format=text"), EXIT_SOFTWARE);
+  if (code != EXIT_GOOD) return code;
+  int status = control_wait_gone(a->control, STOP_LIMIT_MS);
+  if (status == 0) (void)puts("stopped");
+  return exit_for(status);
+}
+
+enum { OF_A_RUNNING_ONE = OPTION_CONTROL | OPTION_HELP };
+static const struct command COMMANDS[] = {
+    {"run", "POLICY", OPTION_LISTEN | OPTION_WORKERS | OPTION_WATCH | OPTION_CONTROL | OPTION_DUMPABLE | OPTION_HELP,
+     command_run},
+    {"check", "POLICY", OPTION_HELP, command_check},
+    {"demo", NULL, OPTION_LISTEN | OPTION_CONTROL | OPTION_HELP, command_demo},
+    {"init", "[FILE]", OPTION_HELP, command_init},
+    {"reload", NULL, OF_A_RUNNING_ONE | OPTION_PROVE, command_reload},
+    {"status", NULL, OF_A_RUNNING_ONE | OPTION_JSON, command_status},
+    {"refresh", "NAME", OF_A_RUNNING_ONE, command_refresh},
+    {"stop", NULL, OF_A_RUNNING_ONE, command_stop},
+};
+enum { NCOMMANDS = sizeof COMMANDS / sizeof COMMANDS[0] };
+static const char *command_name(size_t i) { return COMMANDS[i].name; }
+
+/* --- parsing --- */
+
+static int take_workers(struct arguments *a, const char *value) {
+  unsigned long long n;
+  if (!str_to_u64(str_of(value), &n) || n == 0 || n > WORKERS_MAX) {
+    (void)fprintf(stderr, "jeton: --workers: expected a number from 1 to %d, got \"%s\"\n", WORKERS_MAX, value);
+    return EXIT_USAGE;
+  }
+  a->workers = (unsigned)n;
+  return EXIT_GOOD;
+}
+
+static int take_listen(struct arguments *a, const char *value) {
+  union address address;
+  if (address_parse(str_of(value), &address) != 0) {
+    (void)fprintf(
+        stderr,
+        "jeton: --listen: expected an address such as 127.0.0.1:8080, [::1]:8080, :8080 or unix:/path, got \"%s\"\n",
+        value);
+    return EXIT_USAGE;
+  }
+  if (a->nlisten == LISTEN_MAX) return usage_error("too many --listen", "");
+  a->listen[a->nlisten++] = value;
+  return EXIT_GOOD;
+}
+
+static int take_control(struct arguments *a, const char *value) {
+  size_t n = strlen(value);
+  if (n == 0 || n >= sizeof((struct sockaddr_un *)0)->sun_path)
+    return usage_error("--control: not the path of a Unix socket: ", value);
+  memcpy(a->control, value, n + 1);
+  return EXIT_GOOD;
+}
+
+static int take_value(struct arguments *a, enum option_bit bit, const char *value) {
+  switch (bit) {
+    case OPTION_WORKERS: return take_workers(a, value);
+    case OPTION_LISTEN: return take_listen(a, value);
+    default: return take_control(a, value);
+  }
+}
+
+static const struct option *find_option(struct str name) {
+  if (str_eq(name, STR("-h"))) name = STR("--help");
+  for (size_t i = 0; i < NOPTIONS; i++) {
+    if (str_eq(name, str_of(OPTIONS[i].name))) return &OPTIONS[i];
+  }
+  return NULL;
+}
+
+/* --name, --name=value or --name value; *at moves on when the next argument was the value. */
+static int take_option(struct arguments *a, char **argv, int argc, int *at) {
+  const char *text = argv[*at], *equals = strchr(text, '=');
+  struct str name = {text, equals != NULL ? (size_t)(equals - text) : strlen(text)};
+  const struct option *o = find_option(name);
+  if (o == NULL) return unknown("option", text, option_name, NOPTIONS);
+  a->given |= o->bit;
+  if (o->value == NULL) return equals == NULL ? EXIT_GOOD : usage_error(o->name, ": takes no value");
+  if (equals != NULL) return take_value(a, o->bit, equals + 1);
+  if (*at + 1 >= argc) {
+    (void)fprintf(stderr, "jeton: %s: %s is missing\n", o->name, o->value);
+    return EXIT_USAGE;
+  }
+  return take_value(a, o->bit, argv[++*at]);
+}
+
+static int take_word(struct arguments *a, const char *word) {
+  if (a->command == NULL) {
+    for (size_t i = 0; i < NCOMMANDS; i++) {
+      if (strcmp(COMMANDS[i].name, word) == 0) a->command = &COMMANDS[i];
+    }
+    return a->command != NULL ? EXIT_GOOD : unknown("command", word, command_name, NCOMMANDS);
+  }
+  if (a->command->operand == NULL || a->operand != NULL) return usage_error("one argument too many: ", word);
+  a->operand = word;
+  return EXIT_GOOD;
+}
+
+static int parse(struct arguments *a, int argc, char **argv) {
+  bool words_only = false;
+  for (int i = 1; i < argc; i++) {
+    bool option = !words_only && argv[i][0] == '-' && argv[i][1] != '\0';
+    if (option && strcmp(argv[i], "--") == 0) {
+      words_only = true;
+      continue;
+    }
+    int status = option ? take_option(a, argv, argc, &i) : take_word(a, argv[i]);
+    if (status != EXIT_GOOD) return status;
+  }
+  return EXIT_GOOD;
+}
+
+static int refuse_misplaced(const struct arguments *a) {
+  for (size_t i = 0; i < NOPTIONS; i++) {
+    if ((a->given & OPTIONS[i].bit) == 0 || (a->command->options & OPTIONS[i].bit) != 0) continue;
+    (void)fprintf(stderr, "jeton: %s is no option of jeton %s\n", OPTIONS[i].name, a->command->name);
+    return EXIT_USAGE;
+  }
+  if (a->command->operand == NULL || a->command->operand[0] == '[' || a->operand != NULL) return EXIT_GOOD;
+  (void)fprintf(stderr, "jeton: %s is missing: jeton %s %s\n", a->command->operand, a->command->name,
+                a->command->operand);
+  return EXIT_USAGE;
+}
+
+int cli_main(int argc, char **argv) {
+  struct arguments a = {0};
+  control_default_path(a.control, sizeof a.control);
+  int status = parse(&a, argc, argv);
+  if (status != EXIT_GOOD) return status;
+  if ((a.given & OPTION_HELP) != 0) {
+    (void)fputs(USAGE, stdout);
+    return EXIT_GOOD;
+  }
+  if ((a.given & OPTION_VERSION) != 0 && a.command == NULL) {
+    (void)puts("jeton " JETON_VERSION);
+    return EXIT_GOOD;
+  }
+  if (a.command == NULL) {
+    (void)fputs(USAGE, stderr);
+    return EXIT_USAGE;
+  }
+  status = refuse_misplaced(&a);
+  return status != EXIT_GOOD ? status : a.command->run(&a);
+}

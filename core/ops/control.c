@@ -1,0 +1,445 @@
+/* control.c: a small HTTP server for one user: the one who may open the socket.
+ *
+ * A connection carries one request and is closed behind its answer. An answer may come later (a reload, a refresh): the connection is then listed
+ * there and takes itself off when its client leaves first. Invariants: what a connection waits for never outlives it; a body is
+ * read and dropped up to BODY_MAX. Control's thread. */
+#include "ops/control.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "http/parser.h"
+#include "http/writer.h"
+
+enum {
+  BACKLOG = 64,
+  REQUEST_MS = 10 * 1000,
+  POLL_MS = 50,
+  REFRESH_MS = 60 * 1000,
+  BODY_MAX = 64 * 1024,
+  FIRST_BLOCK = 4096
+};
+
+struct control {
+  struct control_host host;
+  struct net *net;
+  struct wheel *wheel;
+  uv_pipe_t listener;
+  struct link conns;
+  char *path;
+  unsigned handles;
+  bool closing;
+};
+struct control_conn {
+  struct link link;
+  struct stream stream;
+  struct control *control;
+  struct arena arena;
+  struct http_parser parser;
+  struct request request;
+  struct timeout timeout; /* until the request is there, and then until the client has taken the answer */
+  struct reload_waiter reload;
+  struct timeout poll; /* of a refresh */
+  struct slot *slot;   /* being refreshed: a reference */
+  struct slot_facts before;
+  int64_t refresh_until;
+  size_t body;
+  bool answered;
+  _Alignas(16) uint8_t first[FIRST_BLOCK];
+};
+struct route {
+  const char *method, *path; /* a path that ends in "/" takes what follows */
+  void (*handle)(struct control_conn *c, struct str rest);
+};
+
+/* --- a connection's end --- */
+
+static void one_handle_less(struct control *c) {
+  if (--c->handles > 0 || !c->closing) return;
+  free(c->path);
+  free(c);
+}
+
+static void on_conn_closed(struct stream *s) {
+  struct control_conn *c = s->owner;
+  struct control *control = c->control;
+  arena_reset(&c->arena);
+  free(c);
+  one_handle_less(control);
+}
+
+static void close_conn(struct control_conn *c) {
+  list_remove(&c->link);
+  reload_forget(&c->reload);
+  timeout_fini(&c->timeout);
+  timeout_fini(&c->poll);
+  if (c->slot != NULL) slot_unref(c->slot);
+  c->slot = NULL;
+  stream_close(&c->stream, on_conn_closed);
+}
+
+static void on_timeout(struct timeout *t) { close_conn(CONTAINER_OF(t, struct control_conn, timeout)); }
+
+/* --- answers --- */
+
+static bool wants_text(const struct control_conn *c) {
+  return c->request.query.p != NULL && memmem(c->request.query.p, c->request.query.n, "format=text", 11) != NULL;
+}
+
+static void on_answered_read(struct stream *s, ssize_t n, const uint8_t *data) {
+  (void)data;
+  if (n < 0) close_conn(s->owner); /* the client has closed: it has everything */
+}
+
+/* The body is text or JSON by what the request asked for. The connection ends when the client has closed, or by its timeout. */
+static void answer(struct control_conn *c, int status, struct str body) {
+  struct headers headers;
+  headers_init(&headers, &c->arena);
+  headers_add(&headers, STR("content-type"),
+              wants_text(c) ? STR("text/plain; charset=utf-8") : STR("application/json"));
+  headers_add(&headers, STR("cache-control"), STR("no-store"));
+  struct response_head head = {
+      .status = status, .headers = &headers, .framing = {FRAMING_LENGTH, body.n}, .client_minor = c->request.minor};
+  struct buf out;
+  buf_init(&out);
+  write_response_head(&out, &head);
+  buf_adds(&out, body);
+  uv_buf_t piece = uv_buf_init((char *)out.p, (unsigned)out.n);
+  c->answered = true;
+  int failed = stream_write(&c->stream, &piece, 1, false);
+  buf_fini(&out);
+  if (failed != 0) {
+    close_conn(c);
+    return;
+  }
+  timeout_set(&c->timeout, REQUEST_MS);
+  stream_shutdown(&c->stream);
+  stream_read_start(&c->stream, on_answered_read);
+}
+
+/* {"ok":…,"message":…}, or the message alone in text. */
+static void answer_message(struct control_conn *c, int status, const char *key, struct str message) {
+  struct buf body;
+  buf_init(&body);
+  if (wants_text(c)) {
+    buf_adds(&body, message);
+    if (message.n > 0 && message.p[message.n - 1] != '\n') buf_addz(&body, "\n");
+  } else {
+    buf_addf(&body, "{\"ok\":%s,\"%s\":", status < 400 ? "true" : "false", key);
+    json_add_string(&body, message);
+    buf_addz(&body, "}\n");
+  }
+  answer(c, status, buf_str(&body));
+  buf_fini(&body);
+}
+
+static void answer_error(struct control_conn *c, int status, const char *fmt, struct str what) {
+  struct buf message;
+  buf_init(&message);
+  buf_addz(&message, fmt);
+  buf_adds(&message, what);
+  answer_message(c, status, "error", buf_str(&message));
+  buf_fini(&message);
+}
+
+/* --- what can be asked --- */
+
+static void handle_health(struct control_conn *c, struct str rest) {
+  (void)rest;
+  bool ready = c->control->host.ready(c->control->host.ctx);
+  if (wants_text(c)) {
+    answer(c, ready ? 200 : 503, ready ? STR("ready\n") : STR("not ready\n"));
+  } else {
+    answer(c, ready ? 200 : 503, ready ? STR("{\"ready\":true}\n") : STR("{\"ready\":false}\n"));
+  }
+}
+
+static void handle_status(struct control_conn *c, struct str rest) {
+  (void)rest;
+  struct buf body;
+  buf_init(&body);
+  c->control->host.status(c->control->host.ctx, wants_text(c), &body);
+  answer(c, 200, buf_str(&body));
+  buf_fini(&body);
+}
+
+static void on_reloaded(struct reload_waiter *w, const struct reload_result *result) {
+  struct control_conn *c = CONTAINER_OF(w, struct control_conn, reload);
+  if (result->status == ERR_CLOSED) {
+    answer_message(c, 503, "error", str_of(result->text));
+    return;
+  }
+  if (result->status != 0) {
+    answer_message(c, 422, "error", str_of(result->text));
+    return;
+  }
+  struct buf body;
+  buf_init(&body);
+  if (wants_text(c)) {
+    buf_addf(&body, "%sreloaded: policy %llu is active\n", result->text, (unsigned long long)result->number);
+  } else {
+    buf_addf(&body, "{\"ok\":true,\"policy\":%llu,\"warnings\":", (unsigned long long)result->number);
+    json_add_string(&body, str_of(result->text));
+    buf_addz(&body, "}\n");
+  }
+  answer(c, 200, buf_str(&body));
+  buf_fini(&body);
+}
+
+static void handle_reload(struct control_conn *c, struct str rest) {
+  (void)rest;
+  struct str query = c->request.query;
+  bool prove = query.p != NULL && memmem(query.p, query.n, "prove=1", 7) != NULL;
+  c->control->host.reload(c->control->host.ctx, prove, &c->reload);
+}
+
+static void handle_stop(struct control_conn *c, struct str rest) {
+  (void)rest;
+  struct control_host host = c->control->host;
+  answer_message(c, 202, "message", STR("stopping"));
+  host.stop(host.ctx);
+}
+
+/* --- refresh: asks the slot, and looks until its counters have moved --- */
+
+static void answer_refresh(struct control_conn *c, const struct slot_facts *now) {
+  char text[256];
+  bool good = now->generation != c->before.generation;
+  if (good) {
+    (void)snprintf(text, sizeof text, "token %s: generation %llu, expires in %lld s", slot_name(c->slot),
+                   (unsigned long long)now->generation, (long long)(now->expires_in_ms / 1000));
+  } else {
+    (void)snprintf(text, sizeof text, "token %s: %s", slot_name(c->slot),
+                   now->last_error[0] != '\0' ? now->last_error : "the fetch failed");
+  }
+  answer_message(c, good ? 200 : 502, good ? "message" : "error", str_of(text));
+}
+
+static void on_poll(struct timeout *t) {
+  struct control_conn *c = CONTAINER_OF(t, struct control_conn, poll);
+  struct slot_facts now;
+  slot_facts(c->slot, clock_boot_ms(), &now);
+  if (now.generation != c->before.generation || now.failures != c->before.failures) {
+    answer_refresh(c, &now);
+  } else if (clock_boot_ms() > c->refresh_until) {
+    answer_error(c, 504, "the refresh has not ended yet: token ", str_of(slot_name(c->slot)));
+  } else {
+    timeout_set(&c->poll, POLL_MS);
+  }
+}
+
+static int hex_digit(char x) {
+  if (x >= '0' && x <= '9') return x - '0';
+  x = (char)(x | 0x20);
+  return x >= 'a' && x <= 'f' ? x - 'a' + 10 : -1;
+}
+
+/* Percent-decoding (RFC 3986 section 2.1); what is not an escape stands for itself. */
+static struct str decode(struct arena *a, struct str s) {
+  char *out = arena_alloc(a, s.n + 1);
+  size_t n = 0;
+  for (size_t i = 0; i < s.n; i++) {
+    int high = i + 2 < s.n && s.p[i] == '%' ? hex_digit(s.p[i + 1]) : -1;
+    int low = high >= 0 ? hex_digit(s.p[i + 2]) : -1;
+    out[n++] = low >= 0 ? (char)(high * 16 + low) : s.p[i];
+    if (low >= 0) i += 2;
+  }
+  out[n] = '\0';
+  return (struct str){out, n};
+}
+
+struct nearest {
+  struct str wanted;
+  const char *name;
+  unsigned distance;
+};
+static void compare_name(void *arg, const char *name) {
+  struct nearest *n = arg;
+  unsigned d = str_distance(n->wanted, str_of(name));
+  if (d >= n->distance) return;
+  n->distance = d;
+  n->name = name;
+}
+
+static void answer_no_token(struct control_conn *c, struct str name) {
+  struct nearest nearest = {.wanted = name, .distance = 4};
+  c->control->host.token_names(c->control->host.ctx, compare_name, &nearest);
+  struct buf text;
+  buf_init(&text);
+  buf_addf(&text, "there is no token \"%.*s\"", STR_FMT(name));
+  if (nearest.name != NULL) buf_addf(&text, " (did you mean \"%s\"?)", nearest.name);
+  answer_message(c, 404, "error", buf_str(&text));
+  buf_fini(&text);
+}
+
+static void handle_refresh(struct control_conn *c, struct str rest) {
+  struct str name = decode(&c->arena, rest);
+  c->slot = c->control->host.slot(c->control->host.ctx, name);
+  if (c->slot == NULL) {
+    answer_no_token(c, name);
+    return;
+  }
+  slot_facts(c->slot, clock_boot_ms(), &c->before);
+  c->refresh_until = clock_boot_ms() + REFRESH_MS;
+  slot_refresh(c->slot);
+  timeout_set(&c->poll, POLL_MS);
+}
+
+/* --- reading --- */
+
+static const struct route ROUTES[] = {{"GET", "/health", handle_health},
+                                      {"GET", "/status", handle_status},
+                                      {"POST", "/reload", handle_reload},
+                                      {"POST", "/refresh/", handle_refresh},
+                                      {"POST", "/stop", handle_stop}};
+
+static bool route_takes(const struct route *r, struct str path, struct str *rest) {
+  struct str own = str_of(r->path);
+  *rest = (struct str){path.p + own.n, path.n >= own.n ? path.n - own.n : 0};
+  bool open_ended = own.p[own.n - 1] == '/';
+  return open_ended ? str_starts(path, own) && rest->n > 0 : str_eq(path, own);
+}
+
+static void on_waiting_read(struct stream *s, ssize_t n, const uint8_t *data) {
+  (void)data;
+  struct control_conn *c = s->owner;
+  /* A client that has only shut its own side down still wants its answer; a write tells when it is gone. */
+  if (n < 0 && n != UV_EOF) close_conn(c);
+}
+
+static void dispatch(struct control_conn *c) {
+  timeout_clear(&c->timeout);
+  stream_read_start(&c->stream, on_waiting_read);
+  bool known = false;
+  for (size_t i = 0; i < sizeof ROUTES / sizeof ROUTES[0]; i++) {
+    struct str rest;
+    if (!route_takes(&ROUTES[i], c->request.path, &rest)) continue;
+    known = true;
+    if (!str_eq(c->request.method, str_of(ROUTES[i].method))) continue;
+    ROUTES[i].handle(c, rest);
+    return;
+  }
+  answer_error(c, known ? 405 : 404, known ? "this path takes another method than " : "there is nothing at ",
+               known ? c->request.method : c->request.path);
+}
+
+static void on_request_read(struct stream *s, ssize_t n, const uint8_t *data) {
+  struct control_conn *c = s->owner;
+  if (n < 0) {
+    close_conn(c);
+    return;
+  }
+  size_t left = (size_t)n;
+  for (;;) {
+    struct str span;
+    switch (http_parser_next(&c->parser, &data, &left, &span)) {
+      case PARSE_MORE: return;
+      case PARSE_HEAD: break;
+      case PARSE_BODY:
+        c->body += span.n;
+        if (c->body <= BODY_MAX) break;
+        close_conn(c);
+        return;
+      case PARSE_END: dispatch(c); return;
+      case PARSE_ERROR:
+        answer_error(c, c->parser.fault.status != 0 ? c->parser.fault.status : 400, c->parser.fault.text, STR(""));
+        return;
+    }
+  }
+}
+
+static void on_connection(uv_stream_t *listener, int status) {
+  struct control *control = listener->data;
+  if (status != 0) return;
+  struct control_conn *c = calloc(1, sizeof *c);
+  if (c == NULL || stream_init_accept(&c->stream, control->net, listener) != 0) {
+    free(c);
+    return;
+  }
+  c->stream.owner = c;
+  c->control = control;
+  control->handles++;
+  list_push(&control->conns, &c->link);
+  list_init(&c->reload.link);
+  c->reload.done = on_reloaded;
+  arena_init(&c->arena, c->first, sizeof c->first);
+  http_parser_init_request(&c->parser, &c->arena, &http_limits_default, &c->request);
+  timeout_init(&c->timeout, control->wheel, on_timeout);
+  timeout_init(&c->poll, control->wheel, on_poll);
+  timeout_set(&c->timeout, REQUEST_MS);
+  stream_read_start(&c->stream, on_request_read);
+}
+
+/* --- life --- */
+
+void control_default_path(char *out, size_t n) {
+  const char *dir = getenv("XDG_RUNTIME_DIR");
+  if (dir != NULL && dir[0] == '/') {
+    (void)snprintf(out, n, "%s/jeton.sock", dir);
+  } else if (geteuid() == 0) {
+    (void)snprintf(out, n, "/run/jeton.sock");
+  } else {
+    (void)snprintf(out, n, "/tmp/jeton-%u.sock", (unsigned)geteuid());
+  }
+}
+
+/* The descriptor, made under a umask that keeps others out from the first moment on (no other thread runs yet). */
+static int open_socket(const char *path, char *err, size_t errsize) {
+  char text[256];
+  union address a;
+  (void)snprintf(text, sizeof text, "unix:%s", path);
+  int fd = address_parse(str_of(text), &a);
+  if (fd == 0) {
+    mode_t before = umask(0177);
+    fd = address_listen(&a, BACKLOG);
+    (void)umask(before);
+  }
+  if (fd == UV_EADDRINUSE) {
+    (void)snprintf(err, errsize,
+                   "another jeton answers on the control socket %s: stop it, or give this one its own with --control",
+                   path);
+  } else if (fd < 0) {
+    (void)snprintf(err, errsize, "cannot open the control socket %s: %s", path, err_text(fd));
+  }
+  return fd;
+}
+
+struct control *control_new(const struct control_host *host, struct net *net, struct wheel *wheel, const char *path,
+                            int *status, char *err, size_t errsize) {
+  int fd = open_socket(path, err, errsize);
+  *status = fd < 0 ? fd : 0;
+  if (fd < 0) return NULL;
+  struct control *c = calloc(1, sizeof *c);
+  if (c == NULL || (c->path = strdup(path)) == NULL) abort();
+  c->host = *host;
+  c->net = net;
+  c->wheel = wheel;
+  c->handles = 1;
+  c->listener.data = c;
+  list_init(&c->conns);
+  (void)uv_pipe_init(net->loop, &c->listener, 0);
+  *status = uv_pipe_open(&c->listener, fd);
+  if (*status == 0) *status = uv_listen((uv_stream_t *)&c->listener, BACKLOG, on_connection);
+  if (*status == 0) return c;
+  (void)snprintf(err, errsize, "cannot listen on the control socket %s: %s", path, err_text(*status));
+  control_close(c);
+  return NULL;
+}
+
+static void on_listener_closed(uv_handle_t *h) { one_handle_less(h->data); }
+
+void control_close(struct control *c) {
+  c->closing = true;
+  (void)unlink(c->path);
+  while (!list_empty(&c->conns)) close_conn(CONTAINER_OF(c->conns.next, struct control_conn, link));
+  uv_close((uv_handle_t *)&c->listener, on_listener_closed);
+}

@@ -1,0 +1,40 @@
+/* control.h: the admin side: HTTP with JSON on a Unix socket of mode 0600. Control's thread.
+ *
+ *   GET  /health          200 {"ready":true} once a policy is active, else 503
+ *   GET  /status          facts of the process; no secret among them
+ *   POST /reload          200, or 422 with the problems; ?prove=1 runs changed fetches once first
+ *   POST /refresh/NAME    200 when the token's fetch has succeeded, 502 when it failed; NAME percent-encoded, "tenant[acme]" for a family's
+ *   POST /stop            202: the process drains and ends
+ * ?format=text answers in text for people: that is what the commands show. One request a connection. */
+#ifndef JETON_OPS_CONTROL_H
+#define JETON_OPS_CONTROL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/buf.h"
+#include "base/wheel.h"
+#include "net/stream.h"
+#include "ops/reload.h"
+#include "token/slot.h"
+
+struct control_host { /* what the process offers; ctx first */
+  void *ctx;
+  bool (*ready)(void *ctx);
+  void (*status)(void *ctx, bool text, struct buf *out);
+  void (*reload)(void *ctx, bool prove, struct reload_waiter *w);
+  struct slot *(*slot)(void *ctx, struct str name); /* a reference, or NULL */
+  void (*token_names)(void *ctx, void (*fn)(void *arg, const char *name), void *arg);
+  void (*stop)(void *ctx);
+};
+
+struct control;
+/* Where it is unless --control says otherwise: $XDG_RUNTIME_DIR/jeton.sock, /run/jeton.sock for root, else /tmp/jeton-UID.sock. */
+void control_default_path(char *out, size_t n);
+/* Opens the socket. NULL, with a sentence in err and libuv's code in *status (UV_EADDRINUSE: another process answers there). */
+struct control *control_new(const struct control_host *host, struct net *net, struct wheel *wheel, const char *path,
+                            int *status, char *err, size_t errsize);
+/* Removes the socket's file and closes every connection; the memory goes once the loop has closed the handles. */
+void control_close(struct control *c);
+
+#endif

@@ -1,0 +1,90 @@
+/* demo.c: finds examples/demo.lua, tells it where the embedded servers are, and runs it like any policy. Main thread. */
+#include "ops/demo.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "net/address.h"
+#include "ops/control.h"
+#include "ops/control_client.h"
+#include "ops/demo_servers.h"
+#include "ops/exits.h"
+#include "ops/listeners.h"
+#include "ops/process.h"
+
+enum { PATH_SIZE = 4096, LEVELS_UP = 3 };
+static const char USUAL[] = "127.0.0.1:8080";
+
+/* Beside the binary's tree (build/jeton, build/asan/jeton), else where it was installed. */
+static bool find_policy(char out[PATH_SIZE]) {
+  char dir[PATH_SIZE];
+  ssize_t n = readlink("/proc/self/exe", dir, sizeof dir - 1);
+  dir[n > 0 ? n : 0] = '\0';
+  for (int i = 0; i < LEVELS_UP; i++) {
+    char *slash = strrchr(dir, '/');
+    if (slash == NULL) break;
+    *slash = '\0';
+    int made = snprintf(out, PATH_SIZE, "%s/examples/demo.lua", dir);
+    if (made > 0 && made < PATH_SIZE && access(out, R_OK) == 0) return true;
+  }
+  (void)snprintf(out, PATH_SIZE, "%s/examples/demo.lua", JETON_SCRIPTS);
+  return access(out, R_OK) == 0;
+}
+
+static const char *usual_or_free_address(void) {
+  union address a;
+  if (address_parse(str_of(USUAL), &a) == 0 && !address_taken(&a)) return USUAL;
+  return "127.0.0.1:0";
+}
+
+/* The default path, unless another jeton answers there. */
+static void choose_control(char *out, size_t n) {
+  control_default_path(out, n);
+  struct buf body;
+  buf_init(&body);
+  if (control_ask(out, "GET", "/health", &body) > 0) (void)snprintf(out, n, "/tmp/jeton-demo-%ld.sock", (long)getpid());
+  buf_fini(&body);
+}
+
+static void on_ready(void *arg, const char *url) {
+  (void)arg;
+  bool file = strncmp(url, "unix:", 5) == 0;
+  (void)printf(
+      "\n"
+      "  Try it, as often as you like. Each token lives %d seconds, and no request ever meets an expired one:\n"
+      "\n"
+      "      curl -i %s%s%s/hello\n"
+      "\n"
+      "  The policy is examples/demo.lua. Ctrl-C ends the demo.\n"
+      "\n",
+      DEMO_TOKEN_MS / 1000, file ? "--unix-socket " : "", file ? url + 5 : url, file ? " http://localhost" : "");
+  (void)fflush(stdout);
+}
+
+int demo_run(const struct demo_options *o) {
+  char policy[PATH_SIZE], control[256], issuer[DEMO_URL_SIZE], upstream[DEMO_URL_SIZE];
+  if (!find_policy(policy)) {
+    (void)fprintf(stderr, "jeton: the demo's policy is not where it should be: %s\n", policy);
+    return EXIT_NOINPUT;
+  }
+  struct demo_servers *servers = demo_servers_start(issuer, upstream);
+  if (servers == NULL) {
+    (void)fputs("jeton: the demo's servers cannot listen on 127.0.0.1\n", stderr);
+    return EXIT_UNAVAILABLE;
+  }
+  (void)setenv("JETON_DEMO_ISSUER", issuer, 1);
+  (void)setenv("JETON_DEMO_UPSTREAM", upstream, 1);
+  choose_control(control, sizeof control);
+  const char *address = usual_or_free_address();
+  struct process_options p = {
+      .policy_path = policy,
+      .overrides = {.listen = o->listen != NULL ? o->listen : &address, .nlisten = o->listen != NULL ? o->nlisten : 1},
+      .control_path = o->control_path != NULL ? o->control_path : control,
+      .on_ready = on_ready};
+  int code = process_run(&p);
+  demo_servers_stop(servers);
+  return code;
+}

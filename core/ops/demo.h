@@ -1,0 +1,14 @@
+/* demo.h: `jeton demo`: issuer, upstream and proxy in one process, with no network and no configuration. */
+#ifndef JETON_OPS_DEMO_H
+#define JETON_OPS_DEMO_H
+
+#include <stddef.h>
+
+struct demo_options {
+  const char *const *listen; /* NULL: 127.0.0.1:8080, or another port when that one is taken */
+  size_t nlisten;
+  const char *control_path; /* NULL: the default, or one of its own when a jeton answers there */
+};
+int demo_run(const struct demo_options *o); /* an exit code of ops/exits.h */
+
+#endif

@@ -1,0 +1,261 @@
+/* keeper_runtime.c: runs the functions that a policy gives to the keeper.
+ *
+ * A fetch is a task with a timer. The timer first fires at once, to start the task from the loop (so that a fetch that does not wait cannot end
+ * inside of the keeper's own call), and then bounds it. A background task is a task with a timer that starts it again after a failure.
+ * Invariants: `ended` of a fetch is called once, also on time-out and at the end of the runtime; the VM outlives every task in it; the
+ * runtime's memory goes when its last timer is closed. Keeper's thread. */
+#include "ops/keeper_runtime.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "lua/l_fetch.h"
+#include "lua/vm.h"
+
+enum { SETTLED_MS = 60 * 1000 }; /* a task that ran this long starts its backoff anew when it fails */
+
+struct fetch_run {
+  struct link link;
+  uv_timer_t timer;
+  struct keeper_runtime *runtime;
+  struct fetch *fetch;
+  const struct token_conf *token;
+  struct task *task;
+  fetch_ended_fn ended;
+  void *arg;
+};
+struct background {
+  uv_timer_t timer;
+  struct keeper_runtime *runtime;
+  const char *name;
+  int fn;
+  struct task *task;
+  unsigned failures;
+  int64_t started_at;
+};
+
+static int push_nothing(lua_State *L, void *arg) {
+  (void)L, (void)arg;
+  return 0;
+}
+
+static void let_go(struct keeper_runtime *r) {
+  if (--r->holders > 0) return;
+  policy_unref(r->policy);
+  free(r->tasks);
+  free(r);
+}
+
+/* Nothing of the policy runs here any more: what it spawned ends too. */
+static void release_vm(struct keeper_runtime *r) {
+  if (r->vm == NULL || !r->retired || !list_empty(&r->runs)) return;
+  struct vm *vm = r->vm;
+  r->vm = NULL;
+  vm_cancel_tasks(vm);
+  binding_fini(&r->binding);
+  vm_unref(vm);
+  list_remove(&r->link);
+  let_go(r);
+}
+
+/* --- fetches --- */
+
+static void on_run_closed(uv_handle_t *h) {
+  struct fetch_run *run = h->data;
+  struct keeper_runtime *r = run->runtime;
+  free(run);
+  release_vm(r); /* here, with no task of it on the stack */
+  let_go(r);
+}
+
+static void end_run(struct fetch_run *run, const struct fetch_result *result) {
+  list_remove(&run->link);
+  uv_close((uv_handle_t *)&run->timer, on_run_closed);
+  run->ended(run->arg, run->fetch, result);
+}
+
+static void fail_run(struct fetch_run *run, const char *error) {
+  struct task *task = run->task;
+  run->task = NULL;
+  if (task != NULL) task_cancel(task);
+  struct fetch_result failed = {.ok = false, .error = error};
+  end_run(run, &failed);
+}
+
+static int push_context(lua_State *L, void *arg) { return l_fetch_push_context(L, ((struct fetch_run *)arg)->fetch); }
+
+static void on_fetch_ended(void *arg, lua_State *L, int nresults, int status, const char *message) {
+  struct fetch_run *run = arg;
+  run->task = NULL;
+  struct buf hold;
+  buf_init(&hold);
+  hold.sensitive = true;
+  struct fetch_result result = {.ok = false, .error = message};
+  if (status == 0) l_fetch_read(L, nresults, &result, &hold);
+  end_run(run, &result);
+  buf_fini(&hold);
+}
+
+static void on_fetch_timeout(uv_timer_t *t) {
+  struct fetch_run *run = t->data;
+  char error[80];
+  (void)snprintf(error, sizeof error, "the fetch took longer than its limit of %lld ms",
+                 (long long)run->token->fetch_timeout_ms);
+  fail_run(run, error);
+}
+
+static void on_fetch_start(uv_timer_t *t) {
+  struct fetch_run *run = t->data;
+  struct keeper_runtime *r = run->runtime;
+  if (run->token == NULL) {
+    fail_run(run, "the policy has no such token any more");
+    return;
+  }
+  int64_t limit = run->token->fetch_timeout_ms;
+  if (limit > 0) (void)uv_timer_start(&run->timer, on_fetch_timeout, (uint64_t)limit, 0);
+  task_start(r->vm, r->binding.fetch[run->token - r->policy->tokens], push_context, on_fetch_ended, run, &run->task);
+}
+
+void keeper_runtime_fetch(struct keeper_runtime *r, struct fetch *f, fetch_ended_fn ended, void *arg) {
+  struct fetch_run *run = calloc(1, sizeof *run);
+  if (run == NULL) abort();
+  run->runtime = r;
+  run->fetch = f;
+  run->token = keeper_runtime_token(r, slot_token(f->slot));
+  run->ended = ended;
+  run->arg = arg;
+  run->timer.data = run;
+  list_push(&r->runs, &run->link);
+  r->holders++;
+  (void)uv_timer_init(r->loop, &run->timer);
+  (void)uv_timer_start(&run->timer, on_fetch_start, 0, 0);
+}
+
+void keeper_runtime_end_fetches(struct keeper_runtime *r) {
+  while (!list_empty(&r->runs)) fail_run(CONTAINER_OF(r->runs.next, struct fetch_run, link), "the fetch was ended");
+}
+
+/* --- on_start and tasks --- */
+
+static void on_background_due(uv_timer_t *t);
+
+static void on_background_ended(void *arg, lua_State *L, int nresults, int status, const char *message) {
+  (void)L, (void)nresults;
+  struct background *b = arg;
+  b->task = NULL;
+  if (b->runtime->retired) return;
+  if (status == 0) {
+    log_from(LOG_INFO, "keeper", "task %s has ended", b->name);
+    return;
+  }
+  if (clock_boot_ms() - b->started_at > SETTLED_MS) b->failures = 0;
+  int64_t pause = schedule_backoff(&schedule_default, ++b->failures, &b->runtime->rng);
+  log_from(LOG_ERROR, "keeper", "task %s failed, starting it again in %lld ms: %s", b->name, (long long)pause, message);
+  (void)uv_timer_start(&b->timer, on_background_due, (uint64_t)pause, 0);
+}
+
+static void on_background_due(uv_timer_t *t) {
+  struct background *b = t->data;
+  b->started_at = clock_boot_ms();
+  task_start(b->runtime->vm, b->fn, push_nothing, on_background_ended, b, &b->task);
+}
+
+static void start_tasks(struct keeper_runtime *r) {
+  size_t n = r->policy->ntasks;
+  if (n == 0 || r->retired) return;
+  r->tasks = calloc(n, sizeof *r->tasks);
+  if (r->tasks == NULL) abort();
+  for (size_t i = 0; i < n; i++) {
+    struct background *b = &r->tasks[i];
+    b->runtime = r;
+    b->name = r->policy->tasks[i];
+    b->fn = r->binding.tasks[i];
+    b->timer.data = b;
+    r->holders++;
+    (void)uv_timer_init(r->loop, &b->timer);
+    (void)uv_timer_start(&b->timer, on_background_due, 0, 0);
+  }
+}
+
+static void on_started(void *arg, lua_State *L, int nresults, int status, const char *message) {
+  (void)L, (void)nresults;
+  struct keeper_runtime *r = arg;
+  r->on_start = NULL;
+  if (status != 0) log_from(LOG_ERROR, "keeper", "on_start failed: %s", message);
+  start_tasks(r);
+}
+
+void keeper_runtime_activate(struct keeper_runtime *r) {
+  if (r->binding.on_start == LUA_NOREF) {
+    start_tasks(r);
+    return;
+  }
+  task_start(r->vm, r->binding.on_start, push_nothing, on_started, r, &r->on_start);
+}
+
+static void on_background_closed(uv_handle_t *h) { let_go(((struct background *)h->data)->runtime); }
+
+static void end_tasks(struct keeper_runtime *r) {
+  struct task *starting = r->on_start;
+  r->on_start = NULL;
+  if (starting != NULL) task_cancel(starting);
+  if (r->tasks == NULL) return;
+  for (size_t i = 0; i < r->policy->ntasks; i++) {
+    struct background *b = &r->tasks[i];
+    struct task *task = b->task;
+    b->task = NULL;
+    if (task != NULL) task_cancel(task);
+    uv_close((uv_handle_t *)&b->timer, on_background_closed);
+  }
+}
+
+/* --- life --- */
+
+static struct vm *new_vm(struct vm_services *services, const struct policy *p) {
+  struct vm_settings settings = {.role = VM_KEEPER,
+                                 .memory_max = p->limits.memory,
+                                 .budget_us = p->limits.script_time_us,
+                                 .wipe = true, /* token bytes pass through it */
+                                 .services = services};
+  return vm_new(&settings);
+}
+
+struct keeper_runtime *keeper_runtime_new(struct vm_services *services, struct policy *p, int *status, char *message,
+                                          size_t size) {
+  struct vm *vm = new_vm(services, p);
+  const char *text = "out of memory";
+  struct keeper_runtime *r = calloc(1, sizeof *r);
+  if (r == NULL) abort();
+  *status = vm == NULL ? ERR_MEMORY : binding_init(&r->binding, vm, p, &text);
+  if (*status != 0) {
+    (void)snprintf(message, size, "%s", text != NULL ? text : err_text(*status));
+    if (vm != NULL) vm_unref(vm);
+    free(r);
+    return NULL;
+  }
+  r->loop = services->loop;
+  r->policy = policy_ref(p);
+  r->vm = vm;
+  r->holders = 1;
+  list_init(&r->runs);
+  list_init(&r->link);
+  rng_seed(&r->rng, 0);
+  return r;
+}
+
+const struct token_conf *keeper_runtime_token(const struct keeper_runtime *r, const char *name) {
+  for (size_t i = 0; i < r->policy->ntokens; i++) {
+    if (strcmp(r->policy->tokens[i].name, name) == 0) return &r->policy->tokens[i];
+  }
+  return NULL;
+}
+
+void keeper_runtime_retire(struct keeper_runtime *r) {
+  r->retired = true;
+  end_tasks(r);
+  release_vm(r);
+}

@@ -1,0 +1,46 @@
+/* keeper_runtime.h: one policy in the keeper's thread: its VM and functions, its running fetches, on_start and tasks. Keeper's thread only. */
+#ifndef JETON_OPS_KEEPER_RUNTIME_H
+#define JETON_OPS_KEEPER_RUNTIME_H
+
+#include <stdbool.h>
+#include <uv.h>
+
+#include "base/list.h"
+#include "base/rand.h"
+#include "lua/services.h"
+#include "policy/binding.h"
+#include "policy/policy.h"
+#include "token/keeper.h"
+
+struct background; /* a task of the policy */
+struct keeper_runtime {
+  struct link link; /* the keeper's list of retired ones */
+  uv_loop_t *loop;
+  struct policy *policy; /* a reference */
+  struct vm *vm;         /* NULL once released */
+  struct binding binding;
+  struct link runs;         /* fetches under way */
+  struct background *tasks; /* policy->ntasks of them, once started */
+  struct task *on_start;
+  struct rng rng;
+  unsigned holders; /* the creator, runs and tasks whose timers are not closed yet */
+  bool retired;
+};
+
+/* A VM with the policy loaded. NULL: *status and message tell. */
+struct keeper_runtime *keeper_runtime_new(struct vm_services *services, struct policy *p, int *status, char *message,
+                                          size_t size);
+/* The policy's token of that name, or NULL. */
+const struct token_conf *keeper_runtime_token(const struct keeper_runtime *r, const char *name);
+/* on_start, and when that has ended the tasks. */
+void keeper_runtime_activate(struct keeper_runtime *r);
+/* Ends its tasks at once; the VM goes when the last running fetch has ended. The caller's hold on it is over. */
+void keeper_runtime_retire(struct keeper_runtime *r);
+/* Ends its fetches as well, each with a failure. For stop and discard, before keeper_runtime_retire. */
+void keeper_runtime_end_fetches(struct keeper_runtime *r);
+
+/* A fetch of this policy, with the time limit of its token. ended is called exactly once, from the loop, not from inside fetch_run. */
+typedef void (*fetch_ended_fn)(void *arg, struct fetch *f, const struct fetch_result *result);
+void keeper_runtime_fetch(struct keeper_runtime *r, struct fetch *f, fetch_ended_fn ended, void *arg);
+
+#endif

@@ -1,0 +1,468 @@
+/* keeper_thread.c: the keeper's loop, and what control asks of it.
+ *
+ * Two policies at the most are here with a future: the active one and a prepared one. Retired ones stay while a fetch of theirs runs: it may
+ * still publish, by generation. Slots belong to the process: preparing finds them by name and makes the missing ones without a fetch; only the
+ * switch gives them their schedule. A token that a new policy no longer names keeps its slot, without new fetches, for as long as
+ * exchanges of the old policy may need it (timeouts.drain); then it is closed and wiped.
+ * Threads: everything below runs on the keeper's thread, but for new, start, post and join (control's). */
+#include "ops/keeper_thread.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "ops/keeper_runtime.h"
+#include "ops/services.h"
+#include "token/family.h"
+#include "token/keeper.h"
+#include "token/result.h"
+
+enum { LINGER_LOOK_MS = 1000, TIMER_MAX_MS = 30 * 1000 };
+
+struct lingering { /* a policy some of whose tokens are gone from the active one */
+  struct link link;
+  struct policy *policy;
+  int64_t until;
+};
+struct known_family { /* so that preparing a policy does not change the settings of a family that serves */
+  struct link link;
+  struct token_family *family;
+};
+struct keeper_thread {
+  struct services services;
+  uv_thread_t thread;
+  bool started;
+  /* keeper's thread from here on */
+  struct keeper *keeper;
+  uv_timer_t due, linger;
+  int64_t due_at;
+  struct keeper_runtime *active, *candidate;
+  struct link retired, lingering, families;
+  struct keeper_request *proof; /* a PROVE under way */
+  unsigned proving;
+  struct keeper_request *stop;
+};
+
+static void on_reply(struct mail *m) {
+  struct keeper_request *r = CONTAINER_OF(m, struct keeper_request, mail);
+  r->done(r);
+}
+
+static void reply(struct keeper_request *r, int status) {
+  r->status = status;
+  if (status == 0) r->message[0] = '\0';
+  mail_init(&r->mail, on_reply);
+  mailbox_post(r->reply_to, &r->mail);
+}
+
+/* --- token/keeper.h's host --- */
+
+static int64_t host_now(void *ctx) {
+  (void)ctx;
+  return clock_boot_ms();
+}
+
+static int64_t host_wall(void *ctx) {
+  (void)ctx;
+  return clock_wall_ms();
+}
+
+static void on_due(uv_timer_t *t);
+
+static void arm_due(struct keeper_thread *k) {
+  if (k->due_at == INT64_MAX) {
+    (void)uv_timer_stop(&k->due);
+    return;
+  }
+  int64_t wait = k->due_at - clock_boot_ms();
+  if (wait < 0) wait = 0;
+  /* libuv's clock stands still while the machine sleeps, ours does not: look again now and then. */
+  if (wait > TIMER_MAX_MS) wait = TIMER_MAX_MS;
+  uv_update_time(&k->services.loop);
+  (void)uv_timer_start(&k->due, on_due, (uint64_t)wait, 0);
+}
+
+static void on_due(uv_timer_t *t) {
+  struct keeper_thread *k = t->data;
+  if (clock_boot_ms() < k->due_at) {
+    arm_due(k);
+    return;
+  }
+  keeper_run_due(k->keeper);
+}
+
+static void host_set_timer(void *ctx, int64_t at) {
+  struct keeper_thread *k = ctx;
+  k->due_at = at;
+  arm_due(k);
+}
+
+static void on_fetch_ended(void *arg, struct fetch *f, const struct fetch_result *result) {
+  keeper_fetch_done(((struct keeper_thread *)arg)->keeper, f, result);
+}
+
+static void host_start_fetch(void *ctx, struct fetch *f) {
+  struct keeper_thread *k = ctx;
+  struct keeper_runtime *r = k->active;
+  const char *name = slot_token(f->slot);
+  /* A worker may have switched a moment before this thread's turn came. */
+  if (r == NULL || (keeper_runtime_token(r, name) == NULL && k->candidate != NULL)) r = k->candidate;
+  keeper_runtime_fetch(r, f, on_fetch_ended, k);
+}
+
+/* --- slots of a policy --- */
+
+static const struct token_conf *conf_named(const struct policy *p, const char *name) {
+  for (size_t i = 0; i < p->ntokens; i++) {
+    if (strcmp(p->tokens[i].name, name) == 0) return &p->tokens[i];
+  }
+  return NULL;
+}
+
+struct search {
+  const char *name;
+  struct slot *found;
+};
+static void match_slot(void *arg, struct slot *s) {
+  struct search *search = arg;
+  if (search->found == NULL && strcmp(slot_name(s), search->name) == 0) search->found = slot_ref(s);
+}
+
+static struct slot *find_or_make_slot(struct keeper_thread *k, const struct token_conf *t) {
+  struct search search = {.name = t->name};
+  keeper_each(k->keeper, match_slot, &search);
+  if (search.found != NULL) return search.found; /* its schedule is the active policy's until the switch */
+  return keeper_adopt(k->keeper, str_of(t->name), (struct str){0}, &t->schedule, t->has_fetch, false);
+}
+
+static struct token_family *adopt_family(struct keeper_thread *k, const struct token_conf *t, bool has_fetch) {
+  return keeper_adopt_family(k->keeper, str_of(t->name), &t->schedule, has_fetch, t->family_max, t->family_idle_ms);
+}
+
+static struct token_family *find_or_make_family(struct keeper_thread *k, const struct token_conf *t) {
+  for (struct link *l = k->families.next; l != &k->families; l = l->next) {
+    struct known_family *f = CONTAINER_OF(l, struct known_family, link);
+    if (strcmp(family_name(f->family), t->name) == 0) return family_ref(f->family);
+  }
+  struct known_family *f = calloc(1, sizeof *f);
+  if (f == NULL) abort();
+  f->family = adopt_family(k, t, t->has_fetch);
+  list_push(&k->families, &f->link);
+  return family_ref(f->family);
+}
+
+static void token_set_fill(struct token_set *t, struct keeper_thread *k, const struct policy *p) {
+  size_t room = p->ntokens > 0 ? p->ntokens : 1;
+  t->n = p->ntokens;
+  t->slots = calloc(room, sizeof *t->slots);
+  t->families = calloc(room, sizeof *t->families);
+  if (t->slots == NULL || t->families == NULL) abort();
+  for (size_t i = 0; i < t->n; i++) {
+    const struct token_conf *conf = &p->tokens[i];
+    if (conf->family) {
+      t->families[i] = find_or_make_family(k, conf);
+    } else {
+      t->slots[i] = find_or_make_slot(k, conf);
+    }
+  }
+}
+
+void token_set_fini(struct token_set *t) {
+  for (size_t i = 0; i < t->n; i++) {
+    if (t->slots[i] != NULL) slot_unref(t->slots[i]);
+    if (t->families[i] != NULL) family_unref(t->families[i]);
+  }
+  free(t->slots);
+  free(t->families);
+  *t = (struct token_set){0};
+}
+
+static bool still_named(void *arg, const char *token_name) {
+  struct keeper_thread *k = arg;
+  if (k->active != NULL && conf_named(k->active->policy, token_name) != NULL) return true;
+  if (k->candidate != NULL && conf_named(k->candidate->policy, token_name) != NULL) return true;
+  for (struct link *l = k->lingering.next; l != &k->lingering; l = l->next) {
+    if (conf_named(CONTAINER_OF(l, struct lingering, link)->policy, token_name) != NULL) return true;
+  }
+  return false;
+}
+
+/* Closes the slots and families that no policy here names. */
+static void retain_named(struct keeper_thread *k) {
+  keeper_retain(k->keeper, still_named, k);
+  for (struct link *l = k->families.next, *next; l != &k->families; l = next) {
+    next = l->next;
+    struct known_family *f = CONTAINER_OF(l, struct known_family, link);
+    if (still_named(k, family_name(f->family))) continue;
+    list_remove(l);
+    family_unref(f->family);
+    free(f);
+  }
+}
+
+/* --- requests --- */
+
+static void prepare(struct keeper_thread *k, struct keeper_request *r) {
+  int status;
+  struct keeper_runtime *c = keeper_runtime_new(&k->services.lent, r->policy, &status, r->message, sizeof r->message);
+  if (c == NULL) {
+    reply(r, status);
+    return;
+  }
+  k->candidate = c;
+  token_set_fill(r->tokens, k, r->policy);
+  status = binding_tokens(&c->binding, c->vm, r->policy, r->tokens->slots, r->tokens->families);
+  if (status != 0) {
+    (void)snprintf(r->message, sizeof r->message, "the tokens could not be bound: %s", err_text(status));
+    k->candidate = NULL;
+    keeper_runtime_retire(c);
+    token_set_fini(r->tokens);
+    retain_named(k);
+  }
+  reply(r, status);
+}
+
+static void discard(struct keeper_thread *k, struct keeper_request *r) {
+  struct keeper_runtime *c = k->candidate;
+  k->candidate = NULL;
+  if (c != NULL) {
+    keeper_runtime_end_fetches(c);
+    keeper_runtime_retire(c);
+    retain_named(k);
+  }
+  reply(r, 0);
+}
+
+static void adopt_tokens(struct keeper_thread *k, const struct policy *p) {
+  for (size_t i = 0; i < p->ntokens; i++) {
+    const struct token_conf *t = &p->tokens[i];
+    if (t->family) {
+      family_unref(adopt_family(k, t, t->has_fetch));
+    } else {
+      slot_unref(keeper_adopt(k->keeper, str_of(t->name), (struct str){0}, &t->schedule, t->has_fetch, true));
+    }
+  }
+}
+
+static void free_lingering(struct lingering *l) {
+  list_remove(&l->link);
+  policy_unref(l->policy);
+  free(l);
+}
+
+static void on_linger_look(uv_timer_t *t) {
+  struct keeper_thread *k = t->data;
+  int64_t now = clock_boot_ms();
+  bool any = false;
+  for (struct link *l = k->lingering.next, *next; l != &k->lingering; l = next) {
+    next = l->next;
+    struct lingering *linger = CONTAINER_OF(l, struct lingering, link);
+    if (now < linger->until) continue;
+    free_lingering(linger);
+    any = true;
+  }
+  if (any) retain_named(k);
+  if (list_empty(&k->lingering)) (void)uv_timer_stop(t);
+}
+
+/* Tokens of the old policy that the new one lacks stay for its exchanges, but are not fetched any more. */
+static void let_linger(struct keeper_thread *k, struct policy *old, const struct policy *now) {
+  bool any = false;
+  for (size_t i = 0; i < old->ntokens; i++) {
+    const struct token_conf *t = &old->tokens[i];
+    if (conf_named(now, t->name) != NULL) continue;
+    any = true;
+    if (t->family) {
+      family_unref(adopt_family(k, t, false));
+    } else {
+      slot_unref(keeper_adopt(k->keeper, str_of(t->name), (struct str){0}, &t->schedule, false, false));
+    }
+  }
+  if (!any) return;
+  struct lingering *l = calloc(1, sizeof *l);
+  if (l == NULL) abort();
+  l->policy = policy_ref(old);
+  l->until = clock_boot_ms() + (int64_t)old->timeouts.drain;
+  list_push(&k->lingering, &l->link);
+  (void)uv_timer_start(&k->linger, on_linger_look, LINGER_LOOK_MS, LINGER_LOOK_MS);
+}
+
+static void switch_over(struct keeper_thread *k, struct keeper_request *r) {
+  struct keeper_runtime *old = k->active;
+  k->active = k->candidate;
+  k->candidate = NULL;
+  if (old != NULL) {
+    let_linger(k, old->policy, k->active->policy);
+    list_push(&k->retired, &old->link);
+    keeper_runtime_retire(old);
+  }
+  adopt_tokens(k, k->active->policy);
+  keeper_runtime_activate(k->active);
+  reply(r, 0);
+}
+
+/* --- proof --- */
+
+static bool same_text(const struct policy *a, const struct policy *b) {
+  if (a->nsources != b->nsources) return false;
+  for (size_t i = 0; i < a->nsources; i++) {
+    if (!str_eq(a->sources[i].text, b->sources[i].text)) return false;
+  }
+  return true;
+}
+
+static void one_proof_less(struct keeper_thread *k) {
+  if (--k->proving > 0) return;
+  struct keeper_request *r = k->proof;
+  k->proof = NULL;
+  reply(r, r->status);
+}
+
+static void note_unproved(struct keeper_request *r, const char *name, const char *error) {
+  size_t at = strlen(r->message);
+  (void)snprintf(r->message + at, sizeof r->message - at, "%stoken %s: %s", at > 0 ? "\n" : "", name, error);
+  r->status = ERR_SCRIPT;
+}
+
+static void on_proof_ended(void *arg, struct fetch *f, const struct fetch_result *result) {
+  struct keeper_thread *k = arg;
+  const char *why = "";
+  const struct token_conf *t = keeper_runtime_token(k->candidate, slot_token(f->slot));
+  struct result_times times = {
+      .sent_at = f->sent_at, .now = clock_boot_ms(), .wall = clock_wall_ms(), .leeway_ms = t->schedule.leeway_ms};
+  struct token *token = result_token(result, &times, &why);
+  if (token == NULL) note_unproved(k->proof, t->name, why);
+  if (token != NULL) token_unref(token); /* proved, never published */
+  slot_unref(f->slot);
+  free(f);
+  one_proof_less(k);
+}
+
+static void prove_token(struct keeper_thread *k, const struct token_conf *t) {
+  struct fetch *f = calloc(1, sizeof *f);
+  if (f == NULL) abort();
+  f->slot = find_or_make_slot(k, t);
+  f->reason = FETCH_MANUAL;
+  f->attempt = 1;
+  f->sent_at = clock_boot_ms();
+  k->proving++;
+  keeper_runtime_fetch(k->candidate, f, on_proof_ended, k);
+}
+
+/* Returns at once; the proof itself then fails, and its request is answered. */
+static void end_proof(struct keeper_thread *k, struct keeper_request *r) {
+  if (k->proof != NULL) keeper_runtime_end_fetches(k->candidate);
+  reply(r, 0);
+}
+
+static void prove(struct keeper_thread *k, struct keeper_request *r) {
+  const struct policy *p = k->candidate->policy;
+  bool same = k->active != NULL && same_text(k->active->policy, p);
+  k->proof = r;
+  k->proving = 1; /* ours, so that it does not end in the loop */
+  r->status = 0;
+  r->message[0] = '\0';
+  for (size_t i = 0; i < p->ntokens; i++) {
+    const struct token_conf *t = &p->tokens[i];
+    if (!same && t->has_fetch && !t->family)
+      prove_token(k, t); /* a family's fetch needs a key, which only a request has */
+  }
+  one_proof_less(k);
+}
+
+/* --- the thread --- */
+
+static void retire_all(struct keeper_thread *k) {
+  for (struct link *l = k->retired.next, *next; l != &k->retired; l = next) {
+    next = l->next;
+    keeper_runtime_end_fetches(CONTAINER_OF(l, struct keeper_runtime, link));
+  }
+  struct keeper_runtime *live[] = {k->candidate, k->active};
+  k->candidate = k->active = NULL;
+  for (size_t i = 0; i < 2; i++) {
+    if (live[i] == NULL) continue;
+    list_push(&k->retired, &live[i]->link);
+    keeper_runtime_end_fetches(live[i]);
+    keeper_runtime_retire(live[i]);
+  }
+}
+
+static void stop(struct keeper_thread *k, struct keeper_request *r) {
+  k->stop = r;
+  retire_all(k);
+  uv_close((uv_handle_t *)&k->due, NULL);
+  uv_close((uv_handle_t *)&k->linger, NULL);
+  uv_stop(&k->services.loop);
+}
+
+static void on_request(struct mail *m) {
+  struct keeper_request *r = CONTAINER_OF(m, struct keeper_request, mail);
+  struct keeper_thread *k = r->to;
+  switch (r->kind) {
+    case KEEPER_PREPARE: prepare(k, r); break;
+    case KEEPER_PROVE: prove(k, r); break;
+    case KEEPER_END_PROOF: end_proof(k, r); break;
+    case KEEPER_SWITCH: switch_over(k, r); break;
+    case KEEPER_DISCARD: discard(k, r); break;
+    case KEEPER_STOP: stop(k, r); break;
+  }
+}
+
+static void keeper_main(void *arg) {
+  struct keeper_thread *k = arg;
+  (void)pthread_setname_np(pthread_self(), "jeton-keeper");
+  (void)uv_run(&k->services.loop, UV_RUN_DEFAULT);
+  /* The VMs of policies whose fetches were ended go once those fetches' timers are closed. */
+  while (!list_empty(&k->retired)) (void)uv_run(&k->services.loop, UV_RUN_ONCE);
+  while (!list_empty(&k->lingering)) free_lingering(CONTAINER_OF(k->lingering.next, struct lingering, link));
+  retain_named(k);
+  keeper_free(k->keeper);
+  struct keeper_request *r = k->stop;
+  services_close(&k->services);
+  reply(r, 0);
+}
+
+struct keeper_thread *keeper_thread_new(void) {
+  struct keeper_thread *k = calloc(1, sizeof *k);
+  if (k == NULL || services_init(&k->services) != 0) {
+    free(k);
+    return NULL;
+  }
+  list_init(&k->retired);
+  list_init(&k->lingering);
+  list_init(&k->families);
+  k->due_at = INT64_MAX;
+  k->due.data = k->linger.data = k;
+  (void)uv_timer_init(&k->services.loop, &k->due);
+  (void)uv_timer_init(&k->services.loop, &k->linger);
+  struct keeper_host host = {
+      .ctx = k, .now = host_now, .wall = host_wall, .start_fetch = host_start_fetch, .set_timer = host_set_timer};
+  k->keeper = keeper_new(&host, &k->services.mailbox, 0);
+  return k;
+}
+
+int keeper_thread_start(struct keeper_thread *k) {
+  int status = uv_thread_create(&k->thread, keeper_main, k);
+  k->started = status == 0;
+  return status;
+}
+
+void keeper_thread_post(struct keeper_thread *k, struct keeper_request *r) {
+  r->to = k;
+  mail_init(&r->mail, on_request);
+  mailbox_post(&k->services.mailbox, &r->mail);
+}
+
+void keeper_thread_join(struct keeper_thread *k) {
+  if (k->started) (void)uv_thread_join(&k->thread);
+  if (!k->started) {
+    uv_close((uv_handle_t *)&k->due, NULL);
+    uv_close((uv_handle_t *)&k->linger, NULL);
+    keeper_free(k->keeper);
+    services_close(&k->services);
+  }
+  free(k);
+}

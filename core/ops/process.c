@@ -1,0 +1,390 @@
+/* process.c: start, signals, drain, stop.
+ *
+ * Start: harden -> load the policy (its errors are shown, nothing has been started) -> control socket -> keeper and worker threads -> the first
+ * policy goes the way of every reload -> "listening on …", "ready". Stop: no more reloads -> workers drain, up to timeouts.drain -> workers
+ * stop and are joined -> the keeper stops and is joined -> everything of this thread closes. A stage begins when the one before has
+ * answered; the drain's limit is the only one that time moves on. A second SIGTERM or SIGINT ends the process at once.
+ * Main thread. */
+#include "ops/process.h"
+
+#include <assert.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "ops/control.h"
+#include "ops/exits.h"
+#include "ops/keeper_thread.h"
+#include "ops/reload.h"
+#include "ops/services.h"
+#include "ops/status.h"
+#include "ops/version.h"
+#include "ops/watch.h"
+#include "proxy/worker.h"
+#include "token/family.h"
+
+enum { NSIGNALS = 3 };
+static const int SIGNALS[NSIGNALS] = {SIGHUP, SIGTERM, SIGINT};
+
+struct process;
+struct worker_end { /* DRAIN, and STOP, which may come while it still drains */
+  struct worker_request drain, stop;
+  struct process *process;
+};
+struct process {
+  const struct process_options *options;
+  struct services services;
+  uv_signal_t signals[NSIGNALS];
+  uv_timer_t drain_limit;
+  struct keeper_thread *keeper;
+  struct keeper_request stop_keeper;
+  struct worker **workers;
+  struct worker_end *ends;
+  unsigned nworkers, running; /* threads wanted, and those that run */
+  unsigned undrained, unstopped;
+  struct reload *reload;
+  struct control *control;
+  struct watch *watch;
+  int64_t started_at;
+  int exit_code;
+  bool ready, stopping, workers_stopping;
+};
+
+/* --- stop, from its last stage to its first --- */
+
+static void on_keeper_stopped(struct keeper_request *r) {
+  struct process *p = CONTAINER_OF(r, struct process, stop_keeper);
+  keeper_thread_join(p->keeper);
+  p->keeper = NULL;
+  uv_stop(&p->services.loop);
+}
+
+static void stop_keeper(struct process *p) {
+  for (unsigned i = 0; i < p->running; i++) worker_join(p->workers[i]);
+  p->running = 0;
+  if (p->keeper == NULL) {
+    uv_stop(&p->services.loop);
+    return;
+  }
+  p->stop_keeper =
+      (struct keeper_request){.reply_to = &p->services.mailbox, .done = on_keeper_stopped, .kind = KEEPER_STOP};
+  keeper_thread_post(p->keeper, &p->stop_keeper);
+}
+
+static void on_worker_stopped(struct worker_request *q) {
+  struct process *p = CONTAINER_OF(q, struct worker_end, stop)->process;
+  if (--p->unstopped == 0) stop_keeper(p);
+}
+
+static void stop_workers(struct process *p) {
+  if (p->workers_stopping) return;
+  p->workers_stopping = true;
+  (void)uv_timer_stop(&p->drain_limit);
+  p->unstopped = p->running;
+  for (unsigned i = 0; i < p->running; i++) {
+    p->ends[i].stop =
+        (struct worker_request){.reply_to = &p->services.mailbox, .done = on_worker_stopped, .kind = WORKER_STOP};
+    worker_post(p->workers[i], &p->ends[i].stop);
+  }
+  if (p->running == 0) stop_keeper(p);
+}
+
+static void on_drain_limit(uv_timer_t *t) {
+  log_warn("the drain has reached its limit, closing what is left");
+  stop_workers(t->data);
+}
+
+static void on_worker_drained(struct worker_request *q) {
+  struct process *p = CONTAINER_OF(q, struct worker_end, drain)->process;
+  if (--p->undrained == 0) stop_workers(p);
+}
+
+static void drain_workers(struct process *p) {
+  if (reload_policy(p->reload) == NULL) { /* it never served */
+    stop_workers(p);
+    return;
+  }
+  uint64_t limit = reload_policy(p->reload)->timeouts.drain;
+  if (limit > 0) (void)uv_timer_start(&p->drain_limit, on_drain_limit, limit, 0);
+  p->undrained = p->running;
+  for (unsigned i = 0; i < p->running; i++) {
+    p->ends[i].drain =
+        (struct worker_request){.reply_to = &p->services.mailbox, .done = on_worker_drained, .kind = WORKER_DRAIN};
+    worker_post(p->workers[i], &p->ends[i].drain);
+  }
+}
+
+static void begin_stop(struct process *p) {
+  if (p->stopping) return;
+  p->stopping = true;
+  log_info("draining");
+  if (reload_stop(p->reload)) drain_workers(p); /* else when the round under way has ended */
+}
+
+/* --- reload --- */
+
+static void watch_sources(struct process *p, const struct policy *policy) {
+  const char **paths = calloc(policy->nsources + 1, sizeof *paths);
+  if (paths == NULL) abort();
+  size_t n = 0;
+  paths[n++] = p->options->policy_path;
+  for (size_t i = 1; i < policy->nsources; i++) {
+    if (policy->sources[i].path != NULL) paths[n++] = policy->sources[i].path;
+  }
+  int status = watch_set(p->watch, paths, n);
+  if (status != 0) log_warn("cannot watch the policy's files: %s", err_text(status));
+  free(paths);
+}
+
+static void log_lines(enum log_level level, const char *text) {
+  for (const char *end; *text != '\0'; text = *end == '\0' ? end : end + 1) {
+    end = strchrnul(text, '\n');
+    if (end > text) log_line(level, "%.*s", (int)(end - text), text);
+  }
+}
+
+static void tell_ready(struct process *p) {
+  const struct listeners *l = reload_listeners(p->reload);
+  char url[160] = "";
+  if (l->n > 0) listener_url(&l->v[0], url, sizeof url);
+  p->ready = true;
+  log_info("ready");
+  if (p->options->on_ready != NULL) p->options->on_ready(p->options->arg, url);
+}
+
+static void take_refusal(struct process *p, const struct reload_result *result) {
+  log_lines(LOG_ERROR, result->text);
+  log_error(p->ready ? "the policy was refused, the active one goes on" : "the policy cannot be used");
+  if (!p->ready) p->exit_code = exit_for(result->status);
+}
+
+static void take_success(struct process *p, const struct reload_result *result) {
+  log_lines(LOG_WARN, result->text);
+  if (p->watch != NULL) watch_sources(p, reload_policy(p->reload));
+  if (p->ready) {
+    log_info("policy %llu is active", (unsigned long long)result->number);
+  } else {
+    tell_ready(p);
+  }
+}
+
+static void on_reload_ended(void *ctx, const struct reload_result *result) {
+  struct process *p = ctx;
+  (result->status == 0 ? take_success : take_refusal)(p, result);
+  if (p->stopping) {
+    drain_workers(p);
+  } else if (!p->ready) {
+    begin_stop(p);
+  }
+}
+
+static void on_files_changed(void *arg) {
+  struct process *p = arg;
+  log_info("the policy's files have changed");
+  reload_request(p->reload, false, NULL);
+}
+
+static void on_signal(uv_signal_t *s, int number) {
+  struct process *p = s->data;
+  if (number == SIGHUP) {
+    reload_request(p->reload, false, NULL);
+  } else if (p->stopping) {
+    _exit(128 + number);
+  } else {
+    begin_stop(p);
+  }
+}
+
+/* --- what the control socket is offered --- */
+
+static bool host_ready(void *ctx) {
+  const struct process *p = ctx;
+  return p->ready && !p->stopping;
+}
+
+static void host_status(void *ctx, bool text, struct buf *out) {
+  struct process *p = ctx;
+  struct status_view v = {.path = p->options->policy_path,
+                          .uptime_ms = clock_boot_ms() - p->started_at,
+                          .stopping = p->stopping,
+                          .policy = reload_policy(p->reload),
+                          .tokens = reload_tokens(p->reload),
+                          .listeners = reload_listeners(p->reload),
+                          .workers = p->workers,
+                          .nworkers = p->running,
+                          .reload = reload_facts(p->reload)};
+  (text ? status_text : status_json)(&v, out);
+}
+
+static void host_reload(void *ctx, bool prove, struct reload_waiter *w) {
+  reload_request(((struct process *)ctx)->reload, prove, w);
+}
+
+struct slot_search {
+  struct str name;
+  struct slot *found;
+};
+static void match_slot(void *arg, struct slot *s) {
+  struct slot_search *search = arg;
+  if (search->found == NULL && str_eq(str_of(slot_name(s)), search->name)) search->found = slot_ref(s);
+}
+
+static struct slot *host_slot(void *ctx, struct str name) {
+  const struct token_set *t = reload_tokens(((struct process *)ctx)->reload);
+  struct slot_search search = {.name = name};
+  for (size_t i = 0; i < t->n; i++) {
+    if (t->slots[i] != NULL) match_slot(&search, t->slots[i]);
+    if (t->families[i] != NULL) family_each(t->families[i], match_slot, &search);
+  }
+  return search.found;
+}
+
+static void host_token_names(void *ctx, void (*fn)(void *arg, const char *name), void *arg) {
+  const struct policy *policy = reload_policy(((struct process *)ctx)->reload);
+  for (size_t i = 0; policy != NULL && i < policy->ntokens; i++) fn(arg, policy->tokens[i].name);
+}
+
+static void host_stop(void *ctx) { begin_stop(ctx); }
+
+/* --- start --- */
+
+static void harden(const struct process_options *o) {
+  if (!o->debug_dumpable) {
+    (void)prctl(PR_SET_DUMPABLE, 0);
+    (void)setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+  }
+  struct rlimit files;
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+    files.rlim_cur = files.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &files);
+  }
+  (void)signal(SIGPIPE, SIG_IGN);
+}
+
+static struct policy *load_first(struct process *p) {
+  struct report report;
+  report_init(&report);
+  struct policy *policy = reload_load(&p->services, p->options->policy_path, &p->options->overrides, &report);
+  (void)fwrite(report.text.p, 1, report.text.n, stderr);
+  report_fini(&report);
+  return policy;
+}
+
+static int open_control(struct process *p) {
+  struct control_host host = {.ctx = p,
+                              .ready = host_ready,
+                              .status = host_status,
+                              .reload = host_reload,
+                              .slot = host_slot,
+                              .token_names = host_token_names,
+                              .stop = host_stop};
+  char err[320];
+  int status;
+  p->control =
+      control_new(&host, &p->services.net, &p->services.wheel, p->options->control_path, &status, err, sizeof err);
+  if (status != 0) (void)fprintf(stderr, "jeton: %s\n", err);
+  return status;
+}
+
+/* Starts the keeper and as many workers as it can; the first failure ends it. */
+static int start_threads(struct process *p) {
+  int status = keeper_thread_start(p->keeper);
+  if (status != 0) {
+    keeper_thread_join(p->keeper);
+    p->keeper = NULL;
+    return status;
+  }
+  for (unsigned i = 0; i < p->nworkers; i++) {
+    p->ends[i].process = p;
+    p->workers[i] = worker_new(i);
+    status = p->workers[i] != NULL ? worker_start(p->workers[i]) : UV_ENOMEM;
+    if (status != 0) return status;
+    p->running++;
+  }
+  return 0;
+}
+
+static void make_threads(struct process *p, const struct policy *policy) {
+  p->nworkers = policy->workers != 0 ? policy->workers : uv_available_parallelism();
+  p->workers = calloc(p->nworkers, sizeof *p->workers);
+  p->ends = calloc(p->nworkers, sizeof *p->ends);
+  p->keeper = keeper_thread_new();
+  if (p->workers == NULL || p->ends == NULL || p->keeper == NULL) abort();
+  struct reload_parts parts = {.services = &p->services,
+                               .keeper = p->keeper,
+                               .workers = p->workers,
+                               .nworkers = p->nworkers,
+                               .path = p->options->policy_path,
+                               .overrides = &p->options->overrides,
+                               .ended = on_reload_ended,
+                               .ctx = p};
+  p->reload = reload_new(&parts);
+}
+
+static void open_handles(struct process *p) {
+  for (int i = 0; i < NSIGNALS; i++) {
+    p->signals[i].data = p;
+    (void)uv_signal_init(&p->services.loop, &p->signals[i]);
+    (void)uv_signal_start(&p->signals[i], on_signal, SIGNALS[i]);
+  }
+  p->drain_limit.data = p;
+  (void)uv_timer_init(&p->services.loop, &p->drain_limit);
+  if (p->options->watch) p->watch = watch_new(&p->services.loop, on_files_changed, p);
+}
+
+static void close_handles(struct process *p) {
+  for (int i = 0; i < NSIGNALS; i++) uv_close((uv_handle_t *)&p->signals[i], NULL);
+  uv_close((uv_handle_t *)&p->drain_limit, NULL);
+  if (p->watch != NULL) watch_close(p->watch);
+}
+
+/* Takes the reference to the policy. Returns when everything that it started has ended. */
+static void serve(struct process *p, struct policy *policy) {
+  log_configure(&policy->log);
+  log_info("jeton %s, pid %ld, control socket %s", JETON_VERSION, (long)getpid(), p->options->control_path);
+  open_handles(p);
+  int status = start_threads(p);
+  if (status == 0) {
+    reload_first(p->reload, policy);
+  } else {
+    log_error("cannot start a thread: %s", err_text(status));
+    policy_unref(policy);
+    p->exit_code = EXIT_OSERR;
+    begin_stop(p);
+  }
+  (void)uv_run(&p->services.loop, UV_RUN_DEFAULT);
+  close_handles(p);
+}
+
+int process_run(const struct process_options *o) {
+  struct process p = {.options = o, .started_at = clock_boot_ms()};
+  harden(o);
+  int status = services_init(&p.services);
+  if (status != 0) {
+    (void)fprintf(stderr, "jeton: cannot start: %s\n", err_text(status));
+    return EXIT_OSERR;
+  }
+  struct policy *policy = load_first(&p);
+  if (policy == NULL) {
+    p.exit_code = EXIT_CONFIG;
+  } else if ((status = open_control(&p)) != 0) {
+    policy_unref(policy);
+    p.exit_code = exit_for(status);
+  } else {
+    make_threads(&p, policy);
+    serve(&p, policy);
+    control_close(p.control);
+    reload_free(p.reload);
+  }
+  services_close(&p.services);
+  free(p.workers);
+  free(p.ends);
+  return p.exit_code;
+}

@@ -1,0 +1,22 @@
+/* process.h: the running jeton: `jeton run` and the proxy of `jeton demo`. */
+#ifndef JETON_OPS_PROCESS_H
+#define JETON_OPS_PROCESS_H
+
+#include <stdbool.h>
+
+#include "policy/policy.h"
+
+struct process_options {
+  const char *policy_path;
+  struct policy_overrides overrides;
+  const char *control_path;
+  bool watch;          /* reload when a file of the policy changes */
+  bool debug_dumpable; /* core dumps and debuggers are let in: secrets may get out */
+  void (*on_ready)(void *arg,
+                   const char *url); /* the first policy is active; url: of its first listener. May be NULL */
+  void *arg;
+};
+/* Runs until it is stopped. An exit code of ops/exits.h. */
+int process_run(const struct process_options *o);
+
+#endif

@@ -1,0 +1,341 @@
+/* reload.c: a reload is a table of phases. Entering a phase posts its requests; when all are answered `next` says where to go.
+ *
+ * Invariants: one round at a time, and requests that come meanwhile are one next round; until PHASE_SWITCH_KEEPER is entered nothing that serves has
+ * changed; from then on nothing can fail but by our own fault, and it is carried through. Who prepared is told to discard when
+ * another could not. Control's thread. */
+#include "ops/reload.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "lua/vm.h"
+
+enum { LOAD_MEMORY = 64 << 20, LOAD_BUDGET_US = 1000 * 1000 };
+enum phase {
+  PHASE_IDLE,
+  PHASE_PREPARE_KEEPER,
+  PHASE_PREPARE_WORKERS,
+  PHASE_LISTEN,
+  PHASE_PROVE,
+  PHASE_SWITCH_KEEPER,
+  PHASE_SWITCH_WORKERS,
+  PHASE_DISCARD,
+  PHASE_END, /* who asked is told */
+  PHASE_COUNT
+};
+struct worker_slot {
+  struct worker_request request;
+  struct reload *reload;
+  bool prepared;
+};
+struct reload {
+  struct reload_parts parts;
+  enum phase phase;
+  /* what is active */
+  struct policy *policy;
+  struct token_set tokens;
+  struct listeners listeners;
+  struct reload_facts facts;
+  struct buf last_error;
+  /* the round under way */
+  struct policy *candidate;
+  struct token_set candidate_tokens;
+  struct listen_plan plan;
+  struct keeper_request keeper, end_proof;
+  struct worker_slot *workers;
+  unsigned pending;
+  bool keeper_prepared, prove;
+  int status;           /* the first failure */
+  struct report report; /* problems and warnings of this round */
+  struct link waiters;
+  /* the round after it */
+  struct link next_waiters;
+  bool next_wanted, next_prove, stopping;
+};
+
+struct phase_def {
+  void (*enter)(struct reload *r); /* posts requests and counts them in pending; none: `next` follows at once */
+  enum phase (*next)(struct reload *r);
+};
+static const struct phase_def PHASES[PHASE_COUNT];
+
+static void enter_phase(struct reload *r, enum phase p) {
+  for (;;) {
+    r->phase = p;
+    r->pending = 0;
+    if (PHASES[p].enter != NULL) PHASES[p].enter(r);
+    if (r->pending > 0 || r->phase == PHASE_IDLE) return;
+    p = PHASES[p].next(r);
+  }
+}
+
+static void one_answer(struct reload *r) {
+  assert(r->pending > 0);
+  if (--r->pending == 0) enter_phase(r, PHASES[r->phase].next(r));
+}
+
+static void fail(struct reload *r, int status, const char *message) {
+  if (r->status == 0) r->status = status;
+  report_problem(&r->report, "%s", message[0] != '\0' ? message : err_text(status));
+}
+
+/* --- requests --- */
+
+static void on_keeper_done(struct keeper_request *k) {
+  struct reload *r = CONTAINER_OF(k, struct reload, keeper);
+  if (k->status != 0) fail(r, k->status, k->message);
+  if (k->kind == KEEPER_PREPARE) r->keeper_prepared = k->status == 0;
+  one_answer(r);
+}
+
+static void ask_keeper(struct reload *r, int kind) {
+  r->keeper = (struct keeper_request){.reply_to = &r->parts.services->mailbox,
+                                      .done = on_keeper_done,
+                                      .policy = r->candidate,
+                                      .tokens = &r->candidate_tokens};
+  r->keeper.kind = kind;
+  r->pending++;
+  keeper_thread_post(r->parts.keeper, &r->keeper);
+}
+
+static void on_worker_done(struct worker_request *q) {
+  struct worker_slot *s = CONTAINER_OF(q, struct worker_slot, request);
+  struct reload *r = s->reload;
+  if (q->kind == WORKER_PREPARE) {
+    s->prepared = q->status == 0;
+    /* Workers run the same bytes and mostly fail alike: the first one's words do. */
+    if (q->status != 0 && r->status == 0) fail(r, q->status, q->message);
+  } else if (q->status != 0) {
+    log_error("a worker could not carry the reload through: %s",
+              q->message[0] != '\0' ? q->message : err_text(q->status));
+  }
+  one_answer(r);
+}
+
+static void ask_worker(struct reload *r, unsigned i, int kind) {
+  struct worker_slot *s = &r->workers[i];
+  s->request = (struct worker_request){.reply_to = &r->parts.services->mailbox,
+                                       .done = on_worker_done,
+                                       .policy = r->candidate,
+                                       .tokens = &r->candidate_tokens};
+  s->request.kind = kind;
+  if (kind == WORKER_SWITCH) {
+    s->request.listen_fds = listen_plan_fds(&r->plan, i);
+    s->request.listen_keys = r->plan.keys;
+  }
+  r->pending++;
+  worker_post(r->parts.workers[i], &s->request);
+}
+
+/* --- phases --- */
+
+static void enter_prepare_keeper(struct reload *r) { ask_keeper(r, KEEPER_PREPARE); }
+static void enter_prepare_workers(struct reload *r) {
+  for (unsigned i = 0; i < r->parts.nworkers; i++) ask_worker(r, i, WORKER_PREPARE);
+}
+static void enter_listen(struct reload *r) {
+  char err[256];
+  int status = listen_plan_make(&r->plan, &r->listeners, r->candidate, r->parts.nworkers, err, sizeof err);
+  if (status != 0) fail(r, status, err);
+}
+static void enter_prove(struct reload *r) {
+  if (r->prove) ask_keeper(r, KEEPER_PROVE);
+}
+static void enter_switch_keeper(struct reload *r) { ask_keeper(r, KEEPER_SWITCH); }
+static void enter_switch_workers(struct reload *r) {
+  log_configure(&r->candidate->log);
+  for (unsigned i = 0; i < r->parts.nworkers; i++) ask_worker(r, i, WORKER_SWITCH);
+}
+static void enter_discard(struct reload *r) {
+  listen_plan_discard(&r->plan);
+  if (r->keeper_prepared) ask_keeper(r, KEEPER_DISCARD);
+  for (unsigned i = 0; i < r->parts.nworkers; i++) {
+    if (r->workers[i].prepared) ask_worker(r, i, WORKER_DISCARD);
+  }
+}
+
+static enum phase next_or_discard(struct reload *r) { return r->status != 0 ? PHASE_DISCARD : r->phase + 1; }
+static enum phase next_phase(struct reload *r) { return r->phase + 1; }
+
+/* --- the end of a round --- */
+
+static void note_outcome(struct reload *r, const struct reload_result *result) {
+  r->facts.last_at = clock_wall_ms();
+  buf_reset(&r->last_error);
+  if (result->status == 0) {
+    r->facts.done++;
+    return;
+  }
+  r->facts.refused++;
+  buf_addz(&r->last_error, result->text);
+  (void)buf_z(&r->last_error); /* terminated, for reload_facts */
+}
+
+static void end_round(struct reload *r) {
+  struct reload_result result = {
+      .status = r->status, .number = r->policy != NULL ? r->policy->number : 0, .text = buf_z(&r->report.text)};
+  note_outcome(r, &result);
+  for (struct link *l; (l = list_pop(&r->waiters)) != NULL;) {
+    struct reload_waiter *w = CONTAINER_OF(l, struct reload_waiter, link);
+    w->done(w, &result);
+  }
+  r->parts.ended(r->parts.ctx, &result);
+  report_fini(&r->report);
+}
+
+static enum phase finish(struct reload *r) {
+  struct policy *old = r->policy;
+  struct token_set old_tokens = r->tokens;
+  r->policy = r->candidate;
+  r->tokens = r->candidate_tokens;
+  r->candidate = NULL;
+  r->candidate_tokens = (struct token_set){0};
+  listen_plan_commit(&r->plan, &r->listeners);
+  if (old != NULL) {
+    token_set_fini(&old_tokens);
+    policy_unref(old);
+  }
+  return PHASE_END;
+}
+
+static enum phase give_up(struct reload *r) {
+  if (r->keeper_prepared) token_set_fini(&r->candidate_tokens);
+  policy_unref(r->candidate);
+  r->candidate = NULL;
+  return PHASE_END;
+}
+
+static enum phase next_idle(struct reload *r) {
+  (void)r;
+  return PHASE_IDLE;
+}
+
+/* --- rounds --- */
+
+static void begin_round(struct reload *r, struct policy *candidate) {
+  r->status = candidate != NULL ? 0 : ERR_CONFIG;
+  r->candidate = candidate;
+  r->keeper_prepared = false;
+  for (unsigned i = 0; i < r->parts.nworkers; i++) r->workers[i].prepared = false;
+  if (candidate != NULL && candidate->workers != 0 && candidate->workers != r->parts.nworkers) {
+    report_warning(&r->report, "%s: workers: %u from the next start on; this process has %u", r->parts.path,
+                   candidate->workers, r->parts.nworkers);
+  }
+  enter_phase(r, candidate != NULL ? PHASE_PREPARE_KEEPER : PHASE_END);
+}
+
+static void enter_idle(struct reload *r) {
+  if (!r->next_wanted || r->stopping) return;
+  r->prove = r->next_prove;
+  r->next_wanted = r->next_prove = false;
+  list_splice(&r->waiters, &r->next_waiters);
+  report_init(&r->report);
+  begin_round(r, reload_load(r->parts.services, r->parts.path, r->parts.overrides, &r->report));
+}
+
+static const struct phase_def PHASES[PHASE_COUNT] = {
+    [PHASE_IDLE] = {enter_idle, next_idle},
+    [PHASE_PREPARE_KEEPER] = {enter_prepare_keeper, next_or_discard},
+    [PHASE_PREPARE_WORKERS] = {enter_prepare_workers, next_or_discard},
+    [PHASE_LISTEN] = {enter_listen, next_or_discard},
+    [PHASE_PROVE] = {enter_prove, next_or_discard},
+    [PHASE_SWITCH_KEEPER] = {enter_switch_keeper, next_phase},
+    [PHASE_SWITCH_WORKERS] = {enter_switch_workers, finish},
+    [PHASE_DISCARD] = {enter_discard, give_up},
+    [PHASE_END] = {end_round, next_idle},
+};
+
+/* --- public --- */
+
+struct policy *reload_load(struct services *s, const char *path, const struct policy_overrides *o,
+                           struct report *report) {
+  struct vm_settings settings = {
+      .role = VM_CONTROL, .memory_max = LOAD_MEMORY, .budget_us = LOAD_BUDGET_US, .wipe = false, .services = &s->lent};
+  struct vm *vm = vm_new(&settings);
+  if (vm == NULL) {
+    report_problem(report, "%s: %s", path, err_text(ERR_MEMORY));
+    return NULL;
+  }
+  struct policy *p = policy_load(vm, path, o, report);
+  vm_unref(vm);
+  return p;
+}
+
+struct reload *reload_new(const struct reload_parts *parts) {
+  struct reload *r = calloc(1, sizeof *r);
+  if (r == NULL) abort();
+  r->parts = *parts;
+  r->workers = calloc(parts->nworkers, sizeof *r->workers);
+  if (r->workers == NULL) abort();
+  for (unsigned i = 0; i < parts->nworkers; i++) r->workers[i].reload = r;
+  list_init(&r->waiters);
+  list_init(&r->next_waiters);
+  buf_init(&r->last_error);
+  return r;
+}
+
+void reload_free(struct reload *r) {
+  assert(r->phase == PHASE_IDLE && list_empty(&r->next_waiters));
+  listeners_fini(&r->listeners);
+  if (r->policy != NULL) {
+    token_set_fini(&r->tokens);
+    policy_unref(r->policy);
+  }
+  buf_fini(&r->last_error);
+  free(r->workers);
+  free(r);
+}
+
+void reload_first(struct reload *r, struct policy *p) {
+  report_init(&r->report);
+  begin_round(r, p);
+}
+
+void reload_request(struct reload *r, bool prove, struct reload_waiter *w) {
+  if (r->stopping) {
+    struct reload_result stopping = {.status = ERR_CLOSED, .text = "the process is stopping\n"};
+    if (w != NULL) w->done(w, &stopping);
+    return;
+  }
+  if (w != NULL) list_push(&r->next_waiters, &w->link);
+  r->next_wanted = true;
+  r->next_prove |= prove;
+  if (r->phase == PHASE_IDLE) enter_phase(r, PHASE_IDLE);
+}
+
+void reload_forget(struct reload_waiter *w) { list_remove(&w->link); }
+
+static void on_proof_ended(struct keeper_request *k) { (void)k; }
+
+bool reload_stop(struct reload *r) {
+  if (r->stopping) return r->phase == PHASE_IDLE;
+  r->stopping = true;
+  struct reload_result stopping = {.status = ERR_CLOSED, .text = "the process is stopping\n"};
+  for (struct link *l; (l = list_pop(&r->next_waiters)) != NULL;) {
+    struct reload_waiter *w = CONTAINER_OF(l, struct reload_waiter, link);
+    w->done(w, &stopping);
+  }
+  if (r->phase == PHASE_PROVE) {
+    r->end_proof = (struct keeper_request){
+        .reply_to = &r->parts.services->mailbox, .done = on_proof_ended, .kind = KEEPER_END_PROOF};
+    keeper_thread_post(r->parts.keeper, &r->end_proof);
+  }
+  return r->phase == PHASE_IDLE || r->phase == PHASE_END;
+}
+
+struct policy *reload_policy(const struct reload *r) {
+  return r->policy;
+}
+const struct token_set *reload_tokens(const struct reload *r) { return &r->tokens; }
+const struct listeners *reload_listeners(const struct reload *r) { return &r->listeners; }
+
+struct reload_facts reload_facts(const struct reload *r) {
+  struct reload_facts f = r->facts;
+  f.last_error = r->last_error.n > 0 ? (const char *)r->last_error.p : "";
+  return f;
+}

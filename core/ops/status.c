@@ -1,0 +1,183 @@
+/* status.c: the same facts twice: as JSON for programs, as lines for people. Control's thread; slots and counters are read as any thread may. */
+#include "ops/status.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "ops/version.h"
+#include "token/family.h"
+
+struct count_field {
+  const char *name;
+  size_t at;
+};
+#define COUNT_FIELD(f) \
+  { #f, offsetof(struct worker_counts, f) }
+static const struct count_field COUNTS[] = {
+    COUNT_FIELD(connections),    COUNT_FIELD(accepted),      COUNT_FIELD(requests),        COUNT_FIELD(upstream_errors),
+    COUNT_FIELD(client_aborts),  COUNT_FIELD(refused),       COUNT_FIELD(replays),         COUNT_FIELD(token_waits),
+    COUNT_FIELD(token_timeouts), COUNT_FIELD(script_errors), COUNT_FIELD(tunnels),         COUNT_FIELD(bytes_in),
+    COUNT_FIELD(bytes_out),      COUNT_FIELD(upstream_idle), COUNT_FIELD(upstream_leased), COUNT_FIELD(upstream_dialed),
+    COUNT_FIELD(vm_bytes),
+};
+
+static unsigned long long count_of(const struct worker_counts *c, const struct count_field *f) {
+  uint64_t v;
+  memcpy(&v, (const char *)c + f->at, sizeof v);
+  return v;
+}
+
+/* --- JSON --- */
+
+static void add_text(struct buf *out, const char *key, const char *value) {
+  buf_addf(out, "\"%s\":", key);
+  json_add_string(out, str_of(value));
+}
+
+struct each_slot {
+  struct buf *out;
+  unsigned n;
+};
+static void add_slot(void *arg, struct slot *s) {
+  struct each_slot *each = arg;
+  struct slot_facts f;
+  slot_facts(s, clock_boot_ms(), &f);
+  buf_addz(each->out, each->n++ > 0 ? ",\n    {" : "\n    {");
+  add_text(each->out, "name", slot_name(s));
+  buf_addf(each->out, ",\"state\":\"%s\",\"valid\":%s,\"generation\":%llu", slot_state_name(f.state),
+           f.valid ? "true" : "false", (unsigned long long)f.generation);
+  buf_addf(each->out, ",\"expires_in\":%.3f", f.expires_in_ms > 0 ? (double)f.expires_in_ms / 1000 : 0.0);
+  if (f.next_attempt_ms >= 0) buf_addf(each->out, ",\"next_attempt_in\":%.3f", (double)f.next_attempt_ms / 1000);
+  buf_addf(each->out,
+           ",\"fetches\":%llu,\"failures\":%llu,\"rejections\":%llu,\"consecutive_failures\":%u,\"waiters\":%u,",
+           (unsigned long long)f.fetches, (unsigned long long)f.failures, (unsigned long long)f.rejections,
+           f.consecutive_failures, f.waiters);
+  add_text(each->out, "last_error", f.last_error);
+  buf_addz(each->out, "}");
+}
+
+static void each_slot(const struct status_view *v, void (*fn)(void *arg, struct slot *s), void *arg) {
+  for (size_t i = 0; i < v->tokens->n; i++) {
+    if (v->tokens->slots[i] != NULL) fn(arg, v->tokens->slots[i]);
+    if (v->tokens->families[i] != NULL) family_each(v->tokens->families[i], fn, arg);
+  }
+}
+
+static void add_workers(const struct status_view *v, struct buf *out) {
+  buf_addz(out, ",\n  \"workers\":[");
+  for (unsigned i = 0; i < v->nworkers; i++) {
+    struct worker_counts c = {0};
+    worker_counts(v->workers[i], &c);
+    buf_addf(out, "%s\n    {\"index\":%u", i > 0 ? "," : "", i);
+    for (size_t j = 0; j < sizeof COUNTS / sizeof COUNTS[0]; j++)
+      buf_addf(out, ",\"%s\":%llu", COUNTS[j].name, count_of(&c, &COUNTS[j]));
+    buf_addz(out, ",\"responses\":{");
+    for (unsigned j = 1; j < 6; j++)
+      buf_addf(out, "%s\"%uxx\":%llu", j > 1 ? "," : "", j, (unsigned long long)c.responses[j]);
+    buf_addz(out, "}}");
+  }
+  buf_addz(out, "]");
+}
+
+static void add_listeners(const struct status_view *v, struct buf *out) {
+  buf_addz(out, ",\n  \"listeners\":[");
+  for (size_t i = 0; i < v->listeners->n; i++) {
+    char url[160];
+    listener_url(&v->listeners->v[i], url, sizeof url);
+    if (i > 0) buf_addz(out, ",");
+    json_add_string(out, str_of(url));
+  }
+  buf_addz(out, "]");
+}
+
+static bool insecure(const struct upstream_conf *u) { return u->tls != NULL && tls_client_insecure(u->tls); }
+
+static void add_upstreams(const struct policy *p, struct buf *out) {
+  buf_addz(out, ",\n  \"upstreams\":[");
+  for (size_t i = 0; i < p->nupstreams; i++) {
+    buf_addz(out, i > 0 ? ",{" : "{");
+    add_text(out, "name", p->upstreams[i].name);
+    buf_addf(out, ",\"addresses\":%zu,\"tls\":%s,\"insecure\":%s}", p->upstreams[i].nurls,
+             p->upstreams[i].tls != NULL ? "true" : "false", insecure(&p->upstreams[i]) ? "true" : "false");
+  }
+  buf_addz(out, "]");
+}
+
+void status_json(const struct status_view *v, struct buf *out) {
+  buf_addz(out, "{");
+  add_text(out, "version", JETON_VERSION);
+  buf_addf(out, ",\"pid\":%ld,\"uptime\":%.3f,\"stopping\":%s,\n  \"policy\":{", (long)getpid(),
+           (double)v->uptime_ms / 1000, v->stopping ? "true" : "false");
+  add_text(out, "file", v->path);
+  buf_addf(out, ",\"number\":%llu,\"reloads\":%llu,\"refused\":%llu,\"last_reload\":%.3f,",
+           (unsigned long long)(v->policy != NULL ? v->policy->number : 0), (unsigned long long)v->reload.done,
+           (unsigned long long)v->reload.refused, (double)v->reload.last_at / 1000);
+  add_text(out, "last_error", v->reload.last_error);
+  buf_addz(out, "},\n  \"tokens\":[");
+  struct each_slot each = {.out = out};
+  each_slot(v, add_slot, &each);
+  buf_addz(out, "]");
+  add_workers(v, out);
+  add_listeners(v, out);
+  if (v->policy != NULL) add_upstreams(v->policy, out);
+  buf_addz(out, "}\n");
+}
+
+/* --- text --- */
+
+static void say_slot(void *arg, struct slot *s) {
+  struct buf *out = arg;
+  struct slot_facts f;
+  slot_facts(s, clock_boot_ms(), &f);
+  buf_addf(out, "  %-20s %-10s generation %llu", slot_name(s), slot_state_name(f.state),
+           (unsigned long long)f.generation);
+  if (f.valid) buf_addf(out, ", expires in %lld s", (long long)(f.expires_in_ms / 1000));
+  if (f.next_attempt_ms >= 0) buf_addf(out, ", next fetch in %lld s", (long long)(f.next_attempt_ms / 1000));
+  buf_addf(out, "; %llu fetches, %llu failed, %llu rejected", (unsigned long long)f.fetches,
+           (unsigned long long)f.failures, (unsigned long long)f.rejections);
+  if (f.waiters > 0) buf_addf(out, ", %u requests wait", f.waiters);
+  buf_addz(out, "\n");
+  if (f.consecutive_failures > 0)
+    buf_addf(out, "  %-20s %u failures in a row, the last: %s\n", "", f.consecutive_failures, f.last_error);
+}
+
+static void say_reload(const struct status_view *v, struct buf *out) {
+  buf_addf(out, "policy     %s, number %llu; %llu reloads, %llu refused\n", v->path,
+           (unsigned long long)(v->policy != NULL ? v->policy->number : 0),
+           (unsigned long long)(v->reload.done > 0 ? v->reload.done - 1 : 0), (unsigned long long)v->reload.refused);
+  if (v->reload.last_error[0] != '\0') buf_addf(out, "the last reload was refused:\n%s", v->reload.last_error);
+}
+
+static void say_counts(const struct status_view *v, struct buf *out) {
+  struct worker_counts c = {0};
+  for (unsigned i = 0; i < v->nworkers; i++) worker_counts(v->workers[i], &c);
+  buf_addf(out, "workers    %u; %llu connections, %llu requests", v->nworkers, (unsigned long long)c.connections,
+           (unsigned long long)c.requests);
+  buf_addf(out, " (2xx %llu, 3xx %llu, 4xx %llu, 5xx %llu)", (unsigned long long)c.responses[2],
+           (unsigned long long)c.responses[3], (unsigned long long)c.responses[4], (unsigned long long)c.responses[5]);
+  buf_addf(out, ", %llu replays, %llu waits for a token, %llu upstream errors, %llu script errors\n",
+           (unsigned long long)c.replays, (unsigned long long)c.token_waits, (unsigned long long)c.upstream_errors,
+           (unsigned long long)c.script_errors);
+}
+
+void status_text(const struct status_view *v, struct buf *out) {
+  buf_addf(out, "jeton      %s, pid %ld, up %lld s%s\n", JETON_VERSION, (long)getpid(),
+           (long long)(v->uptime_ms / 1000), v->stopping ? ", draining" : "");
+  say_reload(v, out);
+  for (size_t i = 0; i < v->listeners->n; i++) {
+    char url[160];
+    listener_url(&v->listeners->v[i], url, sizeof url);
+    buf_addf(out, "listening  %s\n", url);
+  }
+  for (size_t i = 0; v->policy != NULL && i < v->policy->nupstreams; i++) {
+    const struct upstream_conf *u = &v->policy->upstreams[i];
+    buf_addf(out, "upstream   %s, %zu address%s%s\n", u->name, u->nurls, u->nurls == 1 ? "" : "es",
+             insecure(u) ? ", NOT VERIFIED (insecure)" : "");
+  }
+  say_counts(v, out);
+  if (v->tokens->n > 0) buf_addz(out, "tokens\n");
+  each_slot(v, say_slot, out);
+}

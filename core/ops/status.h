@@ -1,0 +1,28 @@
+/* status.h: what `jeton status` and GET /status tell. Facts only: no secret is among them, and none can be reached from here. */
+#ifndef JETON_OPS_STATUS_H
+#define JETON_OPS_STATUS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "ops/listeners.h"
+#include "ops/reload.h"
+#include "policy/policy.h"
+#include "proxy/worker.h"
+
+struct status_view { /* borrowed for the call */
+  const char *path;  /* of the policy's file */
+  int64_t uptime_ms;
+  bool stopping;
+  const struct policy *policy; /* NULL: none is active yet */
+  const struct token_set *tokens;
+  const struct listeners *listeners;
+  struct worker *const *workers;
+  unsigned nworkers;
+  struct reload_facts reload;
+};
+void status_json(const struct status_view *v, struct buf *out);
+void status_text(const struct status_view *v, struct buf *out);
+
+#endif
