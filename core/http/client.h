@@ -1,7 +1,8 @@
 /* client.h: one request to an origin and its response: used by the proxy's exchange (streaming) and by jeton.http (gathering).
  *
  * The head is made by a callback at the moment a connection is there: secrets are expanded then and never kept. A pooled connection that turns out
- * stale before a byte of the reply is retried once on a fresh one when the request may be repeated (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1). */
+ * stale before a byte of the reply is retried once on a fresh one when the request may be repeated (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1).
+ * Owned by one loop's thread. */
 #ifndef JETON_HTTP_CLIENT_H
 #define JETON_HTTP_CLIENT_H
 
@@ -16,28 +17,33 @@
 #include "http/writer.h"
 
 struct client_call;
-struct client_events {
-  /* A connection is there: append the head to out (sensitive), and if the whole body is at hand set *body to it (borrowed until the call ends).
-   * Returns 0 or an error, which ends the call. May be called twice (stale retry). */
+struct client_events { /* from client_start on; every one may call client_cancel, after which the owner's memory may go */
+  /* A connection is there: append the head to out (sensitive), and if the whole body is at hand set *body to it (already framed;
+   * borrowed during the call) and call->body_done. Returns 0 or an error, which ends the call. Called again for a stale retry. */
   int (*write_head)(struct client_call *c, struct buf *out, struct str *body);
-  /* The head is on its way: the owner may client_send_body now. */
+  /* The head is on its way and the body was not all there: the owner may client_send_body now. NULL: there is never more. */
   void (*on_sent)(struct client_call *c);
-  /* An interim response (1xx other than 101): call->response. May be NULL. */
-  void (*on_interim)(struct client_call *c);
-  /* The final head (or 101) is in call->response. */
-  void (*on_head)(struct client_call *c);
-  void (*on_body)(struct client_call *c, struct str span); /* span valid during the call */
-  /* The request's bytes that waited have gone: send more. */
-  void (*on_drain)(struct client_call *c);
-  /* The reply is complete (trailers in call->response) and the connection given back. The call is over. */
+  void (*on_interim)(struct client_call *c); /* a 1xx other than 101 is in call->response. May be NULL. */
+  void (*on_head)(struct client_call *c);    /* the final head (or the 101 asked for) is in call->response */
+  void (*on_body)(struct client_call *c, struct str span); /* span stays valid until on_flush or on_end */
+  void (*on_flush)(struct client_call *c);   /* what one read brought has been told; spans end. May be NULL. */
+  void (*on_drain)(struct client_call *c);   /* request bytes that waited have gone: send more. May be NULL. */
+  /* The reply is complete (trailers in call->response); the connection is given back after this returns. The call is over. */
   void (*on_end)(struct client_call *c);
-  /* The call is over with an error: libuv's, ERR_TLS, ERR_PROTOCOL, ERR_TRUNCATED, UV_ETIMEDOUT (call->phase tells which), or write_head's.
-   * `reason` is a sentence for the log. */
+  /* The call is over with an error: libuv's, ERR_TLS, ERR_PROTOCOL, ERR_TRUNCATED, UV_ETIMEDOUT, or write_head's.
+   * call->phase tells when; `reason` is a sentence for the log. Never called from inside client_start's caller's frame only when start itself failed: it may be. */
   void (*on_error)(struct client_call *c, int status, const char *reason);
 };
-enum client_phase { CLIENT_IDLE, CLIENT_CONNECT, CLIENT_SEND, CLIENT_WAIT, CLIENT_BODY, CLIENT_TUNNEL, CLIENT_DONE };
+enum client_phase {
+  CLIENT_IDLE,    /* not started, or over */
+  CLIENT_CONNECT, /* waiting for a connection */
+  CLIENT_SEND,    /* the head is sent, the body is not complete */
+  CLIENT_WAIT,    /* the request is complete, no final head yet */
+  CLIENT_BODY,    /* the final head was told */
+  CLIENT_TUNNEL   /* 101 was told: client_take_connection */
+};
 
-struct client_call { /* embedded; every callback may end its owner's use with client_cancel */
+struct client_call { /* embedded */
   const struct client_events *events;
   void *owner;
   struct arena *arena;
@@ -47,27 +53,34 @@ struct client_call { /* embedded; every callback may end its owner's use with cl
   struct http_parser parser;
   struct response response;
   struct timeout timeout;
+  struct buf stash; /* reply bytes that came while paused; bounded by one read */
+  /* set by the owner before client_start */
   struct str method;
   const struct http_limits *limits;
   uint64_t connect_ms, first_byte_ms, response_ms, send_ms, pool_ms;
   unsigned pool_idle;
+  bool repeatable; /* idempotent, and write_head can give the whole of it again */
+  bool upgrade;    /* a 101 is welcome */
+  /* state */
+  bool body_done; /* the request is complete */
+  bool got_bytes, retried, paused, broken, feeding;
+  bool *gone; /* set by cancel and end while an event loop of ours is on the stack */
   enum client_phase phase;
-  bool repeatable;     /* idempotent, and the body (if any) can be sent again */
-  bool retried, body_done, got_bytes, paused, expects_continue, upgrade;
-  struct buf stash; /* reply bytes that came while paused */
 };
 void client_init(struct client_call *c, const struct client_events *e, void *owner, struct arena *a, struct wheel *w);
+void client_fini(struct client_call *c); /* idle: gives back what client_init took */
 void client_start(struct client_call *c, struct origin *o);
-/* Streamed request body, already framed. Returns 0, or an error (on_error follows later, not from inside). */
-int client_send_body(struct client_call *c, const uv_buf_t *bufs, unsigned n);
+/* Streamed request body, already framed. Write failures show as on_error or a reply, later. */
+void client_send_body(struct client_call *c, const uv_buf_t *bufs, unsigned n);
 void client_body_end(struct client_call *c); /* the request is complete: first_byte starts to count */
 size_t client_queued(const struct client_call *c);
 /* Backpressure from whoever takes the reply. */
 void client_pause(struct client_call *c);
 void client_resume(struct client_call *c);
-/* After a 101: hands over the connection; bytes that came behind the head are in *rest (valid until the next loop turn). The call is over. */
+/* After a 101: hands over the connection, reading stopped; bytes behind the head are in *rest (valid until the caller returns to the loop). */
 struct origin_conn *client_take_connection(struct client_call *c, struct str *rest);
-/* Ends the call, closing the connection unless it was idle again; no callback comes any more. */
+/* Ends the call, closing its connection; no event comes any more. Fine when idle. */
 void client_cancel(struct client_call *c);
+static inline bool client_running(const struct client_call *c) { return c->phase != CLIENT_IDLE; }
 
 #endif

@@ -31,10 +31,13 @@ struct origin_settings {
 };
 /* Finds or makes; a new reference. */
 struct origin *origin_get(struct origins *o, const struct origin_settings *s);
+struct origin *origin_ref(struct origin *o);
 void origin_unref(struct origin *o);
 struct str origin_host(const struct origin *o);
 uint16_t origin_port(const struct origin *o);
 bool origin_tls(const struct origin *o);
+/* The last connection attempt failed on every address, less than FAIL_TIMEOUT_MS ago: another server is the better choice. */
+bool origin_down(const struct origin *o);
 
 /* A connection to an origin. While it is leased its user owns on_read and on_drain of the stream. */
 struct origin_conn {
@@ -43,6 +46,7 @@ struct origin_conn {
   struct origin *origin;
   struct timeout idle;
   void *user;           /* the lease's */
+  union address address; /* what it is connected to */
   bool reused;          /* has served a request before: a failure before any byte of the reply may be staleness */
 };
 
@@ -55,9 +59,9 @@ struct origin_lease {  /* a request for a connection, embedded in who wants one 
   struct origin_conn *dialing;
   struct resolve resolve;
   struct timeout timeout;
-  unsigned tried;
-  uint64_t connect_ms;
-  bool fresh;
+  unsigned tried;         /* addresses that failed for this lease */
+  int status;             /* of the last failure */
+  bool resolving;
   bool (*allowed)(struct origin_lease *l, const union address *a); /* NULL: any address; judged on the address that is connected */
 };
 /* fresh: no pooled connection (the retry after a stale one). connect_ms: limit for DNS, connect and handshake together. */
@@ -66,9 +70,14 @@ void origin_lease_cancel(struct origin_lease *l); /* done is not called */
 /* Gives back a connection whose message ended cleanly (keep_ms 0, or the pool is full: closed). */
 void origin_release(struct origin_conn *c, uint64_t keep_ms, unsigned max_idle);
 void origin_discard(struct origin_conn *c); /* closes it */
-void origin_failed(struct origin *o);        /* passive marking: the address last used failed at HTTP level */
+/* Passive marking: the peer of this connection failed without a valid reply; others are taken first for a while. */
+void origin_conn_failed(struct origin_conn *c);
 
 struct origins_counts { unsigned idle, leased; uint64_t dialed, reused; };
 struct origins_counts origins_counts(const struct origins *o);
+struct wheel *origins_wheel(const struct origins *o);
+struct origins *origin_owner(const struct origin *o);
+/* A sensitive buffer that every head of this thread is written in, one at a time. */
+struct buf *origins_head_buffer(struct origins *o);
 
 #endif

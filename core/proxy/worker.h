@@ -17,7 +17,8 @@ struct worker;
 
 /* Counters of one worker; written by it, read by control (relaxed atomics). */
 struct worker_counts {
-  uint64_t connections, accepted, requests, responses[6] /* by hundreds */, upstream_errors, client_aborts, replays, token_waits, token_timeouts, script_errors, tunnels;
+  uint64_t connections, accepted, requests, responses[6] /* by hundreds */, upstream_errors, client_aborts, replays,
+      token_waits, token_timeouts, script_errors, tunnels;
   uint64_t bytes_in, bytes_out;
   uint64_t upstream_idle, upstream_leased, upstream_dialed;
   uint64_t vm_bytes;
@@ -39,15 +40,17 @@ struct worker_request {
   struct mailbox *reply_to;
   void (*done)(struct worker_request *r);
   enum { WORKER_PREPARE, WORKER_SWITCH, WORKER_DISCARD, WORKER_DRAIN, WORKER_STOP } kind;
-  struct policy *policy;           /* PREPARE */
-  const struct token_set *tokens;  /* PREPARE */
-  const int *listen_fds;           /* SWITCH: by index in policy->listens; a descriptor for this worker (its own), or -1: keep the one you have for that address */
-  const char *const *listen_keys;  /* SWITCH: identity of each listener, policy->listens[i].text */
+  struct policy *policy;          /* PREPARE */
+  const struct token_set *tokens; /* PREPARE */
+  const int *
+      listen_fds; /* SWITCH: by index in policy->listens; a descriptor for this worker (its own), or -1: keep the one you have for that address (listen_conf.text) */
   int status;
   char message[512];
+  struct worker *worker; /* the worker's own, while it is under way */
+  void (*deliver_answer)(struct mail *m);
 };
 void worker_post(struct worker *w, struct worker_request *r);
 void worker_counts(const struct worker *w, struct worker_counts *out); /* adds to *out; any thread */
-void worker_join(struct worker *w); /* after STOP was done */
+void worker_join(struct worker *w);                                    /* after STOP was done; frees it */
 
 #endif

@@ -1,0 +1,334 @@
+/* client.c: see client.h.
+ *
+ * Invariants: conn is non-NULL exactly in the phases from SEND on; while `paused`, no event but on_error is told; on_end and on_error
+ * come at most once and last. A failed write is not an error yet: the peer may have answered early and closed (413, then RST),
+ * so reading goes on until it tells, for BROKEN_MS at most. */
+#include "http/client.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/err.h"
+
+enum { BROKEN_MS = 2000 };
+
+static void on_read(struct stream *s, ssize_t n, const uint8_t *data);
+static void on_lease(struct origin_lease *l, struct origin_conn *conn, int status, const char *reason);
+
+/* --- ends --- */
+
+static void call_over(struct client_call *c) {
+  timeout_clear(&c->timeout);
+  buf_fini(&c->stash);
+  c->phase = CLIENT_IDLE;
+  c->conn = NULL;
+  struct origin *o = c->origin;
+  c->origin = NULL;
+  if (c->gone != NULL) *c->gone = true;
+  c->gone = NULL;
+  origin_unref(o);
+}
+
+static void drop_connection(struct client_call *c) {
+  struct origin_conn *conn = c->conn;
+  c->conn = NULL;
+  if (conn != NULL) origin_discard(conn);
+}
+
+static void fail(struct client_call *c, int status, const char *reason) {
+  if (c->conn != NULL && !c->conn->reused && !c->got_bytes && status != ERR_PROTOCOL) origin_conn_failed(c->conn);
+  enum client_phase phase = c->phase;
+  char text[192]; /* the reason may live in the stream that goes */
+  snprintf(text, sizeof text, "%s", reason);
+  drop_connection(c);
+  call_over(c);
+  c->phase = phase;
+  c->events->on_error(c, status, text);
+}
+
+void client_cancel(struct client_call *c) {
+  if (c->phase == CLIENT_IDLE || c->origin == NULL) {
+    c->phase = CLIENT_IDLE;
+    return;
+  }
+  if (c->phase == CLIENT_CONNECT) origin_lease_cancel(&c->lease);
+  drop_connection(c);
+  call_over(c);
+}
+
+/* The connection may serve another request only when both messages ended cleanly and nothing came behind. */
+static void finish(struct client_call *c, size_t left) {
+  struct origin_conn *conn = c->conn;
+  bool reusable = c->response.keep_alive && c->body_done && !c->broken && left == 0;
+  uint64_t keep = reusable ? c->pool_ms : 0;
+  unsigned idle = c->pool_idle;
+  struct origin *held = origin_ref(c->origin); /* on_end may drop the last other reference */
+  call_over(c);
+  origin_release(conn, keep, idle);
+  c->events->on_end(c);
+  origin_unref(held);
+}
+
+/* --- reading --- */
+
+/* A reused connection that ends before a byte of the reply was closed by the peer while it sat idle. */
+static bool may_retry(const struct client_call *c) {
+  return c->conn->reused && !c->got_bytes && c->repeatable && !c->retried && c->phase != CLIENT_BODY;
+}
+
+static void retry(struct client_call *c) {
+  drop_connection(c);
+  timeout_clear(&c->timeout);
+  c->retried = true;
+  c->broken = c->body_done = false;
+  c->phase = CLIENT_CONNECT;
+  origin_lease(c->origin, &c->lease, c->connect_ms, true);
+}
+
+static void on_end_of_stream(struct client_call *c, int status) {
+  if (may_retry(c)) {
+    retry(c);
+    return;
+  }
+  if (status == UV_EOF && c->got_bytes && http_parser_eof(&c->parser) == PARSE_END) {
+    c->response.keep_alive = false;
+    finish(c, 0);
+    return;
+  }
+  if (c->phase == CLIENT_BODY || http_parser_started(&c->parser))
+    fail(c, ERR_TRUNCATED, "the upstream closed in the middle of its reply");
+  else
+    fail(c, status == UV_EOF ? UV_ECONNRESET : status, "the upstream closed without a reply");
+}
+
+/* A head is complete. False: the loop must stop. Bytes behind a 101 belong to the tunnel. */
+static bool told_head(struct client_call *c, const uint8_t *p, size_t *n) {
+  int status = c->response.status;
+  if (status == 101) {
+    if (!c->upgrade) {
+      fail(c, ERR_PROTOCOL, "101 Switching Protocols that nobody asked for");
+      return false;
+    }
+    buf_add(&c->stash, p, *n);
+    *n = 0;
+    stream_read_stop(&c->conn->stream);
+    timeout_clear(&c->timeout);
+    c->phase = CLIENT_TUNNEL;
+    c->events->on_head(c);
+    return false;
+  }
+  if (status < 200) {
+    bool *gone = c->gone;
+    if (c->events->on_interim != NULL) c->events->on_interim(c);
+    if (*gone) return false;
+    http_parser_init_response(&c->parser, c->arena, c->limits, &c->response, NULL, c->method);
+    return true;
+  }
+  c->phase = CLIENT_BODY;
+  timeout_set(&c->timeout, c->response_ms);
+  c->events->on_head(c);
+  return true;
+}
+
+/* Tells events from *p to end until input, pause or call ends. Returns false when the call is over or has become a tunnel. */
+static bool tell(struct client_call *c, const uint8_t **p, size_t *n, const bool *gone) {
+  for (;;) {
+    struct str span = {0};
+    if (c->paused) return true;
+    switch (http_parser_next(&c->parser, p, n, &span)) {
+      case PARSE_MORE: return true;
+      case PARSE_HEAD:
+        if (!told_head(c, *p, n)) return false;
+        break;
+      case PARSE_BODY: c->events->on_body(c, span); break;
+      case PARSE_END: finish(c, *n); return false;
+      case PARSE_ERROR: fail(c, ERR_PROTOCOL, c->parser.fault.text); return false;
+    }
+    if (*gone) return false;
+  }
+}
+
+/* False when the call is over: c must not be touched then. */
+static bool feed(struct client_call *c, const uint8_t *p, size_t n) {
+  assert(!c->feeding);
+  bool gone = false;
+  c->gone = &gone;
+  c->feeding = true;
+  bool live = tell(c, &p, &n, &gone);
+  if (gone) return false;
+  c->feeding = false;
+  if (live && c->events->on_flush != NULL) c->events->on_flush(c);
+  if (gone) return false;
+  c->gone = NULL;
+  if (c->paused && n > 0) buf_add(&c->stash, p, n);
+  return true;
+}
+
+static void on_read(struct stream *s, ssize_t n, const uint8_t *data) {
+  struct client_call *c = ((struct origin_conn *)s->owner)->user;
+  if (n < 0) {
+    on_end_of_stream(c, (int)n);
+    return;
+  }
+  if (!c->got_bytes) c->got_bytes = true;
+  if (c->phase == CLIENT_BODY) timeout_set(&c->timeout, c->response_ms);
+  feed(c, data, (size_t)n);
+}
+
+void client_pause(struct client_call *c) {
+  if (c->paused || c->conn == NULL) return;
+  c->paused = true;
+  stream_read_stop(&c->conn->stream);
+  timeout_clear(&c->timeout); /* it is not the upstream that is slow */
+}
+
+void client_resume(struct client_call *c) {
+  if (!c->paused || c->conn == NULL) return;
+  c->paused = false;
+  timeout_set(&c->timeout, c->response_ms);
+  if (c->feeding) { /* resumed within the very event that paused: the loop goes on */
+    stream_read_start(&c->conn->stream, on_read);
+    return;
+  }
+  struct buf stash = c->stash;
+  buf_init(&c->stash);
+  bool live = stash.n == 0 || feed(c, stash.p, stash.n);
+  buf_fini(&stash);
+  if (live && c->phase != CLIENT_TUNNEL && !c->paused) stream_read_start(&c->conn->stream, on_read);
+}
+
+/* --- sending --- */
+
+static void on_drain(struct stream *s, int status) {
+  struct client_call *c = ((struct origin_conn *)s->owner)->user;
+  if (status < 0) {
+    c->broken = true;
+    timeout_set(&c->timeout, BROKEN_MS);
+  } else if (c->body_done && c->phase == CLIENT_WAIT) {
+    timeout_set(&c->timeout, c->first_byte_ms);
+  }
+  if (c->events->on_drain != NULL) c->events->on_drain(c);
+}
+
+static void wrote(struct client_call *c, int rc) {
+  if (rc == 0) return;
+  c->broken = true;
+  timeout_set(&c->timeout, BROKEN_MS);
+}
+
+/* Whoever does not read what we send is bounded by send_ms; the reply's first byte counts from the last byte sent. */
+static void start_waiting(struct client_call *c) {
+  if (c->phase == CLIENT_SEND) c->phase = CLIENT_WAIT;
+  if (c->phase != CLIENT_WAIT || c->broken) return;
+  timeout_set(&c->timeout, client_queued(c) > 0 ? c->send_ms : c->first_byte_ms);
+}
+
+static int send_head(struct client_call *c) {
+  struct buf *head = origins_head_buffer(origin_owner(c->origin));
+  struct str body = {0};
+  buf_reset(head);
+  int rc = c->events->write_head(c, head, &body);
+  if (rc != 0) return rc;
+  uv_buf_t bufs[2] = {uv_buf_init((char *)head->p, (unsigned)head->n),
+                      uv_buf_init((char *)(uintptr_t)body.p, (unsigned)body.n)};
+  wrote(c, stream_write(&c->conn->stream, bufs, body.n > 0 ? 2 : 1, true));
+  buf_reset(head);
+  return 0;
+}
+
+static void on_lease(struct origin_lease *l, struct origin_conn *conn, int status, const char *reason) {
+  struct client_call *c = CONTAINER_OF(l, struct client_call, lease);
+  if (conn == NULL) {
+    fail(c, status, reason);
+    return;
+  }
+  c->conn = conn;
+  conn->user = c;
+  conn->stream.on_drain = on_drain;
+  c->got_bytes = c->paused = c->broken = c->feeding = false;
+  http_parser_init_response(&c->parser, c->arena, c->limits, &c->response, NULL, c->method);
+  c->phase = CLIENT_SEND;
+  int rc = send_head(c);
+  if (rc != 0) { /* nothing was sent: the connection is as good as before */
+    enum client_phase phase = c->phase;
+    c->conn = NULL;
+    origin_release(conn, c->pool_ms, c->pool_idle);
+    call_over(c);
+    c->phase = phase;
+    c->events->on_error(c, rc, err_text(rc));
+    return;
+  }
+  stream_read_start(&conn->stream, on_read);
+  if (c->body_done)
+    start_waiting(c);
+  else if (c->events->on_sent != NULL)
+    c->events->on_sent(c);
+}
+
+void client_send_body(struct client_call *c, const uv_buf_t *bufs, unsigned n) {
+  if (c->conn == NULL || c->broken) return;
+  wrote(c, stream_write(&c->conn->stream, bufs, n, false));
+  if (!c->broken && c->phase == CLIENT_SEND) {
+    if (client_queued(c) > 0)
+      timeout_set(&c->timeout, c->send_ms);
+    else
+      timeout_clear(&c->timeout); /* the client's own pace is bounded on its side */
+  }
+}
+
+void client_body_end(struct client_call *c) {
+  c->body_done = true;
+  if (c->conn != NULL) start_waiting(c);
+}
+
+size_t client_queued(const struct client_call *c) { return c->conn != NULL ? stream_queued(&c->conn->stream) : 0; }
+
+static void on_due(struct timeout *t) {
+  struct client_call *c = CONTAINER_OF(t, struct client_call, timeout);
+  static const char *const text[] = {[CLIENT_SEND] = "the upstream does not read the request",
+                                     [CLIENT_WAIT] = "no reply from the upstream in time",
+                                     [CLIENT_BODY] = "the upstream's reply stalled"};
+  const char *reason = c->phase <= CLIENT_BODY && text[c->phase] != NULL ? text[c->phase] : "timed out";
+  if (c->broken)
+    fail(c, UV_ECONNRESET, "the upstream closed while the request was sent");
+  else
+    fail(c, UV_ETIMEDOUT, reason);
+}
+
+/* --- life --- */
+
+void client_init(struct client_call *c, const struct client_events *e, void *owner, struct arena *a, struct wheel *w) {
+  memset(c, 0, sizeof *c);
+  c->events = e;
+  c->owner = owner;
+  c->arena = a;
+  c->limits = &http_limits_default;
+  buf_init(&c->stash);
+  timeout_init(&c->timeout, w, on_due);
+}
+
+void client_fini(struct client_call *c) {
+  client_cancel(c);
+  timeout_fini(&c->timeout);
+}
+
+void client_start(struct client_call *c, struct origin *o) {
+  assert(c->phase == CLIENT_IDLE || c->origin == NULL);
+  c->origin = origin_ref(o);
+  c->phase = CLIENT_CONNECT;
+  c->retried = false;
+  c->body_done = false;
+  c->lease.done = on_lease;
+  origin_lease(o, &c->lease, c->connect_ms, false);
+}
+
+struct origin_conn *client_take_connection(struct client_call *c, struct str *rest) {
+  assert(c->phase == CLIENT_TUNNEL);
+  struct origin_conn *conn = c->conn;
+  conn->user = NULL;
+  conn->stream.on_drain = NULL;
+  *rest = arena_dup(c->arena, buf_str(&c->stash));
+  c->conn = NULL;
+  call_over(c);
+  return conn;
+}

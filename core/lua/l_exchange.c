@@ -1,0 +1,476 @@
+/* l_exchange.c: see l_exchange.h. Owned by the worker's thread.
+ *
+ * The index functions trust their first argument: scripts cannot get hold of them, since the metatables are hidden (__metatable); methods check. What a
+ * script sets is copied into the exchange's arena, whose growth is bounded by SCRIPT_ARENA_MAX. */
+#include "lua/l_exchange.h"
+
+#include <lauxlib.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "http/url.h"
+#include "lua/l_headers.h"
+#include "lua/l_secret.h"
+#include "lua/vm.h"
+#include "net/tls.h"
+#include "proxy/conn.h"
+#include "proxy/exchange.h"
+#include "proxy/worker_internal.h"
+
+#define REQUEST_TYPE "jeton.request"
+#define RESPONSE_TYPE "jeton.response"
+
+struct exchange *exchange_handle_check(lua_State *L, const struct exchange_handle *h, const char *what) {
+  if (h->exchange->serial != h->serial)
+    luaL_error(L, "this %s is over: keep what you need of it in a local before its exchange ends", what);
+  return h->exchange;
+}
+
+static void push_handle(lua_State *L, struct exchange *ex, const char *type) {
+  struct exchange_handle *h = lua_newuserdatauv(L, sizeof *h, 0);
+  h->exchange = ex;
+  h->serial = ex->serial;
+  luaL_setmetatable(L, type);
+}
+
+static struct exchange *check_self(lua_State *L, const char *type, const char *what) {
+  return exchange_handle_check(L, luaL_checkudata(L, 1, type), what);
+}
+
+static void push_str(lua_State *L, struct str s) {
+  if (s.p == NULL)
+    lua_pushnil(L);
+  else
+    lua_pushlstring(L, s.p, s.n);
+}
+
+struct str exchange_dup(lua_State *L, struct exchange *ex, int idx) {
+  enum { SCRIPT_ARENA_MAX = 1024 * 1024 };
+  struct str s;
+  s.p = luaL_checklstring(L, idx, &s.n);
+  if (ex->arena.used + s.n > SCRIPT_ARENA_MAX) luaL_error(L, "one exchange may set at most 1 MiB of fields");
+  return arena_dup(&ex->arena, s);
+}
+
+/* --- bodies: req:body(), res:body() --- */
+
+int body_wait_push(lua_State *L, void *arg) {
+  struct body_wait *w = arg;
+  struct exchange *ex = w->ex;
+  const struct buf *b = w == &ex->request_wait ? &ex->body : &ex->reply;
+  if (w->error == ERR_LIMIT) return push_failure(L, ERR_LIMIT, "the body is over limits.script_body");
+  if (w->error != 0) return push_failure(L, w->error, "the body broke off");
+  lua_pushlstring(L, (const char *)b->p, b->n);
+  return 1;
+}
+
+static void cancel_body_wait(struct await *a) { CONTAINER_OF(a, struct body_wait, await)->waiting = false; }
+
+/* The bytes may be at hand already, but an await may only end from the loop: a mail to our own thread starts the reading. */
+static int wait_for_body(lua_State *L, struct exchange *ex, struct body_wait *w) {
+  if (w->waiting) return luaL_error(L, "this body is awaited already");
+  w->ex = ex;
+  w->error = 0;
+  await_begin(L, &w->await, cancel_body_wait);
+  w->waiting = true;
+  if (ex->nudge.in == NULL) mailbox_post(&ex->worker->services.mailbox, &ex->nudge);
+  return await_yield(L, &w->await);
+}
+
+static bool over_script_limit(const struct exchange *ex, enum http_framing framing, uint64_t length) {
+  return framing == FRAMING_LENGTH && length > ex->runtime->policy->limits.script_body;
+}
+
+static int l_request_body(lua_State *L) {
+  struct exchange *ex = check_self(L, REQUEST_TYPE, "request");
+  struct body_wait *w = &ex->request_wait;
+  w->ex = ex;
+  w->error = 0;
+  if (!ex->body_replaced && over_script_limit(ex, ex->request.framing, ex->request.content_length))
+    w->error = ERR_LIMIT;
+  if (!ex->body_replaced && !ex->body_kept)
+    return push_failure(L, ERR_CLOSED, "the body has gone to the upstream: call req:body() in on_request");
+  if (ex->body_replaced || ex->body_complete || w->error != 0) return body_wait_push(L, w);
+  if (ex->streaming)
+    return push_failure(L, ERR_CLOSED, "the body is on its way to the upstream: call req:body() in on_request");
+  ex->body_wanted_all = true;
+  send_continue(ex);
+  return wait_for_body(L, ex, w);
+}
+
+static int l_response_body(lua_State *L) {
+  struct exchange *ex = check_self(L, RESPONSE_TYPE, "response");
+  struct body_wait *w = &ex->reply_wait;
+  w->ex = ex;
+  w->error = 0;
+  if (ex->reply_replaced || ex->local || ex->reply_complete) return body_wait_push(L, w);
+  if (over_script_limit(ex, ex->response.framing, ex->response.content_length)) w->error = ERR_LIMIT;
+  if (ex->reply.n > 0) w->error = ERR_LIMIT; /* an earlier call gave up */
+  if (w->error != 0) return body_wait_push(L, w);
+  ex->gather_reply = true;
+  return wait_for_body(L, ex, w);
+}
+
+static int l_request_set_body(lua_State *L) {
+  struct exchange *ex = check_self(L, REQUEST_TYPE, "request");
+  size_t n;
+  const char *p = luaL_checklstring(L, 2, &n);
+  if (ex->step > STEP_REQUEST_HOOK)
+    return luaL_error(L, "req:set_body works in on_request only: the request has been sent");
+  ex->body_replaced = true;
+  buf_reset(&ex->body);
+  buf_add(&ex->body, p, n);
+  return 0;
+}
+
+static int l_response_set_body(lua_State *L) {
+  struct exchange *ex = check_self(L, RESPONSE_TYPE, "response");
+  size_t n;
+  const char *p = luaL_checklstring(L, 2, &n);
+  if (ex->replied) return luaL_error(L, "the response has been sent");
+  ex->reply_replaced = true;
+  buf_reset(&ex->reply);
+  buf_add(&ex->reply, p, n);
+  return 0;
+}
+
+/* --- req:respond --- */
+
+static void add_response_field(lua_State *L, struct exchange *ex, int name, int value) {
+  struct str n = l_headers_check_name(L, name, true);
+  l_headers_check_plain(L, value);
+  headers_add(&ex->response.headers, arena_dup(&ex->arena, n), exchange_dup(L, ex, value));
+}
+
+static void add_response_fields(lua_State *L, struct exchange *ex) {
+  lua_pushnil(L);
+  while (lua_next(L, 3) != 0) {
+    int top = lua_gettop(L);
+    if (lua_type(L, top - 1) != LUA_TSTRING)
+      luaL_error(L, "req:respond: headers: expected names as keys, got a %s", luaL_typename(L, top - 1));
+    if (lua_istable(L, top)) {
+      for (lua_Integer i = 1; lua_rawgeti(L, top, i) != LUA_TNIL; i++) {
+        add_response_field(L, ex, top - 1, top + 1);
+        lua_settop(L, top);
+      }
+    } else {
+      add_response_field(L, ex, top - 1, top);
+    }
+    lua_settop(L, top - 1);
+  }
+}
+
+/* req:respond(status [, headers [, body]]) */
+static int l_request_respond(lua_State *L) {
+  struct exchange *ex = check_self(L, REQUEST_TYPE, "request");
+  lua_Integer status = luaL_checkinteger(L, 2);
+  size_t n = 0;
+  const char *p = luaL_optlstring(L, 4, "", &n);
+  luaL_argcheck(L, status >= 200 && status <= 599, 2, "expected a status from 200 to 599");
+  if (!lua_isnoneornil(L, 3)) luaL_checktype(L, 3, LUA_TTABLE);
+  if (ex->replied) return luaL_error(L, "req:respond: the response has been sent");
+  lua_settop(L, 4);
+  reply_local(ex, (int)status, (struct str){p, n});
+  if (lua_istable(L, 3)) add_response_fields(L, ex);
+  if (n > 0 && headers_find(&ex->response.headers, STR("content-type")) == NULL)
+    headers_add(&ex->response.headers, STR("Content-Type"), STR("text/plain; charset=utf-8"));
+  return 0;
+}
+
+/* --- fields of a request --- */
+
+enum request_field {
+  R_METHOD = 1,
+  R_PATH,
+  R_QUERY,
+  R_URL,
+  R_HEADERS,
+  R_CLIENT,
+  R_ID,
+  R_UPSTREAM,
+  R_CTX,
+  R_HOST,
+  R_VERSION,
+  R_SCHEME
+};
+static const struct {
+  const char *name;
+  enum request_field field;
+} request_fields[] = {
+    {"method", R_METHOD},   {"path", R_PATH},     {"query", R_QUERY},     {"url", R_URL},
+    {"headers", R_HEADERS}, {"client", R_CLIENT}, {"id", R_ID},           {"upstream", R_UPSTREAM},
+    {"ctx", R_CTX},         {"host", R_HOST},     {"version", R_VERSION}, {"scheme", R_SCHEME},
+};
+
+static void push_ctx(lua_State *L,
+                     struct exchange *ex) { /* kept in the registry under the exchange's address until it ends */
+  if (ex->has_ctx) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, ex);
+    return;
+  }
+  lua_newtable(L);
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, ex);
+  ex->has_ctx = true;
+}
+
+static void set_str_field(lua_State *L, const char *name, struct str s) {
+  lua_pushlstring(L, s.p != NULL ? s.p : "", s.n);
+  lua_setfield(L, -2, name);
+}
+
+static void push_client(lua_State *L, const struct exchange *ex) {
+  char ip[64];
+  struct tls_peer peer;
+  conn_peer(ex->conn, ip, sizeof ip);
+  lua_createtable(L, 0, 2);
+  lua_pushstring(L, ip);
+  lua_setfield(L, -2, "address");
+  if (!stream_tls_peer(&ex->conn->stream, &peer)) return;
+  lua_createtable(L, 0, 6);
+  set_str_field(L, "subject", peer.subject);
+  set_str_field(L, "san", peer.san);
+  set_str_field(L, "fingerprint", peer.fingerprint);
+  set_str_field(L, "version", peer.version);
+  set_str_field(L, "sni", peer.sni);
+  lua_pushboolean(L, peer.verified);
+  lua_setfield(L, -2, "verified");
+  lua_setfield(L, -2, "tls");
+}
+
+static void push_id(lua_State *L, const struct exchange *ex) {
+  char id[20];
+  snprintf(id, sizeof id, "%016llx", (unsigned long long)ex->id);
+  lua_pushstring(L, id);
+}
+
+static const char *scheme(const struct exchange *ex) { return ex->conn->tls ? "https" : "http"; }
+
+static void push_url(lua_State *L, const struct exchange *ex) {
+  const struct request *r = &ex->request;
+  lua_pushfstring(L, "%s://", scheme(ex));
+  lua_pushlstring(L, r->authority.p != NULL ? r->authority.p : "", r->authority.n);
+  lua_pushlstring(L, r->path.p, r->path.n);
+  if (r->query.p == NULL) {
+    lua_concat(L, 3);
+    return;
+  }
+  lua_pushliteral(L, "?");
+  lua_pushlstring(L, r->query.p, r->query.n);
+  lua_concat(L, 5);
+}
+
+static void push_request_field(lua_State *L, struct exchange *ex, enum request_field f) {
+  struct request *r = &ex->request;
+  switch (f) {
+    case R_METHOD: push_str(L, r->method); break;
+    case R_PATH: push_str(L, r->path); break;
+    case R_QUERY: push_str(L, r->query); break;
+    case R_URL: push_url(L, ex); break;
+    case R_HEADERS: l_headers_push(L, ex, false); break;
+    case R_CLIENT: push_client(L, ex); break;
+    case R_ID: push_id(L, ex); break;
+    case R_UPSTREAM: push_str(L, ex->upstream_name.p != NULL ? ex->upstream_name : STR("default")); break;
+    case R_CTX: push_ctx(L, ex); break;
+    case R_HOST: push_str(L, r->authority); break;
+    case R_VERSION: lua_pushstring(L, r->minor == 0 ? "1.0" : "1.1"); break;
+    case R_SCHEME: lua_pushstring(L, scheme(ex)); break;
+  }
+}
+
+/* Upvalue 1: name -> field number or method. */
+static int l_request_index(lua_State *L) {
+  struct exchange *ex = exchange_handle_check(L, lua_touserdata(L, 1), "request");
+  lua_pushvalue(L, 2);
+  int type = lua_rawget(L, lua_upvalueindex(1));
+  if (type == LUA_TFUNCTION) return 1;
+  if (type != LUA_TNUMBER)
+    return luaL_error(L, "a request has no field '%s'; for a table of your own use req.ctx",
+                      luaL_tolstring(L, 2, NULL));
+  push_request_field(L, ex, (enum request_field)lua_tointeger(L, -1));
+  return 1;
+}
+
+static bool target_chars(struct str s, const char *refused) { /* RFC 3986: nothing that ends or splits the target */
+  for (size_t i = 0; i < s.n; i++)
+    if ((unsigned char)s.p[i] <= 0x20 || (unsigned char)s.p[i] >= 0x7f || strchr(refused, s.p[i]) != NULL) return false;
+  return true;
+}
+
+static void set_path(lua_State *L, struct exchange *ex) {
+  struct str s = exchange_dup(L, ex, 3);
+  if (s.n == 0 || s.p[0] != '/' || !target_chars(s, "?#"))
+    luaL_error(L, "req.path: expected a path that begins with '/', percent-encoded, without '?' or '#'");
+  ex->request.path = s;
+}
+
+static void set_query(lua_State *L, struct exchange *ex) {
+  if (lua_isnil(L, 3)) {
+    ex->request.query = (struct str){0};
+    return;
+  }
+  struct str s = exchange_dup(L, ex, 3);
+  if (!target_chars(s, "#")) luaL_error(L, "req.query: expected a percent-encoded query without '#'");
+  ex->request.query = s;
+}
+
+static void set_upstream(lua_State *L, struct exchange *ex) {
+  struct str s = exchange_dup(L, ex, 3);
+  if (runtime_upstream(ex->runtime, s) == NULL) luaL_error(L, "req.upstream: the policy has no upstream '%s'", s.p);
+  ex->upstream_name = s;
+}
+
+static int l_request_newindex(lua_State *L) {
+  struct exchange *ex = exchange_handle_check(L, lua_touserdata(L, 1), "request");
+  const char *name = luaL_checkstring(L, 2);
+  if (ex->step > STEP_REQUEST_HOOK && strcmp(name, "ctx") != 0)
+    return luaL_error(L, "req.%s: a request can be changed in on_request only", name);
+  if (strcmp(name, "path") == 0)
+    set_path(L, ex);
+  else if (strcmp(name, "query") == 0)
+    set_query(L, ex);
+  else if (strcmp(name, "upstream") == 0)
+    set_upstream(L, ex);
+  else
+    return luaL_error(
+        L, "req.%s cannot be set; path, query, upstream and headers can, and req.ctx is a table of your own", name);
+  return 0;
+}
+
+static int l_request_tostring(lua_State *L) {
+  struct exchange *ex = check_self(L, REQUEST_TYPE, "request");
+  lua_pushfstring(L, "request<%s %s>", arena_dup(&ex->arena, ex->request.method).p,
+                  arena_dup(&ex->arena, ex->request.path).p);
+  return 1;
+}
+
+/* --- fields of a response --- */
+
+static int l_response_index(lua_State *L) {
+  struct exchange *ex = exchange_handle_check(L, lua_touserdata(L, 1), "response");
+  const char *name = luaL_checkstring(L, 2);
+  if (strcmp(name, "status") == 0) {
+    lua_pushinteger(L, ex->response.status);
+  } else if (strcmp(name, "headers") == 0) {
+    l_headers_push(L, ex, true);
+  } else {
+    lua_pushvalue(L, 2);
+    if (lua_rawget(L, lua_upvalueindex(1)) == LUA_TNIL) return luaL_error(L, "a response has no field '%s'", name);
+  }
+  return 1;
+}
+
+static int l_response_newindex(lua_State *L) {
+  struct exchange *ex = exchange_handle_check(L, lua_touserdata(L, 1), "response");
+  const char *name = luaL_checkstring(L, 2);
+  if (strcmp(name, "status") != 0) return luaL_error(L, "res.%s cannot be set; status and headers can", name);
+  lua_Integer status = luaL_checkinteger(L, 3);
+  if (status < 200 || status > 599) return luaL_error(L, "res.status: expected a status from 200 to 599");
+  if (ex->replied) return luaL_error(L, "the response has been sent");
+  ex->response.status = (int)status;
+  ex->response.reason = (struct str){0};
+  return 0;
+}
+
+/* --- what hooks get --- */
+
+static int push_tokens(lua_State *L, const struct exchange *ex) {
+  lua_rawgeti(L, LUA_REGISTRYINDEX, ex->runtime->binding.tokens);
+  return 1;
+}
+
+int l_exchange_push_request(lua_State *L, void *arg) {
+  push_handle(L, arg, REQUEST_TYPE);
+  return 1 + push_tokens(L, arg);
+}
+
+int l_exchange_push_response(lua_State *L, void *arg) {
+  push_handle(L, arg, RESPONSE_TYPE);
+  push_handle(L, arg, REQUEST_TYPE);
+  return 2 + push_tokens(L, arg);
+}
+
+int l_exchange_push_error(lua_State *L, void *arg) {
+  const struct exchange *ex = arg;
+  push_handle(L, arg, REQUEST_TYPE);
+  lua_createtable(L, 0, 4);
+  lua_pushinteger(L, ex->failure.status);
+  lua_setfield(L, -2, "status");
+  lua_pushstring(L, err_name(ex->failure.code));
+  lua_setfield(L, -2, "code");
+  lua_pushstring(L, ex->failure.reason);
+  lua_setfield(L, -2, "message");
+  if (ex->failure.retry_after > 0) {
+    lua_pushinteger(L, ex->failure.retry_after);
+    lua_setfield(L, -2, "retry_after");
+  }
+  return 2;
+}
+
+static void set_int_field(lua_State *L, const char *name, uint64_t v) {
+  lua_pushinteger(L, (lua_Integer)v);
+  lua_setfield(L, -2, name);
+}
+
+int l_exchange_push_log(lua_State *L, void *arg) {
+  struct exchange *ex = arg;
+  char ip[64];
+  conn_peer(ex->conn, ip, sizeof ip);
+  lua_createtable(L, 0, 13);
+  set_str_field(L, "method", ex->request.method);
+  set_str_field(L, "path", ex->request.path);
+  if (ex->request.query.p != NULL) set_str_field(L, "query", ex->request.query);
+  set_str_field(L, "client", str_of(ip));
+  set_str_field(L, "upstream", str_of(ex->upstream != NULL ? ex->upstream->conf->name : ""));
+  set_int_field(L, "status", (uint64_t)exchange_status(ex));
+  set_int_field(L, "bytes_in", ex->body_seen);
+  set_int_field(L, "bytes_out", ex->bytes_out);
+  lua_pushnumber(L, (double)((int64_t)(uv_hrtime() / 1000) - ex->started_us) / 1e6);
+  lua_setfield(L, -2, "duration");
+  lua_pushboolean(L, ex->replayed);
+  lua_setfield(L, -2, "replayed");
+  push_id(L, ex);
+  lua_setfield(L, -2, "id");
+  if (ex->failure.status != 0) set_str_field(L, "error", str_of(ex->failure.reason));
+  if (ex->has_ctx) {
+    push_ctx(L, ex);
+    lua_setfield(L, -2, "ctx");
+  }
+  return 1;
+}
+
+/* --- tables --- */
+
+static const luaL_Reg request_methods[] = {
+    {"body", l_request_body}, {"set_body", l_request_set_body}, {"respond", l_request_respond}, {NULL, NULL}};
+static const luaL_Reg response_methods[] = {{"body", l_response_body}, {"set_body", l_response_set_body}, {NULL, NULL}};
+
+static void make_type(lua_State *L, const char *type, const luaL_Reg *methods, lua_CFunction index,
+                      lua_CFunction newindex) {
+  luaL_newmetatable(L, type);
+  lua_newtable(L);
+  luaL_setfuncs(L, methods, 0);
+  if (index == l_request_index) {
+    for (size_t i = 0; i < sizeof request_fields / sizeof *request_fields; i++) {
+      lua_pushinteger(L, request_fields[i].field);
+      lua_setfield(L, -2, request_fields[i].name);
+    }
+  }
+  lua_pushcclosure(L, index, 1);
+  lua_setfield(L, -2, "__index");
+  lua_pushcfunction(L, newindex);
+  lua_setfield(L, -2, "__newindex");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
+}
+
+int l_exchange_open(lua_State *L) {
+  make_type(L, REQUEST_TYPE, request_methods, l_request_index, l_request_newindex);
+  lua_pushcfunction(L, l_request_tostring);
+  lua_setfield(L, -2, "__tostring");
+  make_type(L, RESPONSE_TYPE, response_methods, l_response_index, l_response_newindex);
+  lua_pop(L, 2);
+  l_headers_open(L);
+  return 0;
+}

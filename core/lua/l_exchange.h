@@ -1,0 +1,29 @@
+/* l_exchange.h: `req` and `res`, what hooks are given. A userdata holds the exchange and the serial number it had: exchanges are never given back
+ * to the system while a VM lives, so a stale handle is found out by comparing numbers, and raises an error that says so. */
+#ifndef JETON_LUA_L_EXCHANGE_H
+#define JETON_LUA_L_EXCHANGE_H
+
+#include <lua.h>
+#include <stdint.h>
+
+#include "base/str.h"
+
+struct exchange;
+struct exchange_handle {
+  struct exchange *exchange;
+  uint64_t serial;
+};
+
+int l_exchange_open(lua_State *L); /* makes the metatables; pushes nothing */
+/* task_push_fn, arg: struct exchange. */
+int l_exchange_push_request(lua_State *L, void *arg);  /* req, tokens */
+int l_exchange_push_response(lua_State *L, void *arg); /* res, req, tokens */
+int l_exchange_push_error(lua_State *L, void *arg);    /* req, err {status, code, message, retry_after} */
+int l_exchange_push_log(lua_State *L, void *arg);      /* entry */
+
+/* The exchange, or an error that says that `what` is over. */
+struct exchange *exchange_handle_check(lua_State *L, const struct exchange_handle *h, const char *what);
+/* The string at idx, copied into the exchange's arena; raises when it grows out of bounds. */
+struct str exchange_dup(lua_State *L, struct exchange *ex, int idx);
+
+#endif

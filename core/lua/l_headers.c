@@ -1,0 +1,177 @@
+/* l_headers.c: see l_headers.h. Owned by the worker's thread.
+ *
+ * What frames a message or belongs to one hop is jeton's: a script that sets it is told so, with its line (cases.md 49). A request's header may be a
+ * secret, which stays one; a response's may not, since its bytes would go to the client. */
+#include "lua/l_headers.h"
+
+#include <lauxlib.h>
+
+#include "http/url.h"
+#include "lua/l_exchange.h"
+#include "lua/l_secret.h"
+#include "lua/vm.h"
+#include "proxy/exchange.h"
+
+#define HEADERS_TYPE "jeton.headers"
+
+struct l_headers {
+  struct exchange_handle handle;
+  bool of_response;
+};
+
+static struct headers *list_of(struct exchange *ex, const struct l_headers *h) {
+  return h->of_response ? &ex->response.headers : &ex->request.headers;
+}
+
+static struct exchange *exchange_of(lua_State *L, const struct l_headers *h) {
+  return exchange_handle_check(L, &h->handle, h->of_response ? "response" : "request");
+}
+
+void l_headers_push(lua_State *L, struct exchange *ex, bool of_response) {
+  struct l_headers *h = lua_newuserdatauv(L, sizeof *h, 0);
+  h->handle.exchange = ex;
+  h->handle.serial = ex->serial;
+  h->of_response = of_response;
+  luaL_setmetatable(L, HEADERS_TYPE);
+}
+
+static bool is_jetons(enum header_id id) {
+  switch (id) {
+    case H_CONNECTION:
+    case H_KEEP_ALIVE:
+    case H_PROXY_CONNECTION:
+    case H_TE:
+    case H_TRAILER:
+    case H_TRANSFER_ENCODING:
+    case H_UPGRADE:
+    case H_CONTENT_LENGTH:
+    case H_EXPECT: return true;
+    default: return false;
+  }
+}
+
+struct str l_headers_check_name(lua_State *L, int idx, bool of_response) {
+  struct str name;
+  name.p = luaL_checklstring(L, idx, &name.n);
+  if (!header_name_valid(name)) luaL_error(L, "'%s' is not a header name (RFC 9110 section 5.1)", name.p);
+  enum header_id id = header_id(name);
+  if (is_jetons(id))
+    luaL_error(L, "header '%s' is set by jeton itself: it frames the message or belongs to one hop", name.p);
+  if (of_response && id == H_HOST) luaL_error(L, "a response has no header 'host'");
+  return name;
+}
+
+void l_headers_check_plain(lua_State *L, int idx) {
+  struct str value;
+  if (l_secret_test(L, idx) != NULL)
+    luaL_error(L, "a secret cannot go into a response: its bytes would reach the client");
+  value.p = luaL_checklstring(L, idx, &value.n);
+  if (!header_value_valid(value))
+    luaL_error(L, "a header value may not hold CR, LF, NUL or other control bytes (RFC 9110 section 5.5)");
+}
+
+static void push_value(lua_State *L, const struct header *h) {
+  if (h->secret != NULL)
+    l_secret_push(L, secret_ref(h->secret));
+  else
+    lua_pushlstring(L, h->value.p, h->value.n);
+}
+
+static int l_index(lua_State *L) {
+  const struct l_headers *self = lua_touserdata(L, 1);
+  struct exchange *ex = exchange_of(L, self);
+  struct str name;
+  name.p = luaL_checklstring(L, 2, &name.n);
+  const struct header *h = headers_find(list_of(ex, self), name);
+  if (h != NULL) {
+    push_value(L, h);
+    return 1;
+  }
+  lua_pushvalue(L, 2);
+  lua_rawget(L, lua_upvalueindex(1)); /* methods */
+  return 1;
+}
+
+static void set_host(lua_State *L, struct exchange *ex) {
+  struct str host = exchange_dup(L, ex, 3);
+  if (!host_valid(host)) luaL_error(L, "header 'host': expected a host name with an optional port");
+  ex->host = host;
+}
+
+static int l_newindex(lua_State *L) {
+  const struct l_headers *self = lua_touserdata(L, 1);
+  struct exchange *ex = exchange_of(L, self);
+  struct headers *list = list_of(ex, self);
+  struct str name = l_headers_check_name(L, 2, self->of_response);
+  if (self->of_response ? ex->replied : ex->step > STEP_REQUEST_HOOK)
+    return luaL_error(
+        L, self->of_response ? "the response has been sent" : "a request's headers can be changed in on_request only");
+  if (lua_isnil(L, 3)) {
+    headers_remove(list, name);
+    return 0;
+  }
+  if (!self->of_response) headers_remove_twins(list, name);
+  struct secret *s = self->of_response ? NULL : l_secret_test(L, 3);
+  if (s != NULL) {
+    headers_set_secret(list, exchange_dup(L, ex, 2), secret_ref(s));
+    return 0;
+  }
+  l_headers_check_plain(L, 3);
+  struct str value = exchange_dup(L, ex, 3);
+  headers_set(list, exchange_dup(L, ex, 2), value);
+  if (!self->of_response && header_id(name) == H_HOST) set_host(L, ex);
+  return 0;
+}
+
+static int l_all(lua_State *L) {
+  const struct l_headers *self = luaL_checkudata(L, 1, HEADERS_TYPE);
+  const struct headers *list = list_of(exchange_of(L, self), self);
+  struct str name;
+  name.p = luaL_checklstring(L, 2, &name.n);
+  lua_newtable(L);
+  lua_Integer found = 0;
+  for (unsigned i = 0; i < list->n; i++) {
+    if (list->v[i].name.p == NULL || !str_ieq(list->v[i].name, name)) continue;
+    push_value(L, &list->v[i]);
+    lua_rawseti(L, -2, ++found);
+  }
+  return 1;
+}
+
+/* Upvalue 1: the headers, upvalue 2: the index of the next field. */
+static int l_next(lua_State *L) {
+  const struct l_headers *self = lua_touserdata(L, lua_upvalueindex(1));
+  const struct headers *list = list_of(exchange_of(L, self), self);
+  lua_Integer i = lua_tointeger(L, lua_upvalueindex(2));
+  while (i < (lua_Integer)list->n && list->v[i].name.p == NULL) i++;
+  lua_pushinteger(L, i + 1);
+  lua_replace(L, lua_upvalueindex(2));
+  if (i >= (lua_Integer)list->n) return 0;
+  lua_pushlstring(L, list->v[i].name.p, list->v[i].name.n);
+  push_value(L, &list->v[i]);
+  return 2;
+}
+
+static int l_pairs(lua_State *L) {
+  luaL_checkudata(L, 1, HEADERS_TYPE);
+  lua_pushvalue(L, 1);
+  lua_pushinteger(L, 0);
+  lua_pushcclosure(L, l_next, 2);
+  return 1;
+}
+
+static const luaL_Reg methods[] = {{"all", l_all}, {NULL, NULL}};
+static const luaL_Reg metamethods[] = {{"__newindex", l_newindex}, {"__pairs", l_pairs}, {NULL, NULL}};
+
+int l_headers_open(lua_State *L) {
+  luaL_newmetatable(L, HEADERS_TYPE);
+  luaL_setfuncs(L, metamethods, 0);
+  lua_newtable(L);
+  luaL_setfuncs(L, methods, 0);
+  lua_pushcclosure(L, l_index, 1);
+  lua_setfield(L, -2, "__index");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
+  lua_pop(L, 1);
+  return 0;
+}

@@ -1,0 +1,310 @@
+/* conn.c: see conn.h.
+ *
+ * Input goes straight from the read into the parser. What nobody wants yet (a pipelined request, a body whose upstream is not there)
+ * is stashed, and reading stops when the stash is full. `feeding` marks the loop that consumes input: an exchange that ends or wants more
+ * inside it lets that loop go on, from elsewhere conn_continue starts it anew; so the stack stays flat however much is pipelined.
+ *
+ * A conn is freed in its stream's close callback only, so `c` is valid in every frame below a callback. */
+#include "proxy/conn.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "net/tls.h"
+#include "proxy/exchange.h"
+#include "proxy/worker_internal.h"
+
+enum { STASH_MAX = 16 * 1024, LINGER_MS = 2000, LINGER_BYTES = 1024 * 1024 };
+
+static const struct timeouts_conf *timeouts(const struct conn *c) { return &c->worker->runtime->policy->timeouts; }
+
+/* --- closing --- */
+
+static void on_closed(struct stream *s) {
+  struct conn *c = s->owner;
+  timeout_fini(&c->timeout);
+  buf_fini(&c->stash);
+  worker_conn_gone(c->worker, c);
+  free(c);
+}
+
+static void close_with(struct conn *c, void (*how)(struct stream *, stream_closed_fn)) {
+  if (c->state == CONN_CLOSED) return;
+  c->state = CONN_CLOSED;
+  struct exchange *ex = c->exchange;
+  c->exchange = NULL;
+  if (ex != NULL) exchange_abort(ex);
+  timeout_clear(&c->timeout);
+  how(&c->stream, on_closed);
+}
+void conn_close(struct conn *c) { close_with(c, stream_close); }
+void conn_reset(struct conn *c) { close_with(c, stream_reset); }
+
+static void begin_linger(struct conn *c) {
+  c->state = CONN_LINGER;
+  stream_shutdown(&c->stream);
+  if (c->eof) {
+    conn_close(c);
+    return;
+  }
+  buf_fini(&c->stash);
+  timeout_set(&c->timeout, LINGER_MS);
+  conn_continue(c);
+}
+
+static void finish_writing(struct conn *c) {
+  if (stream_queued(&c->stream) == 0) {
+    begin_linger(c);
+    return;
+  }
+  c->state = CONN_FLUSH;
+  timeout_set(&c->timeout, timeouts(c)->send);
+}
+
+/* --- time limits --- */
+
+static void arm(struct conn *c) {
+  const struct timeouts_conf *t = timeouts(c);
+  if (c->state == CONN_IDLE) timeout_set(&c->timeout, t->idle);
+  if (c->state != CONN_BUSY) return;
+  if (stream_queued(&c->stream) > 0)
+    timeout_set(&c->timeout, t->send);
+  else if (exchange_wants_body(c->exchange))
+    timeout_set(&c->timeout, t->body);
+  else
+    timeout_clear(&c->timeout);
+}
+
+static void on_due(struct timeout *t) {
+  struct conn *c = CONTAINER_OF(t, struct conn, timeout);
+  static const struct http_fault slow_head = {408, "the head did not come in time"},
+                                 slow_body = {408, "the body stalled"};
+  switch ((enum conn_state)c->state) {
+    case CONN_HEAD: exchange_refuse(c->exchange, &slow_head); break;
+    case CONN_BUSY:
+      if (stream_queued(&c->stream) == 0 && exchange_wants_body(c->exchange))
+        exchange_refuse(c->exchange, &slow_body);
+      else
+        conn_reset(c);
+      break;
+    case CONN_FLUSH: conn_reset(c); break;
+    default: conn_close(c); break;
+  }
+}
+
+/* --- input --- */
+
+static void begin_exchange(struct conn *c) {
+  list_remove(&c->link);
+  list_push(&c->worker->busy, &c->link);
+  c->exchange = exchange_begin(c);
+  c->state = CONN_HEAD;
+  timeout_set(&c->timeout, timeouts(c)->head);
+}
+
+/* Reads of a head. False: stop the loop. */
+static bool take_head(struct conn *c, const uint8_t **p, size_t *n) {
+  struct exchange *ex = c->exchange;
+  struct str none;
+  switch (http_parser_next(&ex->parser, p, n, &none)) {
+    case PARSE_MORE: return false;
+    case PARSE_HEAD:
+      c->state = CONN_BUSY;
+      timeout_clear(&c->timeout);
+      exchange_start(ex);
+      return true;
+    default: exchange_refuse(ex, &ex->parser.fault); return false;
+  }
+}
+
+static bool take_body(struct conn *c, const uint8_t **p, size_t *n) {
+  struct exchange *ex = c->exchange;
+  struct str span;
+  if (!exchange_wants_body(ex)) return false;
+  switch (http_parser_next(&ex->parser, p, n, &span)) {
+    case PARSE_MORE: return false;
+    case PARSE_BODY: exchange_body(ex, span); return true;
+    case PARSE_END: exchange_body_end(ex); return true;
+    default: exchange_refuse(ex, &ex->parser.fault); return false;
+  }
+}
+
+/* Consumes what can be consumed now; the rest is the caller's to keep. */
+static size_t consume(struct conn *c, const uint8_t *p, size_t n) {
+  size_t all = n;
+  c->feeding = true;
+  while (n > 0) {
+    if (c->state == CONN_IDLE) {
+      if (stream_queued(&c->stream) > HIGH_WATER) break;
+      begin_exchange(c);
+    }
+    if (c->state == CONN_HEAD) {
+      if (!take_head(c, &p, &n)) break;
+    } else if (c->state == CONN_BUSY) {
+      if (!take_body(c, &p, &n)) break;
+    } else {
+      break;
+    }
+  }
+  c->feeding = false;
+  return all - n;
+}
+
+static void on_read(struct stream *s, ssize_t n, const uint8_t *data);
+
+static void read_more(struct conn *c, bool want) {
+  if (c->state == CONN_CLOSED || c->state == CONN_TUNNEL || c->eof || want == !c->reading_stopped) return;
+  c->reading_stopped = !want;
+  if (want)
+    stream_read_start(&c->stream, on_read);
+  else
+    stream_read_stop(&c->stream);
+}
+
+static void on_client_end(struct conn *c, ssize_t n) {
+  c->eof = true;
+  bool complete = (c->state == CONN_BUSY && c->exchange->body_complete) || (c->state == CONN_IDLE && c->stash.n > 0);
+  if (n == UV_EOF && (complete || c->state == CONN_FLUSH)) return; /* half-closed: the replies still go out */
+  conn_close(c);
+}
+
+static void on_read(struct stream *s, ssize_t n, const uint8_t *data) {
+  struct conn *c = s->owner;
+  if (n < 0) {
+    on_client_end(c, n);
+    return;
+  }
+  if (c->state == CONN_LINGER) {
+    c->lingered += (uint32_t)n;
+    if (c->lingered > LINGER_BYTES) conn_close(c);
+    return;
+  }
+  size_t used = c->stash.n == 0 ? consume(c, data, (size_t)n) : 0;
+  if (c->state == CONN_CLOSED || c->state == CONN_LINGER) return;
+  if (used < (size_t)n) {
+    buf_add(&c->stash, data + used, (size_t)n - used);
+    read_more(c, c->stash.n <= STASH_MAX);
+  }
+  if (c->state != CONN_HEAD && c->state != CONN_FLUSH) arm(c);
+}
+
+void conn_continue(struct conn *c) {
+  if (c->feeding || c->state == CONN_CLOSED || c->state == CONN_TUNNEL) return;
+  if (c->stash.n > 0 && c->state != CONN_LINGER) {
+    struct buf stash = c->stash;
+    buf_init(&c->stash);
+    size_t used = consume(c, stash.p, stash.n);
+    if (c->state != CONN_CLOSED && c->state != CONN_LINGER && used < stash.n) {
+      assert(c->stash.n == 0);
+      buf_drop(&stash, used);
+      c->stash = stash;
+    } else {
+      buf_fini(&stash);
+    }
+  }
+  if (c->state == CONN_CLOSED) return;
+  if (c->state == CONN_IDLE && c->eof && c->stash.n == 0) { /* it sent FIN behind its last request */
+    finish_writing(c);
+    return;
+  }
+  read_more(c, c->stash.n <= STASH_MAX);
+  if (c->state != CONN_HEAD && c->state != CONN_FLUSH) arm(c);
+}
+
+static void on_drain(struct stream *s, int status) {
+  struct conn *c = s->owner;
+  if (status < 0)
+    conn_close(c);
+  else if (c->state == CONN_FLUSH)
+    begin_linger(c);
+  else if (c->state == CONN_BUSY) {
+    arm(c);
+    exchange_drained(c->exchange);
+  } else
+    conn_continue(c);
+}
+
+void conn_exchange_ended(struct conn *c, bool keep_alive) {
+  if (c->state == CONN_CLOSED || c->state == CONN_TUNNEL) return;
+  c->exchange = NULL;
+  c->served++;
+  list_remove(&c->link);
+  list_push(&c->worker->idle, &c->link);
+  if (!keep_alive || c->worker->draining) {
+    finish_writing(c);
+    return;
+  }
+  c->state = CONN_IDLE;
+  timeout_set(&c->timeout, timeouts(c)->idle);
+  if (c->stash.n > 0 || c->eof || c->reading_stopped) conn_continue(c);
+}
+
+void conn_drain(struct conn *c) {
+  if (c->state == CONN_IDLE || c->state == CONN_HANDSHAKE) conn_close(c);
+}
+
+void conn_become_tunnel(struct conn *c, void *tunnel, struct buf *rest) {
+  c->exchange = NULL;
+  c->state = CONN_TUNNEL;
+  c->tunnel = tunnel;
+  timeout_clear(&c->timeout);
+  *rest = c->stash;
+  buf_init(&c->stash);
+}
+
+/* --- begin --- */
+
+static void open_for_http(struct conn *c) {
+  c->state = CONN_IDLE;
+  c->stream.on_drain = on_drain;
+  stream_read_start(&c->stream, on_read);
+  timeout_set(&c->timeout, timeouts(c)->idle);
+}
+
+static void on_handshake(struct stream *s, int status) {
+  struct conn *c = s->owner;
+  if (status == 0) {
+    open_for_http(c);
+    return;
+  }
+  log_debug("TLS handshake with a client failed: %s", stream_reason(s));
+  conn_close(c);
+}
+
+void conn_accept(struct worker *w, uv_stream_t *listener, struct tls_server *tls) {
+  struct conn *c = calloc(1, sizeof *c);
+  if (c == NULL) abort();
+  if (stream_init_accept(&c->stream, &w->services.net, listener) != 0) {
+    free(c);
+    return;
+  }
+  c->stream.owner = c;
+  c->worker = w;
+  c->tls = tls != NULL;
+  buf_init(&c->stash);
+  timeout_init(&c->timeout, &w->services.wheel, on_due);
+  worker_conn_new(w, c);
+  stream_nodelay(&c->stream);
+  if (tls == NULL) {
+    open_for_http(c);
+    return;
+  }
+  c->state = CONN_HANDSHAKE;
+  timeout_set(&c->timeout, timeouts(c)->handshake);
+  if (stream_start_tls_server(&c->stream, tls, on_handshake) != 0) conn_close(c);
+}
+
+void conn_peer(const struct conn *c, char *out, size_t n) {
+  if (stream_peer_name(&c->stream, out, n) != 0) snprintf(out, n, "unknown");
+  if (strncmp(out, "unix:", 5) == 0) return;
+  char *colon = strrchr(out, ':');
+  if (colon != NULL) *colon = '\0';
+  size_t len = strlen(out);
+  if (out[0] == '[' && len > 2 && out[len - 1] == ']') { /* [::1] -> ::1 */
+    memmove(out, out + 1, len - 2);
+    out[len - 2] = '\0';
+  }
+}

@@ -1,0 +1,61 @@
+/* conn.h: one client connection: reads requests one after another, keeps what is pipelined, and gives its time limits.
+ *
+ * Idle it holds no buffer and no exchange: it costs its struct alone. Owned by the worker's thread. */
+#ifndef JETON_PROXY_CONN_H
+#define JETON_PROXY_CONN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/list.h"
+#include "base/wheel.h"
+#include "net/stream.h"
+
+struct worker;
+struct exchange;
+struct tls_server;
+
+/* Above HIGH_WATER bytes waiting for a peer, whoever feeds it is paused. */
+enum { HIGH_WATER = 128 * 1024 };
+
+enum conn_state {
+  CONN_HANDSHAKE, /* TLS */
+  CONN_IDLE,      /* between requests */
+  CONN_HEAD,      /* a head has begun */
+  CONN_BUSY,      /* an exchange runs */
+  CONN_FLUSH,     /* the last reply is on its way out, then FIN */
+  CONN_LINGER, /* FIN is sent; what the client still sends is thrown away, so that it is not reset before it has read the reply */
+  CONN_TUNNEL, /* belongs to a tunnel */
+  CONN_CLOSED
+};
+
+struct conn {
+  struct stream stream; /* .owner is the conn */
+  struct link link;     /* worker's list; the idle ones in the order they became idle */
+  struct worker *worker;
+  struct exchange *exchange; /* NULL: none */
+  void *tunnel;
+  struct timeout timeout;
+  struct buf stash; /* input that nobody wants yet: bounded by STASH_MAX and one read */
+  uint32_t served, lingered;
+  uint8_t state;
+  bool eof; /* the client sent FIN */
+  bool feeding, reading_stopped, tls;
+};
+
+/* Accepts from a listener that has a connection ready. */
+void conn_accept(struct worker *w, uv_stream_t *listener, struct tls_server *tls);
+/* The exchange has ended; the connection goes on to the next request or closes. */
+void conn_exchange_ended(struct conn *c, bool keep_alive);
+/* The exchange wants body again, or is gone: what is stashed is looked at, and reading goes on. */
+void conn_continue(struct conn *c);
+void conn_reset(struct conn *c); /* the reply was cut short: the client must see it */
+void conn_close(struct conn *c);
+/* Drain: closes when idle, else after the current exchange. */
+void conn_drain(struct conn *c);
+/* Takes the connection out of HTTP: its stream's callbacks and what is stashed (moved to *rest) belong to the tunnel. */
+void conn_become_tunnel(struct conn *c, void *tunnel, struct buf *rest);
+void conn_peer(const struct conn *c, char *out, size_t n); /* address without port */
+
+#endif

@@ -1,0 +1,127 @@
+/* runtime.c: see runtime.h. */
+#include "proxy/runtime.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "lua/l_exchange.h"
+#include "lua/services.h"
+
+static void copy_tokens(struct token_set *to, const struct token_set *from) {
+  to->n = from->n;
+  to->slots = calloc(from->n + 1, sizeof *to->slots);
+  to->families = calloc(from->n + 1, sizeof *to->families);
+  if (to->slots == NULL || to->families == NULL) abort();
+  for (size_t i = 0; i < from->n; i++) {
+    if (from->slots[i] != NULL) to->slots[i] = slot_ref(from->slots[i]);
+    if (from->families[i] != NULL) to->families[i] = family_ref(from->families[i]);
+  }
+}
+
+static void drop_tokens(struct token_set *t) {
+  for (size_t i = 0; i < t->n; i++) {
+    if (t->slots[i] != NULL) slot_unref(t->slots[i]);
+    if (t->families[i] != NULL) family_unref(t->families[i]);
+  }
+  free(t->slots);
+  free(t->families);
+}
+
+static void make_upstreams(struct runtime *r, struct origins *all) {
+  const struct policy *p = r->policy;
+  r->upstreams = calloc(p->nupstreams + 1, sizeof *r->upstreams);
+  if (r->upstreams == NULL) abort();
+  for (size_t i = 0; i < p->nupstreams; i++) {
+    struct upstream *u = &r->upstreams[i];
+    u->conf = &p->upstreams[i];
+    u->origins = calloc(u->conf->nurls, sizeof *u->origins);
+    if (u->origins == NULL) abort();
+    for (size_t j = 0; j < u->conf->nurls; j++) {
+      const struct url *url = &u->conf->urls[j];
+      struct origin_settings s = {
+          .tls = url->tls, .host = url->host, .port = url->port, .client = url->tls ? u->conf->tls : NULL};
+      char path[108];
+      if (url->unix_path.p != NULL) {
+        snprintf(path, sizeof path, "%.*s", STR_FMT(url->unix_path));
+        s.unix_path = path;
+      }
+      u->origins[j] = origin_get(all, &s);
+    }
+  }
+}
+
+static int open_exchange_types(lua_State *L) { return l_exchange_open(L); }
+
+struct runtime *runtime_new(struct policy *p, const struct token_set *tokens, struct vm_services *services, char *err,
+                            size_t errsize) {
+  struct runtime *r = calloc(1, sizeof *r);
+  if (r == NULL) abort();
+  r->refs = 1;
+  r->policy = policy_ref(p);
+  copy_tokens(&r->tokens, tokens);
+  make_upstreams(r, services->origins);
+  struct vm_settings s = {
+      .role = VM_WORKER, .memory_max = p->limits.memory, .budget_us = p->limits.script_time_us, .services = services};
+  const char *message = "out of memory";
+  r->vm = vm_new(&s);
+  int rc = r->vm == NULL ? ERR_MEMORY : vm_call(r->vm, open_exchange_types, NULL, &message);
+  if (rc == 0) rc = binding_init(&r->binding, r->vm, p, &message);
+  r->bound = rc == 0; /* from here on there are references to give back */
+  if (rc == 0) rc = binding_tokens(&r->binding, r->vm, p, r->tokens.slots, r->tokens.families);
+  if (rc == 0) return r;
+  snprintf(err, errsize, "%s", message);
+  runtime_unref(r);
+  return NULL;
+}
+
+struct runtime *runtime_ref(struct runtime *r) {
+  r->refs++;
+  return r;
+}
+
+void runtime_unref(struct runtime *r) {
+  assert(r->refs > 0);
+  if (--r->refs > 0) return;
+  if (r->bound) binding_fini(&r->binding);
+  if (r->vm != NULL) {
+    vm_cancel_tasks(r->vm);
+    vm_unref(r->vm);
+  }
+  for (size_t i = 0; i < r->policy->nupstreams; i++) {
+    for (size_t j = 0; j < r->upstreams[i].conf->nurls; j++) origin_unref(r->upstreams[i].origins[j]);
+    free(r->upstreams[i].origins);
+  }
+  free(r->upstreams);
+  drop_tokens(&r->tokens);
+  policy_unref(r->policy);
+  free(r);
+}
+
+struct upstream *runtime_upstream(const struct runtime *r, struct str name) {
+  for (size_t i = 0; i < r->policy->nupstreams; i++)
+    if (str_eq(str_of(r->policy->upstreams[i].name), name)) return &r->upstreams[i];
+  return NULL;
+}
+
+struct origin *upstream_next(struct upstream *u, const struct url **url) {
+  size_t i = u->turn++ % u->conf->nurls;
+  for (size_t tried = 0; tried + 1 < u->conf->nurls && origin_down(u->origins[i]); tried++)
+    i = (i + 1) % u->conf->nurls;
+  *url = &u->conf->urls[i];
+  return u->origins[i];
+}
+
+const struct token_conf *runtime_token_conf(const struct runtime *r, const struct slot *s) {
+  for (size_t i = 0; i < r->tokens.n; i++)
+    if (r->tokens.slots[i] == s) return &r->policy->tokens[i];
+  const char *name = slot_name(s);
+  size_t n = strcspn(name, "[");
+  for (size_t i = 0; i < r->tokens.n; i++) {
+    const struct token_conf *t = &r->policy->tokens[i];
+    if (t->family && strlen(t->name) == n && memcmp(t->name, name, n) == 0) return t;
+  }
+  return NULL;
+}

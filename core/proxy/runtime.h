@@ -1,0 +1,41 @@
+/* runtime.h: one policy on one worker: its snapshot, its VM with its functions, its upstreams' origins. Refcounted by exchanges: the old one
+ * goes when its last exchange ends. Owned by the worker's thread. */
+#ifndef JETON_PROXY_RUNTIME_H
+#define JETON_PROXY_RUNTIME_H
+
+#include <stdbool.h>
+
+#include "http/origin.h"
+#include "lua/vm.h"
+#include "policy/binding.h"
+#include "policy/policy.h"
+#include "proxy/worker.h"
+
+struct upstream { /* one of the policy's upstreams here */
+  const struct upstream_conf *conf;
+  struct origin **origins; /* by index in conf->urls */
+  unsigned turn;
+};
+struct runtime {
+  unsigned refs;
+  struct policy *policy;
+  struct vm *vm;
+  struct binding binding;
+  bool bound;
+  struct token_set tokens;    /* references of our own */
+  struct upstream *upstreams; /* by index in policy->upstreams */
+};
+
+/* NULL with a sentence in err. */
+struct runtime *runtime_new(struct policy *p, const struct token_set *tokens, struct vm_services *services, char *err,
+                            size_t errsize);
+struct runtime *runtime_ref(struct runtime *r);
+void runtime_unref(struct runtime *r);
+/* The upstream of that name, or NULL. */
+struct upstream *runtime_upstream(const struct runtime *r, struct str name);
+/* The next address of it: round robin over its URLs. *url is what the policy says of it. */
+struct origin *upstream_next(struct upstream *u, const struct url **url);
+/* What the policy says of the token in this slot, families' included. NULL: not one of this policy's. */
+const struct token_conf *runtime_token_conf(const struct runtime *r, const struct slot *s);
+
+#endif

@@ -1,0 +1,343 @@
+/* steps_request.c: the steps from a parsed head to a request on its way to the upstream. */
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "http/forwarded.h"
+#include "lua/l_exchange.h"
+#include "proxy/conn.h"
+#include "proxy/exchange.h"
+#include "proxy/tunnel.h"
+#include "proxy/worker_internal.h"
+
+/* --- admit --- */
+
+enum verdict step_admit(struct exchange *ex) {
+  struct request *r = &ex->request;
+  const struct policy *p = ex->runtime->policy;
+  if (r->is_connect) return exchange_fail(ex, 405, ERR_PROTOCOL, "CONNECT: this is not a forward proxy");
+  if (p->limits.body > 0 && r->framing == FRAMING_LENGTH && r->content_length > p->limits.body)
+    return exchange_fail(ex, 413, ERR_LIMIT, "the request's body is over the limit");
+  headers_strip_hop_by_hop(&r->headers);
+  headers_remove_id(&r->headers, H_EXPECT); /* answered here: the upstream sees the body, not the question */
+  if (p->forwarded != FORWARDED_OFF) {
+    char ip[64];
+    conn_peer(ex->conn, ip, sizeof ip);
+    forwarded_apply(&r->headers, &ex->arena, p->forwarded, arena_dup(&ex->arena, str_of(ip)), ex->conn->tls,
+                    r->authority);
+  }
+  if (p->via) via_add(&r->headers, &ex->arena, r->minor);
+  return NEXT;
+}
+
+/* --- on_request --- */
+
+/* A script's error fails closed: no token, no upstream request (cases.md 51). */
+static void on_request_done(void *arg, lua_State *L, int nresults, int status, const char *message) {
+  (void)L, (void)nresults;
+  struct exchange *ex = arg;
+  ex->task = NULL;
+  if (status != 0) {
+    COUNT(ex->worker, script_errors, 1);
+    log_error("on_request: %s", message);
+    exchange_fail_now(ex, 500, status, message);
+    return;
+  }
+  exchange_resume(ex, ex->local ? STEP_REPLY : STEP_ROUTE);
+}
+
+enum verdict step_request_hook(struct exchange *ex) {
+  if (!ex->runtime->policy->on_request) return NEXT;
+  exchange_hook(ex, ex->runtime->binding.on_request, l_exchange_push_request, on_request_done);
+  return WAIT;
+}
+
+/* --- route --- */
+
+enum verdict step_route(struct exchange *ex) {
+  struct str name = ex->upstream_name.p != NULL ? ex->upstream_name : STR("default");
+  ex->upstream = runtime_upstream(ex->runtime, name);
+  if (ex->upstream == NULL)
+    return exchange_fail(ex, 500, ERR_CONFIG,
+                         "the policy has no default upstream, and on_request neither chose one nor responded");
+  ex->origin = upstream_next(ex->upstream, &ex->url);
+  for (unsigned i = 0; i < ex->request.headers.n; i++) { /* twins of an injected credential (CVE-2025-64484) */
+    struct header *h = &ex->request.headers.v[i];
+    if (h->name.p != NULL && h->secret != NULL) headers_remove_twins(&ex->request.headers, h->name);
+  }
+  return NEXT;
+}
+
+/* --- token --- */
+
+static void on_slot(struct slot_waiter *w, int status) {
+  struct exchange *ex = CONTAINER_OF(w, struct exchange, waiter);
+  timeout_clear(&ex->timeout);
+  if (status != 0)
+    exchange_fail_now(ex, 503, ERR_TOKEN_MISSING, "the token was removed from the policy");
+  else
+    exchange_resume(ex, STEP_TOKEN);
+}
+
+static enum verdict token_missing(struct exchange *ex, struct slot *s) {
+  char reason[sizeof ex->failure.reason];
+  struct slot_facts facts;
+  int64_t now = clock_boot_ms();
+  slot_facts(s, now, &facts);
+  snprintf(reason, sizeof reason, "no valid token %.60s%s%.120s", slot_name(s), facts.last_error[0] != '\0' ? ": " : "",
+           facts.last_error);
+  ex->failure.retry_after = slot_retry_after(s, now);
+  return exchange_fail(ex, 503, ERR_TOKEN_MISSING, reason);
+}
+
+/* Waits once for one token at a time; the limit runs from the first wait of this exchange. */
+static enum verdict wait_for(struct exchange *ex, struct slot *s, int64_t wait_ms) {
+  uint64_t now = uv_now(&ex->worker->services.loop);
+  if (ex->wait_until == 0) ex->wait_until = now + (uint64_t)wait_ms;
+  if (now >= ex->wait_until) return token_missing(ex, s);
+  ex->waiter.done = on_slot;
+  int rc = slot_wait(s, &ex->waiter, &ex->worker->services.mailbox, ex->runtime->policy->limits.waiters);
+  if (rc == ERR_LIMIT) return exchange_fail(ex, 503, ERR_LIMIT, "too many requests wait for a token");
+  if (rc == 1) return NEXT; /* it has come meanwhile */
+  COUNT(ex->worker, token_waits, 1);
+  timeout_set(&ex->timeout, ex->wait_until - now);
+  return WAIT;
+}
+
+struct missing { /* the first token of a secret that is not there */
+  struct slot *slot;
+  enum token_missing policy;
+};
+
+static int find_missing(void *arg, const struct secret_token_view *t) {
+  struct missing *m = arg;
+  if (slot_read(t->reader, clock_boot_ms()) != NULL) return 0;
+  m->slot = t->reader->slot;
+  m->policy = t->missing;
+  return 1;
+}
+
+enum verdict step_token(struct exchange *ex) {
+  struct headers *hs = &ex->request.headers;
+  for (unsigned i = 0; i < hs->n; i++) {
+    struct header *h = &hs->v[i];
+    struct missing m;
+    if (h->secret == NULL || h->name.p == NULL || secret_each_token(h->secret, find_missing, &m) == 0) continue;
+    const struct token_conf *conf = runtime_token_conf(ex->runtime, m.slot);
+    enum token_missing policy = ex->replayed ? MISSING_WAIT : m.policy;
+    if (policy == MISSING_PASS) {
+      headers_remove(hs, h->name);
+      continue;
+    }
+    if (policy == MISSING_FAIL) return token_missing(ex, m.slot);
+    enum verdict v = wait_for(ex, m.slot, conf != NULL ? conf->wait_ms : 2000);
+    if (v != NEXT) return v;
+    i--; /* look at it again */
+  }
+  return NEXT;
+}
+
+/* --- send --- */
+
+static bool idempotent(struct str method) { /* RFC 9110 section 9.2.2 */
+  return str_eq(method, STR("GET")) || str_eq(method, STR("HEAD")) || str_eq(method, STR("PUT")) ||
+         str_eq(method, STR("DELETE")) || str_eq(method, STR("OPTIONS")) || str_eq(method, STR("TRACE"));
+}
+
+static bool body_at_hand(const struct exchange *ex) {
+  return ex->body_replaced || (ex->body_complete && ex->body_kept);
+}
+
+enum { TOKEN_RACES_MAX = 4 };
+
+static struct framing request_framing(const struct exchange *ex) {
+  const struct request *r = &ex->request;
+  if (ex->body_replaced) return (struct framing){ex->body.n > 0 ? FRAMING_LENGTH : FRAMING_NONE, ex->body.n};
+  if (r->framing == FRAMING_CHUNKED && body_at_hand(ex) && r->trailers.n == 0)
+    return (struct framing){FRAMING_LENGTH, ex->body.n};
+  return (struct framing){r->framing, r->content_length};
+}
+
+static struct str host_for(struct exchange *ex) {
+  if (ex->host.p != NULL) return ex->host;
+  if (ex->upstream->conf->preserve_host && ex->request.authority.n > 0) return ex->request.authority;
+  const struct url *u = ex->url;
+  bool standard = u->port == (u->tls ? 443 : 80);
+  if (!u->ipv6 && standard) return u->host;
+  if (standard) return arena_printf(&ex->arena, "[%.*s]", STR_FMT(u->host));
+  return arena_printf(&ex->arena, u->ipv6 ? "[%.*s]:%u" : "%.*s:%u", STR_FMT(u->host), u->port);
+}
+
+static struct str path_for(struct exchange *ex) {
+  struct str prefix = ex->url->path, path = ex->request.path;
+  if (prefix.n > 0 && prefix.p[prefix.n - 1] == '/') prefix.n--;
+  if (prefix.n == 0 || path.n == 0 || path.p[0] != '/') return path;
+  return arena_printf(&ex->arena, "%.*s%.*s", STR_FMT(prefix), STR_FMT(path));
+}
+
+static int write_head(struct client_call *call, struct buf *out, struct str *body) {
+  struct exchange *ex = call->owner;
+  const struct url *u = ex->url;
+  struct secret_context *ctx = &ex->used;
+  *ctx = (struct secret_context){.tls = u->tls, .host = u->host, .port = u->port, .header_safe = true};
+  struct request_head h = {
+      .method = ex->request.method,
+      .path = path_for(ex),
+      .query = ex->request.query,
+      .host = host_for(ex),
+      .headers = &ex->request.headers,
+      .framing = request_framing(ex),
+      .keep_alive = true,
+      .te_trailers = headers_has_token(&ex->request.headers, H_TE, STR("trailers")),
+      .upgrade = ex->request.upgrade ? ex->request.upgrade_protocol : (struct str){0},
+  };
+  int rc = write_request_head(out, &h, ctx);
+  if (rc != 0) return rc;
+  bool as_length = h.framing.kind != FRAMING_CHUNKED;
+  if (body_at_hand(ex) && as_length) {
+    *body = buf_str(&ex->body);
+    call->body_done = true;
+  }
+  return 0;
+}
+
+static void on_sent(struct client_call *call) {
+  struct exchange *ex = call->owner;
+  send_continue(ex);
+  send_gathered_body(ex);
+}
+
+enum verdict step_send(struct exchange *ex) {
+  struct client_call *c = &ex->call;
+  const struct upstream_conf *u = ex->upstream->conf;
+  assert(!client_running(c));
+  c->method = ex->request.method;
+  c->limits = &ex->runtime->policy->limits.http;
+  c->connect_ms = u->timeouts.connect;
+  c->first_byte_ms = u->timeouts.first_byte;
+  c->response_ms = u->timeouts.response;
+  c->send_ms = u->timeouts.send;
+  c->pool_ms = u->timeouts.pool;
+  c->pool_idle = u->pool_idle;
+  c->upgrade = ex->request.upgrade;
+  c->repeatable = idempotent(ex->request.method) && body_at_hand(ex);
+  ex->streaming = false;
+  ex->streamed = 0;
+  client_start(c, ex->origin);
+  return WAIT;
+}
+
+/* --- the upstream's events --- */
+
+static void on_interim(
+    struct client_call *call) { /* 103 goes on to whoever can understand it (RFC 9110 section 15.2) */
+  struct exchange *ex = call->owner;
+  if (call->response.status == 100 || ex->request.minor == 0) return;
+  struct buf b;
+  buf_init(&b);
+  headers_strip_hop_by_hop(&call->response.headers);
+  struct response_head h = {.status = call->response.status,
+                            .reason = call->response.reason,
+                            .headers = &call->response.headers,
+                            .no_body = true,
+                            .keep_alive = true,
+                            .client_minor = 1};
+  write_response_head(&b, &h);
+  uv_buf_t v = uv_buf_init((char *)b.p, (unsigned)b.n);
+  stream_write(&ex->conn->stream, &v, 1, false);
+  buf_fini(&b);
+}
+
+static void on_head(struct client_call *call) {
+  struct exchange *ex = call->owner;
+  ex->response = call->response;
+  if (call->phase != CLIENT_TUNNEL) headers_strip_hop_by_hop(&ex->response.headers);
+  exchange_resume(ex, STEP_JUDGE);
+}
+
+static void on_body(struct client_call *call, struct str span) {
+  struct exchange *ex = call->owner;
+  if (ex->replaying) return; /* a rejected reply on its way to nowhere */
+  if (!ex->gather_reply) {
+    relay_out(ex, span);
+    return;
+  }
+  buf_adds(&ex->reply, span);
+  if (ex->reply.n > ex->runtime->policy->limits.script_body) {
+    client_pause(call);
+    ex->gather_reply = false;
+    body_wait_done(ex, &ex->reply_wait, ERR_LIMIT);
+  }
+}
+
+static void on_flush(struct client_call *call) {
+  struct exchange *ex = call->owner;
+  if (ex->step == STEP_RELAY) relay_flush(ex);
+}
+
+static void on_drain(struct client_call *call) {
+  struct exchange *ex = call->owner;
+  if (!ex->body_complete) conn_continue(ex->conn);
+}
+
+static void on_end(struct client_call *call) {
+  struct exchange *ex = call->owner;
+  ex->response.trailers = call->response.trailers;
+  ex->reply_complete = true;
+  if (ex->replaying) {
+    ex->replaying = false;
+    ex->reply_complete = false;
+    exchange_resume(ex, STEP_TOKEN);
+  } else if (ex->gather_reply) {
+    body_wait_done(ex, &ex->reply_wait, 0);
+  } else {
+    exchange_resume(ex, STEP_RELAY);
+  }
+}
+
+static void on_error(struct client_call *call, int status, const char *reason) {
+  struct exchange *ex = call->owner;
+  struct str host = ex->url->host;
+  bool token_gone = status == ERR_TOKEN_MISSING || status == ERR_TOKEN_EXPIRED;
+  if (token_gone && ++ex->token_races < TOKEN_RACES_MAX) { /* it expired while the connection was made */
+    exchange_resume(ex, STEP_TOKEN);
+    return;
+  }
+  if (token_gone) { /* valid, and yet without bytes: a field that the fetch did not return */
+    exchange_fail_now(ex, 503, status, "the token has no such field");
+    return;
+  }
+  COUNT(ex->worker, upstream_errors, 1);
+  if (ex->replaying) { /* the rejected reply is of no interest */
+    ex->replaying = false;
+    exchange_resume(ex, STEP_TOKEN);
+    return;
+  }
+  log_warn("upstream %s (%.*s): %s", ex->upstream->conf->name, STR_FMT(host), reason);
+  if (ex->task != NULL) { /* res:body() waits: it gets the failure, and then the exchange does */
+    ex->gather_reply = false;
+    ex->upstream_broke = status;
+    body_wait_done(ex, &ex->reply_wait, status);
+    return;
+  }
+  exchange_fail_now(ex,
+                    status == UV_ETIMEDOUT                                       ? 504
+                    : status == ERR_TOKEN_AUDIENCE || status == ERR_SECRET_BYTES ? 500
+                                                                                 : 502,
+                    status, reason);
+}
+
+const struct client_events upstream_events = {
+    .write_head = write_head,
+    .on_sent = on_sent,
+    .on_interim = on_interim,
+    .on_head = on_head,
+    .on_body = on_body,
+    .on_flush = on_flush,
+    .on_drain = on_drain,
+    .on_end = on_end,
+    .on_error = on_error,
+};

@@ -1,0 +1,192 @@
+/* steps_response.c: the steps from the upstream's head to the client's last byte. */
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "lua/l_exchange.h"
+#include "proxy/conn.h"
+#include "proxy/exchange.h"
+#include "proxy/tunnel.h"
+#include "proxy/worker_internal.h"
+
+/* --- judge: did the upstream refuse a token? --- */
+
+static bool rejects(const struct token_conf *conf, int status) {
+  for (unsigned i = 0; conf != NULL && i < conf->nreject_on; i++)
+    if (conf->reject_on[i] == status) return true;
+  return false;
+}
+
+static bool can_replay(const struct exchange *ex) {
+  return !ex->replayed && ((ex->body_complete && ex->body_kept) || ex->body_replaced);
+}
+
+/* The rejected reply is read to its end, so that its connection can be kept, unless it is long. */
+static enum verdict replay(struct exchange *ex) {
+  ex->replayed = true;
+  COUNT(ex->worker, replays, 1);
+  const struct response *r = &ex->response;
+  bool shortish = r->framing == FRAMING_NONE || (r->framing == FRAMING_LENGTH && r->content_length <= SCRATCH_SIZE);
+  if (shortish) {
+    ex->replaying = true;
+    return WAIT; /* on_end goes on at the token step */
+  }
+  client_cancel(&ex->call);
+  ex->step = STEP_TOKEN;
+  return NEXT;
+}
+
+enum verdict step_judge(struct exchange *ex) {
+  bool again = false;
+  for (unsigned i = 0; i < ex->used.nused; i++) {
+    struct slot *s = ex->used.used[i].slot;
+    uint64_t generation = ex->used.used[i].generation;
+    if (!rejects(runtime_token_conf(ex->runtime, s), ex->response.status)) {
+      if (ex->response.status < 400) slot_accepted(s, generation);
+      continue;
+    }
+    if (ex->replayed)
+      slot_replay_rejected(s, generation);
+    else if (slot_reject(s, generation) != SLOT_DAMPED)
+      again = true;
+  }
+  if (again && can_replay(ex)) return replay(ex);
+  if (ex->call.phase == CLIENT_TUNNEL) return tunnel_begin(ex) ? DONE : exchange_fail(ex, 502, ERR_PROTOCOL, "tunnel");
+  return NEXT;
+}
+
+/* --- on_response --- */
+
+static void on_response_done(void *arg, lua_State *L, int nresults, int status, const char *message) {
+  (void)L, (void)nresults;
+  struct exchange *ex = arg;
+  ex->task = NULL;
+  ex->gather_reply = false;
+  if (status != 0) {
+    COUNT(ex->worker, script_errors, 1);
+    log_error("on_response: %s", message);
+    exchange_fail_now(ex, 500, status, message);
+    return;
+  }
+  if (ex->upstream_broke != 0 && !ex->reply_replaced && !ex->local)
+    exchange_fail_now(ex, 502, ex->upstream_broke, "the upstream's reply broke off");
+  else
+    exchange_resume(ex, STEP_REPLY);
+}
+
+enum verdict step_response_hook(struct exchange *ex) {
+  if (!ex->runtime->policy->on_response || ex->local) return NEXT;
+  client_pause(&ex->call);
+  exchange_hook(ex, ex->runtime->binding.on_response, l_exchange_push_response, on_response_done);
+  return WAIT;
+}
+
+/* --- the head --- */
+
+static bool body_here(const struct exchange *ex) {
+  return ex->local || ex->reply_replaced || (ex->reply_complete && !client_running(&ex->call));
+}
+
+static bool bodiless(const struct exchange *ex) { /* RFC 9110 sections 6.4.1, 9.3.2, 15.3.5, 15.4.5 */
+  int s = ex->response.status;
+  return ex->request.is_head || s == 204 || s == 304 || s < 200;
+}
+
+static struct framing reply_framing(struct exchange *ex) {
+  const struct response *r = &ex->response;
+  if (body_here(ex) && !(ex->request.is_head && !ex->local && !ex->reply_replaced))
+    return (struct framing){FRAMING_LENGTH, ex->reply.n};
+  if (r->framing == FRAMING_LENGTH) return (struct framing){FRAMING_LENGTH, r->content_length};
+  if (r->framing == FRAMING_NONE) return (struct framing){ex->request.is_head ? FRAMING_NONE : FRAMING_LENGTH, 0};
+  return (struct framing){ex->request.minor == 0 ? FRAMING_UNTIL_CLOSE : FRAMING_CHUNKED, 0};
+}
+
+enum verdict step_reply(struct exchange *ex) {
+  assert(!ex->replied);
+  struct framing f = reply_framing(ex);
+  ex->no_reply_body = bodiless(ex);
+  ex->relay_chunked = f.kind == FRAMING_CHUNKED && !ex->no_reply_body;
+  if (f.kind == FRAMING_UNTIL_CLOSE || ex->conn->worker->draining || !ex->body_complete) ex->client_keep_alive = false;
+  struct response_head h = {
+      .status = ex->response.status,
+      .reason = ex->response.reason,
+      .headers = &ex->response.headers,
+      .framing = f,
+      .no_body = ex->no_reply_body,
+      .keep_alive = ex->client_keep_alive,
+      .client_minor = ex->request.minor,
+  };
+  buf_reset(&ex->head);
+  write_response_head(&ex->head, &h);
+  ex->out[0] = uv_buf_init((char *)ex->head.p, (unsigned)ex->head.n);
+  ex->nout = 1;
+  ex->replied = true;
+  return NEXT;
+}
+
+/* --- the body --- */
+
+void relay_flush(struct exchange *ex) {
+  if (ex->nout == 0 || ex->aborted) return;
+  struct conn *c = ex->conn;
+  for (unsigned i = 0; i < ex->nout; i++) ex->bytes_out += ex->out[i].len;
+  int rc = stream_write(&c->stream, ex->out, ex->nout, false);
+  ex->nout = 0;
+  if (rc != 0) {
+    conn_close(c); /* the client is gone: aborts this exchange */
+    return;
+  }
+  if (stream_queued(&c->stream) > HIGH_WATER) client_pause(&ex->call);
+  if (stream_queued(&c->stream) > 0) timeout_set(&c->timeout, ex->runtime->policy->timeouts.send);
+}
+
+void relay_out(struct exchange *ex, struct str span) {
+  if (ex->no_reply_body || span.n == 0 || ex->aborted) return;
+  if (ex->nout + 2 > OUT_MAX) relay_flush(ex);
+  if (ex->aborted) return;
+  if (ex->relay_chunked) {
+    char *line = ex->chunk_line[ex->nout];
+    ex->out[ex->nout].len = write_chunk_line(line, span.n, !ex->chunk_open);
+    ex->out[ex->nout++].base = line;
+    ex->chunk_open = true;
+  }
+  ex->out[ex->nout++] = uv_buf_init((char *)(uintptr_t)span.p, (unsigned)span.n);
+}
+
+static void end_reply(struct exchange *ex) {
+  if (!ex->relay_chunked || ex->aborted) return;
+  struct buf end;
+  buf_init(&end);
+  write_chunk_end(&end, &ex->response.trailers, ex->chunk_open);
+  if (ex->nout == OUT_MAX) relay_flush(ex);
+  ex->out[ex->nout++] = uv_buf_init((char *)end.p, (unsigned)end.n);
+  relay_flush(ex);
+  buf_fini(&end);
+}
+
+/* Runs when the head is made, and again when the upstream's reply has ended. */
+enum verdict step_relay(struct exchange *ex) {
+  bool here = body_here(ex);
+  if (here && ex->reply.n > 0 && !ex->no_reply_body) {
+    relay_out(ex, buf_str(&ex->reply));
+    relay_flush(ex);
+  }
+  if (here || ex->reply_complete) {
+    if (ex->aborted) return DONE;
+    client_cancel(&ex->call);
+    end_reply(ex);
+    relay_flush(ex);
+    return DONE;
+  }
+  if (ex->reply.n > 0) { /* res:body() gave up at its limit: what it had gathered goes first */
+    relay_out(ex, buf_str(&ex->reply));
+    relay_flush(ex);
+    buf_fini(&ex->reply);
+  }
+  if (!ex->aborted) client_resume(&ex->call);
+  if (!ex->aborted && !ex->call.feeding)
+    relay_flush(ex); /* else on_flush does, with the body that came in the same read */
+  return WAIT;
+}

@@ -1,0 +1,16 @@
+/* tunnel.h: after a true 101, bytes both ways until both sides have ended. Owned by the worker's thread.
+ *
+ * A tunnel pins no policy: it outlives reloads, and is ended by the drain limit. */
+#ifndef JETON_PROXY_TUNNEL_H
+#define JETON_PROXY_TUNNEL_H
+
+#include <stdbool.h>
+
+struct exchange;
+struct worker;
+
+/* Answers the client with the upstream's 101 and turns both connections into a tunnel. The exchange ends behind it. */
+bool tunnel_begin(struct exchange *ex);
+void tunnels_close(struct worker *w);
+
+#endif

@@ -1,0 +1,265 @@
+/* worker.c: see worker.h. Everything below runs on the worker's thread, except worker_new, _start, _post, _counts and _join.
+ *
+ * End: STOP closes listeners, tunnels and connections; when the last connection is gone the runtime goes, then what the thread owns (services_close
+ * runs the loop until every handle is closed), then the memory of exchanges, to which scripts' handles may point until their VM is gone. */
+#include "proxy/worker.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "proxy/conn.h"
+#include "proxy/exchange.h"
+#include "proxy/listener.h"
+#include "proxy/tunnel.h"
+#include "proxy/worker_internal.h"
+
+enum { GAUGE_MS = 250, DRAIN_TURNS = 2 };
+
+static void answer(struct worker_request *q, int status) {
+  q->status = status;
+  mailbox_post(q->reply_to, &q->mail);
+}
+
+/* --- connections and exchanges --- */
+
+static void maybe_drained(struct worker *w) {
+  if (w->nconns > 0) return;
+  if (w->drain != NULL && w->drain_turns == 0 && list_empty(&w->listeners)) {
+    struct worker_request *q = w->drain;
+    w->drain = NULL;
+    answer(q, 0);
+  }
+  if (w->stopping) uv_stop(&w->services.loop);
+}
+
+void worker_conn_new(struct worker *w, struct conn *c) {
+  w->nconns++;
+  list_push(&w->idle, &c->link);
+  COUNT(w, accepted, 1);
+  COUNT(w, connections, 1);
+}
+
+void worker_conn_gone(struct worker *w, struct conn *c) {
+  assert(w->nconns > 0);
+  w->nconns--;
+  list_remove(&c->link);
+  COUNT(w, connections, (uint64_t)-1);
+  if (!w->stopping) listeners_resume(w);
+  maybe_drained(w);
+}
+
+struct exchange *worker_exchange_take(struct worker *w) {
+  struct link *l = list_pop(&w->free_exchanges);
+  if (l != NULL) return CONTAINER_OF(l, struct exchange, link);
+  struct exchange *ex = aligned_alloc(_Alignof(struct exchange), sizeof *ex);
+  if (ex == NULL) abort();
+  memset(ex, 0, offsetof(struct exchange, first));
+  return ex;
+}
+
+void worker_exchange_give(struct worker *w, struct exchange *ex) { list_push_front(&w->free_exchanges, &ex->link); }
+
+/* --- requests of control --- */
+
+static void prepare(struct worker *w, struct worker_request *q) {
+  assert(w->prepared == NULL);
+  w->prepared = runtime_new(q->policy, q->tokens, &w->services.lent, q->message, sizeof q->message);
+  answer(q, w->prepared != NULL ? 0 : ERR_CONFIG);
+}
+
+static unsigned connection_limit(const struct policy *p) {
+  enum { RESERVED = 64, PER_CONNECTION = 2 /* the client's and the upstream's descriptor */ };
+  if (p->limits.connections > 0) return p->limits.connections;
+  struct rlimit r;
+  if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur == RLIM_INFINITY) return 1u << 20;
+  rlim_t per_worker = (r.rlim_cur - RESERVED) / PER_CONNECTION / (p->workers > 0 ? p->workers : 1);
+  return per_worker > 16 ? (unsigned)per_worker : 16;
+}
+
+static bool same_path(const char *a, const char *b) { return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0); }
+
+static void switch_access_log(struct worker *w, const struct policy *p) {
+  if (w->access != NULL && p->access_log && same_path(w->access->log.path, p->access_path)) return;
+  if (w->access != NULL) access_close(&w->access->log);
+  w->access = NULL;
+  if (!p->access_log) return;
+  struct access_sink *s = calloc(1, sizeof *s);
+  if (s == NULL) abort();
+  int rc = access_open(&s->log, &w->services.loop, p->access_path);
+  if (rc != 0) {
+    log_error("access log %s: %s", p->access_path != NULL ? p->access_path : "(standard output)", err_text(rc));
+    free(s);
+    return;
+  }
+  list_push(&w->sinks, &s->link);
+  w->access = s;
+}
+
+static void switch_runtime(struct worker *w, struct worker_request *q) {
+  assert(w->prepared != NULL);
+  struct runtime *old = w->runtime;
+  w->runtime = w->prepared;
+  w->prepared = NULL;
+  w->max_conns = connection_limit(w->runtime->policy);
+  switch_access_log(w, w->runtime->policy);
+  int rc = listeners_switch(w, w->runtime->policy, q->listen_fds);
+  if (old != NULL) runtime_unref(old);
+  answer(q, rc);
+}
+
+static void discard(struct worker *w, struct worker_request *q) {
+  if (w->prepared != NULL) runtime_unref(w->prepared);
+  w->prepared = NULL;
+  answer(q, 0);
+}
+
+/* What stands in the kernel's accept queue is served, too: two turns of the loop take it before the sockets close. */
+static void on_listeners_mail(struct mail *m) {
+  struct worker *w = CONTAINER_OF(m, struct worker, listeners_mail);
+  if (w->drain_turns > 0 && --w->drain_turns > 0) {
+    mailbox_post(&w->services.mailbox, m);
+    return;
+  }
+  w->draining = true;
+  listeners_close(w);
+  for (struct link *l = w->idle.next, *next; l != &w->idle; l = next) {
+    next = l->next;
+    conn_drain(CONTAINER_OF(l, struct conn, link));
+  }
+  maybe_drained(w);
+}
+
+static void drain(struct worker *w, struct worker_request *q) {
+  w->drain = q;
+  w->drain_turns = DRAIN_TURNS;
+  mailbox_post(&w->services.mailbox, &w->listeners_mail);
+}
+
+static void close_all(struct link *conns) {
+  for (struct link *l = conns->next, *next; l != conns; l = next) {
+    next = l->next;
+    conn_reset(CONTAINER_OF(l, struct conn, link));
+  }
+}
+
+static void stop(struct worker *w, struct worker_request *q) {
+  w->stop = q;
+  w->draining = w->stopping = true;
+  w->drain_turns = 0;
+  mailbox_cancel(&w->services.mailbox, &w->listeners_mail);
+  listeners_close(w);
+  tunnels_close(w);
+  close_all(&w->busy);
+  close_all(&w->idle);
+  maybe_drained(w);
+}
+
+static void on_request(struct mail *m) {
+  struct worker_request *q = CONTAINER_OF(m, struct worker_request, mail);
+  struct worker *w = q->worker;
+  q->mail.deliver = q->deliver_answer;
+  switch (q->kind) {
+    case WORKER_PREPARE: prepare(w, q); break;
+    case WORKER_SWITCH: switch_runtime(w, q); break;
+    case WORKER_DISCARD: discard(w, q); break;
+    case WORKER_DRAIN: drain(w, q); break;
+    case WORKER_STOP: stop(w, q); break;
+  }
+}
+
+static void on_answer(struct mail *m) {
+  struct worker_request *q = CONTAINER_OF(m, struct worker_request, mail);
+  q->done(q);
+}
+
+void worker_post(struct worker *w, struct worker_request *q) {
+  q->worker = w;
+  q->status = 0;
+  q->message[0] = '\0';
+  q->deliver_answer = on_answer;
+  mail_init(&q->mail, on_request);
+  mailbox_post(&w->services.mailbox, &q->mail);
+}
+
+/* --- counters --- */
+
+static void on_gauge(uv_timer_t *t) {
+  struct worker *w = t->data;
+  struct origins_counts o = origins_counts(w->services.origins);
+  atomic_store_explicit(&w->counts.upstream_idle, o.idle, memory_order_relaxed);
+  atomic_store_explicit(&w->counts.upstream_leased, o.leased, memory_order_relaxed);
+  atomic_store_explicit(&w->counts.upstream_dialed, o.dialed, memory_order_relaxed);
+  uint64_t vm = w->runtime != NULL ? vm_memory(w->runtime->vm) : 0;
+  atomic_store_explicit(&w->counts.vm_bytes, vm, memory_order_relaxed);
+}
+
+void worker_counts(const struct worker *w, struct worker_counts *out) {
+#define ADD(name) out->name += atomic_load_explicit(&w->counts.name, memory_order_relaxed)
+  ADD(connections), ADD(accepted), ADD(requests), ADD(upstream_errors), ADD(client_aborts), ADD(replays),
+      ADD(token_waits);
+  ADD(token_timeouts), ADD(script_errors), ADD(tunnels), ADD(bytes_in), ADD(bytes_out), ADD(upstream_idle),
+      ADD(upstream_leased);
+  ADD(upstream_dialed), ADD(vm_bytes), ADD(refused);
+  for (int i = 0; i < 6; i++) ADD(responses[i]);
+#undef ADD
+}
+
+/* --- life --- */
+
+struct worker *worker_new(unsigned index) {
+  struct worker *w = calloc(1, sizeof *w);
+  if (w == NULL) return NULL;
+  w->index = index;
+  random_bytes(&w->id_base, sizeof w->id_base);
+  list_init(&w->listeners);
+  list_init(&w->idle);
+  list_init(&w->busy);
+  list_init(&w->tunnels);
+  list_init(&w->free_exchanges);
+  list_init(&w->sinks);
+  mail_init(&w->listeners_mail, on_listeners_mail);
+  return w;
+}
+
+static void take_down(struct worker *w) {
+  uv_close((uv_handle_t *)&w->gauge, NULL);
+  if (w->prepared != NULL) runtime_unref(w->prepared);
+  if (w->runtime != NULL) runtime_unref(w->runtime);
+  if (w->access != NULL) access_close(&w->access->log);
+  services_close(&w->services);
+  struct link *l;
+  while ((l = list_pop(&w->sinks)) != NULL) free(CONTAINER_OF(l, struct access_sink, link));
+  while ((l = list_pop(&w->free_exchanges)) != NULL) {
+    struct exchange *ex = CONTAINER_OF(l, struct exchange, link);
+    buf_fini(&ex->head);
+    free(ex);
+  }
+}
+
+static void *run(void *arg) {
+  struct worker *w = arg;
+  uv_run(&w->services.loop, UV_RUN_DEFAULT);
+  struct worker_request *q = w->stop;
+  take_down(w);
+  answer(q, 0);
+  return NULL;
+}
+
+int worker_start(struct worker *w) {
+  int rc = services_init(&w->services);
+  if (rc != 0) return rc;
+  uv_timer_init(&w->services.loop, &w->gauge);
+  w->gauge.data = w;
+  uv_timer_start(&w->gauge, on_gauge, GAUGE_MS, GAUGE_MS);
+  return -pthread_create(&w->thread, NULL, run, w);
+}
+
+void worker_join(struct worker *w) {
+  pthread_join(w->thread, NULL);
+  free(w);
+}

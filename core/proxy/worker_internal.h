@@ -1,0 +1,71 @@
+/* worker_internal.h: the body of struct worker, for the files of proxy/ only. */
+#ifndef JETON_PROXY_WORKER_INTERNAL_H
+#define JETON_PROXY_WORKER_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#include "base/access.h"
+#include "base/list.h"
+#include "base/mailbox.h"
+#include "base/rand.h"
+#include "base/wheel.h"
+#include "http/origin.h"
+#include "ops/services.h"
+#include "proxy/runtime.h"
+#include "proxy/worker.h"
+
+struct conn;
+struct exchange;
+struct listener;
+
+struct access_sink { /* kept until the worker ends: its timer may still be closing when another one is in use */
+  struct link link;
+  struct access_log log;
+};
+
+struct worker {
+  /* immutable after worker_new */
+  unsigned index;
+  uint64_t id_base; /* random: ids of requests do not repeat over workers and restarts */
+  /* owned by the worker's thread */
+  pthread_t thread;
+  struct services services; /* loop, mailbox, timer wheel, upstream connections */
+  struct runtime *runtime;  /* the active policy; NULL before the first SWITCH */
+  struct runtime *prepared; /* waits for SWITCH */
+  struct link listeners;
+  struct link idle, busy; /* struct conn; idle: the one idle longest first */
+  struct link tunnels;
+  struct link free_exchanges;
+  struct link sinks;
+  struct access_sink *access; /* NULL: off */
+  char stamp[32];             /* of the access log, for the second `stamped` */
+  time_t stamped;
+  unsigned nconns, max_conns;
+  bool draining, stopping;
+  uint64_t next_id;
+  uv_timer_t gauge;             /* copies gauges to `counts` */
+  struct worker_request *drain; /* answered when the last connection is gone */
+  struct worker_request *stop;  /* answered when the thread ends */
+  struct mail
+      listeners_mail; /* DRAIN: the accept queue is emptied for `drain_turns` turns of the loop before the listeners close */
+  unsigned drain_turns;
+  /* written by the worker's thread, read by any: relaxed */
+  struct {
+    atomic_uint_fast64_t connections, accepted, requests, responses[6], upstream_errors, client_aborts, replays,
+        token_waits, token_timeouts, script_errors, tunnels, bytes_in, bytes_out, upstream_idle, upstream_leased,
+        upstream_dialed, vm_bytes, refused;
+  } counts;
+};
+
+#define COUNT(w, what, by)                                                                                       \
+  atomic_store_explicit(&(w)->counts.what, atomic_load_explicit(&(w)->counts.what, memory_order_relaxed) + (by), \
+                        memory_order_relaxed)
+
+void worker_conn_new(struct worker *w, struct conn *c);
+void worker_conn_gone(struct worker *w, struct conn *c);
+struct exchange *worker_exchange_take(struct worker *w);
+void worker_exchange_give(struct worker *w, struct exchange *ex);
+
+#endif
