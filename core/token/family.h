@@ -9,16 +9,22 @@
 #include "token/slot.h"
 
 enum { FAMILY_KEY_MAX = 256 };
-struct keeper;
 struct token_family;
-struct token_family *family_new(struct str name); /* refcounted, survives reloads, found by name by who holds it */
+/* Refcounted, survives reloads, found by name by the keeper, who makes it: use keeper_adopt_family. One made with family_new alone has slots that
+ * nobody fetches for. */
+struct token_family *family_new(struct str name);
 struct token_family *family_ref(struct token_family *f);
 void family_unref(struct token_family *f);
-void family_configure(struct token_family *f, unsigned max, int64_t idle_ms);
-/* The slot of that key, made when new (its first fetch starts when someone waits for it). A new reference; NULL: all places are taken by slots in use, or the key is too long. */
+const char *family_name(const struct token_family *f);
+void family_configure(struct token_family *f, unsigned max,
+                      int64_t idle_ms); /* max at least 1. A lower one takes effect as places are needed. */
+/* The slot of that key, made when new (its first fetch starts when someone waits for it or wants it). A new reference. NULL: all places are taken by slots
+ * in use, the key is empty or too long, or the family is closed. In use is what anybody but family and keeper holds a reference to: where a script's garbage may
+ * hold some, collect it and try once more. */
 struct slot *family_get(struct token_family *f, struct str key, int64_t now_boot_ms);
 unsigned family_size(struct token_family *f);
+/* fn runs under the family's mutex: it calls no function of the family. */
 void family_each(struct token_family *f, void (*fn)(void *arg, struct slot *s), void *arg);
-void family_drop_idle(struct token_family *f, int64_t now_boot_ms); /* keeper's thread, now and then */
+void family_drop_idle(struct token_family *f, int64_t now_boot_ms); /* the keeper does, now and then */
 
 #endif

@@ -8,12 +8,12 @@
 #include "base/rand.h"
 
 struct schedule {
-  double refresh_fraction;    /* of the life, in (0, 1); used when refresh_before_ms is 0. Default 0.8 */
-  int64_t refresh_before_ms;  /* this long before expiry */
-  double jitter;              /* of the fraction's remaining life, default 0.1: the refresh comes up to that much earlier */
-  int64_t leeway_ms;          /* taken off every life, for the way to the upstream; default 1 s, at most a tenth of the life */
-  int64_t backoff_min_ms;     /* default 200 */
-  int64_t backoff_max_ms;     /* default 30 s */
+  double refresh_fraction;   /* of the life, in (0, 1); used when refresh_before_ms is 0. Default 0.8 */
+  int64_t refresh_before_ms; /* this long before expiry */
+  double jitter;     /* of the fraction's remaining life, default 0.1: the refresh comes up to that much earlier */
+  int64_t leeway_ms; /* taken off every life, for the way to the upstream; default 1 s, at most a tenth of the life */
+  int64_t backoff_min_ms; /* default 200 */
+  int64_t backoff_max_ms; /* default 30 s */
 };
 extern const struct schedule schedule_default;
 

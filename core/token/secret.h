@@ -3,7 +3,7 @@
  * A secret is an immutable, refcounted tree: literal text, a token of a slot, bytes from a file, variable or command, joins of these, and encodings
  * of them (base64, percent-encoding, JSON string). It becomes bytes only in secret_expand, which is called while a request is
  * serialised: there the token's expiry is checked on CLOCK_BOOTTIME and the audience against scheme, host and port of the target.
- * References may be taken in any thread; expanding happens in one (readers belong to the VM that made them). */
+ * References may be taken and given up in any thread; expanding happens in one (readers belong to the VM that made them). */
 #ifndef JETON_TOKEN_SECRET_H
 #define JETON_TOKEN_SECRET_H
 
@@ -12,34 +12,43 @@
 
 #include "base/buf.h"
 #include "base/str.h"
+#include "token/audience.h"
 #include "token/slot.h"
 
 struct secret;
 
-/* Who may receive a secret: scheme, host and port. Refcounted, immutable. An empty one allows nobody. */
-struct audience;
-struct audience *audience_new(void);
-void audience_add(struct audience *a, bool tls, struct str host, uint16_t port); /* host lower-cased; only before it is shared */
-/* host without port or scheme: "api.example.com" allows https on 443 and, as given by an upstream of the policy, its port and scheme; see audience_add_host */
-void audience_add_host(struct audience *a, struct str host_and_port); /* "h": https on any port; "h:p": https on that port; "http://h[:p]": plain */
-bool audience_allows(const struct audience *a, bool tls, struct str host, uint16_t port);
-struct audience *audience_ref(struct audience *a);
-void audience_unref(struct audience *a);
+/* Bounds of one tree, so that a script that doubles a secret in a loop comes to an end. Making a secret beyond them gives NULL. */
+enum {
+  SECRET_PARTS_MAX = 64,          /* literals, tokens and bytes in it */
+  SECRET_DEPTH_MAX = 8,           /* encodings of encodings */
+  SECRET_BYTES_MAX = 1024 * 1024, /* literal and secret bytes in it, and what it may expand to */
+};
 
-struct secret *secret_literal(struct str text);                    /* copies */
-struct secret *secret_bytes(struct str bytes, const char *label, struct audience *a); /* copies into secret memory; label for tostring. audience NULL: any */
-/* The reader (and the slot, audience behind it) is kept alive by the secret. field.p NULL: the value. */
+enum token_missing { MISSING_WAIT, MISSING_FAIL, MISSING_PASS };
+
+/* One reference each. They take references of their own to what they are made of. NULL when over the bounds, or when given NULL. */
+struct secret *secret_literal(struct str text); /* copies */
+struct secret *secret_bytes(struct str bytes, const char *label,
+                            struct audience *a); /* copies into secret memory; label for tostring. audience NULL: any */
+/* The slot's token: the value (field.p NULL) or an extra field. audience NULL: nobody. Holds the slot's reader, so make it once a VM and slot and hand out references:
+ * a new one takes the slot's mutex at its first expansion. */
 struct secret *secret_token(struct slot *s, struct str field, struct audience *a, int missing_policy);
-struct secret *secret_join(struct secret *a, struct secret *b);    /* takes its own references */
-enum secret_encoding { SECRET_BASE64, SECRET_BASE64URL, SECRET_FORM /* application/x-www-form-urlencoded */, SECRET_JSON /* without quotes */ };
+struct secret *secret_join(struct secret *a, struct secret *b);
+/* text .. s, or s .. text: what a hook does once a request, in one allocation. */
+struct secret *secret_join_text(struct secret *s, struct str text, bool text_first);
+enum secret_encoding {
+  SECRET_BASE64,
+  SECRET_BASE64URL /* without padding */,
+  SECRET_FORM /* application/x-www-form-urlencoded */,
+  SECRET_JSON /* without quotes */
+};
 struct secret *secret_encode(struct secret *s, enum secret_encoding e);
 struct secret *secret_ref(struct secret *s);
-void secret_unref(struct secret *s);
-/* "Bearer <token api>": what tostring shows. */
+void secret_unref(struct secret *s); /* NULL is fine */
+/* "Bearer <token api>": what tostring shows. Control bytes of literals come out as '?'. */
 void secret_describe(const struct secret *s, struct buf *out);
 
 /* Every token in it, in order; stops and returns fn's value when that is not 0. */
-enum token_missing { MISSING_WAIT, MISSING_FAIL, MISSING_PASS };
 struct secret_token_view {
   struct slot_reader *reader;
   const struct audience *audience;
@@ -53,14 +62,19 @@ struct secret_context {
   bool tls;
   struct str host;
   uint16_t port;
-  bool any_target;  /* crypto keys and other uses inside the process: audience is not asked */
-  bool header_safe; /* refuse CR, LF, NUL (ERR_SECRET_BYTES) */
-  /* what was expanded: for rejection by generation */
-  struct { struct slot *slot; uint64_t generation; } used[SECRET_USED_MAX]; /* borrowed: alive as long as the secrets */
+  bool any_target;        /* crypto keys and other uses inside the process: audience is not asked */
+  bool header_safe;       /* refuse CR, LF, NUL (ERR_SECRET_BYTES) */
+  int64_t (*clock)(void); /* NULL: clock_boot_ms, read anew at each expansion. For tests. */
+  /* what was expanded, each slot and generation once: for rejection by generation. Of a failed expansion nothing is noted. */
+  struct {
+    struct slot *slot;
+    uint64_t generation;
+  } used[SECRET_USED_MAX]; /* borrowed: alive as long as the secrets */
   unsigned nused;
 };
-/* Appends the bytes to out, which must be `sensitive`. Returns 0, ERR_TOKEN_MISSING, ERR_TOKEN_EXPIRED, ERR_TOKEN_AUDIENCE, ERR_SECRET_BYTES:
- * out is then as before, wiped behind. */
+/* Appends the bytes to out, which must be `sensitive`. Returns 0, ERR_TOKEN_MISSING (no valid token, or no such field), ERR_TOKEN_EXPIRED (the one this
+ * reader saw last is over), ERR_TOKEN_AUDIENCE, ERR_SECRET_BYTES, ERR_LIMIT (more than SECRET_BYTES_MAX, or more than SECRET_USED_MAX tokens in one
+ * context): out is then as before, wiped behind. */
 int secret_expand(struct secret *s, struct secret_context *ctx, struct buf *out);
 
 #endif

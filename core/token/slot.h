@@ -1,7 +1,8 @@
 /* slot.h: the place where one token lives, for the whole process and for longer than any policy.
  *
- * { mutex, current -> immutable refcounted token, atomic generation, waiters }. The mutex guards the swap and the
- * waiters, nothing else. A reader keeps a reference to the token it last saw; while the atomic generation is unchanged it takes no lock. */
+ * { mutex, current -> immutable refcounted token, atomic change counter, waiters }. The mutex guards the swap and the
+ * waiters, nothing else. A reader keeps a reference to the token it last saw; while the change counter is unchanged it takes no lock.
+ * Every function may be called in any thread, unless it says otherwise. */
 #ifndef JETON_TOKEN_SLOT_H
 #define JETON_TOKEN_SLOT_H
 
@@ -14,15 +15,19 @@
 #include "base/str.h"
 #include "token/token.h"
 
+/* Derived from the facts at the moment of asking, never stored: it cannot lag behind expiry. FAILING: the last attempt failed and the next
+ * waits for its backoff; facts.valid tells whether an older token serves meanwhile. */
 enum slot_state { SLOT_EMPTY, SLOT_FETCHING, SLOT_VALID, SLOT_REFRESHING, SLOT_FAILING, SLOT_EXPIRED, SLOT_CLOSED };
 const char *slot_state_name(enum slot_state s);
 
-struct slot; /* refcounted; the body is in slot.c and, for the keeper, slot_internal.h */
+struct slot; /* refcounted; the body is in slot_internal.h, for the keeper and the family */
 
 struct slot *slot_new(struct str name, struct str key); /* key.p NULL unless it is a family's */
 struct slot *slot_ref(struct slot *s);
 void slot_unref(struct slot *s);
-const char *slot_name(const struct slot *s); /* "api", or "tenant[acme]"; immutable */
+const char *slot_name(const struct slot *s);  /* "api", or "tenant[acme]" with unprintable bytes as '?'; immutable */
+const char *slot_token(const struct slot *s); /* "api", or "tenant": the name in the policy; immutable */
+struct str slot_key(const struct slot *s);    /* "acme", as given; .p NULL when the slot is not a family's */
 
 /* A thread's view of a slot. Embedded in what belongs to one thread; no locking of its own. */
 struct slot_reader {
@@ -32,51 +37,66 @@ struct slot_reader {
 };
 void slot_reader_init(struct slot_reader *r, struct slot *s); /* takes a reference of its own */
 void slot_reader_fini(struct slot_reader *r);
-/* The current token if it is valid at now_boot_ms, else NULL. Borrowed until the next call with this reader.
- * No lock and no atomic write while nothing has changed. */
+/* The current token if it is valid at now_boot_ms, else NULL: never an expired one, never a rejected one. Borrowed until the next call
+ * with this reader. No lock and no atomic write while nothing has changed. */
 struct token *slot_read(struct slot_reader *r, int64_t now_boot_ms);
 
 /* Facts for scripts, status and logs: no secret among them. Consistent with each other. */
 struct slot_facts {
   enum slot_state state;
   bool valid;
-  uint64_t generation;
-  int64_t expires_in_ms;    /* of the current token; <= 0 when there is none that is valid */
-  int64_t next_attempt_ms;  /* until the next planned fetch; < 0: none planned */
+  uint64_t generation;     /* of the token published last; goes on counting after expiry and rejection */
+  int64_t expires_in_ms;   /* of the current token; <= 0 when there is none that is valid */
+  int64_t next_attempt_ms; /* until the next planned fetch, 0 when it is due; < 0: none planned, or one is running */
   uint64_t fetches, failures, rejections;
   unsigned consecutive_failures;
   unsigned waiters;
-  char last_error[160];     /* sanitised text of the last failed fetch, or "" */
+  char last_error[160]; /* sanitised text of the last failed fetch, or "" */
 };
 void slot_facts(struct slot *s, int64_t now_boot_ms, struct slot_facts *out);
 /* Seconds for Retry-After: until the next attempt, rounded up, at least 1. */
 unsigned slot_retry_after(struct slot *s, int64_t now_boot_ms);
 
-/* Waiting for a valid token. The waiter is embedded in the exchange. */
+/* Waiting for a valid token. The waiter is embedded in the exchange, zeroed before its first use. */
 struct slot_waiter {
   struct mail mail;
-  struct link link;       /* guarded by the slot's mutex */
-  struct slot *slot;      /* non-NULL while it waits or its mail is under way */
-  struct mailbox *home;   /* where done is delivered */
-  int status;
-  void (*done)(struct slot_waiter *w, int status); /* 0: a token was published; UV_ECANCELED: the slot was closed */
+  struct link link;     /* guarded by the slot's mutex */
+  struct slot *slot;    /* home's thread: a reference; non-NULL while it waits or its mail is under way */
+  struct mailbox *home; /* where done is delivered */
+  bool one_attempt;     /* of slot_refresh_wait: also woken by an attempt that failed; guarded by the slot's mutex */
+  bool woken;           /* no longer counted as waiting; guarded by the same */
+  int status;           /* the same, until the mail is posted */
+  /* 0: a token was published (read it: it may be over or rejected again by now; then wait again within your time limit).
+   * UV_ECANCELED: the slot was closed. ERR_TOKEN_MISSING: the attempt failed (slot_refresh_wait only; facts.last_error tells why).
+   * Set by the caller before slot_wait. */
+  void (*done)(struct slot_waiter *w, int status);
 };
-/* Asks the keeper for a fetch when none is under way, and waits. Returns 0 when waiting (done is called once, on home's thread,
- * unless cancelled); 1 when a valid token is there already; ERR_LIMIT when max_waiters are waiting already. */
+/* Asks the keeper for a fetch when none is under way, and waits. Call on home's thread. Returns 0 when waiting (done is called once, on
+ * home's thread, unless cancelled; failed attempts do not end the wait, its time limit is the caller's); 1 when a valid token is there already;
+ * ERR_LIMIT when max_waiters are waiting already; UV_ECANCELED when the slot is closed. */
 int slot_wait(struct slot *s, struct slot_waiter *w, struct mailbox *home, unsigned max_waiters);
 void slot_wait_cancel(struct slot_waiter *w); /* home's thread; afterwards done is not called. Fine when not waiting. */
+/* Asks for a token without waiting for it: for those whose policy says "fail" or "pass". Keeps to the backoff. */
+void slot_want(struct slot *s);
 
-/* An upstream refused `generation`. Any thread.
+/* An upstream refused `generation`.
  * SLOT_MOVED_ON: the slot has another, valid generation: replay at once. SLOT_REFRESHES: it was current; it is invalid now and a refresh is
- * under way: wait, then replay. SLOT_DAMPED: fresh generations were refused too, lately: relay the upstream's answer. */
+ * under way: wait, then replay. SLOT_DAMPED: fresh generations were refused too, lately (or the slot is closed): relay the upstream's answer. */
 enum slot_rejected { SLOT_MOVED_ON, SLOT_REFRESHES, SLOT_DAMPED };
 enum slot_rejected slot_reject(struct slot *s, uint64_t generation);
-/* A replay with `generation`, fresh from a refresh for a rejection, was refused as well: damps further rejections
- * (exponentially, to a minute), so that one path that always answers 401 cannot cause a fetch a request. */
+/* A replay with `generation`, fresh from a refresh for a rejection, was refused as well: damps further rejections (1 s, doubling with each such
+ * generation, to a minute), so that one path that always answers 401 cannot cause a fetch a request. The token stays: other paths may accept it. */
 void slot_replay_rejected(struct slot *s, uint64_t generation);
-/* A request was answered well with that generation: ends the damping. Cheap when there is none (one relaxed load). */
+/* A request was answered well with that generation: shortens the damping to SLOT_DAMP_PROVEN_MS after the last refused replay, and keeps it
+ * that short while acceptances go on. It does not end it at once: a path that always answers 401 beside one that answers well would cause a fetch a request
+ * again. Cheap when there is no damping (one relaxed load). */
 void slot_accepted(struct slot *s, uint64_t generation);
-/* Asks for a refresh by hand; single flight as ever. */
+enum { SLOT_DAMP_MIN_MS = 1000, SLOT_DAMP_PROVEN_MS = 4000, SLOT_DAMP_MAX_MS = 60 * 1000 };
+
+/* Asks for a refresh by hand, backoff or not; joins a fetch that is running. Nothing happens when the slot has no fetch. */
 void slot_refresh(struct slot *s);
+/* The same, and waits for the outcome of that attempt: as slot_wait, but with 0 even when a valid token is there, and done(ERR_TOKEN_MISSING) when the
+ * attempt fails. UV_ENOTSUP when the slot has no fetch. */
+int slot_refresh_wait(struct slot *s, struct slot_waiter *w, struct mailbox *home, unsigned max_waiters);
 
 #endif

@@ -1,0 +1,245 @@
+/* family.c: a hash table of slots by key, with a list in order of use. One mutex; it is held for a lookup, never over a fetch.
+ *
+ * Keys come from requests, so the hash is seeded and the table bounded. A slot that anybody but family and keeper refers to is in use and stays: dropping
+ * it would end waits, and a second slot for the same key would mean two fetches at a time for one token.
+ *
+ * Invariants: every entry is in one chain of `table` and in `used`; `used` is in order of last_used, oldest first; each entry holds one
+ * reference to its slot; new references to a slot come from family_get or from somebody who has one. Lock order: family, slot, mailbox. */
+#include "token/family.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rand.h"
+#include "token/family_internal.h"
+
+struct entry {
+  struct link used;
+  struct entry *next; /* of its chain */
+  uint64_t hash;
+  int64_t last_used; /* CLOCK_BOOTTIME ms */
+  struct slot *slot;
+};
+
+struct token_family {
+  atomic_uint refs;
+  char *name;         /* immutable */
+  uint64_t hash_seed; /* immutable */
+
+  pthread_mutex_t mutex; /* guards what follows */
+  struct entry **table;
+  size_t nchains; /* a power of two */
+  struct link used;
+  unsigned n, max;
+  int64_t idle_ms;
+  struct slot_home home; /* home.inbox NULL: not settled */
+  struct rng seeds;
+  bool closed;
+};
+
+enum { CHAINS_FIRST = 16, SWEEP_MIN_MS = 1000 };
+
+static void *must_calloc(size_t n, size_t size) {
+  void *p = calloc(n, size);
+  if (p == NULL) abort();
+  return p;
+}
+
+struct token_family *family_new(struct str name) {
+  struct token_family *f = must_calloc(1, sizeof *f);
+  atomic_init(&f->refs, 1);
+  f->name = must_calloc(name.n + 1, 1);
+  if (name.n > 0) memcpy(f->name, name.p, name.n);
+  rng_seed(&f->seeds, 0);
+  f->hash_seed = rng_next(&f->seeds);
+  pthread_mutex_init(&f->mutex, NULL);
+  f->nchains = CHAINS_FIRST;
+  f->table = must_calloc(f->nchains, sizeof *f->table);
+  list_init(&f->used);
+  f->max = 1024;
+  f->idle_ms = 10 * 60 * 1000;
+  return f;
+}
+
+struct token_family *family_ref(struct token_family *f) {
+  atomic_fetch_add_explicit(&f->refs, 1, memory_order_relaxed);
+  return f;
+}
+
+static void close_slot(void *arg, struct slot *s) {
+  (void)arg;
+  slot_close(s, true);
+}
+
+void family_unref(struct token_family *f) {
+  if (f == NULL || atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) > 1) return;
+  family_close(f, close_slot, NULL);
+  pthread_mutex_destroy(&f->mutex);
+  free(f->table);
+  free(f->name);
+  free(f);
+}
+
+const char *family_name(const struct token_family *f) { return f->name; }
+
+void family_configure(struct token_family *f, unsigned max, int64_t idle_ms) {
+  pthread_mutex_lock(&f->mutex);
+  f->max = max > 0 ? max : 1;
+  f->idle_ms = idle_ms;
+  pthread_mutex_unlock(&f->mutex);
+}
+
+void family_settle(struct token_family *f, const struct slot_home *home) {
+  pthread_mutex_lock(&f->mutex);
+  bool first = f->home.inbox == NULL;
+  f->home = *home;
+  for (struct link *l = f->used.next; l != &f->used; l = l->next) {
+    struct slot *s = CONTAINER_OF(l, struct entry, used)->slot;
+    if (first) slot_attach(s, home);
+    slot_configure(s, &home->schedule, home->has_fetch);
+  }
+  pthread_mutex_unlock(&f->mutex);
+}
+
+/* --- the table, with the mutex held --- */
+
+/* FNV-1a over a secret start, then a finaliser: chains depend on the seed in all bits. */
+static uint64_t hash(const struct token_family *f, struct str key) {
+  uint64_t h = f->hash_seed;
+  for (size_t i = 0; i < key.n; i++) h = (h ^ (unsigned char)key.p[i]) * 0x100000001b3u;
+  h ^= h >> 32;
+  h *= 0xd6e8feb86659fd93u;
+  return h ^ (h >> 32);
+}
+
+static struct entry **chain(struct token_family *f, uint64_t h) { return &f->table[h & (f->nchains - 1)]; }
+
+static struct entry *find(struct token_family *f, uint64_t h, struct str key) {
+  for (struct entry *e = *chain(f, h); e != NULL; e = e->next) {
+    if (e->hash == h && str_eq(slot_key(e->slot), key)) return e;
+  }
+  return NULL;
+}
+
+static void grow(struct token_family *f) {
+  free(f->table);
+  f->nchains *= 2;
+  f->table = must_calloc(f->nchains, sizeof *f->table);
+  for (struct link *l = f->used.next; l != &f->used; l = l->next) {
+    struct entry *e = CONTAINER_OF(l, struct entry, used), **to = chain(f, e->hash);
+    e->next = *to;
+    *to = e;
+  }
+}
+
+static struct slot *unlink_entry(struct token_family *f, struct entry *e) {
+  struct entry **at = chain(f, e->hash);
+  while (*at != e) at = &(*at)->next;
+  *at = e->next;
+  list_remove(&e->used);
+  f->n--;
+  struct slot *s = e->slot;
+  free(e);
+  return s;
+}
+
+/* Closed at once, under the mutex: nobody can have got it meanwhile. The keeper is told to forget it. */
+static bool drop_if_unused(struct token_family *f, struct entry *e) {
+  if (slot_in_use(e->slot)) return false;
+  struct slot *s = unlink_entry(f, e);
+  slot_close(s, true);
+  slot_unref(s);
+  return true;
+}
+
+static bool make_room(struct token_family *f) {
+  for (struct link *l = f->used.next, *next; f->n >= f->max && l != &f->used; l = next) {
+    next = l->next;
+    drop_if_unused(f, CONTAINER_OF(l, struct entry, used));
+  }
+  return f->n < f->max;
+}
+
+static struct entry *add(struct token_family *f, uint64_t h, struct str key) {
+  if (f->n >= f->nchains) grow(f);
+  struct entry *e = must_calloc(1, sizeof *e), **to = chain(f, h);
+  e->hash = h;
+  e->slot = slot_new(str_of(f->name), key);
+  if (f->home.inbox != NULL) {
+    f->home.seed = rng_next(&f->seeds) | 1;
+    slot_attach(e->slot, &f->home);
+  }
+  e->next = *to;
+  *to = e;
+  list_init(&e->used);
+  f->n++;
+  return e;
+}
+
+/* --- any thread --- */
+
+struct slot *family_get(struct token_family *f, struct str key, int64_t now_boot_ms) {
+  if (key.n == 0 || key.n > FAMILY_KEY_MAX) return NULL;
+  struct slot *s = NULL;
+  uint64_t h = hash(f, key);
+  pthread_mutex_lock(&f->mutex);
+  struct entry *e = f->closed ? NULL : find(f, h, key);
+  if (e == NULL && !f->closed && make_room(f)) e = add(f, h, key);
+  if (e != NULL) {
+    e->last_used = now_boot_ms;
+    list_remove(&e->used);
+    list_push(&f->used, &e->used);
+    s = slot_ref(e->slot);
+  }
+  pthread_mutex_unlock(&f->mutex);
+  return s;
+}
+
+unsigned family_size(struct token_family *f) {
+  pthread_mutex_lock(&f->mutex);
+  unsigned n = f->n;
+  pthread_mutex_unlock(&f->mutex);
+  return n;
+}
+
+void family_each(struct token_family *f, void (*fn)(void *arg, struct slot *s), void *arg) {
+  pthread_mutex_lock(&f->mutex);
+  for (struct link *l = f->used.next; l != &f->used; l = l->next) fn(arg, CONTAINER_OF(l, struct entry, used)->slot);
+  pthread_mutex_unlock(&f->mutex);
+}
+
+/* --- the keeper's --- */
+
+int64_t family_sweep_ms(struct token_family *f) {
+  pthread_mutex_lock(&f->mutex);
+  int64_t ms = f->idle_ms / 4;
+  pthread_mutex_unlock(&f->mutex);
+  return ms > SWEEP_MIN_MS ? ms : SWEEP_MIN_MS;
+}
+
+void family_drop_idle(struct token_family *f, int64_t now_boot_ms) {
+  pthread_mutex_lock(&f->mutex);
+  for (struct link *l = f->used.next, *next; l != &f->used; l = next) {
+    next = l->next;
+    struct entry *e = CONTAINER_OF(l, struct entry, used);
+    if (e->last_used + f->idle_ms > now_boot_ms) break;
+    drop_if_unused(f, e);
+  }
+  pthread_mutex_unlock(&f->mutex);
+}
+
+void family_close(struct token_family *f, void (*fn)(void *arg, struct slot *s), void *arg) {
+  pthread_mutex_lock(&f->mutex);
+  f->closed = true;
+  while (!list_empty(&f->used)) {
+    struct slot *s = unlink_entry(f, CONTAINER_OF(f->used.next, struct entry, used));
+    pthread_mutex_unlock(&f->mutex);
+    fn(arg, s);
+    slot_unref(s);
+    pthread_mutex_lock(&f->mutex);
+  }
+  pthread_mutex_unlock(&f->mutex);
+}

@@ -1,0 +1,15 @@
+/* family_internal.h: what the keeper alone does with families. */
+#ifndef JETON_TOKEN_FAMILY_INTERNAL_H
+#define JETON_TOKEN_FAMILY_INTERNAL_H
+
+#include "token/family.h"
+#include "token/slot_internal.h"
+
+/* How new slots are attached from now on; those there are get its schedule. So a slot made on a worker's thread finds all it needs of the
+ * keeper under the family's mutex, and the keeper hears of it by the slot's first mail. */
+void family_settle(struct token_family *f, const struct slot_home *home);
+/* No slot is made from now on. fn gets those there are, without the mutex, and is to close them. */
+void family_close(struct token_family *f, void (*fn)(void *arg, struct slot *s), void *arg);
+int64_t family_sweep_ms(struct token_family *f); /* how often to call family_drop_idle */
+
+#endif

@@ -1,0 +1,378 @@
+/* keeper.c: decides, for each slot, whether something is due; starts fetches; takes their outcome.
+ *
+ * There is no stored state and no table of transitions. A slot states what it needs under its mutex (slot_internal.h), whoever changes that posts
+ * "look", and one function, attend, reads all of it and acts. It may run once too often but never once too seldom: nothing hangs on a message
+ * having been sent at the right moment. So expiry against a fetch that ends, a set during a fetch, a rejection during a reload have no
+ * races to get right: each is a change of facts, followed by a look.
+ *
+ * Invariants: slot->fetching is true exactly from start_fetch to keeper_fetch_done. A slot in `slots` is `known` and holds a reference.
+ * After attend, the slot's place in the heap is the next moment at which its facts change by time alone. The host's timer is set for the first
+ * in the heap. Owned by the keeper's thread; nothing here is called by others. */
+#include "token/keeper.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "token/due.h"
+#include "token/family_internal.h"
+#include "token/slot_internal.h"
+
+struct keeper_family {
+  struct link link;
+  struct token_family *family; /* a reference */
+  struct due sweep;            /* when idle slots are looked for next */
+};
+
+struct keeper {
+  struct keeper_host host;
+  struct mailbox *inbox;
+  struct rng rng;
+  struct link slots;      /* of every known slot */
+  struct link families;   /* struct keeper_family */
+  struct due_heap due;    /* slots */
+  struct due_heap sweeps; /* families */
+  int64_t timer_at;       /* what the host was told last */
+  unsigned fetching;
+};
+
+const char *fetch_reason_name(enum fetch_reason r) {
+  static const char *const names[] = {"first", "expiring", "rejected", "manual"};
+  return names[r];
+}
+
+static void *must_alloc(size_t n) {
+  void *p = calloc(1, n);
+  if (p == NULL) abort();
+  return p;
+}
+
+static int64_t now(const struct keeper *k) { return k->host.now(k->host.ctx); }
+
+static void arm(struct keeper *k) {
+  int64_t at = due_first(&k->due), sweep = due_first(&k->sweeps);
+  if (sweep < at) at = sweep;
+  if (at == k->timer_at) return;
+  k->timer_at = at;
+  k->host.set_timer(k->host.ctx, at);
+}
+
+/* --- knowing slots --- */
+
+static void learn(struct keeper *k, struct slot *s) {
+  pthread_mutex_lock(&s->mutex);
+  bool new = !s->known && !s->closed;
+  if (new) s->known = true;
+  pthread_mutex_unlock(&s->mutex);
+  if (!new) return;
+  slot_ref(s);
+  list_push(&k->slots, &s->link);
+}
+
+static void forget(struct keeper *k, struct slot *s) {
+  pthread_mutex_lock(&s->mutex);
+  bool known = s->known;
+  s->known = false;
+  pthread_mutex_unlock(&s->mutex);
+  if (!known) return;
+  due_set(&k->due, &s->due, INT64_MAX);
+  list_remove(&s->link);
+  slot_unref(s);
+}
+
+/* --- attending to one slot --- */
+
+/* A family's slot that nobody wants a token of does not try again by itself: a thousand wrong keys would be tried for ever. */
+static bool dormant_locked(const struct slot *s) {
+  return s->key.p != NULL && s->current == NULL && s->nwaiters == 0 && !s->asked;
+}
+
+static bool fetch_is_due_locked(const struct slot *s, int64_t at) {
+  if (!s->has_fetch || s->fetching || s->closed) return false;
+  return s->manual || (s->next_attempt <= at && !dormant_locked(s));
+}
+
+static enum fetch_reason reason_locked(const struct slot *s) {
+  if (s->manual) return FETCH_MANUAL;
+  if (s->rejected) return FETCH_REJECTED;
+  return s->generation == 0 ? FETCH_FIRST : FETCH_EXPIRING;
+}
+
+static struct fetch *begin_fetch_locked(struct slot *s, int64_t at) {
+  struct fetch *f = must_alloc(sizeof *f);
+  f->slot = slot_ref(s);
+  f->reason = reason_locked(s);
+  f->attempt = s->consecutive + 1;
+  f->sent_at = at;
+  f->previous = s->last != NULL ? token_ref(s->last) : NULL;
+  s->fetching = true;
+  s->manual = s->asked = false;
+  s->fetches++;
+  return f;
+}
+
+/* When attend must look again without being told. A dormant slot's attempt that is due already is not a reason: its next waiter posts. */
+static int64_t next_look_locked(const struct slot *s, int64_t at) {
+  if (s->closed) return INT64_MAX;
+  int64_t next = s->current != NULL ? s->current->expires_at : INT64_MAX;
+  bool planned = s->has_fetch && !s->fetching && s->next_attempt > at;
+  return planned && s->next_attempt < next ? s->next_attempt : next;
+}
+
+static void attend(struct keeper *k, struct slot *s) {
+  int64_t at = now(k);
+  struct fetch *f = NULL;
+  pthread_mutex_lock(&s->mutex);
+  if (s->current != NULL && !slot_valid_locked(s, at)) slot_unpublish_locked(s);
+  if (fetch_is_due_locked(s, at)) f = begin_fetch_locked(s, at);
+  bool closed = s->closed;
+  int64_t next = next_look_locked(s, at);
+  slot_check_locked(s);
+  pthread_mutex_unlock(&s->mutex);
+
+  if (closed) {
+    forget(k, s);
+    return;
+  }
+  due_set(&k->due, &s->due, next);
+  if (f == NULL) return;
+  k->fetching++;
+  k->host.start_fetch(k->host.ctx,
+                      f); /* may come back with keeper_fetch_done at once: nothing of s is used behind it */
+}
+
+static void on_mail(struct mail *m) {
+  struct slot *s = CONTAINER_OF(m, struct slot, mail);
+  struct keeper *k = s->keeper;
+  pthread_mutex_lock(&s->mutex);
+  s->posted = false; /* from now on a change of facts posts anew; those so far are seen below */
+  pthread_mutex_unlock(&s->mutex);
+  learn(k, s);
+  attend(k, s);
+  slot_unref(s); /* the mail's */
+  arm(k);
+}
+
+void keeper_run_due(struct keeper *k) {
+  k->timer_at = INT64_MAX; /* the timer has fired, or may fire late: say anew what is next */
+  for (struct due *d; (d = due_pop(&k->due, now(k))) != NULL;) {
+    struct slot *s = slot_ref(CONTAINER_OF(d, struct slot, due));
+    attend(k, s);
+    slot_unref(s);
+  }
+  for (struct due *d; (d = due_pop(&k->sweeps, now(k))) != NULL;) {
+    struct keeper_family *kf = CONTAINER_OF(d, struct keeper_family, sweep);
+    family_drop_idle(kf->family, now(k));
+    due_set(&k->sweeps, d, now(k) + family_sweep_ms(kf->family));
+  }
+  arm(k);
+}
+
+/* --- the outcome --- */
+
+static void report(const struct slot *s, const struct token *published, const char *why, bool serves, int64_t retry_ms,
+                   int64_t at) {
+  char source[80];
+  if (why == NULL && published == NULL) return;
+  snprintf(source, sizeof source, "token %s", slot_name(s));
+  if (why == NULL) {
+    log_from(LOG_INFO, source, "generation %llu, expires in %lld s", (unsigned long long)published->generation,
+             (long long)((published->expires_at - at) / 1000));
+  } else {
+    log_from(LOG_WARN, source, "fetch failed: %s; %s, next attempt in %lld ms", why,
+             serves ? "the token at hand still serves" : "there is no valid token", (long long)retry_ms);
+  }
+}
+
+/* Takes over token; NULL: failed with why. Returns true when it was published. */
+static bool conclude_locked(struct slot *s, const struct fetch *f, struct token *token, const char *why, int64_t at) {
+  /* Set by another thread after this fetch was sent, and still good: newer knowledge than ours, whatever ours is. */
+  bool outdone = slot_valid_locked(s, at) && s->current->obtained_at > f->sent_at;
+  s->fetching = false;
+  if (token != NULL && !s->closed && !outdone) {
+    slot_publish_locked(s, token, at);
+    return true;
+  }
+  if (token == NULL && !s->closed && !outdone) slot_fail_locked(s, why, at);
+  if (token == NULL && outdone) s->failures++;
+  slot_gather_locked(s, WAKE_ONE_ATTEMPT, token == NULL ? ERR_TOKEN_MISSING : 0); /* who joined after the set */
+  token_unref(token);
+  return false;
+}
+
+static struct token *judge(struct keeper *k, const struct fetch *f, const struct fetch_result *r, int64_t at,
+                           const char **why) {
+  struct slot *s = f->slot;
+  pthread_mutex_lock(&s->mutex);
+  int64_t leeway_ms = s->schedule.leeway_ms;
+  pthread_mutex_unlock(&s->mutex);
+  struct result_times times = {f->sent_at, at, k->host.wall(k->host.ctx), leeway_ms};
+  return result_token(r, &times, why);
+}
+
+void keeper_fetch_done(struct keeper *k, struct fetch *f, const struct fetch_result *r) {
+  struct slot *s = f->slot;
+  const char *why = NULL;
+  int64_t at = now(k);
+  struct token *token = judge(k, f, r, at, &why);
+
+  pthread_mutex_lock(&s->mutex);
+  assert(s->fetching && k->fetching > 0);
+  bool published = conclude_locked(s, f, token, why, at);
+  struct token *shown = published ? token_ref(s->current) : NULL;
+  bool serves = slot_valid_locked(s, at);
+  int64_t retry_ms = s->next_attempt - at;
+  pthread_mutex_unlock(&s->mutex);
+  k->fetching--;
+
+  slot_wake(s);
+  report(s, shown, why, serves, retry_ms, at);
+  token_unref(shown);
+  attend(k, s);
+  token_unref(f->previous);
+  free(f);
+  slot_unref(s);
+  arm(k);
+}
+
+/* --- what the policy names --- */
+
+struct keeper *keeper_new(const struct keeper_host *host, struct mailbox *inbox, uint64_t seed) {
+  struct keeper *k = must_alloc(sizeof *k);
+  k->host = *host;
+  k->inbox = inbox;
+  rng_seed(&k->rng, seed);
+  list_init(&k->slots);
+  list_init(&k->families);
+  due_init(&k->due);
+  due_init(&k->sweeps);
+  k->timer_at = INT64_MAX;
+  return k;
+}
+
+static struct slot_home home_of(struct keeper *k, const struct schedule *s, bool has_fetch) {
+  return (struct slot_home){k->inbox, k, on_mail, *s, has_fetch, rng_next(&k->rng) | 1};
+}
+
+static struct slot *find(struct keeper *k, struct str name, struct str key) {
+  for (struct link *l = k->slots.next; l != &k->slots; l = l->next) {
+    struct slot *s = CONTAINER_OF(l, struct slot, link);
+    bool same_key = (s->key.p == NULL) == (key.p == NULL) && str_eq(s->key, key);
+    if (same_key && str_eq(str_of(s->token), name)) return s;
+  }
+  return NULL;
+}
+
+struct slot *keeper_adopt(struct keeper *k, struct str name, struct str key, const struct schedule *schedule,
+                          bool has_fetch, bool fetch_now) {
+  struct slot *s = find(k, name, key);
+  if (s != NULL) {
+    slot_ref(s);
+    slot_configure(s, schedule, has_fetch);
+  } else {
+    struct slot_home home = home_of(k, schedule, has_fetch);
+    s = slot_new(name, key);
+    slot_attach(s, &home);
+    learn(k, s);
+  }
+  if (fetch_now) {
+    pthread_mutex_lock(&s->mutex);
+    int64_t at = now(k);
+    if (!slot_valid_locked(s, at)) slot_ask_locked(s, at);
+    pthread_mutex_unlock(&s->mutex);
+  }
+  attend(k, s);
+  arm(k);
+  return s;
+}
+
+static struct keeper_family *find_family(struct keeper *k, struct str name) {
+  for (struct link *l = k->families.next; l != &k->families; l = l->next) {
+    struct keeper_family *kf = CONTAINER_OF(l, struct keeper_family, link);
+    if (str_eq(str_of(family_name(kf->family)), name)) return kf;
+  }
+  return NULL;
+}
+
+struct token_family *keeper_adopt_family(struct keeper *k, struct str name, const struct schedule *schedule,
+                                         bool has_fetch, unsigned max, int64_t idle_ms) {
+  struct keeper_family *kf = find_family(k, name);
+  if (kf == NULL) {
+    kf = must_alloc(sizeof *kf);
+    kf->family = family_new(name);
+    list_push(&k->families, &kf->link);
+  }
+  struct slot_home home = home_of(k, schedule, has_fetch);
+  family_configure(kf->family, max, idle_ms);
+  family_settle(kf->family, &home);
+  due_set(&k->sweeps, &kf->sweep, now(k) + family_sweep_ms(kf->family));
+  /* Its slots have new plans: look at each as soon as the loop comes round, which is not inside this walk. */
+  for (struct link *l = k->slots.next; l != &k->slots; l = l->next) {
+    struct slot *s = CONTAINER_OF(l, struct slot, link);
+    if (s->key.p != NULL && str_eq(str_of(s->token), name)) due_set(&k->due, &s->due, now(k));
+  }
+  arm(k);
+  return family_ref(kf->family);
+}
+
+/* The slot's own mail, when it is under way to us. Keeper's thread. */
+static void take_mail_back(struct keeper *k, struct slot *s) {
+  if (!mailbox_cancel(k->inbox, &s->mail)) return;
+  pthread_mutex_lock(&s->mutex);
+  s->posted = false;
+  pthread_mutex_unlock(&s->mutex);
+  slot_unref(s);
+}
+
+static void drop_slot(struct keeper *k, struct slot *s) {
+  slot_ref(s);
+  slot_close(s, false);
+  take_mail_back(k, s);
+  forget(k, s);
+  slot_unref(s);
+}
+
+static void drop_family_slot(void *arg, struct slot *s) { drop_slot(arg, s); }
+
+static void drop_family(struct keeper *k, struct keeper_family *kf) {
+  family_close(kf->family, drop_family_slot, k);
+  family_unref(kf->family);
+  due_set(&k->sweeps, &kf->sweep, INT64_MAX);
+  list_remove(&kf->link);
+  free(kf);
+}
+
+void keeper_retain(struct keeper *k, bool (*keep)(void *arg, const char *token_name), void *arg) {
+  for (struct link *l = k->families.next, *next; l != &k->families; l = next) {
+    next = l->next;
+    struct keeper_family *kf = CONTAINER_OF(l, struct keeper_family, link);
+    if (!keep(arg, family_name(kf->family))) drop_family(k, kf);
+  }
+  for (struct link *l = k->slots.next, *next; l != &k->slots; l = next) {
+    next = l->next;
+    struct slot *s = CONTAINER_OF(l, struct slot, link);
+    if (!keep(arg, s->token)) drop_slot(k, s);
+  }
+  arm(k);
+}
+
+void keeper_each(struct keeper *k, void (*fn)(void *arg, struct slot *s), void *arg) {
+  for (struct link *l = k->slots.next; l != &k->slots; l = l->next) fn(arg, CONTAINER_OF(l, struct slot, link));
+}
+
+static bool keep_none(void *arg, const char *token_name) {
+  (void)arg;
+  (void)token_name;
+  return false;
+}
+
+void keeper_free(struct keeper *k) {
+  assert(k->fetching == 0);
+  keeper_retain(k, keep_none, NULL);
+  assert(list_empty(&k->slots) && list_empty(&k->families));
+  due_fini(&k->due);
+  due_fini(&k->sweeps);
+  free(k);
+}

@@ -1,0 +1,36 @@
+/* result.h: what a fetch or a set brought, and the one place that decides whether a token can be made of it. */
+#ifndef JETON_TOKEN_RESULT_H
+#define JETON_TOKEN_RESULT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/str.h"
+#include "token/token.h"
+
+/* Borrowed from the caller, and judged here: a lifetime must exist, be finite, positive after the leeway, and at most 10 years; the value must be
+ * non-empty and fit in a header (no CR, LF, NUL). When both expires_in and expires_at are given, the earlier counts.
+ * Not ok: `error` is a sanitised message without secrets. */
+struct fetch_result {
+  bool ok;
+  struct str value;
+  struct token_field fields[TOKEN_FIELDS_MAX];
+  unsigned nfields;
+  bool has_expires_in, has_expires_at;
+  double expires_in; /* seconds from sent_at */
+  double expires_at; /* seconds since the epoch */
+  const char *error;
+};
+
+struct result_times {
+  int64_t sent_at; /* CLOCK_BOOTTIME ms: expires_in counts from here */
+  int64_t now;     /* CLOCK_BOOTTIME ms */
+  int64_t wall; /* CLOCK_REALTIME ms, at the same moment as now: expires_at is carried over to CLOCK_BOOTTIME with it */
+  int64_t leeway_ms; /* at most a tenth of the life is taken */
+};
+
+/* A token with obtained_at and expires_at set (no generation yet), valid at t->now. Or NULL, with a sentence in *why (static, or r->error)
+ * that holds no byte of the result. */
+struct token *result_token(const struct fetch_result *r, const struct result_times *t, const char **why);
+
+#endif

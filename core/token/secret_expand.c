@@ -1,0 +1,232 @@
+/* secret_expand.c: the one way from a secret to its bytes.
+ *
+ * Bytes go straight from the token's memory into the request's buffer. Encodings are stages that bytes stream through: each holds a few bytes on
+ * the stack, wiped when it is left, so a secret never has a copy that nobody wipes. Invariants:
+ *  - no byte of a token is put before its audience and its expiry have been checked, at this call, by this clock;
+ *  - a failed expansion leaves `out` and the context as they were, and nothing behind out's end;
+ *  - the work done is bounded by SECRET_PARTS_MAX, SECRET_DEPTH_MAX and SECRET_BYTES_MAX, whatever the script built.
+ * The thread that owns the tree's readers. */
+#include <assert.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/secmem.h"
+#include "token/secret_internal.h"
+
+/* Where bytes go next. put returns 0 or an error, after which nothing more is put. */
+struct stage {
+  int (*put)(struct stage *s, const char *p, size_t n);
+};
+
+struct expansion { /* one call of secret_expand */
+  struct secret_context *ctx;
+  int64_t now; /* read when the first token is met; -1: not yet */
+};
+
+/* --- stages --- */
+
+struct buf_stage {
+  struct stage stage;
+  struct buf *out;
+  size_t room;
+};
+
+static int put_buf(struct stage *s, const char *p, size_t n) {
+  struct buf_stage *b = (struct buf_stage *)(void *)s;
+  if (n > b->room) return ERR_LIMIT;
+  b->room -= n;
+  buf_add(b->out, p, n);
+  return 0;
+}
+
+struct escape_stage { /* percent-encoding and JSON: each byte by itself */
+  struct stage stage;
+  struct stage *next;
+  unsigned (*escape)(unsigned char c, char out[6]);
+};
+
+static unsigned escape_hex(char *out, const char *prefix, unsigned char c, const char *digits) {
+  unsigned n = (unsigned)strlen(prefix);
+  memcpy(out, prefix, n);
+  out[n] = digits[c >> 4];
+  out[n + 1] = digits[c & 15];
+  return n + 2;
+}
+
+/* WHATWG URL, section 5.2: what stays is alphanumeric or one of *-._ and space becomes "+". */
+static unsigned escape_form(unsigned char c, char out[6]) {
+  bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+               (c != '\0' && strchr("*-._", c) != NULL);
+  if (!plain && c != ' ') return escape_hex(out, "%", c, "0123456789ABCDEF");
+  out[0] = plain ? (char)c : '+';
+  return 1;
+}
+
+/* RFC 8259, section 7; bytes of 0x80 and above are taken for UTF-8 and stay. */
+static unsigned escape_json(unsigned char c, char out[6]) {
+  if (c < ' ' || c == 0x7f) return escape_hex(out, "\\u00", c, "0123456789abcdef");
+  unsigned n = 0;
+  if (c == '"' || c == '\\') out[n++] = '\\';
+  out[n++] = (char)c;
+  return n;
+}
+
+static int put_escaped(struct stage *s, const char *p, size_t n) {
+  struct escape_stage *e = (struct escape_stage *)(void *)s;
+  char chunk[128];
+  size_t filled = 0;
+  int rc = 0;
+  for (size_t i = 0; i < n && rc == 0; i++) {
+    filled += e->escape((unsigned char)p[i], chunk + filled);
+    if (filled <= sizeof chunk - 6 && i + 1 < n) continue;
+    rc = e->next->put(e->next, chunk, filled);
+    filled = 0;
+  }
+  secmem_wipe(chunk, sizeof chunk);
+  return rc;
+}
+
+struct base64_stage { /* RFC 4648, sections 4 and 5 */
+  struct stage stage;
+  struct stage *next;
+  const char *alphabet;
+  unsigned nheld;
+  unsigned char held[3]; /* groups go over the borders of parts */
+};
+
+static const char BASE64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+static const char BASE64URL[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+static void base64_group(const char *alphabet, const unsigned char in[3], char out[4]) {
+  out[0] = alphabet[in[0] >> 2];
+  out[1] = alphabet[(in[0] & 3) << 4 | in[1] >> 4];
+  out[2] = alphabet[(in[1] & 15) << 2 | in[2] >> 6];
+  out[3] = alphabet[in[2] & 63];
+}
+
+static int put_base64(struct stage *s, const char *p, size_t n) {
+  struct base64_stage *b = (struct base64_stage *)(void *)s;
+  char chunk[128];
+  size_t filled = 0;
+  int rc = 0;
+  for (size_t i = 0; i < n && rc == 0; i++) {
+    b->held[b->nheld++] = (unsigned char)p[i];
+    if (b->nheld == 3) {
+      base64_group(b->alphabet, b->held, chunk + filled);
+      filled += 4;
+      b->nheld = 0;
+    }
+    if (filled == sizeof chunk || (i + 1 == n && filled > 0)) {
+      rc = b->next->put(b->next, chunk, filled);
+      filled = 0;
+    }
+  }
+  secmem_wipe(chunk, sizeof chunk);
+  return rc;
+}
+
+static int finish_base64(struct base64_stage *b) {
+  if (b->nheld == 0) return 0;
+  char group[4];
+  for (unsigned i = b->nheld; i < 3; i++) b->held[i] = 0;
+  base64_group(b->alphabet, b->held, group);
+  for (unsigned i = b->nheld + 1; i < 4; i++) group[i] = '=';
+  int rc = b->next->put(b->next, group, b->alphabet == BASE64 ? 4 : b->nheld + 1);
+  secmem_wipe(group, sizeof group);
+  return rc;
+}
+
+/* --- the walk --- */
+
+static int expand(struct secret *s, struct expansion *x, struct stage *to);
+
+static bool may_receive(const struct secret_context *ctx, const struct audience *a) {
+  return ctx->any_target || audience_allows(a, ctx->tls, ctx->host, ctx->port);
+}
+
+/* Each slot and generation once. False: there is no place left, and a 401 could not be told to that slot. */
+static bool note_used(struct secret_context *ctx, struct slot *slot, uint64_t generation) {
+  for (unsigned i = 0; i < ctx->nused; i++) {
+    if (ctx->used[i].slot == slot && ctx->used[i].generation == generation) return true;
+  }
+  if (ctx->nused == SECRET_USED_MAX) return false;
+  ctx->used[ctx->nused].slot = slot;
+  ctx->used[ctx->nused++].generation = generation;
+  return true;
+}
+
+static int expand_token(struct secret_token_node *t, struct expansion *x, struct stage *to) {
+  if (!x->ctx->any_target && (t->audience == NULL || !may_receive(x->ctx, t->audience))) return ERR_TOKEN_AUDIENCE;
+  if (x->now < 0) x->now = x->ctx->clock != NULL ? x->ctx->clock() : clock_boot_ms();
+  bool had_one = t->reader.token != NULL;
+  const struct token *token = slot_read(&t->reader, x->now);
+  if (token == NULL) return had_one ? ERR_TOKEN_EXPIRED : ERR_TOKEN_MISSING;
+  assert(x->now < token->expires_at);
+  struct str bytes = token_bytes(token, t->field);
+  if (bytes.p == NULL) return ERR_TOKEN_MISSING;
+  if (!note_used(x->ctx, t->reader.slot, token->generation)) return ERR_LIMIT;
+  return to->put(to, bytes.p, bytes.n);
+}
+
+static int expand_stored(const struct secret_stored_node *b, struct expansion *x, struct stage *to) {
+  if (b->audience != NULL && !may_receive(x->ctx, b->audience)) return ERR_TOKEN_AUDIENCE;
+  return to->put(to, b->bytes.p, b->bytes.n);
+}
+
+static int expand_row(const struct secret_row *row, struct expansion *x, struct stage *to) {
+  int rc = 0;
+  for (unsigned i = 0; i < row->n && rc == 0; i++) {
+    const struct secret_piece *p = &row->v[i];
+    rc = p->of != NULL ? expand(p->of, x, to) : to->put(to, p->text.p, p->text.n);
+  }
+  return rc;
+}
+
+static int expand_encoded(const struct secret_encoded_node *e, struct expansion *x, struct stage *to) {
+  if (e->encoding == SECRET_FORM || e->encoding == SECRET_JSON) {
+    struct escape_stage escape = {{put_escaped}, to, e->encoding == SECRET_FORM ? escape_form : escape_json};
+    return expand(e->of, x, &escape.stage);
+  }
+  struct base64_stage base64 = {{put_base64}, to, e->encoding == SECRET_BASE64 ? BASE64 : BASE64URL, 0, {0}};
+  int rc = expand(e->of, x, &base64.stage);
+  if (rc == 0) rc = finish_base64(&base64);
+  secmem_wipe(&base64, sizeof base64);
+  return rc;
+}
+
+static int expand(struct secret *s, struct expansion *x, struct stage *to) {
+  switch ((enum secret_kind)s->kind) {
+    case SECRET_ROW: return expand_row(&s->u.row, x, to);
+    case SECRET_STORED: return expand_stored(&s->u.stored, x, to);
+    case SECRET_TOKEN: return expand_token(&s->u.token, x, to);
+    case SECRET_ENCODED: return expand_encoded(&s->u.encoded, x, to);
+  }
+  assert(false);
+  return ERR_TOKEN_MISSING;
+}
+
+/* A header's value with such a byte would end the field, or the head: a request of somebody else's making could follow. */
+static bool fits_a_header(const uint8_t *p, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    if (p[i] == '\r' || p[i] == '\n' || p[i] == '\0') return false;
+  }
+  return true;
+}
+
+int secret_expand(struct secret *s, struct secret_context *ctx, struct buf *out) {
+  assert(out->sensitive);
+  size_t start = out->n;
+  unsigned used = ctx->nused;
+  struct expansion x = {ctx, -1};
+  struct buf_stage to = {{put_buf}, out, SECRET_BYTES_MAX};
+  int rc = expand(s, &x, &to.stage);
+  if (rc == 0 && ctx->header_safe && out->n > start && !fits_a_header(out->p + start, out->n - start))
+    rc = ERR_SECRET_BYTES;
+  if (rc != 0) {
+    if (out->n > start) secmem_wipe(out->p + start, out->n - start);
+    out->n = start;
+    ctx->nused = used;
+  }
+  return rc;
+}

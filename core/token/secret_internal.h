@@ -1,0 +1,52 @@
+/* secret_internal.h: the nodes of a secret, for secret.c and secret_expand.c only.
+ *
+ * Invariants: a node never changes after it is made, but for its count and its reader. Text and joins are one kind, a row of pieces, and no row
+ * has a row among its pieces: trees get deep by encodings only, SECRET_DEPTH_MAX of them, so recursion over a tree is bounded. */
+#ifndef JETON_TOKEN_SECRET_INTERNAL_H
+#define JETON_TOKEN_SECRET_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "token/secret.h"
+
+enum secret_kind { SECRET_ROW, SECRET_STORED, SECRET_TOKEN, SECRET_ENCODED };
+
+struct secret_piece {
+  struct secret *of; /* a reference, or NULL: text */
+  struct str text;   /* behind the row, in the same allocation */
+};
+struct secret_row {
+  unsigned n;
+  struct secret_piece *v; /* behind the node, in the same allocation */
+};
+struct secret_stored_node {
+  struct str bytes; /* in secret memory */
+  char *label;
+  struct audience *audience; /* NULL: any */
+};
+struct secret_token_node {
+  struct slot_reader reader; /* of the thread that expands */
+  struct str field;          /* behind the node; .p NULL: the value */
+  struct audience *audience; /* NULL: nobody */
+  enum token_missing missing;
+};
+struct secret_encoded_node {
+  struct secret *of;
+  enum secret_encoding encoding;
+};
+
+struct secret {
+  atomic_uint refs;
+  uint8_t kind;
+  uint8_t depth;  /* encodings on the longest way down */
+  uint16_t parts; /* texts, stored bytes and tokens in it */
+  uint32_t size;  /* bytes of its texts and stored bytes */
+  union {
+    struct secret_row row;
+    struct secret_stored_node stored;
+    struct secret_token_node token;
+    struct secret_encoded_node encoded;
+  } u;
+};
+
+#endif

@@ -1,0 +1,265 @@
+/* slot.c: the life of a slot, reading it, and its facts. Waiting is in slot_wait.c, what changes the token in slot_publish.c.
+ *
+ * The essay behind jeton tried actors for this: messages made requests wait during a refresh. A plain value behind a lock does not,
+ * and a change counter in front of the lock makes the steady state one load and two compares. The counter is not the generation: it also
+ * moves when a token is taken away (rejected, expired, closed), so a reader can never go on serving one that is gone.
+ * Expiry needs no event at all: the reader compares it with the time at each call. */
+#include "token/slot.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "token/slot_internal.h"
+
+static _Noreturn void out_of_memory(void) { abort(); }
+
+static char *copy_z(const char *p, size_t n) {
+  char *z = malloc(n + 1);
+  if (z == NULL) out_of_memory();
+  if (n > 0) memcpy(z, p, n);
+  z[n] = '\0';
+  return z;
+}
+
+/* "tenant[acme]"; the key comes from requests, so it is made printable here, once for all logs. */
+static char *display_name(struct str token, struct str key) {
+  if (key.p == NULL) return copy_z(token.p, token.n);
+  char *z = malloc(token.n + key.n + 3);
+  if (z == NULL) out_of_memory();
+  memcpy(z, token.p, token.n);
+  char *at = z + token.n;
+  *at++ = '[';
+  for (size_t i = 0; i < key.n; i++) *at++ = key.p[i] >= ' ' && key.p[i] <= '~' ? key.p[i] : '?';
+  *at++ = ']';
+  *at = '\0';
+  return z;
+}
+
+struct slot *slot_new(struct str name, struct str key) {
+  struct slot *s = calloc(1, sizeof *s);
+  if (s == NULL) out_of_memory();
+  atomic_init(&s->refs, 1);
+  atomic_init(&s->changes, 0);
+  atomic_init(&s->damping, false);
+  s->token = copy_z(name.p, name.n);
+  s->name = display_name(name, key);
+  if (key.p != NULL) s->key = (struct str){copy_z(key.p, key.n), key.n};
+  s->clock = clock_boot_ms;
+  pthread_mutex_init(&s->mutex, NULL);
+  list_init(&s->waiters);
+  list_init(&s->woken);
+  list_init(&s->link);
+  s->next_attempt = SLOT_NEVER;
+  s->schedule = schedule_default;
+  rng_seed(&s->rng, 0);
+  return s;
+}
+
+struct slot *slot_ref(struct slot *s) {
+  atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
+  return s;
+}
+
+void slot_unref(struct slot *s) {
+  if (s == NULL) return;
+  unsigned before = atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel);
+  assert(before > 0);
+  if (before > 1) return;
+  assert(list_empty(&s->waiters) && list_empty(&s->woken) && !s->posted && !s->known && s->due.place == 0);
+  token_unref(s->current);
+  token_unref(s->last);
+  pthread_mutex_destroy(&s->mutex);
+  free((char *)(uintptr_t)s->key.p);
+  free(s->token);
+  free(s->name);
+  free(s);
+}
+
+const char *slot_name(const struct slot *s) { return s->name; }
+const char *slot_token(const struct slot *s) { return s->token; }
+struct str slot_key(const struct slot *s) {
+  return s->key;
+}
+void slot_use_clock(struct slot *s, int64_t (*clock)(void)) { s->clock = clock; }
+
+/* --- reading --- */
+
+void slot_reader_init(struct slot_reader *r, struct slot *s) { *r = (struct slot_reader){slot_ref(s), NULL, 0}; }
+
+void slot_reader_fini(struct slot_reader *r) {
+  token_unref(r->token);
+  slot_unref(r->slot);
+  *r = (struct slot_reader){NULL, NULL, 0};
+}
+
+static void reader_catch_up(struct slot_reader *r) {
+  struct slot *s = r->slot;
+  struct token *old = r->token;
+  pthread_mutex_lock(&s->mutex);
+  r->token = s->current != NULL ? token_ref(s->current) : NULL;
+  r->seen = atomic_load_explicit(&s->changes, memory_order_relaxed);
+  pthread_mutex_unlock(&s->mutex);
+  assert(r->token == NULL || old == NULL || r->token->generation > old->generation);
+  token_unref(old);
+}
+
+struct token *slot_read(struct slot_reader *r, int64_t now_boot_ms) {
+  /* Acquire: who has seen a counter has seen everything that happened before that change. */
+  if (atomic_load_explicit(&r->slot->changes, memory_order_acquire) != r->seen) reader_catch_up(r);
+  struct token *t = r->token;
+  if (t == NULL || now_boot_ms < t->expires_at) return t;
+  r->token = NULL; /* over for good: let go now, so that its bytes are wiped soon */
+  token_unref(t);
+  return NULL;
+}
+
+/* --- facts --- */
+
+const char *slot_state_name(enum slot_state s) {
+  static const char *const names[] = {"empty", "fetching", "valid", "refreshing", "failing", "expired", "closed"};
+  return names[s];
+}
+
+static enum slot_state state_locked(const struct slot *s, int64_t now) {
+  if (s->closed) return SLOT_CLOSED;
+  bool valid = slot_valid_locked(s, now);
+  if (s->fetching) return valid ? SLOT_REFRESHING : SLOT_FETCHING;
+  if (s->consecutive > 0) return SLOT_FAILING;
+  if (valid) return SLOT_VALID;
+  return s->generation > 0 ? SLOT_EXPIRED : SLOT_EMPTY;
+}
+
+static int64_t next_attempt_in_locked(const struct slot *s, int64_t now) {
+  if (s->closed || !s->has_fetch || s->fetching) return -1;
+  if (s->manual) return 0;
+  if (s->next_attempt == SLOT_NEVER) return -1;
+  return s->next_attempt > now ? s->next_attempt - now : 0;
+}
+
+void slot_facts(struct slot *s, int64_t now_boot_ms, struct slot_facts *out) {
+  pthread_mutex_lock(&s->mutex);
+  out->state = state_locked(s, now_boot_ms);
+  out->valid = slot_valid_locked(s, now_boot_ms);
+  out->generation = s->generation;
+  out->expires_in_ms = out->valid ? s->current->expires_at - now_boot_ms : 0;
+  out->next_attempt_ms = next_attempt_in_locked(s, now_boot_ms);
+  out->fetches = s->fetches;
+  out->failures = s->failures;
+  out->rejections = s->rejections;
+  out->consecutive_failures = s->consecutive;
+  out->waiters = s->nwaiters;
+  memcpy(out->last_error, s->last_error, sizeof out->last_error);
+  pthread_mutex_unlock(&s->mutex);
+}
+
+unsigned slot_retry_after(struct slot *s, int64_t now_boot_ms) {
+  pthread_mutex_lock(&s->mutex);
+  int64_t ms = next_attempt_in_locked(s, now_boot_ms);
+  pthread_mutex_unlock(&s->mutex);
+  return ms <= 1000 ? 1 : (unsigned)((ms + 999) / 1000);
+}
+
+/* --- for the keeper and the family --- */
+
+bool slot_valid_locked(const struct slot *s, int64_t now) { return s->current != NULL && now < s->current->expires_at; }
+
+void slot_check_locked(const struct slot *s) {
+  assert(s->current == NULL || s->current == s->last);
+  assert(s->last == NULL || s->last->generation == s->generation);
+  assert((s->nwaiters == 0) == list_empty(&s->waiters));
+  assert(!s->closed || (s->last == NULL && s->nwaiters == 0));
+  assert(!s->posted || s->inbox != NULL);
+  (void)s;
+}
+
+void slot_post_locked(struct slot *s) {
+  if (s->posted || s->inbox == NULL) return;
+  s->posted = true;
+  slot_ref(s);
+  mailbox_post(s->inbox, &s->mail);
+}
+
+/* Without failures the next attempt may come at once; after one only the backoff's end counts, however many ask. */
+void slot_ask_locked(struct slot *s, int64_t now) {
+  if (s->closed) return;
+  s->asked = true;
+  if (!s->has_fetch || s->fetching) return;
+  if (s->consecutive == 0 && s->next_attempt > now) s->next_attempt = now;
+  if (s->next_attempt <= now) slot_post_locked(s);
+}
+
+void slot_attach(struct slot *s, const struct slot_home *home) {
+  pthread_mutex_lock(&s->mutex);
+  assert(s->inbox == NULL && !s->closed);
+  s->inbox = home->inbox;
+  s->keeper = home->keeper;
+  mail_init(&s->mail, home->deliver);
+  s->schedule = home->schedule;
+  s->has_fetch = home->has_fetch;
+  rng_seed(&s->rng, home->seed);
+  if (s->asked && !slot_valid_locked(s, s->clock())) slot_ask_locked(s, s->clock());
+  pthread_mutex_unlock(&s->mutex);
+}
+
+static bool same_schedule(const struct schedule *a, const struct schedule *b) {
+  return a->refresh_fraction == b->refresh_fraction && a->refresh_before_ms == b->refresh_before_ms &&
+         a->jitter == b->jitter && a->leeway_ms == b->leeway_ms && a->backoff_min_ms == b->backoff_min_ms &&
+         a->backoff_max_ms == b->backoff_max_ms;
+}
+
+/* When the plan by new settings lies in the past, the old plan stands for the token at hand: a reload must not make every slot fetch. */
+static void replan_locked(struct slot *s, int64_t now) {
+  if (s->consecutive > 0) {
+    int64_t latest = now + (s->schedule.backoff_max_ms > 1 ? s->schedule.backoff_max_ms : 1);
+    if (s->next_attempt > latest) s->next_attempt = latest;
+  } else if (slot_valid_locked(s, now)) {
+    int64_t at = schedule_refresh_at(&s->schedule, s->current->obtained_at, s->current->expires_at, &s->rng);
+    if (at > now || s->next_attempt == SLOT_NEVER) s->next_attempt = at;
+  }
+}
+
+void slot_configure(struct slot *s, const struct schedule *schedule, bool has_fetch) {
+  pthread_mutex_lock(&s->mutex);
+  int64_t now = s->clock();
+  bool gained = has_fetch && !s->has_fetch, changed = gained || !same_schedule(&s->schedule, schedule);
+  s->schedule = *schedule;
+  s->has_fetch = has_fetch;
+  if (!has_fetch) {
+    s->next_attempt = SLOT_NEVER;
+    s->manual = false;
+    if (!s->fetching) slot_gather_locked(s, WAKE_ONE_ATTEMPT, ERR_TOKEN_MISSING);
+  } else if (changed) {
+    replan_locked(s, now);
+  }
+  if (gained && s->asked && !slot_valid_locked(s, now)) slot_ask_locked(s, now);
+  pthread_mutex_unlock(&s->mutex);
+  slot_wake(s);
+}
+
+void slot_close(struct slot *s, bool tell_keeper) {
+  pthread_mutex_lock(&s->mutex);
+  if (!s->closed) {
+    slot_unpublish_locked(s);
+    token_unref(s->last);
+    s->last = NULL;
+    s->closed = true;
+    slot_gather_locked(s, WAKE_ALL, UV_ECANCELED);
+    if (tell_keeper && s->known) slot_post_locked(s);
+    slot_check_locked(s);
+  }
+  pthread_mutex_unlock(&s->mutex);
+  slot_wake(s);
+}
+
+/* References can only come from holders of references, so "nobody else" stays true while the family's mutex keeps new ones from being
+ * handed out. Mail under way counts as interest: somebody has just asked. */
+bool slot_in_use(struct slot *s) {
+  pthread_mutex_lock(&s->mutex);
+  unsigned ours = 1 + (s->known ? 1u : 0u);
+  bool used = s->posted || s->fetching || atomic_load_explicit(&s->refs, memory_order_acquire) > ours;
+  pthread_mutex_unlock(&s->mutex);
+  return used;
+}

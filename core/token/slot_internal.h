@@ -1,0 +1,118 @@
+/* slot_internal.h: the body of a slot, for slot*.c, keeper.c and family.c only.
+ *
+ * Invariants, asserted by slot_check under the mutex:
+ *  - `changes` grows by one with every change of `current`, and only then; a reader whose `seen` equals it holds what is current.
+ *  - current is NULL or last; last has the slot's generation. A rejected or expired token is `last` but not `current`: it is never
+ *    served again, but a fetch may need its extra fields (a refresh token).
+ *  - at most one fetch is running: `fetching`.
+ *  - a waiter is in `waiters` or in `woken`, or its mail is posted, or it does not wait: so it is told exactly once.
+ *  - a closed slot holds no token, has nobody waiting, and posts nothing.
+ *
+ * What is to be done next is not told to the keeper by messages that could be lost or come twice: it is stated in the slot
+ * (next_attempt, manual, asked, closed) and the one mail only says "look". Lock order: family, slot, mailbox. */
+#ifndef JETON_TOKEN_SLOT_INTERNAL_H
+#define JETON_TOKEN_SLOT_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "base/mailbox.h"
+#include "base/rand.h"
+#include "token/due.h"
+#include "token/schedule.h"
+#include "token/slot.h"
+
+#define SLOT_NEVER INT64_MAX
+
+struct keeper;
+struct fetch;
+
+struct slot {
+  atomic_uint refs;
+  /* immutable */
+  char *name;  /* for people */
+  char *token; /* the name in the policy */
+  struct str
+      key; /* .p NULL: not a family's. A family's slot does not try again by itself while nobody wants its token. */
+  int64_t (*clock)(void); /* clock_boot_ms, but in tests */
+
+  /* atomic */
+  _Atomic uint64_t changes; /* written under the mutex, release; read by slot_read, acquire */
+  atomic_bool damping;      /* written under the mutex; relaxed: it only spares slot_accepted the mutex */
+
+  pthread_mutex_t mutex; /* guards what follows */
+  struct token *current; /* what is served: a reference, or NULL */
+  struct token *last;    /* what was published last: a reference, or NULL */
+  uint64_t generation;
+  struct link waiters;
+  struct link woken; /* taken from waiters, mail not posted yet */
+  unsigned nwaiters; /* in waiters */
+  bool closed;
+
+  bool has_fetch;
+  bool fetching;
+  bool manual;          /* a refresh by hand that has not begun */
+  bool asked;           /* somebody wanted a token since the last attempt began */
+  bool rejected;        /* why current is NULL; until the next publication */
+  int64_t next_attempt; /* CLOCK_BOOTTIME ms, not before; SLOT_NEVER */
+  unsigned consecutive; /* failed attempts since the last publication */
+  struct schedule schedule;
+  struct rng rng;
+
+  uint64_t fetches, failures, rejections;
+  char last_error[sizeof(((struct slot_facts *)0)->last_error)];
+
+  unsigned damp_level;
+  uint64_t damp_generation; /* the last one whose replay was refused */
+  int64_t damped_at, damped_until;
+
+  /* the way to the keeper: set once, under the mutex */
+  struct mailbox *inbox; /* NULL: no keeper yet */
+  struct keeper *keeper;
+  bool posted; /* mail is under way and holds a reference */
+  bool known;  /* the keeper holds a reference */
+  struct mail mail;
+
+  /* keeper's thread */
+  struct link link;
+  struct due due;
+};
+
+/* What a keeper lends to a slot; copied. */
+struct slot_home {
+  struct mailbox *inbox;
+  struct keeper *keeper;
+  void (*deliver)(struct mail *m);
+  struct schedule schedule;
+  bool has_fetch;
+  uint64_t seed;
+};
+/* Connects a new slot with its keeper; once. What was asked of it before is heard now. */
+void slot_attach(struct slot *s, const struct slot_home *home);
+/* New settings: recomputes the plan of what is not under way, and causes no fetch, unless the slot could not fetch before. */
+void slot_configure(struct slot *s, const struct schedule *schedule, bool has_fetch);
+/* Drops tokens, ends waits. From then on nothing is published. tell_keeper: it is to forget the slot (not needed when it is the caller). */
+void slot_close(struct slot *s, bool tell_keeper);
+/* Is anybody but the keeper and the family (which holds one reference) interested in it? */
+bool slot_in_use(struct slot *s);
+void slot_use_clock(struct slot *s, int64_t (*clock)(void)); /* tests; before it is shared */
+
+/* With the mutex held. */
+bool slot_valid_locked(const struct slot *s, int64_t now);
+void slot_check_locked(const struct slot *s);
+void slot_post_locked(struct slot *s);             /* "look", once */
+void slot_ask_locked(struct slot *s, int64_t now); /* somebody needs a token and there is none */
+void slot_unpublish_locked(struct slot *s);        /* current is served no more */
+/* Takes over t. Call slot_wake after the mutex is released. */
+void slot_publish_locked(struct slot *s, struct token *t, int64_t now);
+void slot_fail_locked(struct slot *s, const char *why, int64_t now); /* the same */
+enum wake { WAKE_ALL, WAKE_ONE_ATTEMPT };
+void slot_gather_locked(struct slot *s, enum wake which, int status); /* waiters to woken */
+/* Without the mutex, with a reference held: posts the mails of the woken, a few under the mutex at a time, so that ten thousand
+ * waiters do not hold up the readers. */
+void slot_wake(struct slot *s);
+
+#endif

@@ -1,0 +1,153 @@
+/* slot_publish.c: everything that gives a slot a token or takes one away: publication, failure, rejection.
+ *
+ * Invariants: generations count up by one per publication, for the slot's whole life. A token that was taken away is never current again.
+ * A rejection names the generation it is about; it takes away that one or nothing, so any number of 401s for one generation cause
+ * one fetch, and a late 401 for an older one causes none. */
+#include <assert.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "token/keeper.h"
+#include "token/slot_internal.h"
+
+static void bump_locked(struct slot *s) { atomic_fetch_add_explicit(&s->changes, 1, memory_order_release); }
+
+void slot_unpublish_locked(struct slot *s) {
+  if (s->current == NULL) return;
+  token_unref(s->current); /* not the last reference: s->last has one */
+  s->current = NULL;
+  bump_locked(s);
+}
+
+/* The refresh may be planned for a time that is over when the fetch took long, or for the next millisecond when the life is tiny: the
+ * shortest backoff is the least distance, so that no issuer is asked in a tight loop. */
+static int64_t plan_refresh_locked(struct slot *s, int64_t now) {
+  if (!s->has_fetch) return SLOT_NEVER;
+  const struct token *t = s->current;
+  int64_t at = schedule_refresh_at(&s->schedule, t->obtained_at, t->expires_at, &s->rng);
+  int64_t soonest = now + (s->schedule.backoff_min_ms > 1 ? s->schedule.backoff_min_ms : 1);
+  if (soonest > t->expires_at) soonest = t->expires_at;
+  return at > soonest ? at : soonest;
+}
+
+void slot_publish_locked(struct slot *s, struct token *t, int64_t now) {
+  assert(!s->closed && t->generation == 0 && t->obtained_at <= now && now < t->expires_at);
+  token_unref(s->current);
+  token_unref(s->last);
+  t->generation = ++s->generation;
+  s->last = t;
+  s->current = token_ref(t);
+  bump_locked(s);
+  s->consecutive = 0;
+  s->asked = s->rejected = false;
+  s->next_attempt = plan_refresh_locked(s, now);
+  slot_gather_locked(s, WAKE_ALL, 0);
+  slot_check_locked(s);
+}
+
+/* Whole text or its beginning; control bytes become '?', since it is shown in places that do not escape. */
+static void note_error_locked(struct slot *s, const char *why) {
+  size_t n = strlen(why);
+  if (n > sizeof s->last_error - 1) n = sizeof s->last_error - 1;
+  while (n > 0 && ((unsigned char)why[n] & 0xc0) == 0x80) n--; /* not in the middle of a UTF-8 character */
+  for (size_t i = 0; i < n; i++) s->last_error[i] = (unsigned char)why[i] < ' ' || why[i] == 0x7f ? '?' : why[i];
+  s->last_error[n] = '\0';
+}
+
+void slot_fail_locked(struct slot *s, const char *why, int64_t now) {
+  s->failures++;
+  s->consecutive++;
+  s->next_attempt = s->has_fetch ? now + schedule_backoff(&s->schedule, s->consecutive, &s->rng) : SLOT_NEVER;
+  note_error_locked(s, why);
+  slot_gather_locked(s, WAKE_ONE_ATTEMPT, ERR_TOKEN_MISSING);
+  slot_check_locked(s);
+}
+
+const char *slot_set(struct slot *s, const struct fetch_result *r) {
+  pthread_mutex_lock(&s->mutex);
+  int64_t leeway_ms = s->schedule.leeway_ms, sent = s->clock();
+  pthread_mutex_unlock(&s->mutex);
+
+  const char *why = NULL;
+  struct result_times times = {sent, sent, clock_wall_ms(), leeway_ms};
+  struct token *t = result_token(r, &times, &why);
+  if (t == NULL) return why;
+
+  pthread_mutex_lock(&s->mutex);
+  int64_t now = s->clock();
+  bool over = now >= t->expires_at, closed = s->closed;
+  if (!over && !closed) {
+    slot_publish_locked(s, t, now);
+    slot_post_locked(s); /* the keeper's timer has a new expiry to watch */
+  }
+  pthread_mutex_unlock(&s->mutex);
+  if (over || closed) {
+    token_unref(t);
+    return closed ? "the token is no longer part of any policy" : "the token had expired before it arrived";
+  }
+  slot_wake(s);
+  return NULL;
+}
+
+/* --- rejection --- */
+
+enum slot_rejected slot_reject(struct slot *s, uint64_t generation) {
+  enum slot_rejected outcome = SLOT_REFRESHES;
+  pthread_mutex_lock(&s->mutex);
+  assert(generation <= s->generation);
+  int64_t now = s->clock();
+  bool valid = slot_valid_locked(s, now);
+  if (s->closed) {
+    outcome = SLOT_DAMPED;
+  } else if (valid && s->current->generation != generation) {
+    outcome = SLOT_MOVED_ON;
+  } else if (valid && now < s->damped_until) {
+    outcome = SLOT_DAMPED;
+  } else {
+    if (valid) {
+      slot_unpublish_locked(s);
+      s->rejected = true;
+      s->rejections++;
+    }
+    slot_ask_locked(s, now);
+  }
+  slot_check_locked(s);
+  pthread_mutex_unlock(&s->mutex);
+  return outcome;
+}
+
+static int64_t damp_ms(unsigned level) {
+  int64_t ms = SLOT_DAMP_MIN_MS;
+  for (unsigned i = 1; i < level && ms < SLOT_DAMP_MAX_MS; i++) ms *= 2;
+  return ms < SLOT_DAMP_MAX_MS ? ms : SLOT_DAMP_MAX_MS;
+}
+
+/* Once a generation: a hundred replays that waited for one refresh are refused a hundred times, which is one piece of news. */
+void slot_replay_rejected(struct slot *s, uint64_t generation) {
+  pthread_mutex_lock(&s->mutex);
+  if (!s->closed && generation > s->damp_generation) {
+    int64_t now = s->clock();
+    if (now > s->damped_until + SLOT_DAMP_MAX_MS) s->damp_level = 0; /* quiet for long: a new story */
+    s->damp_level++;
+    s->damp_generation = generation;
+    s->damped_at = now;
+    s->damped_until = now + damp_ms(s->damp_level);
+    atomic_store_explicit(&s->damping, true, memory_order_relaxed);
+  }
+  pthread_mutex_unlock(&s->mutex);
+}
+
+/* A generation not older than the refused one works somewhere: the refusals are one path's. A real revocation must not be taken for one of
+ * them for as long as a minute. */
+void slot_accepted(struct slot *s, uint64_t generation) {
+  if (!atomic_load_explicit(&s->damping, memory_order_relaxed)) return;
+  pthread_mutex_lock(&s->mutex);
+  if (generation >= s->damp_generation) {
+    int64_t most = s->damped_at + SLOT_DAMP_PROVEN_MS;
+    if (s->damped_until > most) s->damped_until = most;
+    while (damp_ms(s->damp_level) > SLOT_DAMP_PROVEN_MS) s->damp_level--;
+    atomic_store_explicit(&s->damping, false, memory_order_relaxed); /* there is nothing left to shorten */
+  }
+  pthread_mutex_unlock(&s->mutex);
+}
