@@ -63,7 +63,7 @@ static int plan_one(struct listen_plan *plan, const struct listeners *now, const
   struct listener_entry *e = &plan->next.v[index];
   const struct listener_entry *open = find_listener(now, conf->text);
   for (size_t i = 0; i < index; i++) {
-    if (strcmp(plan->keys[i], conf->text) != 0) continue;
+    if (strcmp(plan->next.v[i].key, conf->text) != 0) continue;
     (void)snprintf(err, errsize, "listen: %s stands there twice", conf->text);
     return ERR_CONFIG;
   }
@@ -71,7 +71,6 @@ static int plan_one(struct listen_plan *plan, const struct listeners *now, const
   e->address = open != NULL ? open->address : conf->address;
   e->key = strdup(conf->text);
   if (e->key == NULL) abort();
-  plan->keys[index] = conf->text;
   if (open != NULL) return 0;
   int status = open_all(plan, index);
   if (status != 0) (void)snprintf(err, errsize, "cannot listen on %s: %s", conf->text, err_text(status));
@@ -84,9 +83,8 @@ int listen_plan_make(struct listen_plan *plan, const struct listeners *now, cons
   *plan = (struct listen_plan){.workers = workers};
   plan->next.n = n;
   plan->next.v = calloc(room, sizeof *plan->next.v);
-  plan->keys = calloc(room, sizeof *plan->keys);
   plan->fds = malloc(room * workers * sizeof *plan->fds);
-  if (plan->next.v == NULL || plan->keys == NULL || plan->fds == NULL) abort();
+  if (plan->next.v == NULL || plan->fds == NULL) abort();
   for (size_t i = 0; i < room * workers; i++) plan->fds[i] = -1;
   for (size_t i = 0; i < n; i++) {
     int status = plan_one(plan, now, &p->listens[i], i, err, errsize);
@@ -108,7 +106,6 @@ static void free_entries(struct listeners *l) {
 }
 
 static void free_plan(struct listen_plan *plan) {
-  free(plan->keys);
   free(plan->fds);
   *plan = (struct listen_plan){0};
 }

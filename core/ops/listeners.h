@@ -21,8 +21,7 @@ struct listeners { /* zeroed: none */
 };
 struct listen_plan {
   struct listeners next;
-  const char **keys; /* by index in policy->listens; borrowed from the policy */
-  int *fds;          /* [worker * n + index]; -1: the worker keeps the one it has */
+  int *fds; /* [worker * n + index]; -1: the worker keeps the one it has */
   unsigned workers;
 };
 

@@ -124,10 +124,7 @@ static void ask_worker(struct reload *r, unsigned i, int kind) {
                                        .policy = r->candidate,
                                        .tokens = &r->candidate_tokens};
   s->request.kind = kind;
-  if (kind == WORKER_SWITCH) {
-    s->request.listen_fds = listen_plan_fds(&r->plan, i);
-    s->request.listen_keys = r->plan.keys;
-  }
+  if (kind == WORKER_SWITCH) s->request.listen_fds = listen_plan_fds(&r->plan, i);
   r->pending++;
   worker_post(r->parts.workers[i], &s->request);
 }

@@ -1,0 +1,97 @@
+/* cli_test.c: exit codes of the command line, of what needs no running process. */
+#include "ops/cli.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "ops/exits.h"
+
+enum { WORDS_MAX = 8 };
+
+/* Runs "jeton <words…>", separated by single spaces. */
+static int run(const char *line) {
+  char text[256];
+  char *argv[WORDS_MAX + 2] = {"jeton"};
+  int argc = 1;
+  (void)snprintf(text, sizeof text, "%s", line);
+  for (char *save = NULL, *w = strtok_r(text, " ", &save); w != NULL; w = strtok_r(NULL, " ", &save)) argv[argc++] = w;
+  return cli_main(argc, argv);
+}
+
+static void help_and_version_are_good(void) {
+  CHECK(run("--help") == EXIT_GOOD);
+  CHECK(run("-h") == EXIT_GOOD);
+  CHECK(run("run --help") == EXIT_GOOD);
+  CHECK(run("--version") == EXIT_GOOD);
+}
+
+static void mistakes_are_usage_errors(void) {
+  static const char *const lines[] = {"",
+                                      "stauts",
+                                      "run",
+                                      "run a.lua b.lua",
+                                      "run a.lua --wach",
+                                      "run a.lua --workers",
+                                      "run a.lua --workers=0",
+                                      "run a.lua --workers many",
+                                      "run a.lua --listen localhost",
+                                      "run a.lua --watch=yes",
+                                      "run a.lua --json",
+                                      "check a.lua --watch",
+                                      "status extra",
+                                      "refresh",
+                                      "run a.lua --version"};
+  for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) CHECK(run(lines[i]) == EXIT_USAGE);
+}
+
+static void a_missing_policy_is_no_input(void) {
+  CHECK(run("check /nonexistent/policy.lua") == EXIT_NOINPUT);
+  CHECK(run("run /nonexistent/policy.lua") == EXIT_NOINPUT);
+}
+
+static void nobody_at_the_control_path_is_unavailable(void) {
+  static const char *const lines[] = {"status", "reload", "reload --prove", "refresh api", "stop"};
+  for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+    char line[128];
+    (void)snprintf(line, sizeof line, "%s --control /nonexistent/jeton.sock", lines[i]);
+    CHECK(run(line) == EXIT_UNAVAILABLE);
+  }
+}
+
+static void init_writes_a_policy_once(void) {
+  char path[64], line[80];
+  (void)snprintf(path, sizeof path, "/tmp/cli_test.%ld.lua", (long)getpid());
+  (void)snprintf(line, sizeof line, "init %s", path);
+  CHECK(run(line) == EXIT_GOOD);
+  CHECK(run(line) == EXIT_CANTCREAT);
+  (void)snprintf(line, sizeof line, "check %s", path);
+  CHECK(run(line) == EXIT_GOOD);
+  CHECK(unlink(path) == 0);
+}
+
+static void a_broken_policy_is_a_configuration_error(void) {
+  char path[64], line[80];
+  (void)snprintf(path, sizeof path, "/tmp/cli_test.%ld.lua", (long)getpid());
+  FILE *f = fopen(path, "w");
+  CHECK(f != NULL);
+  CHECK(fputs("return { lisen = \"127.0.0.1:0\", upstream = 12 }\n", f) >= 0);
+  CHECK(fclose(f) == 0);
+  (void)snprintf(line, sizeof line, "check %s", path);
+  CHECK(run(line) == EXIT_CONFIG);
+  (void)snprintf(line, sizeof line, "run %s", path);
+  CHECK(run(line) == EXIT_CONFIG);
+  CHECK(unlink(path) == 0);
+}
+
+int main(void) {
+  RUN(help_and_version_are_good);
+  RUN(mistakes_are_usage_errors);
+  RUN(a_missing_policy_is_no_input);
+  RUN(nobody_at_the_control_path_is_unavailable);
+  RUN(init_writes_a_policy_once);
+  RUN(a_broken_policy_is_a_configuration_error);
+  return 0;
+}
