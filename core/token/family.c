@@ -225,7 +225,7 @@ void family_drop_idle(struct token_family *f, int64_t now_boot_ms) {
   for (struct link *l = f->used.next, *next; l != &f->used; l = next) {
     next = l->next;
     struct entry *e = CONTAINER_OF(l, struct entry, used);
-    if (e->last_used + f->idle_ms > now_boot_ms) break;
+    if (now_boot_ms - e->last_used < f->idle_ms) break;
     drop_if_unused(f, e);
   }
   pthread_mutex_unlock(&f->mutex);

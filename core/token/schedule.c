@@ -6,6 +6,8 @@
 
 #include <assert.h>
 
+enum { BACKOFF_MOST_MS = 24 * 60 * 60 * 1000 }; /* so that adding it to a time is always safe */
+
 const struct schedule schedule_default = {
     .refresh_fraction = 0.8,
     .refresh_before_ms = 0,
@@ -37,9 +39,11 @@ int64_t schedule_refresh_at(const struct schedule *s, int64_t obtained, int64_t 
   return at;
 }
 
+int64_t schedule_backoff_max(const struct schedule *s) { return clamp(s->backoff_max_ms, 1, BACKOFF_MOST_MS); }
+
 int64_t schedule_backoff(const struct schedule *s, unsigned failures, struct rng *r) {
   assert(failures >= 1);
-  int64_t max = s->backoff_max_ms > 1 ? s->backoff_max_ms : 1;
+  int64_t max = schedule_backoff_max(s);
   int64_t min = clamp(s->backoff_min_ms, 1, max);
   int64_t high = min;
   for (unsigned i = 1; i < failures && high < max; i++) high = high > max / 2 ? max : high * 2;

@@ -21,5 +21,6 @@ extern const struct schedule schedule_default;
 int64_t schedule_refresh_at(const struct schedule *s, int64_t obtained, int64_t expires, struct rng *r);
 /* Exponential with full jitter: uniform in [min/2 … min(max, min * 2^(failures-1))]. failures >= 1. */
 int64_t schedule_backoff(const struct schedule *s, unsigned failures, struct rng *r);
+int64_t schedule_backoff_max(const struct schedule *s); /* the longest there can be: a day at the most */
 
 #endif

@@ -213,7 +213,7 @@ static bool same_schedule(const struct schedule *a, const struct schedule *b) {
 /* When the plan by new settings lies in the past, the old plan stands for the token at hand: a reload must not make every slot fetch. */
 static void replan_locked(struct slot *s, int64_t now) {
   if (s->consecutive > 0) {
-    int64_t latest = now + (s->schedule.backoff_max_ms > 1 ? s->schedule.backoff_max_ms : 1);
+    int64_t latest = now + schedule_backoff_max(&s->schedule);
     if (s->next_attempt > latest) s->next_attempt = latest;
   } else if (slot_valid_locked(s, now)) {
     int64_t at = schedule_refresh_at(&s->schedule, s->current->obtained_at, s->current->expires_at, &s->rng);

@@ -26,8 +26,8 @@ static int64_t plan_refresh_locked(struct slot *s, int64_t now) {
   if (!s->has_fetch) return SLOT_NEVER;
   const struct token *t = s->current;
   int64_t at = schedule_refresh_at(&s->schedule, t->obtained_at, t->expires_at, &s->rng);
-  int64_t soonest = now + (s->schedule.backoff_min_ms > 1 ? s->schedule.backoff_min_ms : 1);
-  if (soonest > t->expires_at) soonest = t->expires_at;
+  int64_t distance = s->schedule.backoff_min_ms > 1 ? s->schedule.backoff_min_ms : 1;
+  int64_t soonest = t->expires_at - now < distance ? t->expires_at : now + distance;
   return at > soonest ? at : soonest;
 }
 
