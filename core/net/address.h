@@ -21,16 +21,19 @@ union address { /* one socket address of any family we use; AF_UNIX when the pat
   struct sockaddr_un un;
 };
 
-/* Parses "127.0.0.1:8080", "[::1]:8080", ":8080" (all addresses, IPv6 with IPv4), "localhost:80" is refused here (not a
- * literal), "unix:/path". Returns 0 or UV_EINVAL. */
+/* Parses "127.0.0.1:8080", "[::1]:8080", ":8080" (all addresses, IPv6 with IPv4; "[::]:8080" is the same), "unix:/path".
+ * "localhost:80" is refused here (not a literal). Returns 0 or UV_EINVAL. */
 int address_parse(struct str s, union address *out);
-int address_format(const union address *a, char *out, size_t n); /* as parse takes it */
+/* As parse takes it; an IPv4-mapped address as the IPv4 one that it is. 0, or UV_ENOBUFS when n is too small. ADDRESS_TEXT is enough. */
+enum { ADDRESS_TEXT = 128 };
+int address_format(const union address *a, char *out, size_t n);
 socklen_t address_len(const union address *a);
-/* Loopback, link-local, private (RFC 1918, RFC 4193), unspecified, multicast or IPv4-mapped forms of these. */
+/* Loopback, link-local, private (RFC 1918, RFC 4193, RFC 6598), unspecified, multicast, reserved, a Unix socket, or an IPv6 form
+ * (mapped, compatible, RFC 6052) of such an IPv4 address. */
 bool address_is_private(const union address *a);
 
-/* A listening socket (SO_REUSEADDR; SO_REUSEPORT for TCP so that each worker has its own queue; IPV6_V6ONLY for literal
- * IPv6 other than ":port"). Port 0 is replaced in *a by the port the kernel chose. Returns a non-blocking, close-on-exec descriptor or
+/* A listening socket (SO_REUSEADDR; SO_REUSEPORT for TCP so that each worker has its own queue; IPV6_V6ONLY for
+ * IPv6 other than ":port", which becomes IPv4 on a kernel without IPv6). Port 0 is replaced in *a by the port the kernel chose. Returns a non-blocking, close-on-exec descriptor or
  * a libuv error. A stale Unix socket file (nobody accepts there) is replaced; a living one is UV_EADDRINUSE. */
 int address_listen(union address *a, int backlog);
 
@@ -39,13 +42,16 @@ struct resolve { /* a request for addresses, embedded in who waits */
   struct link link;
   void (*done)(struct resolve *r, int status, const union address *v, unsigned n); /* v valid during the call */
   void *owner;
+  uint16_t port; /* the resolver's note */
 };
 enum { RESOLVE_TTL_MS = 30 * 1000, RESOLVE_MAX = 16 };
 struct resolver *resolver_new(uv_loop_t *loop);
-void resolver_close(struct resolver *r, void (*closed)(void *), void *arg); /* pending ones end with UV_ECANCELED */
-/* host: a name or a literal. Calls done exactly once: before returning, when the answer is known (a literal, a cached
+/* Pending ones end with UV_ECANCELED before this returns. closed (may be NULL) is called when the memory has gone: before this returns
+ * when no getaddrinfo is under way, which nothing can stop once it runs. */
+void resolver_close(struct resolver *r, void (*closed)(void *), void *arg);
+/* host: a name or a literal (brackets around IPv6 are allowed); not kept. Calls done exactly once: before returning, when the answer is known (a literal, a cached
  * name); later otherwise. */
 void resolver_lookup(struct resolver *r, struct resolve *q, const char *host, uint16_t port);
-void resolver_cancel(struct resolve *q); /* done is not called */
+void resolver_cancel(struct resolve *q); /* after a lookup, whether it is over or not: done is not called any more */
 
 #endif

@@ -60,9 +60,19 @@ static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out) {
   *out = uv_buf_init((char *)net->scratch, SCRATCH_SIZE);
 }
 
+/* libuv says EOF when the last bytes and a hang-up come in one poll, though it may have been a reset: a message that is delimited by
+ * the close would look complete. The socket still knows. */
+static ssize_t eof_or_error(const struct stream *s) {
+  int error = 0;
+  socklen_t n = sizeof error;
+  if (getsockopt(fd_of(s), SOL_SOCKET, SO_ERROR, &error, &n) != 0 || error == 0) return UV_EOF;
+  return uv_translate_sys_error(error);
+}
+
 static void on_uv_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf) {
   struct stream *s = stream_of((uv_handle_t *)uv);
   if (n == 0) return; /* EAGAIN */
+  if (n == UV_EOF) n = eof_or_error(s);
   if (n < 0) stream_plain_read_stop(s);
   s->ops->raw_read(s, n, n > 0 ? (const uint8_t *)buf->base : NULL);
 }
@@ -318,6 +328,7 @@ static void close_begin(struct stream *s, stream_closed_fn on_closed) {
 }
 
 void stream_close(struct stream *s, stream_closed_fn on_closed) {
+  if (s->ops->close != NULL) s->ops->close(s);
   close_begin(s, on_closed);
   uv_close(&s->uv.handle, on_uv_closed);
 }

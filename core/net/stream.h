@@ -28,7 +28,7 @@ struct net {
   uint64_t reads, writes; /* system calls made by streams: checked by the cost specs */
   uint64_t queued;        /* bytes that wait in all write queues of this thread */
 };
-enum { SCRATCH_SIZE = 64 * 1024, CLEAR_SIZE = 16 * 1024 };
+enum { SCRATCH_SIZE = 64 * 1024, CLEAR_SIZE = SCRATCH_SIZE + 16 * 1024 /* all that one read can hold, and the rest of a record */ };
 /* The buffers are secret memory: replies of token issuers pass through them. */
 void net_init(struct net *net, uv_loop_t *loop);
 void net_fini(struct net *net);

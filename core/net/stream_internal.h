@@ -19,6 +19,8 @@ struct stream_ops {
   int (*write)(struct stream *s, const uv_buf_t *bufs, unsigned nbufs, bool sensitive);
   /* Contract of stream_shutdown; called once at the most. */
   void (*shutdown)(struct stream *s);
+  /* stream_close (not stream_reset) is about to close: a last word that must not wait. NULL: none. */
+  void (*close)(struct stream *s);
   const char *(*reason)(const struct stream *s); /* contract of stream_reason; also after stream_close */
 
   /* --- what the socket tells; never called after stream_close --- */
