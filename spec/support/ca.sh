@@ -10,7 +10,7 @@
 #   wildcard, exact         *.example.com; a.example.com
 #   chained                 by an intermediate; chained.pem holds the intermediate too, lone.pem does not
 #   client, foreign-client, expired-client   client certificates by ca, other-ca, ca
-# And: ecdsa.pin (sha256/BASE64 of ecdsa's public key), rsa.pub and ecdsa.pub (public keys), encrypted.key, p384.key and p384.pub.
+# And: ecdsa.pin, exact.pin (sha256/BASE64 of the public key), rsa.pub and ecdsa.pub (public keys), encrypted.key, p384.key and p384.pub.
 set -eu
 mkdir -p "$1"
 cd "$1"
@@ -92,7 +92,9 @@ openssl req -config ca.cnf -new -x509 -key self-signed.key -subj /CN=localhost -
 
 openssl pkey -in rsa.key -pubout -out rsa.pub
 openssl pkey -in ecdsa.key -pubout -out ecdsa.pub
-printf 'sha256/%s\n' "$(openssl pkey -in ecdsa.key -pubout -outform DER | openssl dgst -sha256 -binary | openssl base64)" > ecdsa.pin
+for name in ecdsa exact; do
+  printf 'sha256/%s' "$(openssl pkey -in $name.key -pubout -outform DER | openssl dgst -sha256 -binary | openssl base64)" > $name.pin
+done
 openssl pkey -in ecdsa.key -aes256 -passout pass:secret -out encrypted.key
 openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out p384.key 2>/dev/null
 openssl pkey -in p384.key -pubout -out p384.pub

@@ -1,0 +1,186 @@
+--- A small, exact HTTP client over raw sockets: what curl would tidy up, specs need to see as it is.
+local socket = require "socket"
+pcall(require, "socket.unix")
+
+local M = {}
+
+---@class Connection
+local Connection = {}
+Connection.__index = Connection
+
+--- target: a port on 127.0.0.1, "host:port", or "unix:/path".
+function M.connect(target, timeout)
+  local sock
+  if type(target) == "string" and target:match "^unix:" then
+    sock = require "socket.unix"()
+    assert(sock:connect(target:sub(6)))
+  else
+    local host, port = "127.0.0.1", target
+    if type(target) == "string" then host, port = target:match "^%[?(.-)%]?:(%d+)$" end
+    sock = host:find(":", 1, true) and socket.tcp6() or socket.tcp()
+    sock:settimeout(timeout or 10)
+    assert(sock:connect(host, tonumber(port)))
+    sock:setoption("tcp-nodelay", true)
+  end
+  sock:settimeout(timeout or 10)
+  return setmetatable({ sock = sock, rest = "" }, Connection)
+end
+
+function Connection:send(bytes) return self.sock:send(bytes) end
+function Connection:close() self.sock:close() end
+--- Sends FIN and goes on reading.
+function Connection:finish() self.sock:shutdown "send" end
+
+local function more(self)
+  local data, err, partial = self.sock:receive(65536)
+  data = data or partial
+  if data and #data > 0 then
+    self.rest = self.rest .. data
+    return true
+  end
+  return nil, err
+end
+
+-- receive(n) of luasocket waits for all n bytes: a short timeout gives what is there.
+local function fill(self, deadline)
+  self.sock:settimeout(0.02)
+  while true do
+    local ok, err = more(self)
+    if ok then return true end
+    if err ~= "timeout" then return nil, err end
+    if socket.gettime() > deadline then return nil, "timeout" end
+  end
+end
+
+--- Everything until the peer closes, or `seconds` pass: bytes, and "closed" or "timeout".
+function Connection:read_all(seconds)
+  local deadline = socket.gettime() + (seconds or 5)
+  while true do
+    local ok, err = fill(self, deadline)
+    if not ok then
+      local all = self.rest
+      self.rest = ""
+      return all, err
+    end
+  end
+end
+
+local function read_until(self, pattern, deadline)
+  while true do
+    local at, last = self.rest:find(pattern, 1, true)
+    if at then
+      local text = self.rest:sub(1, last)
+      self.rest = self.rest:sub(last + 1)
+      return text
+    end
+    local ok, err = fill(self, deadline)
+    if not ok then return nil, err, self.rest end
+  end
+end
+
+local function read_bytes(self, n, deadline)
+  while #self.rest < n do
+    local ok, err = fill(self, deadline)
+    if not ok then return nil, err, self.rest end
+  end
+  local text = self.rest:sub(1, n)
+  self.rest = self.rest:sub(n + 1)
+  return text
+end
+
+local function read_chunks(self, deadline)
+  local parts = {}
+  while true do
+    local line, err = read_until(self, "\r\n", deadline)
+    if not line then return nil, err, table.concat(parts) end
+    local size = tonumber(line:match "^%x+", 16)
+    if size == 0 then break end
+    local data, derr, part = read_bytes(self, size + 2, deadline)
+    if not data then return nil, derr, table.concat(parts) .. (part or "") end
+    parts[#parts + 1] = data:sub(1, -3)
+  end
+  local trailers = {}
+  while true do
+    local line, err = read_until(self, "\r\n", deadline)
+    if not line then return nil, err, table.concat(parts) end
+    if line == "\r\n" then return table.concat(parts), nil, nil, trailers end
+    local name, value = line:match "^([^:]+):%s*(.-)\r\n$"
+    trailers[name:lower()] = value
+  end
+end
+
+--- One response: { status, reason, headers (lower-case names, joined by ", "), raw_head, body, trailers, broken = error when cut short }.
+--- nil, error when no whole head came.
+function Connection:read_response(method, seconds)
+  local deadline = socket.gettime() + (seconds or 10)
+  local head, err = read_until(self, "\r\n\r\n", deadline)
+  if not head then return nil, err end
+  local res = { raw_head = head, headers = {} }
+  res.status, res.reason = head:match "^HTTP/1%.%d (%d%d%d) ?(.-)\r\n"
+  res.status = tonumber(res.status)
+  for name, value in head:gmatch "\r\n([^:\r\n]+):[ \t]*(.-)%f[\r]" do
+    name = name:lower()
+    res.headers[name] = res.headers[name] and res.headers[name] .. ", " .. value or value
+  end
+  local length = tonumber(res.headers["content-length"])
+  local part
+  if method == "HEAD" or res.status < 200 or res.status == 204 or res.status == 304 then
+    res.body = ""
+  elseif res.headers["transfer-encoding"] then
+    res.body, res.broken, part, res.trailers = read_chunks(self, deadline)
+  elseif length then
+    res.body, res.broken, part = read_bytes(self, length, deadline)
+  else
+    local all, why = self:read_all(seconds)
+    res.body = all
+    if why ~= "closed" then res.broken = why end
+  end
+  res.body = res.body or part or ""
+  return res
+end
+
+local function encode(method, path, headers, body)
+  local lines = { ("%s %s HTTP/1.1"):format(method, path) }
+  local seen = {}
+  for name, value in pairs(headers or {}) do
+    seen[name:lower()] = true
+    lines[#lines + 1] = name .. ": " .. value
+  end
+  if not seen.host then lines[#lines + 1] = "Host: test" end
+  if body and not seen["content-length"] and not seen["transfer-encoding"] then lines[#lines + 1] = "Content-Length: " .. #body end
+  return table.concat(lines, "\r\n") .. "\r\n\r\n" .. (body or "")
+end
+
+function Connection:request(method, path, headers, body, seconds)
+  self:send(encode(method, path, headers, body))
+  return self:read_response(method, seconds)
+end
+
+--- One request on a connection of its own.
+function M.request(target, method, path, headers, body, seconds)
+  local c = M.connect(target, seconds)
+  local res, err = c:request(method, path, headers, body, seconds)
+  c:close()
+  return res, err
+end
+function M.get(target, path, headers) return M.request(target, "GET", path or "/", headers) end
+--- Sends bytes as they are; returns everything that came back until the peer closed or `seconds` passed, and which.
+function M.raw(target, bytes, seconds)
+  local c = M.connect(target)
+  c:send(bytes)
+  local all, why = c:read_all(seconds or 2)
+  c:close()
+  return all, why
+end
+
+--- Sends n requests at the same time, each on its own connection; returns the responses in order.
+function M.together(target, n, method, path, headers, body, seconds)
+  local connections, responses = {}, {}
+  for i = 1, n do connections[i] = M.connect(target, seconds) end
+  for i = 1, n do connections[i]:send(encode(method, path, headers, body)) end
+  for i = 1, n do responses[i] = connections[i]:read_response(method, seconds) or { status = 0 } end
+  for i = 1, n do connections[i]:close() end
+  return responses
+end
+
+return M

@@ -1,0 +1,72 @@
+--- The program under test, as a user runs it.
+local process = require "spec.support.process"
+local http = require "spec.support.http"
+local cjson = require "cjson"
+
+local M = {}
+local uv = require "luv"
+M.root = assert(uv.cwd())
+M.binary = os.getenv "JETON_BINARY" or M.root .. "/build/asan/jeton"
+-- Sanitized binaries are several times slower: limits in specs are stretched by this.
+M.slow = tonumber(os.getenv "JETON_SLOW" or "1")
+
+---@class Jeton: Process
+local Jeton = {}
+
+function Jeton:reload_file(text) process.write_file(self.policy, text) end
+function Jeton:control(method, path)
+  local res = assert(http.request("unix:" .. self.control_path, method, path, nil, method == "POST" and "" or nil, 15))
+  local ok, body = pcall(cjson.decode, res.body)
+  return res, ok and body or nil
+end
+function Jeton:status()
+  local res, body = self:control("GET", "/status")
+  assert(res.status == 200 and body, res.body)
+  return body
+end
+--- Ends it and checks that it ended well: sanitizers and leaks make the exit code something else than 0.
+function Jeton:finish(seconds)
+  self:kill "sigterm"
+  local code, signal = self:wait(seconds or 15)
+  if code ~= 0 then error(("jeton ended with code %s signal %s:\n%s"):format(code, signal, self:errors():sub(-6000)), 2) end
+end
+--- Waits for text (a plain substring) in its log.
+function Jeton:wait_log(text, seconds)
+  process.poll(function() return self:errors():find(text, 1, true) end, seconds or 5, function() return ("%q in the log:\n%s"):format(text, self:errors()) end)
+end
+--- The port of its n-th address.
+function Jeton:port_of(n)
+  local i = 0
+  for address in self:errors():gmatch "listening on (%S+)" do
+    i = i + 1
+    if i == (n or 1) then return tonumber(address:match ":(%d+)$"), address end
+  end
+end
+
+--- Starts `jeton run`. options: policy (text; wants listen "127.0.0.1:0"), file (path instead), args, env, workers (1), wait (false: does not wait for ready).
+function M.start(options)
+  if type(options) == "string" then options = { policy = options } end
+  local dir = process.temp_dir()
+  local path = options.file or process.write_file(dir .. "/policy.lua", options.policy)
+  local argv = { M.binary, "run", path, "--control", dir .. "/control.sock", "--workers", tostring(options.workers or 1) }
+  for _, a in ipairs(options.args or {}) do argv[#argv + 1] = a end
+  local env = { JETON_SCRIPTS = M.root .. "/scripts" }
+  for k, v in pairs(options.env or {}) do env[k] = v end
+  local p = process.start(argv, { env = env })
+  local base = getmetatable(p)
+  setmetatable(p, { __index = function(_, k) return Jeton[k] or base[k] end })
+  p.policy, p.dir, p.control_path = path, dir, dir .. "/control.sock"
+  if options.wait ~= false then
+    process.poll(function() return p:ended() or p:errors():find("ready", 1, true) end, 15, function() return "jeton ready; log:\n" .. p:errors() end)
+    if p.code then error("jeton ended with code " .. p.code .. ":\n" .. p:errors(), 2) end
+    p.port = p:port_of(1)
+  end
+  return p
+end
+
+--- Runs any command of the program to its end: code, stdout, stderr.
+function M.run(args, options)
+  return process.run({ M.binary, table.unpack(args) }, options)
+end
+
+return M

@@ -1,0 +1,88 @@
+--- Servers that nobody here wrote, started for a spec: an issuer with an upstream that checks its tokens, nginx, WebSocket; and the scripted TCP server.
+local process = require "spec.support.process"
+local http = require "spec.support.http"
+local cjson = require "cjson"
+local uv = require "luv"
+
+local M = {}
+local here = uv.cwd() .. "/spec/support"
+
+local function first_line(p)
+  return process.poll(function()
+    if p:ended() then error("a peer ended:\n" .. p:errors(), 0) end
+    return p:output():match "^(.-)\n"
+  end, 20, "a peer to print its ports")
+end
+
+---@class World: an oauth2-mock-server in front of which delays and failures can be ordered, and an upstream that believes only its tokens
+local World = {}
+World.__index = World
+
+function World:order(orders)
+  local res = assert(http.request(self.upstream, "POST", "/world", { ["Content-Type"] = "application/json" }, cjson.encode(orders)))
+  assert(res.status == 200, res.body)
+  return cjson.decode(res.body)
+end
+function World:stats() return cjson.decode(assert(http.get(self.upstream, "/world")).body) end
+function World:stop() self.process:stop() end
+
+--- See spec/support/peers/world.mjs for the orders.
+function M.world(orders)
+  local p = process.start { "node", here .. "/peers/world.mjs" }
+  local ports = cjson.decode(first_line(p))
+  local w = setmetatable({ process = p, issuer = ports.issuer, upstream = ports.upstream }, World)
+  w.token_url = ("http://127.0.0.1:%d/token"):format(w.issuer)
+  w.upstream_url = ("http://127.0.0.1:%d"):format(w.upstream)
+  if orders then w:order(orders) end
+  return w
+end
+
+--- A policy over a world; `token` are extra keys of the token as Lua text, `more` extra keys of the policy.
+function M.policy(w, token, more)
+  return ([[
+local oauth2 = require "jeton.oauth2"
+return {
+  listen = "127.0.0.1:0",
+  upstream = %q,
+  tokens = { api = oauth2.client_credentials {
+    token_url = %q, client_id = "spec", client_secret = jeton.secret.value "s3cret-of-the-spec", %s
+  } },
+  on_request = function(req, tokens) req.headers["authorization"] = "Bearer " .. tokens.api end,
+  %s
+}]]):format(w.upstream_url, w.token_url, token or "", more or "")
+end
+
+--- A scripted TCP server; `script` is the body of `function(c)` (spec/support/raw_upstream.lua). Returns { port, received() }.
+function M.raw(script)
+  local log = process.temp_dir() .. "/received"
+  local p = process.start { "lua5.4", here .. "/raw_upstream.lua", log, "return function(c) " .. script .. " end" }
+  return { port = tonumber(first_line(p)), process = p, received = function() return process.read_file(log) end }
+end
+
+--- nginx with the given server block's content. Returns { port }.
+function M.nginx(server)
+  local dir = process.temp_dir()
+  local probe = require "socket".bind("127.0.0.1", 0)
+  local _, port = probe:getsockname()
+  probe:close()
+  process.write_file(dir .. "/nginx.conf", ([[
+daemon off; master_process off; worker_processes 1; pid %s/pid; error_log %s/error.log info;
+events { worker_connections 4096; }
+http {
+  access_log %s/access.log; client_body_temp_path %s/body; proxy_temp_path %s/proxy; fastcgi_temp_path %s/f; uwsgi_temp_path %s/u; scgi_temp_path %s/s;
+  keepalive_requests 1000000;
+  server { listen 127.0.0.1:%d; %s }
+}]]):format(dir, dir, dir, dir, dir, dir, dir, dir, math.tointeger(port), server))
+  local p = process.start { "/usr/sbin/nginx", "-p", dir, "-e", dir .. "/error.log", "-c", dir .. "/nginx.conf" }
+  process.poll(function()
+    local c = require "socket".connect("127.0.0.1", port)
+    if c then c:close() end
+    return c or p:ended()
+  end, 10, "nginx to listen")
+  return { port = math.tointeger(port), process = p, dir = dir, log = function() return process.read_file(dir .. "/access.log") end }
+end
+
+--- curl with these arguments: code, stdout, stderr.
+function M.curl(...) return process.run { "curl", "-sS", "--max-time", "20", ... } end
+
+return M

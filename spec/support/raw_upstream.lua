@@ -1,0 +1,84 @@
+--- A scripted TCP server for specs that need an upstream no real server would be: broken framing, silence, resets. A process of its own:
+--- lua5.4 spec/support/raw_upstream.lua LOGFILE SCRIPT   where SCRIPT is Lua: `return function(c) … end`, run once a connection in a coroutine.
+--- c:read(n | "head" | "body") c:write(s) c:close() c:reset() c:sleep(ms) c.number. Prints its port.
+local uv = require "luv"
+
+local log_path, script = arg[1], arg[2]
+local handler = assert(load(script))()
+local log = assert(io.open(log_path, "wb"))
+local server = uv.new_tcp()
+server:bind("127.0.0.1", 0)
+local count = 0
+
+local Connection = {}
+Connection.__index = Connection
+
+local function wake(c, why)
+  local co = c.waiting
+  if co and c.waiting_for == why then
+    c.waiting = nil
+    local ok, err = coroutine.resume(co)
+    if not ok then io.stderr:write(tostring(err), "\n") end
+  end
+end
+
+local function await(c, what)
+  c.waiting, c.waiting_for = coroutine.running(), what
+  coroutine.yield()
+end
+
+--- n bytes, or a whole head; nil when the peer closed before.
+function Connection:read(what)
+  while true do
+    local last
+    if what == "head" then
+      last = select(2, self.input:find("\r\n\r\n", 1, true))
+    elseif #self.input >= what then
+      last = what
+    end
+    if last then
+      local text = self.input:sub(1, last)
+      self.input = self.input:sub(last + 1)
+      return text
+    end
+    if self.ended then return nil end
+    await(self, "input")
+  end
+end
+function Connection:write(s)
+  self.tcp:write(s, function() wake(self, "written") end)
+  await(self, "written")
+end
+function Connection:sleep(ms)
+  local timer = uv.new_timer()
+  timer:start(ms, 0, function()
+    timer:close()
+    wake(self, "time")
+  end)
+  await(self, "time")
+end
+function Connection:close() if not self.tcp:is_closing() then self.tcp:close() end end
+function Connection:reset() if not self.tcp:is_closing() then self.tcp:close_reset() end end
+
+server:listen(128, function()
+  local tcp = uv.new_tcp()
+  server:accept(tcp)
+  count = count + 1
+  local c = setmetatable({ tcp = tcp, input = "", number = count }, Connection)
+  tcp:read_start(function(err, data)
+    if data then
+      log:write(data)
+      log:flush()
+      c.input = c.input .. data
+    else
+      c.ended = err or "eof"
+    end
+    wake(c, "input")
+  end)
+  local co = coroutine.create(handler)
+  local ok, err = coroutine.resume(co, c)
+  if not ok then io.stderr:write(tostring(err), "\n") end
+end)
+print(server:getsockname().port)
+io.stdout:flush()
+uv.run()
