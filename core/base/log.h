@@ -1,5 +1,5 @@
-/* log.h: the log. Lines go to stderr (or a file) as `time level message key=value …` or as JSON, one write a line;
- * the access log has its own sink, buffered per thread. No secret may be passed to it: secrets are opaque until the
+/* log.h: the log. Lines go to stderr as `time level [source: ]message` or as JSON, one write a line;
+ * the access log has its own sink, buffered per thread (base/access.h). No secret may be passed to it: secrets are opaque until the
  * socket, so nothing here could print one. Any thread. */
 #ifndef JETON_BASE_LOG_H
 #define JETON_BASE_LOG_H

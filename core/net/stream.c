@@ -124,7 +124,7 @@ static int queue_fly(struct stream *s) {
   q->waiting = landed;
   buf_reset(&q->waiting);
   q->waiting.sensitive = false; /* only until the next sensitive write; buf_reset has wiped it */
-  uv_buf_t b = uv_buf_init((char *)q->flying.p, (unsigned)q->flying.n);
+  uv_buf_t b = {.base = (char *)q->flying.p, .len = q->flying.n};
   s->net->writes++;
   return uv_write(&q->req, &s->uv.stream, &b, 1, on_written);
 }

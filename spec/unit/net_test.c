@@ -376,12 +376,14 @@ static void reply_read(struct stream *s, ssize_t n, const uint8_t *data) {
   }
   CHECK(n == 5 && memcmp(data, "hello", 5) == 0);
   uv_buf_t b = uv_buf_init((char *)(uintptr_t) "world", 5);
+  CHECK(stream_is_quiet(&pair->client));
   CHECK(stream_write(s, &b, 1, false) == 0);
+  CHECK(!stream_is_quiet(&pair->client)); /* loopback delivers at once */
 }
 static void on_world(struct stream *s, ssize_t n, const uint8_t *data) {
   char name[ADDRESS_TEXT], expected[ADDRESS_TEXT];
   CHECK(n == 5 && memcmp(data, "world", 5) == 0);
-  CHECK(pair->net.reads == 2 && pair->net.writes == 2);
+  CHECK(pair->net.reads == 2 + 2 && pair->net.writes == 2); /* and two looks by stream_is_quiet */
   CHECK(stream_is_quiet(s) && stream_queued(s) == 0 && *stream_reason(s) == '\0');
   CHECK(address_format(&pair->address, expected, sizeof expected) == 0);
   CHECK(stream_peer_name(s, name, sizeof name) == 0);
@@ -416,8 +418,8 @@ static void fill(struct stream *s, bool sensitive) {
   while (stream_queued(s) < 40 * CHUNK) CHECK(stream_write(s, &b, 1, sensitive) == 0);
 }
 static void must_not_drain(struct stream *s, int status) {
-  (void)s, (void)status;
-  CHECK(!"drained after close");
+  (void)status;
+  CHECK(s == NULL); /* never called */
 }
 static void fill_and_close(struct stream *s, int status) {
   (void)status;
