@@ -2,7 +2,8 @@
  *
  * Refuses what two parsers could read differently: bare CR or LF, folded lines, NUL and control bytes, white space
  * before the first field or around a name, names that are not tokens, double spaces in the start line (RFC 9112 sections 2.2, 3,
- * 5.1, 5.2; RFC 9110 section 5.5). Incremental: a head may come in any pieces. No allocation. */
+ * 5.1, 5.2; RFC 9110 section 5.5), and what is longer than its limit. Incremental: a head may come in any pieces, and the
+ * verdict does not depend on where it was cut. No allocation. */
 #ifndef JETON_HTTP_HEADCHECK_H
 #define JETON_HTTP_HEADCHECK_H
 
@@ -10,18 +11,34 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Which bytes may stand where: char_class[byte] is a set of these. */
+enum {
+  CHAR_TOKEN = 1,  /* RFC 9110 section 5.6.2 */
+  CHAR_TARGET = 2, /* in a request target: any visible US-ASCII */
+  CHAR_VALUE = 4,  /* in a field value or reason: HTAB, SP, visible, obs-text */
+  CHAR_HOST = 8    /* in a registered name or IPv4 address: letters, digits, "-._~" */
+};
+extern const uint8_t char_class[256];
+/* How many bytes from p on are CHAR_VALUE: the inner loop over values, a vector at a time. */
+size_t value_span(const uint8_t *p, size_t n);
+
 enum headcheck_kind { HEADCHECK_REQUEST, HEADCHECK_RESPONSE, HEADCHECK_TRAILERS };
+struct headcheck_limits {
+  uint32_t line, fields, total; /* start line without CRLF, field lines, all bytes */
+};
 struct headcheck {
   uint8_t kind, state;
-  uint32_t line;    /* bytes of the start line so far, without CRLF */
-  uint32_t fields;  /* field lines so far */
-  uint32_t total;   /* bytes so far */
+  uint8_t at;      /* bytes seen of the present part of the start line, where its form counts */
+  uint32_t line;   /* bytes of the start line so far, without CRLF */
+  uint32_t fields; /* field lines so far */
+  uint32_t total;  /* bytes so far */
+  struct headcheck_limits limits;
   const char *fault; /* static text with the rule, when the state is refused */
   int fault_status;
 };
 enum headcheck_result { HEADCHECK_MORE, HEADCHECK_DONE, HEADCHECK_REFUSED };
 
-void headcheck_init(struct headcheck *c, enum headcheck_kind kind);
+void headcheck_init(struct headcheck *c, enum headcheck_kind kind, const struct headcheck_limits *limits);
 /* Consumes up to n bytes and says how many; on DONE the last byte consumed is the LF of the empty line. */
 enum headcheck_result headcheck_feed(struct headcheck *c, const uint8_t *p, size_t n, size_t *consumed);
 

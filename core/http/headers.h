@@ -13,14 +13,35 @@ struct secret; /* token/secret.h */
 
 /* The names that the proxy itself acts upon; everything else is H_OTHER and compared by bytes. */
 enum header_id {
-  H_OTHER, H_HOST, H_CONNECTION, H_KEEP_ALIVE, H_PROXY_CONNECTION, H_PROXY_AUTHENTICATE, H_PROXY_AUTHORIZATION, H_TE,
-  H_TRAILER, H_TRANSFER_ENCODING, H_UPGRADE, H_CONTENT_LENGTH, H_EXPECT, H_AUTHORIZATION, H_FORWARDED,
-  H_X_FORWARDED_FOR, H_X_FORWARDED_PROTO, H_X_FORWARDED_HOST, H_VIA, H_DATE, H_SERVER, H_COOKIE, H_ACCEPT, H_COUNT
+  H_OTHER,
+  H_HOST,
+  H_CONNECTION,
+  H_KEEP_ALIVE,
+  H_PROXY_CONNECTION,
+  H_PROXY_AUTHENTICATE,
+  H_PROXY_AUTHORIZATION,
+  H_TE,
+  H_TRAILER,
+  H_TRANSFER_ENCODING,
+  H_UPGRADE,
+  H_CONTENT_LENGTH,
+  H_EXPECT,
+  H_AUTHORIZATION,
+  H_FORWARDED,
+  H_X_FORWARDED_FOR,
+  H_X_FORWARDED_PROTO,
+  H_X_FORWARDED_HOST,
+  H_VIA,
+  H_DATE,
+  H_SERVER,
+  H_COOKIE,
+  H_ACCEPT,
+  H_COUNT
 };
 enum header_id header_id(struct str name); /* case-insensitive; a switch on the length first */
 
 struct header {
-  struct str name;  /* as the peer or the script wrote it; name.p == NULL: deleted */
+  struct str name; /* as the peer or the script wrote it; name.p == NULL: deleted */
   struct str value;
   struct secret *secret; /* owned by the list's arena (unref'd through arena_defer); NULL: plain */
   uint8_t id;
@@ -34,17 +55,26 @@ struct headers {
 void headers_init(struct headers *h, struct arena *a);
 /* The slices are not copied: they must live as long as the arena. */
 void headers_add(struct headers *h, struct str name, struct str value);
-struct header *headers_find(const struct headers *h, struct str name);   /* the first, or NULL */
+struct header *headers_find(const struct headers *h, struct str name); /* the first, or NULL */
 struct header *headers_find_id(const struct headers *h, enum header_id id);
 /* Replaces all fields of that name by one at the place of the first (or at the end). */
 void headers_set(struct headers *h, struct str name, struct str value);
-void headers_set_secret(struct headers *h, struct str name, struct secret *s); /* takes one reference */
-unsigned headers_remove(struct headers *h, struct str name);             /* how many there were */
+/* As headers_set; takes a reference of its own, given back when the arena is reset: the caller keeps theirs. The field's value is "". */
+void headers_set_secret(struct headers *h, struct str name, struct secret *s);
+unsigned headers_remove(struct headers *h, struct str name); /* how many there were */
 unsigned headers_remove_id(struct headers *h, enum header_id id);
-/* The combined value, "a, b" (RFC 9110 section 5.3); .p NULL when there is none. */
+/* Removes the fields that a server which reads "_" as "-" would take for `name`, but not those of that very name: a client's X_Auth beside
+ * the X-Auth that we set (CVE-2025-64484). Returns how many there were. */
+unsigned headers_remove_twins(struct headers *h, struct str name);
+/* The combined value, "a, b" (RFC 9110 section 5.3), secrets left out; .p NULL when there is none. One field: its own slice, no copy. */
 struct str headers_join(const struct headers *h, struct str name);
-bool headers_has_token(const struct headers *h, enum header_id id, struct str token); /* in a comma list, case-insensitive */
-/* Removes Connection, what it names, and the fixed hop-by-hop fields (RFC 9110 section 7.6.1). `TE: trailers` stays. */
+/* The next member of a comma list: trimmed, taken off *list; commas inside quoted strings are part of a member. False at the end; empty members are
+ * returned as they are, with n 0. Start with *list being a field's value. */
+bool list_next(struct str *list, struct str *member);
+bool headers_has_token(const struct headers *h, enum header_id id,
+                       struct str token); /* in a comma list, case-insensitive */
+/* Removes Connection, what it names, and the fixed hop-by-hop fields (RFC 9110 section 7.6.1), and with them Proxy-Authorization and
+ * Proxy-Authenticate, which end here. `TE: trailers` stays. Call it before anything of ours is set. */
 void headers_strip_hop_by_hop(struct headers *h);
 
 /* Field syntax (RFC 9110 section 5.1, 5.5): what a script may set. */

@@ -19,37 +19,42 @@
 enum http_framing { FRAMING_NONE, FRAMING_LENGTH, FRAMING_CHUNKED, FRAMING_UNTIL_CLOSE };
 
 struct request {
-  struct str method;      /* upper-case token as sent */
-  struct str target;      /* as it was sent; the client's bytes */
-  struct str path;        /* origin-form path, "*" for OPTIONS *, "" for CONNECT */
-  struct str query;       /* without "?"; .p NULL when there is no "?" */
-  struct str authority;   /* host[:port]: from an absolute-form target or CONNECT, else from Host (RFC 9112 section 3.2.2) */
+  struct str method; /* upper-case token as sent */
+  struct str target; /* as it was sent; the client's bytes */
+  struct str path;   /* begins with "/" (absolute-form's empty path: "/"), "*" for OPTIONS *, "" for CONNECT */
+  struct str query;  /* without "?"; .p NULL when there is no "?" */
+  struct str
+      authority; /* host[:port]: from an absolute-form target or CONNECT, else from Host (RFC 9112 section 3.2.2); valid by host_split;
+                             .p NULL: a 1.0 client that sent no Host */
   struct headers headers;
   struct headers trailers;
   uint64_t content_length; /* with FRAMING_LENGTH */
   enum http_framing framing;
-  uint8_t minor;          /* HTTP/1.minor: 0 or 1 */
+  uint8_t minor; /* HTTP/1.minor: 0 or 1 */
   bool keep_alive, expect_continue, absolute_form, is_connect, is_head;
-  bool upgrade;           /* Connection: upgrade with an Upgrade field, on 1.1 */
-  struct str upgrade_protocol;
+  bool
+      upgrade; /* Connection: upgrade with an Upgrade field, on 1.1, without a body; never for h2c (RFC 9113 section 3.1 took it back) */
+  struct str upgrade_protocol; /* the Upgrade field's value */
 };
 struct response {
   int status;
   struct str reason;
   struct headers headers;
   struct headers trailers;
-  uint64_t content_length;
-  enum http_framing framing;
+  uint64_t content_length;   /* with FRAMING_LENGTH, or when has_length */
+  enum http_framing framing; /* of what follows on this connection: FRAMING_NONE for HEAD, 1xx, 204, 304, CONNECT 2xx */
+  bool has_length;           /* a Content-Length was there: to be passed on for HEAD and 304 (RFC 9110 section 8.6) */
   uint8_t minor;
-  bool keep_alive; /* the connection can serve another request */
+  bool
+      keep_alive; /* the connection can serve another request: always false when the body ends with it, for 101 and for tunnels */
 };
 
 struct http_limits {
-  uint32_t request_line; /* bytes of method, target and version: 414 above */
-  uint32_t head;         /* bytes of the whole head: 431 above */
-  uint32_t headers;      /* fields: 431 above */
-  uint32_t chunk_line;   /* bytes of one chunk-size line with its extensions: 400 above */
-  uint32_t chunk_overhead; /* bytes of chunk lines in a row that carry less data than themselves: 400 above */
+  uint32_t request_line;   /* bytes of method, target and version: 414 above */
+  uint32_t head;           /* bytes of the whole head: 431 above */
+  uint32_t headers;        /* fields: 431 above */
+  uint32_t chunk_line;     /* bytes of one chunk-size line with its extensions: 400 above */
+  uint32_t chunk_overhead; /* bytes of chunk lines that are not earned by data, 16 a line being free: 400 above */
 };
 extern const struct http_limits http_limits_default;
 
@@ -77,23 +82,28 @@ struct http_parser {
   } to;
   struct http_fault fault;
   struct headcheck check;
-  uint8_t *gathered;
+  uint8_t *gathered; /* arena; slices of the message point into a head's and a trailer section's */
   uint32_t ngathered, gather_cap;
-  uint64_t body_left;
-  uint32_t overhead;
+  uint64_t body_left;  /* of a body with a length, or of a chunk */
+  uint64_t chunk_size; /* as llhttp read it */
+  uint64_t overhead;   /* see http_limits.chunk_overhead */
+  uint32_t nfields;    /* field lines that llhttp has told of in this section */
   uint8_t stage;
-  bool is_response, head_request, connect_request;
-  struct str field; /* llhttp's last header name */
+  bool is_response, head_request, connect_request, complete;
+  struct str field, value; /* llhttp's present header */
 };
 
-/* `into` must outlive the parser's use; its headers are made in `arena`. */
-void http_parser_init_request(struct http_parser *p, struct arena *a, const struct http_limits *l, struct request *into);
-/* method: the request's, since HEAD and CONNECT change a response's framing (RFC 9112 section 6.3). After a 1xx other than 101,
- * call it again for the final response. */
-void http_parser_init_response(struct http_parser *p, struct arena *a, const struct http_limits *l, struct response *into,
-                               const struct request *request_for, struct str method);
+/* `into` must outlive the parser's use; its headers are made in `arena`. Takes no memory before the first byte comes. */
+void http_parser_init_request(struct http_parser *p, struct arena *a, const struct http_limits *l,
+                              struct request *into);
+/* method: the request's, since HEAD and CONNECT change a response's framing (RFC 9112 section 6.3); method.p NULL: request_for's, which
+ * may be NULL otherwise. After a 1xx other than 101, call it again for the final response. A 101 is reported like any status: whether
+ * it was asked for is for the caller to judge. */
+void http_parser_init_response(struct http_parser *p, struct arena *a, const struct http_limits *l,
+                               struct response *into, const struct request *request_for, struct str method);
 enum parse_event http_parser_next(struct http_parser *p, const uint8_t **data, size_t *n, struct str *span);
-/* The peer closed. PARSE_END when that is how this message ends, PARSE_MORE when no byte of a message had come, else PARSE_ERROR. */
+/* The peer closed. PARSE_END when that is how this message ends (or its end has been seen), PARSE_MORE when no byte of a message had come (one
+ * empty line before a request is none), else PARSE_ERROR. */
 enum parse_event http_parser_eof(struct http_parser *p);
 /* True once a byte of the next message has been seen (for head timeouts). */
 bool http_parser_started(const struct http_parser *p);

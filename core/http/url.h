@@ -8,20 +8,22 @@
 #include "base/str.h"
 
 struct url {
-  bool tls;         /* https */
-  struct str host;  /* without brackets */
-  uint16_t port;    /* explicit, or 80 / 443 */
+  bool tls;        /* https */
+  struct str host; /* without brackets */
+  uint16_t port;   /* explicit, or 80 / 443 */
   bool port_given;
   bool ipv6;        /* host is an IPv6 literal: brackets in Host */
   struct str path;  /* "" or begins with "/" */
   struct str query; /* .p NULL when there is no "?" */
-  struct str unix_path; /* http+unix: "unix:/run/x.sock" or "unix:/run/x.sock:/base" gives host "localhost" */
+  struct str
+      unix_path; /* else .p NULL; "unix:/run/x.sock" or "unix:/run/x.sock:/base" gives host "localhost", port 80 */
 };
-/* Slices into s. Returns NULL, or a sentence that says what is wrong ("userinfo is not allowed in a URL"). */
+/* Slices into s. Returns NULL, or a static sentence that says what is wrong ("userinfo is not allowed in a URL"). */
 const char *url_parse(struct str s, struct url *out);
-/* Host field value syntax (RFC 9110 section 7.2): uri-host [":" port], nothing else. */
+/* Host field value syntax (RFC 9110 section 7.2): uri-host [":" port], nothing else. Stricter than RFC 3986 where parsers differ: the host
+ * is not empty and has no sub-delims, percent-encoding or zone; a port has 1 to 5 digits and is from 1 to 65535. */
 bool host_valid(struct str s);
-/* Splits "example.com:80", "[::1]:80". port 0 when there is none. False when not valid. */
+/* Splits "example.com:80", "[::1]:80" (host without brackets). port 0 when there is none. False when not valid. */
 bool host_split(struct str s, struct str *host, uint16_t *port);
 
 #endif

@@ -22,24 +22,29 @@ struct request_head {
   struct str path;  /* origin form: path and, behind "?", query; or authority / absolute form as given in `target` */
   struct str query; /* .p NULL: no "?" */
   struct str host;  /* the Host field's value */
-  const struct headers *headers; /* Host, framing, Connection, TE and Upgrade fields in it are ignored: they are written from here */
+  const struct headers *
+      headers; /* Host, framing, Connection, TE, Upgrade, Expect, Keep-Alive and Proxy-* fields in it are ignored: the first
+                                    six are written from here */
   struct framing framing;
-  bool keep_alive;  /* false: `Connection: close` */
+  bool keep_alive; /* false: `Connection: close` */
   bool te_trailers;
   struct str upgrade; /* .p non-NULL: `Connection: upgrade` and `Upgrade: …` */
   bool expect_continue;
 };
 /* Appends the head to out (which must be `sensitive`). Secret values are expanded here, and here only, through ctx (may be
- * NULL when no header is secret). Returns 0, or the secret's error: out is rolled back and wiped. */
+ * NULL when no header is secret), with header_safe set. Returns 0; the secret's error; or ERR_PROTOCOL when method, path, query or host hold a byte that
+ * would break the start line: out is rolled back then, and wiped. */
 int write_request_head(struct buf *out, const struct request_head *h, struct secret_context *ctx);
 
 struct response_head {
   int status;
-  struct str reason; /* .p NULL: the standard phrase */
-  const struct headers *headers;
+  struct str reason; /* .p NULL, or not fit for a status line: the standard phrase */
+  const struct headers
+      *headers; /* framing, Connection, Upgrade, Keep-Alive and Proxy-* fields and secrets in it are ignored */
   struct framing framing;
-  bool no_body;      /* HEAD, 1xx, 204, 304: framing fields as RFC 9110 section 8.6 and 9112 section 6.1 allow */
-  bool keep_alive;
+  bool
+      no_body; /* HEAD, 1xx, 204, 304, tunnels: a Content-Length goes out where RFC 9110 section 8.6 allows it and framing.kind is FRAMING_LENGTH */
+  bool keep_alive;      /* taken as false where only the connection's end can end the body */
   uint8_t client_minor; /* 0: a 1.0 client; chunked is impossible and keep-alive must be said */
   struct str upgrade;   /* 101 */
 };
@@ -47,7 +52,8 @@ void write_response_head(struct buf *out, const struct response_head *h);
 
 /* Chunked framing: the size line into a small array, the data stays where it is. Returns bytes written to line. */
 enum { CHUNK_LINE_MAX = 20 };
-unsigned write_chunk_line(char line[CHUNK_LINE_MAX], size_t n, bool first); /* "\r\n" of the previous chunk goes before it unless first */
+unsigned write_chunk_line(char line[CHUNK_LINE_MAX], size_t n,
+                          bool first); /* "\r\n" of the previous chunk goes before it unless first */
 /* The last chunk with the allowed trailers. `any`: data chunks came before. */
 void write_chunk_end(struct buf *out, const struct headers *trailers, bool any);
 /* RFC 9110 section 6.5.1: may this field stand in a trailer section that we forward? */

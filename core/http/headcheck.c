@@ -1,0 +1,264 @@
+/* headcheck.c: the strict look at a head's raw bytes that comes before llhttp.
+ *
+ * Why: llhttp is made to be lenient where the web is (folds, bare LF, empty names, double spaces), and a fold that is cut by a read looks to
+ * it like a longer value. Two parsers that disagree about such bytes are what request smuggling is made of, so they never get through here.
+ *
+ * Design: a state machine over byte classes, one function a state. Each function eats as much as it can in a tight loop and leaves at the first
+ * byte that ends its part, so the dispatcher runs a few times a line and not once a byte. Limits cut the input before it is looked
+ * at, which makes the verdict a function of the bytes alone, however they arrive.
+ *
+ * Invariant: after DONE every line of the head ends in CRLF and no other CR or LF is in it; every field line is token ":" value.
+ * Owned by whoever embeds the struct; no state outside it. */
+#include "http/headcheck.h"
+
+#include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+/* The order counts: up to REASON we are in the start line; from DONE on nothing is consumed any more. */
+enum state {
+  METHOD,
+  TARGET,
+  VERSION,
+  STATUS_VERSION,
+  STATUS,
+  REASON,
+  START_LF,
+  LINE,
+  NAME,
+  VALUE,
+  VALUE_LF,
+  END_LF,
+  DONE,
+  REFUSED
+};
+
+/* Longer than any registered method (RFC 9112 section 3: 501 for such). */
+enum { METHOD_MAX = 32 };
+
+/* clang-format off */
+const uint8_t char_class[256] = { /* 32 a row */
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,  /* 00 */
+    4, 7, 6, 7, 7, 7, 7, 7, 6, 6, 7, 7, 6, 15, 15, 6, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 6, 6, 6, 6, 6, 6,  /* 20 */
+    6, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 6, 6, 6, 7, 15,  /* 40 */
+    7, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 6, 7, 6, 15, 0,  /* 60 */
+    4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4,  /* 80 */
+    4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4,  /* a0 */
+    4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4,  /* c0 */
+    4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4,  /* e0 */
+};
+/* clang-format on */
+
+static inline bool is(uint8_t byte, unsigned class) { return (char_class[byte] & class) != 0; }
+
+static const uint8_t *refuse(struct headcheck *c, const uint8_t *p, int status, const char *text) {
+  c->state = REFUSED;
+  c->fault_status = status;
+  c->fault = text;
+  return p;
+}
+
+/* The byte at p may not stand here: `otherwise` says what was expected, unless the byte itself tells more. */
+static const uint8_t *refuse_byte(struct headcheck *c, const uint8_t *p, const char *otherwise) {
+  if (*p == '\n') return refuse(c, p, 400, "bare LF in the head (RFC 9112 section 2.2)");
+  if (*p == '\r') return refuse(c, p, 400, otherwise);
+  if (*p == 0) return refuse(c, p, 400, "NUL in the head (RFC 9110 section 5.5)");
+  return refuse(c, p, 400, otherwise);
+}
+
+size_t value_span(const uint8_t *p, size_t n) {
+  size_t i = 0;
+#ifdef __SSE2__
+  /* Stop at anything below SP and at DEL; a tab stops the vector too and is let through below. */
+  const __m128i space = _mm_set1_epi8(0x20), del = _mm_set1_epi8(0x7f);
+  for (; n - i >= 16; i += 16) {
+    __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(p + i));
+    __m128i fine = _mm_andnot_si128(_mm_cmpeq_epi8(v, del), _mm_cmpeq_epi8(_mm_max_epu8(v, space), v));
+    unsigned stop = ~(unsigned)_mm_movemask_epi8(fine) & 0xffff;
+    if (stop == 0) continue;
+    i += (size_t)__builtin_ctz(stop);
+    if (p[i] != '\t') return i;
+    i -= 15; /* go on behind the tab */
+  }
+#else
+  /* Eight bytes at once: a byte's high bit is set in `stop` when it is below SP or is DEL. Borrows may set bits above the first. */
+  const uint64_t ones = 0x0101010101010101u, high = 0x8080808080808080u;
+  for (; n - i >= 8; i += 8) {
+    uint64_t v;
+    memcpy(&v, p + i, 8);
+    uint64_t d = v ^ (ones * 0x7f);
+    uint64_t stop = (((v - ones * 0x20) & ~v) | ((d - ones) & ~d)) & high;
+    if (stop != 0) break;
+  }
+#endif
+  while (i < n && is(p[i], CHAR_VALUE)) i++;
+  return i;
+}
+
+static const uint8_t *in_method(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
+  for (; p < end && is(*p, CHAR_TOKEN); p++)
+    if (++c->at > METHOD_MAX) return refuse(c, p, 501, "the method is longer than any known one (RFC 9112 section 3)");
+  if (p == end) return p;
+  if (*p != ' ') return refuse_byte(c, p, "the method is not a token (RFC 9112 section 3.1)");
+  if (c->at == 0) return refuse(c, p, 400, "white space before the request line (RFC 9112 section 2.2)");
+  c->state = TARGET;
+  c->at = 0;
+  return p + 1;
+}
+
+static const uint8_t *in_target(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
+  const uint8_t *start = p;
+  while (p < end && is(*p, CHAR_TARGET)) p++;
+  if (p > start) c->at = 1;
+  if (p == end) return p;
+  if (*p == '\r') return refuse(c, p, 400, "a request line without a version (RFC 9112 section 3)");
+  if (*p != ' ') return refuse_byte(c, p, "a byte that may not stand in a request target (RFC 9112 section 3.2)");
+  if (c->at == 0) return refuse(c, p, 400, "two spaces in the request line (RFC 9112 section 3)");
+  c->state = VERSION;
+  c->at = 0;
+  return p + 1;
+}
+
+/* "HTTP/" DIGIT "." DIGIT; which versions are served is for the parser to say. */
+static bool version_byte(unsigned at, uint8_t byte) {
+  static const char form[] = "HTTP/1.1";
+  if (at == 5 || at == 7) return byte >= '0' && byte <= '9';
+  return byte == (uint8_t)form[at];
+}
+
+static const uint8_t *in_version(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
+  for (; p < end && c->at < 8; p++, c->at++) {
+    if (*p == ' ') return refuse(c, p, 400, "more than two spaces in the request line (RFC 9112 section 3)");
+    if (!version_byte(c->at, *p))
+      return refuse_byte(c, p, "no HTTP version at the end of the request line (RFC 9112 section 2.3)");
+  }
+  if (p == end) return p;
+  if (*p != '\r') return refuse_byte(c, p, "bytes behind the version (RFC 9112 section 3)");
+  c->state = START_LF;
+  return p + 1;
+}
+
+static const uint8_t *in_status_version(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
+  for (; p < end && c->at < 8; p++, c->at++)
+    if (!version_byte(c->at, *p))
+      return refuse_byte(c, p, "the reply does not begin with an HTTP version (RFC 9112 section 4)");
+  if (p == end) return p;
+  if (*p != ' ') return refuse_byte(c, p, "no space behind the version (RFC 9112 section 4)");
+  c->state = STATUS;
+  c->at = 0;
+  return p + 1;
+}
+
+/* Three digits, 100 to 599 (RFC 9110 section 15). The space behind them is left out by some when there is no reason. */
+static const uint8_t *in_status(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
+  for (; p < end && c->at < 3; p++, c->at++) {
+    bool fine = c->at == 0 ? *p >= '1' && *p <= '5' : *p >= '0' && *p <= '9';
+    if (!fine) return refuse_byte(c, p, "the status is not three digits from 100 to 599 (RFC 9110 section 15)");
+  }
+  if (p == end) return p;
+  if (*p != ' ' && *p != '\r') return refuse_byte(c, p, "the status is longer than three digits (RFC 9112 section 4)");
+  c->state = *p == ' ' ? REASON : START_LF;
+  return p + 1;
+}
+
+static const uint8_t *in_reason(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
+  p += value_span(p, (size_t)(end - p));
+  if (p == end) return p;
+  if (*p != '\r') return refuse_byte(c, p, "a control byte in the reason (RFC 9112 section 4)");
+  c->state = START_LF;
+  return p + 1;
+}
+
+static const uint8_t *in_name(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
+  while (p < end && is(*p, CHAR_TOKEN)) p++;
+  if (p == end) return p;
+  if (*p == ' ' || *p == '\t')
+    return refuse(c, p, 400, "white space between a field's name and its colon (RFC 9112 section 5.1)");
+  if (*p != ':') return refuse_byte(c, p, "a field name is not a token (RFC 9110 section 5.1)");
+  c->state = VALUE;
+  return p + 1;
+}
+
+static const uint8_t *at_line(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
+  if (is(*p, CHAR_TOKEN)) {
+    if (c->fields == c->limits.fields) return refuse(c, p, 431, "more header fields than the limit");
+    c->fields++;
+    c->state = NAME;
+    return in_name(c, p + 1, end);
+  }
+  if (*p == '\r') {
+    c->state = END_LF;
+    return p + 1;
+  }
+  if (*p == ':') return refuse(c, p, 400, "an empty field name (RFC 9110 section 5.1)");
+  if (*p != ' ' && *p != '\t') return refuse_byte(c, p, "a field name is not a token (RFC 9110 section 5.1)");
+  if (c->fields == 0) return refuse(c, p, 400, "white space before the first field (RFC 9112 section 2.2)");
+  return refuse(c, p, 400, "a folded line (RFC 9112 section 5.2)");
+}
+
+static const uint8_t *in_value(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
+  p += value_span(p, (size_t)(end - p));
+  if (p == end) return p;
+  if (*p != '\r') return refuse_byte(c, p, "a control byte in a field's value (RFC 9110 section 5.5)");
+  c->state = VALUE_LF;
+  return p + 1;
+}
+
+static const uint8_t *at_lf(struct headcheck *c, const uint8_t *p, enum state next) {
+  if (*p != '\n') return refuse(c, p, 400, "bare CR in the head (RFC 9112 section 2.2)");
+  c->state = (uint8_t)next;
+  return p + 1;
+}
+
+/* One part of the head; p < end. */
+static inline const uint8_t *step(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
+  switch ((enum state)c->state) {
+    case METHOD: return in_method(c, p, end);
+    case TARGET: return in_target(c, p, end);
+    case VERSION: return in_version(c, p, end);
+    case STATUS_VERSION: return in_status_version(c, p, end);
+    case STATUS: return in_status(c, p, end);
+    case REASON: return in_reason(c, p, end);
+    case LINE: return at_line(c, p, end);
+    case NAME: return in_name(c, p, end);
+    case VALUE: return in_value(c, p, end);
+    case START_LF: return at_lf(c, p, LINE);
+    case VALUE_LF: return at_lf(c, p, LINE);
+    case END_LF: return at_lf(c, p, DONE);
+    case DONE:
+    case REFUSED: break;
+  }
+  return p;
+}
+
+/* The start line up to its CR, or up to the limit. */
+static const uint8_t *start_line(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
+  const uint8_t *from = p, *stop = end;
+  size_t room = c->limits.line - c->line;
+  if ((size_t)(end - p) > room) stop = p + room;
+  while (p < stop && c->state <= REASON) p = step(c, p, stop);
+  c->line += (uint32_t)(p - from) - (c->state == START_LF ? 1 : 0);
+  if (p == end || p < stop || c->state > REASON) return p;
+  if (*p != '\r' && *p != '\n')
+    return refuse(c, p, 414, "the request line is longer than the limit (RFC 9112 section 3)");
+  return step(c, p, p + 1);
+}
+
+void headcheck_init(struct headcheck *c, enum headcheck_kind kind, const struct headcheck_limits *limits) {
+  *c = (struct headcheck){.kind = (uint8_t)kind, .limits = *limits};
+  c->state = kind == HEADCHECK_REQUEST ? METHOD : kind == HEADCHECK_RESPONSE ? STATUS_VERSION : LINE;
+}
+
+enum headcheck_result headcheck_feed(struct headcheck *c, const uint8_t *p, size_t n, size_t *consumed) {
+  const uint8_t *at = p, *end = p + n;
+  size_t room = c->limits.total - c->total;
+  if (n > room) end = p + room;
+  if (c->state <= REASON) at = start_line(c, at, end);
+  while (at < end && c->state < DONE) at = step(c, at, end);
+  c->total += (uint32_t)(at - p);
+  *consumed = (size_t)(at - p);
+  if (n > room && at == end && c->state < DONE)
+    refuse(c, at, 431, "the head is longer than the limit (RFC 6585 section 5)");
+  return c->state == DONE ? HEADCHECK_DONE : c->state == REFUSED ? HEADCHECK_REFUSED : HEADCHECK_MORE;
+}

@@ -1,0 +1,491 @@
+/* parser.c: pulls one message out of a connection's bytes.
+ *
+ * Stages, a function each: gather the head, check it, have llhttp take it apart in one call, judge it (http/request.c); then the body. Each
+ * function consumes what it can and returns the event to report, or AGAIN when the next stage should go on with what is left.
+ *
+ * What llhttp decides and what not: it splits fields, and it decodes chunk lines that have been checked before. It never decides where a message
+ * ends: bodies with a length are counted here, chunk sizes are read here as well and must agree, upgrades and tunnels are the caller's. Wherever both have
+ * an opinion they must be the same one, else the message is refused.
+ *
+ * Memory: a head that arrives whole is copied once into the arena; one in pieces into a buffer that doubles, so at most twice its limit. Chunk lines share one
+ * small buffer, and only when a read cuts them. Owned by one loop's thread. */
+#include "http/parser.h"
+
+#include "http/request.h"
+#include "http/writer.h"
+
+enum { AGAIN = -1 };
+enum stage {
+  BLANK,
+  BLANK_LF,
+  HEAD,
+  LENGTH,
+  UNTIL_CLOSE,
+  CHUNK_LINE,
+  CHUNK_DATA,
+  CHUNK_CR,
+  CHUNK_LF,
+  TRAILERS,
+  END,
+  FAILED
+};
+/* A chunk line's free bytes (size, CRLFs and some extension), and the smallest gathering buffer. */
+enum { CHUNK_FREE = 16, GATHER_MIN = 64, GATHER_HEAD_MIN = 1024, HEX_DIGITS_MAX = 16 };
+
+const struct http_limits http_limits_default = {
+    .request_line = 16 * 1024,
+    .head = 64 * 1024,
+    .headers = 128,
+    .chunk_line = 4 * 1024,
+    .chunk_overhead = 16 * 1024,
+};
+
+static int fail(struct http_parser *p, int status, const char *text) {
+  p->fault = (struct http_fault){p->is_response ? 0 : status, text};
+  p->stage = FAILED;
+  return PARSE_ERROR;
+}
+
+static struct headers *headers_of(struct http_parser *p) {
+  return p->is_response ? &p->to.response->headers : &p->to.request->headers;
+}
+static struct headers *trailers_of(struct http_parser *p) {
+  return p->is_response ? &p->to.response->trailers : &p->to.request->trailers;
+}
+static enum http_framing framing_of(const struct http_parser *p) {
+  return p->is_response ? p->to.response->framing : p->to.request->framing;
+}
+
+/* --- llhttp's callbacks --- */
+
+static int on_field(llhttp_t *l, const char *at, size_t n) {
+  struct http_parser *p = l->data;
+  p->field = (struct str){at, n};
+  p->value = (struct str){at + n, 0};
+  if (p->stage != TRAILERS) return 0;
+  /* Other forbidden names are dropped; these two somebody else might act upon, as llhttp does. */
+  enum header_id id = header_id(p->field);
+  if (id != H_CONTENT_LENGTH && id != H_TRANSFER_ENCODING) return 0;
+  p->fault.text = "a framing field in a trailer section (RFC 9110 section 6.5.1)";
+  return -1;
+}
+
+/* May come more than once for one value, of which the pieces are adjacent: the section lies in memory as a whole. */
+static int on_value(llhttp_t *l, const char *at, size_t n) {
+  struct http_parser *p = l->data;
+  if (p->value.n == 0) p->value.p = at;
+  p->value.n = (size_t)(at + n - p->value.p);
+  return 0;
+}
+
+static int on_value_complete(llhttp_t *l) {
+  struct http_parser *p = l->data;
+  p->nfields++;
+  if (p->stage != TRAILERS) {
+    headers_add(headers_of(p), p->field, str_trim(p->value));
+  } else if (trailer_allowed(p->field)) {
+    headers_add(trailers_of(p), p->field, str_trim(p->value));
+  }
+  return 0;
+}
+
+/* 1: llhttp need not read on, whatever follows is counted here. `upgrade` is cleared so that it leaves the bytes behind the head alone. */
+static int on_headers_complete(llhttp_t *l) {
+  struct http_parser *p = l->data;
+  p->complete = true;
+  if (p->nfields != p->check.fields) {
+    p->fault.text = "the head can be read in two ways";
+    return -1;
+  }
+  p->fault = p->is_response ? response_fields(p->to.response, p->head_request, p->connect_request)
+                            : request_fields(p->to.request);
+  if (p->fault.text != NULL) return -1;
+  bool chunked = framing_of(p) == FRAMING_CHUNKED;
+  if (chunked && !(l->flags & F_CHUNKED)) {
+    p->fault.text = "the framing can be read in two ways";
+    return -1;
+  }
+  l->upgrade = 0;
+  return chunked ? 0 : 1;
+}
+
+static int on_chunk_header(llhttp_t *l) {
+  struct http_parser *p = l->data;
+  p->chunk_size = l->content_length;
+  return 0;
+}
+
+static int on_message_complete(llhttp_t *l) {
+  struct http_parser *p = l->data;
+  p->complete = true;
+  return 0;
+}
+
+static const llhttp_settings_t settings = {
+    .on_header_field = on_field,
+    .on_header_value = on_value,
+    .on_header_value_complete = on_value_complete,
+    .on_headers_complete = on_headers_complete,
+    .on_chunk_header = on_chunk_header,
+    .on_message_complete = on_message_complete,
+};
+
+/* --- helpers --- */
+
+/* What llhttp refused although our own checks had let it through: its reasons, in our words. */
+static int fail_llhttp(struct http_parser *p, llhttp_errno_t code) {
+  if (p->fault.text != NULL) return fail(p, p->fault.status != 0 ? p->fault.status : 400, p->fault.text);
+  switch (code) {
+    case HPE_INVALID_METHOD: return fail(p, 501, "a method that is not known here (RFC 9110 section 9.1)");
+    case HPE_INVALID_VERSION: return fail(p, 505, "only HTTP/1.0 and HTTP/1.1 are served (RFC 9110 section 15.6.6)");
+    case HPE_INVALID_URL: return fail(p, 400, "the request target is not a valid one (RFC 9112 section 3.2)");
+    case HPE_UNEXPECTED_CONTENT_LENGTH:
+    case HPE_INVALID_CONTENT_LENGTH:
+      return fail(p, 400,
+                  "Content-Length is repeated, not a number, or beside Transfer-Encoding (RFC 9112 section 6.3)");
+    case HPE_INVALID_TRANSFER_ENCODING:
+      return fail(p, 400, "chunked is not the last transfer coding (RFC 9112 section 6.3)");
+    case HPE_INVALID_CHUNK_SIZE:
+      return fail(p, 400, "a chunk size that is not a hexadecimal number (RFC 9112 section 7.1)");
+    case HPE_INVALID_HEADER_TOKEN:
+      return fail(p, 400, "a field name or value with a byte that may not stand there (RFC 9110 section 5.5)");
+    default: return fail(p, 400, "a message that breaks the grammar (RFC 9112)");
+  }
+}
+
+/* Appends to the gathered bytes. `last`: nothing more follows, so no room is kept for it. */
+static void gather(struct http_parser *p, const uint8_t *data, size_t n, bool last, uint32_t least) {
+  size_t need = p->ngathered + n;
+  if (need > p->gather_cap) {
+    size_t cap = p->gather_cap * 2 > least ? p->gather_cap * 2 : least;
+    if (last || cap < need) cap = need;
+    uint8_t *grown = arena_alloc(p->arena, cap);
+    if (p->ngathered > 0) memcpy(grown, p->gathered, p->ngathered);
+    p->gathered = grown;
+    p->gather_cap = (uint32_t)cap;
+  }
+  if (n > 0) memcpy(p->gathered + p->ngathered, data, n);
+  p->ngathered = (uint32_t)need;
+}
+
+static void gather_anew(struct http_parser *p) {
+  p->gathered = NULL;
+  p->ngathered = p->gather_cap = 0;
+}
+
+static void advance(const uint8_t **data, size_t *n, size_t by) {
+  *data += by;
+  *n -= by;
+}
+
+/* Gathers a head or trailer section. AGAIN: it is whole and clean. */
+static int gather_section(struct http_parser *p, const uint8_t **data, size_t *n, uint32_t least) {
+  size_t used;
+  if (*n == 0) return PARSE_MORE;
+  enum headcheck_result r = headcheck_feed(&p->check, *data, *n, &used);
+  if (r == HEADCHECK_REFUSED) return fail(p, p->check.fault_status, p->check.fault);
+  gather(p, *data, used, r == HEADCHECK_DONE, least);
+  advance(data, n, used);
+  return r == HEADCHECK_DONE ? AGAIN : PARSE_MORE;
+}
+
+static enum stage stage_of_body(const struct http_parser *p) {
+  switch (framing_of(p)) {
+    case FRAMING_LENGTH: return p->body_left > 0 ? LENGTH : END;
+    case FRAMING_CHUNKED: return CHUNK_LINE;
+    case FRAMING_UNTIL_CLOSE: return UNTIL_CLOSE;
+    case FRAMING_NONE: break;
+  }
+  return END;
+}
+
+/* --- stages --- */
+
+/* A server should pass over one empty line before a request (RFC 9112 section 2.2): some clients end a body with it. */
+static int stage_blank(struct http_parser *p, const uint8_t **data, size_t *n, struct str *span) {
+  (void)span;
+  if (*n == 0) return PARSE_MORE;
+  if (**data == '\r') {
+    advance(data, n, 1);
+    p->stage = BLANK_LF;
+  } else {
+    p->stage = HEAD;
+  }
+  return AGAIN;
+}
+
+static int stage_blank_lf(struct http_parser *p, const uint8_t **data, size_t *n, struct str *span) {
+  (void)span;
+  if (*n == 0) return PARSE_MORE;
+  if (**data != '\n') return fail(p, 400, "bare CR in the head (RFC 9112 section 2.2)");
+  advance(data, n, 1);
+  p->stage = HEAD;
+  return AGAIN;
+}
+
+static int stage_head(struct http_parser *p, const uint8_t **data, size_t *n, struct str *span) {
+  (void)span;
+  int e = gather_section(p, data, n, GATHER_HEAD_MIN);
+  if (e != AGAIN) return e;
+  const char *head = (const char *)p->gathered;
+  struct str line = {head, p->check.line};
+  struct http_fault wrong = p->is_response ? response_line(line, p->to.response) : request_line(line, p->to.request);
+  if (wrong.text != NULL) return fail(p, wrong.status, wrong.text);
+  llhttp_errno_t code = llhttp_execute(&p->llhttp, head, p->ngathered);
+  /* llhttp 9 pauses behind any 101, by which time it has told everything. */
+  if ((code != HPE_OK && code != HPE_PAUSED_UPGRADE) || !p->complete) return fail_llhttp(p, code);
+  p->complete = false;
+  p->body_left = p->is_response ? p->to.response->content_length : p->to.request->content_length;
+  p->stage = (uint8_t)stage_of_body(p);
+  gather_anew(p);
+  return PARSE_HEAD;
+}
+
+/* Up to body_left bytes as a span. */
+static int take_body(struct http_parser *p, const uint8_t **data, size_t *n, struct str *span) {
+  size_t take = *n < p->body_left ? *n : (size_t)p->body_left;
+  *span = (struct str){(const char *)*data, take};
+  advance(data, n, take);
+  p->body_left -= take;
+  return PARSE_BODY;
+}
+
+static int stage_length(struct http_parser *p, const uint8_t **data, size_t *n, struct str *span) {
+  if (*n == 0) return PARSE_MORE;
+  int e = take_body(p, data, n, span);
+  if (p->body_left == 0) p->stage = END;
+  return e;
+}
+
+static int stage_until_close(struct http_parser *p, const uint8_t **data, size_t *n, struct str *span) {
+  if (*n == 0) return PARSE_MORE;
+  p->body_left = *n;
+  return take_body(p, data, n, span);
+}
+
+static int hex_digit(uint8_t c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  c |= 0x20;
+  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static size_t token_span(struct str s, size_t i) {
+  while (i < s.n && (char_class[(uint8_t)s.p[i]] & CHAR_TOKEN)) i++;
+  return i;
+}
+
+/* Behind the quote at s[i]: where the quoted string ends, or 0. */
+static size_t quoted_span(struct str s, size_t i) {
+  for (i++; i < s.n; i++) {
+    if (s.p[i] == '"') return i + 1;
+    if (s.p[i] == '\\') i++;
+    if (i < s.n && !(char_class[(uint8_t)s.p[i]] & CHAR_VALUE)) return 0;
+  }
+  return 0;
+}
+
+/* *( ";" token [ "=" ( token / quoted-string ) ] ), without the white space that RFC 9112 section 7.1.1 calls bad. */
+static bool extensions_valid(struct str s) {
+  size_t i = 0;
+  while (i < s.n) {
+    if (s.p[i] != ';') return false;
+    size_t name = i + 1;
+    i = token_span(s, name);
+    if (i == name) return false;
+    if (i == s.n || s.p[i] != '=') continue;
+    size_t value = ++i;
+    i = i < s.n && s.p[i] == '"' ? quoted_span(s, i) : token_span(s, i);
+    if (i <= value) return false;
+  }
+  return true;
+}
+
+/* line: up to and with its LF. Returns what is wrong with it, or NULL; *digits is how many bytes make the size. */
+static const char *chunk_line_check(struct str line, uint64_t *size, size_t *digits) {
+  size_t i = 0;
+  *size = 0;
+  if (line.n < 2 || line.p[line.n - 2] != '\r') return "bare LF in a chunk line (RFC 9112 section 7.1)";
+  line.n -= 2;
+  for (; i < line.n && hex_digit((uint8_t)line.p[i]) >= 0; i++) {
+    if (i == HEX_DIGITS_MAX) return "a chunk size of more than 16 digits (RFC 9112 section 7.1)";
+    *size = *size << 4 | (uint64_t)hex_digit((uint8_t)line.p[i]);
+  }
+  if (i == 0) return "a chunk size that is not a hexadecimal number (RFC 9112 section 7.1)";
+  *digits = i;
+  if (!extensions_valid((struct str){line.p + i, line.n - i}))
+    return "bytes behind a chunk size that are no extension (RFC 9112 section 7.1.1)";
+  return NULL;
+}
+
+/* Small chunks are fine, small chunks with large lines for ever are an attack (CVE-2024-22019): lines must be earned by data. */
+static bool overhead_fits(struct http_parser *p, size_t line, uint64_t data) {
+  uint64_t spent = p->overhead + line;
+  p->overhead = data >= spent || spent - data <= CHUNK_FREE ? 0 : spent - data - CHUNK_FREE;
+  return p->overhead <= p->limits->chunk_overhead;
+}
+
+/* Without the extensions, which it reads differently from version to version: 8.1 knows no quoted strings. */
+static llhttp_errno_t llhttp_chunk_line(struct http_parser *p, struct str line, size_t digits) {
+  if (digits + 2 == line.n) return llhttp_execute(&p->llhttp, line.p, line.n);
+  llhttp_errno_t code = llhttp_execute(&p->llhttp, line.p, digits);
+  return code != HPE_OK ? code : llhttp_execute(&p->llhttp, "\r\n", 2);
+}
+
+static int read_chunk_line(struct http_parser *p, struct str line) {
+  uint64_t size;
+  size_t digits;
+  const char *wrong = chunk_line_check(line, &size, &digits);
+  if (wrong != NULL) return fail(p, 400, wrong);
+  if (!overhead_fits(p, line.n, size)) return fail(p, 400, "chunk lines that outweigh their data");
+  p->chunk_size = UINT64_MAX;
+  llhttp_errno_t code = llhttp_chunk_line(p, line, digits);
+  if (code != HPE_OK) return fail_llhttp(p, code);
+  if (p->chunk_size != size) return fail(p, 400, "a chunk size that can be read in two ways");
+  p->body_left = size;
+  p->stage = CHUNK_DATA;
+  if (size == 0) {
+    gather_anew(p);
+    headcheck_init(&p->check, HEADCHECK_TRAILERS, &(struct headcheck_limits){0, p->limits->headers, p->limits->head});
+    p->nfields = 0;
+    p->stage = TRAILERS;
+  }
+  return AGAIN;
+}
+
+static int stage_chunk_line(struct http_parser *p, const uint8_t **data, size_t *n, struct str *span) {
+  (void)span;
+  if (*n == 0) return PARSE_MORE;
+  size_t room = p->limits->chunk_line - p->ngathered, look = *n < room ? *n : room;
+  const uint8_t *lf = look > 0 ? memchr(*data, '\n', look) : NULL;
+  if (lf == NULL && look == room) return fail(p, 400, "a chunk line longer than the limit (RFC 9112 section 7.1.1)");
+  size_t take = lf != NULL ? (size_t)(lf - *data) + 1 : look;
+  struct str line = {(const char *)*data, take};
+  if (lf == NULL || p->ngathered > 0) {
+    gather(p, *data, take, false, GATHER_MIN);
+    line = (struct str){(const char *)p->gathered, p->ngathered};
+  }
+  advance(data, n, take);
+  if (lf == NULL) return PARSE_MORE;
+  p->ngathered = 0;
+  return read_chunk_line(p, line);
+}
+
+static int stage_chunk_data(struct http_parser *p, const uint8_t **data, size_t *n, struct str *span) {
+  if (*n == 0) return PARSE_MORE;
+  int e = take_body(p, data, n, span);
+  llhttp_errno_t code = llhttp_execute(&p->llhttp, span->p, span->n);
+  if (code != HPE_OK) return fail_llhttp(p, code);
+  if (p->body_left == 0) p->stage = CHUNK_CR;
+  return e;
+}
+
+static int chunk_end_byte(struct http_parser *p, const uint8_t **data, size_t *n, uint8_t byte, enum stage next) {
+  if (*n == 0) return PARSE_MORE;
+  if (**data != byte) return fail(p, 400, "no CRLF behind a chunk's data (RFC 9112 section 7.1)");
+  llhttp_errno_t code = llhttp_execute(&p->llhttp, (const char *)*data, 1);
+  if (code != HPE_OK) return fail_llhttp(p, code);
+  advance(data, n, 1);
+  p->stage = (uint8_t)next;
+  return AGAIN;
+}
+
+static int stage_chunk_cr(struct http_parser *p, const uint8_t **data, size_t *n, struct str *span) {
+  (void)span;
+  return chunk_end_byte(p, data, n, '\r', CHUNK_LF);
+}
+
+static int stage_chunk_lf(struct http_parser *p, const uint8_t **data, size_t *n, struct str *span) {
+  (void)span;
+  return chunk_end_byte(p, data, n, '\n', CHUNK_LINE);
+}
+
+static int stage_trailers(struct http_parser *p, const uint8_t **data, size_t *n, struct str *span) {
+  (void)span;
+  int e = gather_section(p, data, n, GATHER_MIN);
+  if (e != AGAIN) return e;
+  llhttp_errno_t code = llhttp_execute(&p->llhttp, (const char *)p->gathered, p->ngathered);
+  if (code != HPE_OK) return fail_llhttp(p, code);
+  if (!p->complete || p->nfields != p->check.fields) return fail(p, 400, "the trailer section can be read in two ways");
+  p->stage = END;
+  return AGAIN;
+}
+
+static int stage_end(struct http_parser *p, const uint8_t **data, size_t *n, struct str *span) {
+  (void)p, (void)data, (void)n, (void)span;
+  return PARSE_END;
+}
+
+static int stage_failed(struct http_parser *p, const uint8_t **data, size_t *n, struct str *span) {
+  (void)p, (void)data, (void)n, (void)span;
+  return PARSE_ERROR;
+}
+
+/* --- public --- */
+
+static void init(struct http_parser *p, struct arena *a, const struct http_limits *l, enum headcheck_kind kind) {
+  bool response = kind == HEADCHECK_RESPONSE;
+  memset(p, 0, sizeof *p);
+  p->arena = a;
+  p->limits = l;
+  p->is_response = response;
+  p->stage = response ? HEAD : BLANK;
+  headcheck_init(&p->check, kind, &(struct headcheck_limits){l->request_line, l->headers, l->head});
+  llhttp_init(&p->llhttp, response ? HTTP_RESPONSE : HTTP_REQUEST, &settings);
+  p->llhttp.data = p;
+}
+
+void http_parser_init_request(struct http_parser *p, struct arena *a, const struct http_limits *l,
+                              struct request *into) {
+  init(p, a, l, HEADCHECK_REQUEST);
+  memset(into, 0, sizeof *into);
+  headers_init(&into->headers, a);
+  headers_init(&into->trailers, a);
+  p->to.request = into;
+}
+
+void http_parser_init_response(struct http_parser *p, struct arena *a, const struct http_limits *l,
+                               struct response *into, const struct request *request_for, struct str method) {
+  if (method.p == NULL && request_for != NULL) method = request_for->method;
+  init(p, a, l, HEADCHECK_RESPONSE);
+  memset(into, 0, sizeof *into);
+  headers_init(&into->headers, a);
+  headers_init(&into->trailers, a);
+  p->to.response = into;
+  p->head_request = str_eq(method, STR("HEAD"));
+  p->connect_request = str_eq(method, STR("CONNECT"));
+}
+
+enum parse_event http_parser_next(struct http_parser *p, const uint8_t **data, size_t *n, struct str *span) {
+  static int (*const stages[])(struct http_parser *, const uint8_t **, size_t *, struct str *) = {
+      [BLANK] = stage_blank,
+      [BLANK_LF] = stage_blank_lf,
+      [HEAD] = stage_head,
+      [LENGTH] = stage_length,
+      [UNTIL_CLOSE] = stage_until_close,
+      [CHUNK_LINE] = stage_chunk_line,
+      [CHUNK_DATA] = stage_chunk_data,
+      [CHUNK_CR] = stage_chunk_cr,
+      [CHUNK_LF] = stage_chunk_lf,
+      [TRAILERS] = stage_trailers,
+      [END] = stage_end,
+      [FAILED] = stage_failed,
+  };
+  for (;;) {
+    int e = stages[p->stage](p, data, n, span);
+    if (e != AGAIN) return (enum parse_event)e;
+  }
+}
+
+enum parse_event http_parser_eof(struct http_parser *p) {
+  if (p->stage == FAILED) return PARSE_ERROR;
+  if (p->stage == END || p->stage == UNTIL_CLOSE) {
+    p->stage = END;
+    return PARSE_END;
+  }
+  if (!http_parser_started(p)) return PARSE_MORE;
+  return (enum parse_event)fail(
+      p, 400,
+      p->stage <= HEAD ? "the peer closed within the head" : "the peer closed within the body (RFC 9112 section 8)");
+}
+
+bool http_parser_started(const struct http_parser *p) { return p->stage > HEAD || p->ngathered > 0; }

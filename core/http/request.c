@@ -1,0 +1,269 @@
+/* request.c: judges a parsed head: is it a message that every other HTTP implementation reads as we do?
+ *
+ * headcheck has seen to the bytes and llhttp to the grammar; what is left are the rules between fields: one Host, one framing,
+ * targets that fit their method, which versions and methods are served. What is not certain is refused (400), what is not done here is
+ * said so (501, 505, 417). Response rules stand beside the request's because they are the same rules with another verdict.
+ * Pure functions; the message's thread. */
+#include "http/request.h"
+
+#include "http/url.h"
+
+#define FINE ((struct http_fault){0, NULL})
+static struct http_fault fault(int status, const char *text) { return (struct http_fault){status, text}; }
+
+static struct str slice(struct str s, size_t from, size_t to) { return (struct str){s.p + from, to - from}; }
+
+/* --- start lines --- */
+
+/* The methods of HTTP that llhttp knows as such; those of other protocols that it also takes (SOURCE, PRI, RTSP's) are not among them. */
+static bool method_known(struct str m) {
+  static const char *const known[] = {
+      "GET",       "POST",        "HEAD",  "PUT",        "DELETE",     "OPTIONS",   "PATCH",  "CONNECT",  "TRACE",
+      "COPY",      "LOCK",        "MKCOL", "MOVE",       "PROPFIND",   "PROPPATCH", "SEARCH", "UNLOCK",   "BIND",
+      "REBIND",    "UNBIND",      "ACL",   "REPORT",     "MKACTIVITY", "CHECKOUT",  "MERGE",  "M-SEARCH", "NOTIFY",
+      "SUBSCRIBE", "UNSUBSCRIBE", "PURGE", "MKCALENDAR", "LINK",       "UNLINK"};
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+    if (m.p[0] == known[i][0] && str_eq(m, str_of(known[i]))) return true;
+  return false;
+}
+
+static void split_query(struct str s, struct request *r) {
+  const char *mark = s.n > 0 ? memchr(s.p, '?', s.n) : NULL;
+  size_t n = mark != NULL ? (size_t)(mark - s.p) : s.n;
+  r->path = slice(s, 0, n);
+  r->query = mark != NULL ? slice(s, n + 1, s.n) : (struct str){NULL, 0};
+}
+
+/* RFC 9112 section 3.2.3. The port must be said. */
+static struct http_fault connect_target(struct request *r) {
+  struct str host;
+  uint16_t port;
+  r->is_connect = true;
+  r->path = (struct str){r->target.p + r->target.n, 0};
+  if (!host_split(r->target, &host, &port) || port == 0)
+    return fault(400, "the target of CONNECT is not host:port (RFC 9112 section 3.2.3)");
+  r->authority = r->target;
+  return FINE;
+}
+
+/* RFC 9112 section 3.2.2: http or https, an authority without userinfo, and perhaps a path. */
+static struct http_fault absolute_target(struct request *r, bool options) {
+  struct str t = r->target;
+  size_t skip = 0, end;
+  if (t.n >= 7 && str_ieq(slice(t, 0, 7), STR("http://"))) skip = 7;
+  if (t.n >= 8 && str_ieq(slice(t, 0, 8), STR("https://"))) skip = 8;
+  if (skip == 0) return fault(400, "the request target is neither a path nor an http URL (RFC 9112 section 3.2)");
+  for (end = skip; end < t.n && t.p[end] != '/' && t.p[end] != '?';) end++;
+  r->absolute_form = true;
+  r->authority = slice(t, skip, end);
+  if (memchr(r->authority.p, '@', r->authority.n) != NULL)
+    return fault(400, "userinfo in the request target (RFC 9110 section 4.2.4)");
+  if (!host_valid(r->authority)) return fault(400, "the request target has no valid host (RFC 9112 section 3.2.2)");
+  split_query(slice(t, end, t.n), r);
+  if (r->path.n == 0) r->path = options && r->query.p == NULL ? STR("*") : STR("/"); /* RFC 9112 section 3.2.4 */
+  return FINE;
+}
+
+static struct http_fault request_target(struct request *r) {
+  struct str t = r->target;
+  bool options = str_eq(r->method, STR("OPTIONS"));
+  if (memchr(t.p, '#', t.n) != NULL) return fault(400, "a fragment in the request target (RFC 9112 section 3.2)");
+  if (str_eq(r->method, STR("CONNECT"))) return connect_target(r);
+  if (t.p[0] == '/') {
+    split_query(t, r);
+    return FINE;
+  }
+  if (t.p[0] != '*') return absolute_target(r, options);
+  if (t.n != 1 || !options) return fault(400, "\"*\" is a target for OPTIONS alone (RFC 9112 section 3.2.4)");
+  r->path = t;
+  return FINE;
+}
+
+/* "HTTP/1.0" or "HTTP/1.1", whose form has been checked. */
+static bool version(struct str v, uint8_t *minor) {
+  *minor = (uint8_t)(v.p[7] - '0');
+  return v.p[5] == '1' && *minor <= 1;
+}
+
+struct http_fault request_line(struct str line, struct request *r) {
+  const char *space = memchr(line.p, ' ', line.n);
+  size_t method = (size_t)(space - line.p), target = line.n - sizeof " HTTP/1.1" + 1;
+  r->method = slice(line, 0, method);
+  r->target = slice(line, method + 1, target);
+  r->is_head = str_eq(r->method, STR("HEAD"));
+  if (!version(slice(line, target + 1, line.n), &r->minor))
+    return fault(505, "only HTTP/1.0 and HTTP/1.1 are served (RFC 9110 section 15.6.6)");
+  if (!method_known(r->method)) return fault(501, "a method that is not known here (RFC 9110 section 9.1)");
+  return request_target(r);
+}
+
+struct http_fault response_line(struct str line, struct response *r) {
+  const char *digits = line.p + sizeof "HTTP/1.1";
+  r->status = (digits[0] - '0') * 100 + (digits[1] - '0') * 10 + (digits[2] - '0');
+  r->reason = line.n > 13 ? slice(line, 13, line.n) : (struct str){line.p + line.n, 0};
+  if (!version(line, &r->minor)) return fault(0, "a reply in a version other than HTTP/1.0 and HTTP/1.1");
+  return FINE;
+}
+
+/* --- fields --- */
+
+/* What the fields say about framing; each pointer is to the first field of that kind. */
+struct framing_fields {
+  const struct header *host, *length, *coding, *expect, *upgrade;
+  unsigned hosts, lengths;
+  bool close, keep_alive, connection_upgrade;
+};
+
+static void read_connection(struct framing_fields *f, struct str list) {
+  struct str option;
+  while (list_next(&list, &option)) {
+    if (str_ieq(option, STR("close"))) f->close = true;
+    if (str_ieq(option, STR("keep-alive"))) f->keep_alive = true;
+    if (str_ieq(option, STR("upgrade"))) f->connection_upgrade = true;
+  }
+}
+
+/* One pass over the fields, so that the usual request is looked at once. */
+static struct framing_fields read_fields(const struct headers *h) {
+  struct framing_fields f = {.hosts = 0};
+  for (unsigned i = 0; i < h->n; i++) {
+    const struct header *v = &h->v[i];
+    switch (v->id) {
+      case H_HOST:
+        if (f.hosts++ == 0) f.host = v;
+        break;
+      case H_CONTENT_LENGTH:
+        if (f.lengths++ == 0) f.length = v;
+        break;
+      case H_TRANSFER_ENCODING:
+        if (f.coding == NULL) f.coding = v;
+        break;
+      case H_EXPECT:
+        if (f.expect == NULL) f.expect = v;
+        break;
+      case H_UPGRADE:
+        if (f.upgrade == NULL) f.upgrade = v;
+        break;
+      case H_CONNECTION: read_connection(&f, v->value); break;
+      default: break;
+    }
+  }
+  return f;
+}
+
+enum codings { CODINGS_CHUNKED, CODINGS_MORE, CODINGS_BAD };
+
+/* All Transfer-Encoding fields as one list: chunked alone, chunked behind others, or anything else. */
+static enum codings read_codings(const struct headers *h) {
+  unsigned members = 0;
+  bool chunked = false;
+  for (unsigned i = 0; i < h->n; i++) {
+    if (h->v[i].id != H_TRANSFER_ENCODING) continue;
+    struct str list = h->v[i].value, member;
+    while (list_next(&list, &member)) {
+      if (chunked || member.n == 0) return CODINGS_BAD; /* chunked must be last, and once */
+      chunked = str_ieq(member, STR("chunked"));
+      members++;
+    }
+  }
+  return !chunked ? CODINGS_BAD : members == 1 ? CODINGS_CHUNKED : CODINGS_MORE;
+}
+
+static struct http_fault coding_rules(const struct framing_fields *f, const struct headers *h, unsigned minor) {
+  if (minor == 0) return fault(400, "Transfer-Encoding on HTTP/1.0 (RFC 9112 section 6.1)");
+  if (f->length != NULL) return fault(400, "both Transfer-Encoding and Content-Length (RFC 9112 section 6.1)");
+  switch (read_codings(h)) {
+    case CODINGS_BAD:
+      return fault(400, "chunked is not the last transfer coding, or not alone in being last (RFC 9112 section 6.3)");
+    case CODINGS_MORE: return fault(501, "a transfer coding other than chunked (RFC 9112 section 6.1)");
+    case CODINGS_CHUNKED: break;
+  }
+  return FINE;
+}
+
+static struct http_fault length_rules(const struct framing_fields *f, uint64_t *length) {
+  unsigned long long n;
+  if (f->lengths > 1) return fault(400, "more than one Content-Length (RFC 9112 section 6.3)");
+  if (!str_to_u64(f->length->value, &n))
+    return fault(400, "Content-Length is not a decimal number (RFC 9110 section 8.6)");
+  *length = n;
+  return FINE;
+}
+
+static struct http_fault request_framing(const struct framing_fields *f, struct request *r) {
+  struct http_fault wrong = FINE;
+  if (f->coding != NULL) {
+    wrong = coding_rules(f, &r->headers, r->minor);
+    r->framing = FRAMING_CHUNKED;
+  } else if (f->length != NULL) {
+    wrong = length_rules(f, &r->content_length);
+    r->framing = FRAMING_LENGTH;
+  }
+  if (wrong.text == NULL && r->is_connect && (f->coding != NULL || r->content_length > 0))
+    return fault(400, "CONNECT with a body (RFC 9110 section 9.3.6)");
+  return wrong;
+}
+
+static struct http_fault request_host(const struct framing_fields *f, struct request *r) {
+  if (f->hosts > 1) return fault(400, "more than one Host (RFC 9112 section 3.2)");
+  if (f->hosts == 0) return r->minor == 0 ? FINE : fault(400, "no Host on HTTP/1.1 (RFC 9112 section 3.2)");
+  if (!host_valid(f->host->value)) return fault(400, "Host is not host[:port] (RFC 9112 section 3.2)");
+  if (r->authority.p == NULL) r->authority = f->host->value; /* the target's own wins: RFC 9112 section 3.2.2 */
+  return FINE;
+}
+
+static struct http_fault request_expect(const struct framing_fields *f, struct request *r) {
+  if (f->expect == NULL || r->minor == 0) return FINE; /* 1.0 did not know it: RFC 9110 section 10.1.1 */
+  for (unsigned i = 0; i < r->headers.n; i++) {
+    const struct header *v = &r->headers.v[i];
+    if (v->id == H_EXPECT && !str_ieq(v->value, STR("100-continue")))
+      return fault(417, "an expectation other than 100-continue (RFC 9110 section 10.1.1)");
+  }
+  r->expect_continue = true;
+  return FINE;
+}
+
+/* An upgrade is an offer that may be ignored (RFC 9110 section 7.8). It is where a body or h2c would blur where this protocol ends. */
+static void request_upgrade(const struct framing_fields *f, struct request *r) {
+  bool body = r->framing == FRAMING_CHUNKED || r->content_length > 0;
+  if (f->upgrade == NULL || !f->connection_upgrade || r->minor == 0 || body || r->is_connect) return;
+  if (headers_has_token(&r->headers, H_UPGRADE, STR("h2c"))) return;
+  r->upgrade_protocol = headers_join(&r->headers, STR("Upgrade"));
+  r->upgrade = r->upgrade_protocol.n > 0;
+}
+
+struct http_fault request_fields(struct request *r) {
+  struct framing_fields f = read_fields(&r->headers);
+  struct http_fault wrong = request_framing(&f, r);
+  if (wrong.text == NULL) wrong = request_host(&f, r);
+  if (wrong.text == NULL) wrong = request_expect(&f, r);
+  if (wrong.text != NULL) return wrong;
+  r->keep_alive = !f.close && (r->minor == 1 || f.keep_alive); /* RFC 9112 section 9.3; a gateway is no proxy there */
+  request_upgrade(&f, r);
+  return FINE;
+}
+
+/* RFC 9112 section 6.3. A faulty field is a fault even where no body follows: the sender cannot be trusted with the next message. */
+static struct http_fault response_framing(const struct framing_fields *f, struct response *r, bool bodiless) {
+  struct http_fault wrong = FINE;
+  r->framing = FRAMING_UNTIL_CLOSE;
+  if (f->coding != NULL) {
+    wrong = coding_rules(f, &r->headers, r->minor);
+    r->framing = FRAMING_CHUNKED;
+  } else if (f->length != NULL) {
+    wrong = length_rules(f, &r->content_length);
+    r->has_length = true;
+    r->framing = FRAMING_LENGTH;
+  }
+  if (bodiless) r->framing = FRAMING_NONE;
+  return wrong;
+}
+
+struct http_fault response_fields(struct response *r, bool head_request, bool connect_request) {
+  struct framing_fields f = read_fields(&r->headers);
+  bool tunnel = r->status == 101 || (connect_request && r->status / 100 == 2);
+  bool bodiless = tunnel || head_request || r->status / 100 == 1 || r->status == 204 || r->status == 304;
+  struct http_fault wrong = response_framing(&f, r, bodiless);
+  r->keep_alive = !f.close && (r->minor == 1 || f.keep_alive) && !tunnel && r->framing != FRAMING_UNTIL_CLOSE;
+  return wrong;
+}

@@ -1,0 +1,340 @@
+/* writer.c: heads on their way out, made anew from parsed fields.
+ *
+ * Every start line is put together here and every framing field is written here, once, from struct framing: what the peer or a script put
+ * into the list under those names is passed over, so no message can go out with two of them (RFC 9112 section 6). Other fields go out in order, their names as they
+ * came. Bytes are copied into reserved room; nothing is formatted.
+ *
+ * Invariant: on error `out` holds what it held before, and what had been written behind that is wiped. Pure but for `out`; any thread. */
+#include "http/writer.h"
+
+#include <assert.h>
+
+#include "base/err.h"
+#include "base/secmem.h"
+#include "token/secret.h"
+
+#define BIT(id) (1u << (id))
+enum {
+  SKIP_BOTH = BIT(H_CONTENT_LENGTH) | BIT(H_TRANSFER_ENCODING) | BIT(H_CONNECTION) | BIT(H_UPGRADE) |
+              BIT(H_KEEP_ALIVE) | BIT(H_PROXY_CONNECTION) | BIT(H_PROXY_AUTHENTICATE) | BIT(H_PROXY_AUTHORIZATION),
+  SKIP_REQUEST = SKIP_BOTH | BIT(H_HOST) | BIT(H_TE) | BIT(H_EXPECT),
+  SKIP_RESPONSE = SKIP_BOTH
+};
+_Static_assert(H_COUNT <= 31, "header ids fit a mask");
+
+enum { DECIMAL_MAX = 20, HEX_MAX = 16, LINE_MIN = 64 };
+
+static inline void put(struct buf *b, const void *p, size_t n) {
+  memcpy(buf_reserve(b, n), p, n);
+  b->n += n;
+}
+#define PUT(b, literal) put(b, literal, sizeof(literal) - 1)
+
+static inline void put_str(struct buf *b, struct str s) {
+  if (s.n > 0) put(b, s.p, s.n);
+}
+
+static inline uint8_t *copy(uint8_t *to, struct str s) {
+  if (s.n > 0) memcpy(to, s.p, s.n);
+  return to + s.n;
+}
+
+static void put_field(struct buf *b, struct str name, struct str value) {
+  size_t n = name.n + value.n + 4;
+  uint8_t *to = copy(buf_reserve(b, n), name);
+  *to++ = ':';
+  *to++ = ' ';
+  to = copy(to, value);
+  *to++ = '\r';
+  *to++ = '\n';
+  b->n += n;
+}
+
+static void put_decimal(struct buf *b, uint64_t n) {
+  char digits[DECIMAL_MAX];
+  unsigned at = DECIMAL_MAX;
+  do {
+    digits[--at] = (char)('0' + n % 10);
+    n /= 10;
+  } while (n > 0);
+  put(b, digits + at, DECIMAL_MAX - at);
+}
+
+static void put_length(struct buf *b, uint64_t n) {
+  PUT(b, "Content-Length: ");
+  put_decimal(b, n);
+  PUT(b, "\r\n");
+}
+
+static bool all_class(struct str s, unsigned class) {
+  for (size_t i = 0; i < s.n; i++)
+    if (!(char_class[(uint8_t)s.p[i]] & class)) return false;
+  return true;
+}
+
+/* A script may have changed any of these: the last look before they become a start line. */
+static bool start_line_safe(const struct request_head *h) {
+  return h->method.n > 0 && all_class(h->method, CHAR_TOKEN) && all_class(h->path, CHAR_TARGET) &&
+         all_class(h->query, CHAR_TARGET) && h->host.n > 0 && all_class(h->host, CHAR_TARGET) &&
+         all_class(h->upgrade, CHAR_VALUE);
+}
+
+static void put_request_line(struct buf *b, const struct request_head *h) {
+  size_t path = h->path.n > 0 ? h->path.n : 1;
+  buf_reserve(b, h->method.n + path + h->query.n + h->host.n + LINE_MIN);
+  put_str(b, h->method);
+  PUT(b, " ");
+  put_str(b, h->path.n > 0 ? h->path : STR("/"));
+  if (h->query.p != NULL) {
+    PUT(b, "?");
+    put_str(b, h->query);
+  }
+  PUT(b, " HTTP/1.1\r\n");
+  put_field(b, STR("Host"), h->host);
+}
+
+static int put_secret_field(struct buf *b, const struct header *f, struct secret_context *ctx) {
+  assert(ctx != NULL && b->sensitive);
+  put_str(b, f->name);
+  PUT(b, ": ");
+  int rc = secret_expand(f->secret, ctx, b);
+  if (rc != 0) return rc;
+  PUT(b, "\r\n");
+  return 0;
+}
+
+static int put_fields(struct buf *b, const struct headers *h, unsigned skip, struct secret_context *ctx) {
+  for (unsigned i = 0; i < h->n; i++) {
+    const struct header *f = &h->v[i];
+    if (f->name.p == NULL || (skip & BIT(f->id))) continue;
+    if (f->secret == NULL) {
+      put_field(b, f->name, f->value);
+      continue;
+    }
+    int rc = put_secret_field(b, f, ctx);
+    if (rc != 0) return rc;
+  }
+  return 0;
+}
+
+static void put_request_framing(struct buf *b, const struct framing *f) {
+  assert(f->kind != FRAMING_UNTIL_CLOSE); /* a request's end cannot be told that way */
+  if (f->kind == FRAMING_LENGTH) put_length(b, f->length);
+  if (f->kind == FRAMING_CHUNKED) PUT(b, "Transfer-Encoding: chunked\r\n");
+}
+
+/* One Connection field that names all that is ours (RFC 9110 section 7.6.1). */
+static void put_request_connection(struct buf *b, const struct request_head *h) {
+  static const char *const values[] = {"close", "close, TE", "upgrade", "upgrade, TE", "TE"};
+  int i = h->upgrade.p != NULL ? 2 : 0;
+  if (h->upgrade.p != NULL || !h->keep_alive) {
+    put_field(b, STR("Connection"), str_of(values[i + (h->te_trailers ? 1 : 0)]));
+  } else if (h->te_trailers) {
+    put_field(b, STR("Connection"), str_of(values[4]));
+  }
+  if (h->te_trailers) PUT(b, "TE: trailers\r\n");
+  if (h->upgrade.p != NULL) put_field(b, STR("Upgrade"), h->upgrade);
+}
+
+static int roll_back(struct buf *b, size_t to, int rc) {
+  secmem_wipe(b->p + to, b->n - to);
+  b->n = to;
+  return rc;
+}
+
+int write_request_head(struct buf *out, const struct request_head *h, struct secret_context *ctx) {
+  size_t before = out->n;
+  if (!start_line_safe(h)) return ERR_PROTOCOL;
+  if (ctx != NULL) ctx->header_safe = true;
+  put_request_line(out, h);
+  int rc = put_fields(out, h->headers, SKIP_REQUEST, ctx);
+  if (rc != 0) return roll_back(out, before, rc);
+  put_request_framing(out, &h->framing);
+  put_request_connection(out, h);
+  if (h->expect_continue) PUT(out, "Expect: 100-continue\r\n");
+  PUT(out, "\r\n");
+  return 0;
+}
+
+static void put_status_line(struct buf *b, const struct response_head *h) {
+  bool fit = h->reason.p != NULL && all_class(h->reason, CHAR_VALUE);
+  char digits[4] = {(char)('0' + h->status / 100 % 10), (char)('0' + h->status / 10 % 10), (char)('0' + h->status % 10),
+                    ' '};
+  assert(h->status >= 100 && h->status <= 599);
+  PUT(b, "HTTP/1.1 ");
+  put(b, digits, sizeof digits);
+  put_str(b, fit ? h->reason : str_of(status_phrase(h->status)));
+  PUT(b, "\r\n");
+}
+
+/* Whether the connection can go on behind this message. */
+static bool put_response_framing(struct buf *b, const struct response_head *h) {
+  if (h->no_body) {
+    bool allowed = h->status >= 200 && h->status != 204; /* RFC 9110 section 8.6 */
+    if (allowed && h->framing.kind == FRAMING_LENGTH) put_length(b, h->framing.length);
+    return true;
+  }
+  switch (h->framing.kind) {
+    case FRAMING_NONE: put_length(b, 0); return true;
+    case FRAMING_LENGTH: put_length(b, h->framing.length); return true;
+    case FRAMING_CHUNKED:
+      if (h->client_minor == 0) return false;
+      PUT(b, "Transfer-Encoding: chunked\r\n");
+      return true;
+    case FRAMING_UNTIL_CLOSE: break;
+  }
+  return false;
+}
+
+static void put_response_connection(struct buf *b, const struct response_head *h, bool keep) {
+  if (h->upgrade.p != NULL) {
+    PUT(b, "Connection: upgrade\r\n");
+    put_field(b, STR("Upgrade"), h->upgrade);
+  } else if (h->status < 200) {
+    return; /* not the last word on this connection */
+  } else if (!keep) {
+    PUT(b, "Connection: close\r\n");
+  } else if (h->client_minor == 0) {
+    PUT(b, "Connection: keep-alive\r\n");
+  }
+}
+
+static void put_plain_fields(struct buf *b, const struct headers *h, unsigned skip) {
+  for (unsigned i = 0; i < h->n; i++) {
+    const struct header *f = &h->v[i];
+    if (f->name.p != NULL && f->secret == NULL && !(skip & BIT(f->id))) put_field(b, f->name, f->value);
+  }
+}
+
+void write_response_head(struct buf *out, const struct response_head *h) {
+  put_status_line(out, h);
+  put_plain_fields(out, h->headers, SKIP_RESPONSE);
+  bool keep = put_response_framing(out, h) && h->keep_alive;
+  put_response_connection(out, h, keep);
+  PUT(out, "\r\n");
+}
+
+unsigned write_chunk_line(char line[CHUNK_LINE_MAX], size_t n, bool first) {
+  char digits[HEX_MAX];
+  unsigned at = HEX_MAX, used = 0;
+  do {
+    digits[--at] = "0123456789abcdef"[n & 15];
+    n >>= 4;
+  } while (n > 0);
+  if (!first) {
+    line[used++] = '\r';
+    line[used++] = '\n';
+  }
+  memcpy(line + used, digits + at, HEX_MAX - at);
+  used += HEX_MAX - at;
+  line[used++] = '\r';
+  line[used++] = '\n';
+  return used;
+}
+
+void write_chunk_end(struct buf *out, const struct headers *trailers, bool any) {
+  if (any) PUT(out, "\r\n");
+  PUT(out, "0\r\n");
+  for (unsigned i = 0; trailers != NULL && i < trailers->n; i++) {
+    const struct header *f = &trailers->v[i];
+    if (f->name.p != NULL && f->secret == NULL && trailer_allowed(f->name)) put_field(out, f->name, f->value);
+  }
+  PUT(out, "\r\n");
+}
+
+/* "_" counts as "-": a server that reads them alike must not be given the one by the other. */
+static bool same_name(struct str name, const char *low) {
+  for (size_t i = 0; i < name.n; i++) {
+    char c = name.p[i];
+    if (c >= 'A' && c <= 'Z') c = (char)(c | 0x20);
+    if (c == '_') c = '-';
+    if (c != low[i]) return false;
+  }
+  return low[name.n] == '\0';
+}
+
+bool trailer_allowed(struct str name) {
+  static const char *const forbidden[] = {
+      /* framing and routing */
+      "content-length", "transfer-encoding", "host", "connection", "keep-alive", "te", "trailer", "upgrade", "via",
+      "forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-real-ip", "proxy-connection",
+      /* authentication and cookies */
+      "authorization", "proxy-authorization", "proxy-authenticate", "www-authenticate", "authentication-info",
+      "proxy-authentication-info", "cookie", "set-cookie",
+      /* what changes how a request or its answer is processed */
+      "cache-control", "expect", "max-forwards", "pragma", "range", "if-match", "if-none-match", "if-modified-since",
+      "if-unmodified-since", "if-range", "age", "expires", "date", "location", "retry-after", "vary", "warning",
+      "content-encoding", "content-type", "content-range"};
+  for (size_t i = 0; i < sizeof forbidden / sizeof *forbidden; i++)
+    if (same_name(name, forbidden[i])) return false;
+  return true;
+}
+
+const char *status_phrase(int status) {
+  static const struct {
+    int status;
+    const char *phrase;
+  } phrases[] = {{200, "OK"},
+                 {100, "Continue"},
+                 {101, "Switching Protocols"},
+                 {102, "Processing"},
+                 {103, "Early Hints"},
+                 {201, "Created"},
+                 {202, "Accepted"},
+                 {203, "Non-Authoritative Information"},
+                 {204, "No Content"},
+                 {205, "Reset Content"},
+                 {206, "Partial Content"},
+                 {207, "Multi-Status"},
+                 {208, "Already Reported"},
+                 {226, "IM Used"},
+                 {300, "Multiple Choices"},
+                 {301, "Moved Permanently"},
+                 {302, "Found"},
+                 {303, "See Other"},
+                 {304, "Not Modified"},
+                 {305, "Use Proxy"},
+                 {307, "Temporary Redirect"},
+                 {308, "Permanent Redirect"},
+                 {400, "Bad Request"},
+                 {401, "Unauthorized"},
+                 {402, "Payment Required"},
+                 {403, "Forbidden"},
+                 {404, "Not Found"},
+                 {405, "Method Not Allowed"},
+                 {406, "Not Acceptable"},
+                 {407, "Proxy Authentication Required"},
+                 {408, "Request Timeout"},
+                 {409, "Conflict"},
+                 {410, "Gone"},
+                 {411, "Length Required"},
+                 {412, "Precondition Failed"},
+                 {413, "Content Too Large"},
+                 {414, "URI Too Long"},
+                 {415, "Unsupported Media Type"},
+                 {416, "Range Not Satisfiable"},
+                 {417, "Expectation Failed"},
+                 {421, "Misdirected Request"},
+                 {422, "Unprocessable Content"},
+                 {423, "Locked"},
+                 {424, "Failed Dependency"},
+                 {425, "Too Early"},
+                 {426, "Upgrade Required"},
+                 {428, "Precondition Required"},
+                 {429, "Too Many Requests"},
+                 {431, "Request Header Fields Too Large"},
+                 {451, "Unavailable For Legal Reasons"},
+                 {500, "Internal Server Error"},
+                 {501, "Not Implemented"},
+                 {502, "Bad Gateway"},
+                 {503, "Service Unavailable"},
+                 {504, "Gateway Timeout"},
+                 {505, "HTTP Version Not Supported"},
+                 {506, "Variant Also Negotiates"},
+                 {507, "Insufficient Storage"},
+                 {508, "Loop Detected"},
+                 {511, "Network Authentication Required"}};
+  for (size_t i = 0; i < sizeof phrases / sizeof *phrases; i++)
+    if (phrases[i].status == status) return phrases[i].phrase;
+  return "";
+}

@@ -1,0 +1,98 @@
+/* forwarded_test.c: what the upstream is told of the client. */
+#include "http/forwarded.h"
+
+#include "check.h"
+
+static struct arena arena;
+static struct headers list;
+
+static void begin(void) {
+  arena_init(&arena, NULL, 0);
+  headers_init(&list, &arena);
+}
+static void add(const char *name, const char *value) { headers_add(&list, str_of(name), str_of(value)); }
+
+static bool is(const char *name, const char *value) {
+  struct header *f = headers_find(&list, str_of(name));
+  if (value == NULL) return f == NULL;
+  unsigned n = 0;
+  for (unsigned i = 0; i < list.n; i++) n += list.v[i].name.p != NULL && str_ieq(list.v[i].name, str_of(name));
+  if (n == 1 && !str_eq(f->value, str_of(value))) fprintf(stderr, "%s: %.*s\n", name, STR_FMT(f->value));
+  return n == 1 && str_eq(f->value, str_of(value));
+}
+
+static void client_says(void) {
+  add("X-Forwarded-For", "10.0.0.1"), add("x-forwarded-for", "10.0.0.2"), add("X-Forwarded-Proto", "https"),
+      add("X-Forwarded-Host", "evil");
+  add("Forwarded", "for=10.0.0.1"), add("X_Forwarded_For", "twin"), add("X-Forwarded_Proto", "twin");
+}
+
+static void set_replaces_what_the_client_said(void) {
+  begin();
+  client_says();
+  forwarded_apply(&list, &arena, FORWARDED_SET, STR("192.0.2.1"), false, STR("a.example"));
+  CHECK(is("X-Forwarded-For", "192.0.2.1") && is("X-Forwarded-Proto", "http") && is("X-Forwarded-Host", "a.example"));
+  CHECK(is("Forwarded", "for=192.0.2.1;host=a.example;proto=http"));
+  CHECK(is("X_Forwarded_For", NULL) && is("X-Forwarded_Proto", NULL));
+  arena_reset(&arena);
+}
+
+static void append_adds_ours_last(void) {
+  begin();
+  client_says();
+  forwarded_apply(&list, &arena, FORWARDED_APPEND, STR("192.0.2.1"), false, STR("a"));
+  CHECK(is("X-Forwarded-For", "10.0.0.1, 10.0.0.2, 192.0.2.1") && is("X-Forwarded-Proto", "https") &&
+        is("X-Forwarded-Host", "evil"));
+  CHECK(is("Forwarded", "for=10.0.0.1, for=192.0.2.1;host=a;proto=http") && is("X_Forwarded_For", NULL));
+  arena_reset(&arena);
+  begin();
+  forwarded_apply(&list, &arena, FORWARDED_APPEND, STR("192.0.2.1"), true, STR("a"));
+  CHECK(is("X-Forwarded-For", "192.0.2.1") && is("X-Forwarded-Proto", "https") && is("X-Forwarded-Host", "a"));
+  arena_reset(&arena);
+}
+
+static void off_leaves_all_alone(void) {
+  begin();
+  client_says();
+  forwarded_apply(&list, &arena, FORWARDED_OFF, STR("192.0.2.1"), false, STR("a"));
+  CHECK(list.n == 7 && is("X_Forwarded_For", "twin") && is("Forwarded", "for=10.0.0.1"));
+  arena_reset(&arena);
+}
+
+static void ipv6_and_ports_are_quoted_in_forwarded(void) {
+  begin();
+  forwarded_apply(&list, &arena, FORWARDED_SET, STR("2001:db8::1"), true, STR("[::1]:8080"));
+  CHECK(is("X-Forwarded-For", "2001:db8::1") && is("X-Forwarded-Host", "[::1]:8080"));
+  CHECK(is("Forwarded", "for=\"[2001:db8::1]\";host=\"[::1]:8080\";proto=https"));
+  forwarded_apply(&list, &arena, FORWARDED_SET, STR("1.2.3.4"), true, STR("a\"\\"));
+  CHECK(is("Forwarded", "for=1.2.3.4;host=\"a\\\"\\\\\";proto=https"));
+  arena_reset(&arena);
+}
+
+static void a_unix_client_is_unknown(void) {
+  begin();
+  add("X-Forwarded-For", "10.0.0.1");
+  forwarded_apply(&list, &arena, FORWARDED_APPEND, STR(""), false, STR(""));
+  CHECK(is("X-Forwarded-For", "10.0.0.1") && is("X-Forwarded-Host", NULL) && is("Forwarded", "for=unknown;proto=http"));
+  arena_reset(&arena);
+}
+
+static void via_goes_behind_the_others(void) {
+  begin();
+  add("Via", "1.0 front");
+  via_add(&list, &arena, 1);
+  CHECK(str_eq(headers_join(&list, STR("via")), STR("1.0 front, 1.1 jeton")));
+  via_add(&list, &arena, 0);
+  CHECK(str_eq(headers_join(&list, STR("via")), STR("1.0 front, 1.1 jeton, 1.0 jeton")));
+  arena_reset(&arena);
+}
+
+int main(void) {
+  RUN(set_replaces_what_the_client_said);
+  RUN(append_adds_ours_last);
+  RUN(off_leaves_all_alone);
+  RUN(ipv6_and_ports_are_quoted_in_forwarded);
+  RUN(a_unix_client_is_unknown);
+  RUN(via_goes_behind_the_others);
+  return 0;
+}
