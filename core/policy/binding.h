@@ -9,15 +9,16 @@
 
 struct binding { /* registry references; LUA_NOREF where the policy has none. Freed with the VM. */
   int on_start, on_request, on_response, on_error, on_log;
-  int *fetch;  /* by index in policy->tokens */
-  int *tasks;  /* by index in policy->tasks */
-  int tokens;  /* the `tokens` table given to hooks: token userdata by name (made by lua/l_token.c), set by binding_tokens */
+  int *fetch; /* by index in policy->tokens */
+  int *tasks; /* by index in policy->tasks */
+  int tokens; /* the `tokens` table given to hooks: token userdata by name (made by lua/l_token.c), set by binding_tokens */
 };
 /* Runs policy->sources[0] in vm with require served from policy->sources, and takes the references. 0, or an error with *message. */
 int binding_init(struct binding *b, struct vm *vm, const struct policy *p, const char **message);
 /* Makes the tokens table: slots[i] belongs to policy->tokens[i] (NULL for a family: its slots come by `family`). */
 struct token_family;
-int binding_tokens(struct binding *b, struct vm *vm, const struct policy *p, struct slot *const *slots, struct token_family *const *families);
+int binding_tokens(struct binding *b, struct vm *vm, const struct policy *p, struct slot *const *slots,
+                   struct token_family *const *families);
 void binding_fini(struct binding *b);
 
 #endif

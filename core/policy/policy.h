@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/str.h"
+#include "http/forwarded.h"
 #include "http/parser.h"
 #include "http/url.h"
 #include "net/address.h"
@@ -51,13 +52,13 @@ struct limits_conf {
   uint32_t pipelined;     /* requests served in a row without a pause to other connections: 64 */
   uint64_t buffered;      /* bytes in all write queues of a worker: 64 MiB */
 };
-enum forwarded_mode { FORWARDED_SET, FORWARDED_APPEND, FORWARDED_OFF };
 
 struct upstream_conf {
   const char *name;       /* "default" for `upstream` */
   struct url *urls;       /* at least one */
   size_t nurls;
   struct tls_client *tls; /* NULL when no URL is https */
+  const char *insecure;   /* the name under which the policy turned verification off; NULL: it is on */
   struct timeouts_conf timeouts; /* the policy's, with the upstream's own on top */
   unsigned pool_idle;     /* kept connections a worker: 64 */
   bool preserve_host;     /* Host as the client sent it; default false: the upstream's */
@@ -78,8 +79,9 @@ struct token_conf {
   int64_t family_idle_ms;     /* 10 min */
 };
 struct source { /* one file's text */
-  const char *name;    /* chunk name: "policy.lua", or a module's name */
-  const char *path;
+  const char *name;    /* the file's name without its directory, "policy.lua"; or a module's, "jeton.oauth2" */
+  const char *chunk;   /* what Lua's messages call it: as `name`, or "jeton/oauth2.lua" */
+  const char *path;    /* as it was opened */
   struct str text;
 };
 
@@ -109,6 +111,8 @@ struct policy {
   struct arena *memory;   /* all of the above lives here */
 };
 
+/* An empty one with every default set and one reference. */
+struct policy *policy_new(void);
 struct policy *policy_ref(struct policy *p);
 void policy_unref(struct policy *p);
 const struct upstream_conf *policy_upstream(const struct policy *p, struct str name); /* NULL: no such */

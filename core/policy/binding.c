@@ -1,0 +1,197 @@
+/* binding.c: takes a policy's functions from the table that its text returns in one VM. The text is the same everywhere, so what is missing here was made by
+ * something else (a random choice, a file read at the top level), and is told rather than guessed. Owned by the VM's thread. */
+#include "policy/binding.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "lua/l_token.h"
+#include "policy/modules.h"
+#include "policy/schema.h"
+
+struct init_call {
+  struct binding *b;
+  const struct policy *p;
+};
+
+/* --- functions --- */
+
+/* The function at key of the table, as a reference; LUA_NOREF when the policy has none. */
+static int take(lua_State *L, int table, const char *key, bool wanted, const char *what) {
+  if (!wanted) return LUA_NOREF;
+  lua_pushstring(L, key);
+  lua_rawget(L, table);
+  if (!lua_isfunction(L, -1))
+    luaL_error(L, "%s%s was a function when the policy was checked, and is none in this thread", what, key);
+  return luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+/* Pushes the table at key. */
+static int push_table(lua_State *L, int table, const char *key, const char *what) {
+  lua_pushstring(L, key);
+  lua_rawget(L, table);
+  if (!lua_istable(L, -1))
+    luaL_error(L, "%s%s was a table when the policy was checked, and is none in this thread", what, key);
+  return lua_gettop(L);
+}
+
+static void take_tokens(lua_State *L, int table, struct binding *b, const struct policy *p) {
+  if (p->ntokens == 0) return;
+  int tokens = push_table(L, table, "tokens", "");
+  for (size_t i = 0; i < p->ntokens; i++) {
+    const struct token_conf *t = &p->tokens[i];
+    if (!t->has_fetch) continue;
+    int token = push_table(L, tokens, t->name, "tokens.");
+    b->fetch[i] = take(L, token, "fetch", true, "a token's ");
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+}
+
+static void take_tasks(lua_State *L, int table, struct binding *b, const struct policy *p) {
+  if (p->ntasks == 0) return;
+  int tasks = push_table(L, table, "tasks", "");
+  for (size_t i = 0; i < p->ntasks; i++) b->tasks[i] = take(L, tasks, p->tasks[i], true, "tasks.");
+  lua_pop(L, 1);
+}
+
+static int l_init(lua_State *L) {
+  const struct init_call *c = lua_touserdata(L, 1);
+  const struct policy *p = c->p;
+  struct binding *b = c->b;
+  modules_open(L, (struct policy *)(uintptr_t)p, NULL); /* of a policy that is shared it changes the references alone */
+  if (source_push(L, &p->sources[0]) != LUA_OK) return lua_error(L);
+  lua_call(L, 0, 1);
+  int table = lua_gettop(L);
+  if (!lua_istable(L, table)) return luaL_error(L, "%s: returned no table in this thread", p->sources[0].chunk);
+  b->on_start = take(L, table, "on_start", p->on_start, "");
+  b->on_request = take(L, table, "on_request", p->on_request, "");
+  b->on_response = take(L, table, "on_response", p->on_response, "");
+  b->on_error = take(L, table, "on_error", p->on_error, "");
+  b->on_log = take(L, table, "on_log", p->on_log, "");
+  take_tokens(L, table, b, p);
+  take_tasks(L, table, b, p);
+  return 0;
+}
+
+static int *new_references(size_t n) {
+  int *references = malloc((n + 1) * sizeof *references);
+  if (references == NULL) abort();
+  for (size_t i = 0; i < n; i++) references[i] = LUA_NOREF;
+  return references;
+}
+
+int binding_init(struct binding *b, struct vm *vm, const struct policy *p, const char **message) {
+  *b = (struct binding){.on_start = LUA_NOREF,
+                        .on_request = LUA_NOREF,
+                        .on_response = LUA_NOREF,
+                        .on_error = LUA_NOREF,
+                        .on_log = LUA_NOREF,
+                        .tokens = LUA_NOREF,
+                        .fetch = new_references(p->ntokens),
+                        .tasks = new_references(p->ntasks)};
+  struct init_call c = {b, p};
+  vm_limit(vm, p->limits.memory, p->limits.script_time_us);
+  vm_set_loading(vm, true);
+  int status = vm_call(vm, l_init, &c, message);
+  vm_set_loading(vm, false);
+  if (status != 0) binding_fini(b);
+  return status;
+}
+
+/* The references themselves go with the VM, which may outlive its policy's turn. */
+void binding_fini(struct binding *b) {
+  free(b->fetch);
+  free(b->tasks);
+  b->fetch = b->tasks = NULL;
+}
+
+/* --- the table of tokens --- */
+
+struct tokens_call {
+  struct binding *b;
+  const struct policy *p;
+  struct slot *const *slots;
+  struct token_family *const *families;
+};
+
+static struct str nearest(const struct policy *p, struct str name) {
+  struct str best = {NULL, 0};
+  for (size_t i = 0; i < p->ntokens; i++) {
+    struct str names[2] = {str_of(p->tokens[i].name), best};
+    struct str near = schema_nearest(name, names, best.p != NULL ? 2 : 1);
+    if (near.p != NULL) best = near;
+  }
+  return best;
+}
+
+/* tokens.unknown */
+static int l_tokens_index(lua_State *L) {
+  const struct policy *p = lua_touserdata(L, lua_upvalueindex(1));
+  if (lua_type(L, 2) != LUA_TSTRING)
+    return luaL_error(L, "tokens: expected the name of a token, got a %s", luaL_typename(L, 2));
+  struct str name;
+  name.p = lua_tolstring(L, 2, &name.n);
+  struct str near = nearest(p, name);
+  lua_pushlstring(L, name.p, name.n < SHOWN_MAX ? name.n : SHOWN_MAX);
+  if (near.p == NULL) return luaL_error(L, "tokens: the policy has no token named '%s'", lua_tostring(L, -1));
+  return luaL_error(L, "tokens: the policy has no token named '%s' (did you mean '%s'?)", lua_tostring(L, -1), near.p);
+}
+
+static int l_tokens_newindex(lua_State *L) {
+  return luaL_error(L, "tokens cannot be assigned: a token gets its value by tokens.NAME:set(value, …)");
+}
+
+static void push_metatable(lua_State *L, const struct policy *p) {
+  lua_createtable(L, 0, 4);
+  lua_pushliteral(L, "jeton.tokens");
+  lua_setfield(L, -2, "__name");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
+  lua_pushlightuserdata(L, (void *)(uintptr_t)p); /* kept by the VM's `require` */
+  lua_pushcclosure(L, l_tokens_index, 1);
+  lua_setfield(L, -2, "__index");
+  lua_pushcfunction(L, l_tokens_newindex);
+  lua_setfield(L, -2, "__newindex");
+}
+
+/* jeton.tokens, for tasks and on_start, which get no argument. The table is on top. */
+static void set_in_library(lua_State *L) {
+  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
+  lua_pushliteral(L, "jeton");
+  lua_rawget(L, -2);
+  if (lua_istable(L, -1)) {
+    lua_pushliteral(L, "tokens");
+    lua_pushvalue(L, -4);
+    lua_rawset(L, -3);
+  }
+  lua_pop(L, 2);
+}
+
+static int l_tokens(lua_State *L) {
+  const struct tokens_call *c = lua_touserdata(L, 1);
+  lua_createtable(L, 0, (int)c->p->ntokens);
+  for (size_t i = 0; i < c->p->ntokens; i++) {
+    const struct token_conf *t = &c->p->tokens[i];
+    lua_pushstring(L, t->name);
+    if (t->family) {
+      l_family_push(L, c->p, t, c->families[i]);
+    } else {
+      l_token_push(L, c->p, t, c->slots[i]);
+    }
+    lua_rawset(L, -3);
+  }
+  push_metatable(L, c->p);
+  lua_setmetatable(L, -2);
+  set_in_library(L);
+  c->b->tokens = luaL_ref(L, LUA_REGISTRYINDEX);
+  return 0;
+}
+
+int binding_tokens(struct binding *b, struct vm *vm, const struct policy *p, struct slot *const *slots,
+                   struct token_family *const *families) {
+  struct tokens_call c = {b, p, slots, families};
+  const char *message = NULL;
+  return vm_call(vm, l_tokens, &c, &message);
+}

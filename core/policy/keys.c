@@ -1,0 +1,188 @@
+/* keys.c: the top level of a policy, its timeouts, limits and logs. docs/reference.md describes the same tables: change both. Runs on control's thread. */
+#include "policy/keys.h"
+
+#include <lauxlib.h>
+
+#include "policy/hint.h"
+
+#define AT(type, member) offsetof(struct type, member)
+
+static const struct field timeout_fields[] = {
+    {"handshake", FIELD_DURATION, AT(timeouts_conf, handshake), "10s", 0, 0, {0}},
+    {"head", FIELD_DURATION, AT(timeouts_conf, head), "10s", 0, 0, {0}},
+    {"body", FIELD_DURATION, AT(timeouts_conf, body), "30s", 0, 0, {0}},
+    {"idle", FIELD_DURATION, AT(timeouts_conf, idle), "75s", 0, 0, {0}},
+    {"connect", FIELD_DURATION, AT(timeouts_conf, connect), "5s", 0, 0, {0}},
+    {"first_byte", FIELD_DURATION, AT(timeouts_conf, first_byte), "60s", 0, 0, {0}},
+    {"response", FIELD_DURATION, AT(timeouts_conf, response), "60s", 0, 0, {0}},
+    {"send", FIELD_DURATION, AT(timeouts_conf, send), "60s", 0, 0, {0}},
+    {"exchange", FIELD_DURATION, AT(timeouts_conf, exchange), "0", 0, 0, {0}},
+    {"tunnel", FIELD_DURATION, AT(timeouts_conf, tunnel), "1h", 0, 0, {0}},
+    {"drain", FIELD_DURATION, AT(timeouts_conf, drain), "30s", 0, 0, {0}},
+    {"pool", FIELD_DURATION, AT(timeouts_conf, pool), "60s", 0, 0, {0}},
+    {0}};
+
+/* The first five have their defaults from http_limits_default. */
+static const struct field limit_fields[] = {
+    {"request_line", FIELD_SIZE32, AT(limits_conf, http.request_line), NULL, 256, 1 << 20, {0}},
+    {"head", FIELD_SIZE32, AT(limits_conf, http.head), NULL, 1024, 1 << 20, {0}},
+    {"headers", FIELD_COUNT, AT(limits_conf, http.headers), NULL, 1, 10000, {0}},
+    {"chunk_line", FIELD_SIZE32, AT(limits_conf, http.chunk_line), NULL, 16, 64 << 10, {0}},
+    {"chunk_overhead", FIELD_SIZE32, AT(limits_conf, http.chunk_overhead), NULL, 64, 16 << 20, {0}},
+    {"body", FIELD_SIZE, AT(limits_conf, body), "0", 0, 0, {0}},
+    {"script_body", FIELD_SIZE, AT(limits_conf, script_body), "1m", 0, UINT64_C(1) << 30, {0}},
+    {"replay_buffer", FIELD_SIZE, AT(limits_conf, replay_buffer), "64k", 0, UINT64_C(1) << 30, {0}},
+    {"memory", FIELD_SIZE, AT(limits_conf, memory), "64m", 1 << 20, UINT64_C(64) << 30, {0}},
+    {"script_time", FIELD_DURATION_US, AT(limits_conf, script_time_us), "50ms", 1, 60 * 1000, {0}},
+    {"connections", FIELD_COUNT, AT(limits_conf, connections), "0", 0, 0, {0}},
+    {"connections_per_address", FIELD_COUNT, AT(limits_conf, connections_per_address), "0", 0, 0, {0}},
+    {"waiters", FIELD_COUNT, AT(limits_conf, waiters), "10000", 1, 0, {0}},
+    {"pipelined", FIELD_COUNT, AT(limits_conf, pipelined), "64", 1, 0, {0}},
+    {"buffered", FIELD_SIZE, AT(limits_conf, buffered), "64m", 64 << 10, 0, {0}},
+    {0}};
+
+static const struct choice log_levels[] = {{"debug", LOG_DEBUG}, {"info", LOG_INFO}, {"warn", LOG_WARN},
+                                           {"error", LOG_ERROR}, {"off", LOG_OFF},   {0}};
+static const struct choice log_formats[] = {{"text", LOG_TEXT}, {"json", LOG_JSON}, {0}};
+static const struct choice forwarded_modes[] = {
+    {"set", FORWARDED_SET}, {"append", FORWARDED_APPEND}, {"off", FORWARDED_OFF}, {0}};
+_Static_assert(sizeof(enum log_level) == sizeof(unsigned) && sizeof(enum forwarded_mode) == sizeof(unsigned),
+               "FIELD_CHOICE writes an unsigned");
+
+static void read_access(struct schema *s, const struct path *at, int value, void *unused) {
+  (void)unused;
+  if (s->has_access) {
+    schema_problem(s, at, "is the same as log.access: give one of them");
+    return;
+  }
+  s->has_access = true;
+  if (lua_type(s->L, value) == LUA_TBOOLEAN) {
+    s->policy->access_log = lua_toboolean(s->L, value) != 0;
+    return;
+  }
+  size_t n = 0;
+  if (lua_type(s->L, value) == LUA_TSTRING) lua_tolstring(s->L, value, &n);
+  struct str name;
+  if (n == 0) {
+    schema_expected(s, at, value, "true, false or the name of a file", NULL);
+  } else if (schema_string(s, at, value, "the name of a file", &name)) {
+    s->policy->access_path = schema_file(s, name);
+  }
+}
+
+static void read_forwarded(struct schema *s, const struct path *at, int value, void *to) {
+  static const struct field field = {.key = "forwarded", .kind = FIELD_CHOICE, .of.choices = forwarded_modes};
+  if (lua_type(s->L, value) == LUA_TBOOLEAN && !lua_toboolean(s->L, value)) {
+    s->policy->forwarded = FORWARDED_OFF;
+    return;
+  }
+  schema_value(s, at, value, &field, to);
+}
+
+static void read_tasks(struct schema *s, const struct path *at, int value, void *unused) {
+  (void)unused;
+  struct str *names;
+  if (!schema_is_table(s, at, value, "a table of functions by name")) return;
+  size_t n = schema_names(s, at, value, &names);
+  s->policy->tasks = arena_alloc(s->arena, (n + 1) * sizeof *s->policy->tasks);
+  for (size_t i = 0; i < n; i++) {
+    struct path child = {at, names[i], 0};
+    if (!path_is_name(names[i])) {
+      schema_problem(s, &child, "expected a name made of letters, digits and '_'");
+      continue;
+    }
+    lua_pushlstring(s->L, names[i].p, names[i].n);
+    lua_rawget(s->L, value);
+    if (!lua_isfunction(s->L, -1)) schema_expected(s, &child, lua_gettop(s->L), "a function", NULL);
+    s->policy->tasks[s->policy->ntasks++] = names[i].p;
+    lua_pop(s->L, 1);
+  }
+}
+
+/* Its offsets count from the policy's `log`. */
+static const struct field log_fields[] = {
+    {"level", FIELD_CHOICE, AT(log_settings, level), "info", 0, 0, {.choices = log_levels}},
+    {"format", FIELD_CHOICE, AT(log_settings, format), "text", 0, 0, {.choices = log_formats}},
+    {"access", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_access}},
+    {0}};
+
+/* In the order of reading: upstreams inherit timeouts, and log comes before access_log. */
+static const struct field top_fields[] = {
+    {"listen", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = keys_read_listen}},
+    {"timeouts", FIELD_TABLE, AT(policy, timeouts), NULL, 0, 0, {.fields = timeout_fields}},
+    {"limits", FIELD_TABLE, AT(policy, limits), NULL, 0, 0, {.fields = limit_fields}},
+    {"upstream", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = keys_read_upstream}},
+    {"upstreams", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = keys_read_upstreams}},
+    {"workers", FIELD_COUNT, AT(policy, workers), "0", 1, 256, {0}},
+    {"log", FIELD_TABLE, AT(policy, log), NULL, 0, 0, {.fields = log_fields}},
+    {"access_log", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_access}},
+    {"forwarded", FIELD_CUSTOM, AT(policy, forwarded), NULL, 0, 0, {.read = read_forwarded}},
+    {"via", FIELD_BOOLEAN, AT(policy, via), "true", 0, 0, {0}},
+    {"tokens", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = keys_read_tokens}},
+    {"tasks", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_tasks}},
+    {"on_start", FIELD_FUNCTION, AT(policy, on_start), NULL, 0, 0, {0}},
+    {"on_request", FIELD_FUNCTION, AT(policy, on_request), NULL, 0, 0, {0}},
+    {"on_response", FIELD_FUNCTION, AT(policy, on_response), NULL, 0, 0, {0}},
+    {"on_error", FIELD_FUNCTION, AT(policy, on_error), NULL, 0, 0, {0}},
+    {"on_log", FIELD_FUNCTION, AT(policy, on_log), NULL, 0, 0, {0}},
+    {0}};
+
+void keys_defaults(struct policy *p) {
+  p->limits.http = http_limits_default;
+  p->access_log = true;
+  p->forwarded = FORWARDED_SET;
+  schema_defaults(top_fields, p);
+}
+
+bool keys_is_type(struct schema *s, int table, const char *key, int type) {
+  lua_pushstring(s->L, key);
+  lua_rawget(s->L, table);
+  bool is = lua_type(s->L, -1) == type;
+  lua_pop(s->L, 1);
+  return is;
+}
+
+/* The command line takes the place of the policy's own keys: these are not looked at, so that a policy can be tried where its addresses or certificates are not. */
+static void apply_overrides(struct schema *s, int table) {
+  const struct policy_overrides *o = s->overrides;
+  if (o == NULL) return;
+  if (o->nlisten > 0) {
+    keys_override_listen(s);
+    lua_pushstring(s->L, "listen");
+    lua_pushnil(s->L);
+    lua_rawset(s->L, table);
+  }
+  if (o->workers > 0) {
+    s->policy->workers = o->workers;
+    lua_pushstring(s->L, "workers");
+    lua_pushnil(s->L);
+    lua_rawset(s->L, table);
+  }
+}
+
+void keys_read(struct schema *s, int table) {
+  luaL_checkstack(s->L, 16, "reading a policy");
+  apply_overrides(s, table);
+  schema_read(s, NULL, table, top_fields, s->policy, false);
+}
+
+static void check_limits(struct schema *s) {
+  static const struct path limits = {NULL, {"limits", 6}, 0};
+  const struct http_limits *h = &s->policy->limits.http;
+  if (h->request_line <= h->head) return;
+  struct path at = {&limits, STR("request_line"), 0};
+  schema_problem(s, &at, "expected at most limits.head (%s), got %s", hint_write_size(s->arena, h->head),
+                 hint_write_size(s->arena, h->request_line));
+}
+
+void keys_finish(struct schema *s) {
+  const struct policy *p = s->policy;
+  static const struct path listen = {NULL, {"listen", 6}, 0}, upstream = {NULL, {"upstream", 8}, 0};
+  if (!s->has_listen) schema_problem(s, &listen, "expected an address such as \"127.0.0.1:8080\", got nothing");
+  if (!s->has_upstream && !p->on_request)
+    schema_problem(
+        s, &upstream,
+        "expected a URL such as \"https://api.example.com\", or an on_request that responds itself, got nothing");
+  check_limits(s);
+  keys_finish_tokens(s);
+}

@@ -1,0 +1,28 @@
+/* keys.h: the keys of a policy's table, a file a group: keys.c the top level, keys_net.c listeners and upstreams, keys_tls.c their TLS, keys_token.c tokens. */
+#ifndef JETON_POLICY_KEYS_H
+#define JETON_POLICY_KEYS_H
+
+#include "policy/schema.h"
+
+/* Defaults of what is always there. */
+void keys_defaults(struct policy *p);
+/* Reads the table at the absolute index into s->policy. Inside vm_call. */
+void keys_read(struct schema *s, int table);
+/* What the keys must be to one another; who may receive each token. Outside of Lua, once, after keys_read. */
+void keys_finish(struct schema *s);
+/* Reads certificates, keys and CA files and makes the TLS configurations. Outside of Lua, after keys_finish. */
+void keys_make_tls(struct schema *s);
+
+/* Between the files of this group. */
+void keys_read_listen(struct schema *s, const struct path *at, int value, void *unused);
+void keys_read_upstream(struct schema *s, const struct path *at, int value, void *unused);
+void keys_read_upstreams(struct schema *s, const struct path *at, int value, void *unused);
+void keys_read_tokens(struct schema *s, const struct path *at, int value, void *unused);
+void keys_override_listen(struct schema *s);
+void keys_finish_tokens(struct schema *s);
+void keys_tls_upstream(struct schema *s, const struct path *at, int value, size_t upstream); /* the key `tls` of one */
+void keys_tls_default(struct schema *s, const struct path *at, size_t upstream); /* an https upstream without the key */
+void keys_tls_listen(struct schema *s, const struct path *at, int value, size_t listen);
+bool keys_is_type(struct schema *s, int table, const char *key, int type); /* the key's value has this Lua type */
+
+#endif

@@ -1,0 +1,210 @@
+/* keys_tls.c: the key `tls` of upstreams and of listeners. What the table says is read inside of Lua; the files are read afterwards, outside of it, since
+ * that may take long and must not leak when Lua raises. Between the two a job keeps the settings. Runs on control's thread. */
+#include "policy/keys.h"
+
+#define AT(type, member) offsetof(struct type, member)
+
+struct tls_job {
+  struct tls_job *next; /* the one before it */
+  const char *path;
+  unsigned line;
+  bool server, plain; /* plain: every setting is its default */
+  size_t index;       /* in policy->upstreams or policy->listens */
+  struct tls_client_settings client;
+  struct tls_server_settings listen;
+};
+
+static const struct choice versions[] = {{"1.2", TLS_1_2}, {"1.3", TLS_1_3}, {0}};
+_Static_assert(sizeof(enum tls_version) == sizeof(unsigned), "FIELD_CHOICE writes an unsigned");
+
+/* --- upstreams --- */
+
+struct upstream_tls { /* the table as it is written */
+  struct tls_client_settings to;
+  bool verify;
+  const char *insecure;
+};
+
+static bool pin_valid(struct str pin) { /* "sha256/" and the base64 of 32 bytes */
+  if (!str_starts(pin, STR("sha256/")) || pin.n != 7 + 44 || pin.p[pin.n - 1] != '=') return false;
+  for (size_t i = 7; i < pin.n - 1; i++) {
+    char c = pin.p[i];
+    bool digit = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '/';
+    if (!digit) return false;
+  }
+  return true;
+}
+
+static void read_pins(struct schema *s, const struct path *at, int value, void *to) {
+  struct tls_client_settings *settings = to;
+  static const char expected[] = "\"sha256/\" and 44 characters of base64";
+  if (!schema_is_table(s, at, value, "a list of pins")) return;
+  schema_check_keys(s, at, value, NULL, true);
+  size_t n = lua_rawlen(s->L, value);
+  const char **pins = arena_alloc(s->arena, (n + 1) * sizeof *pins);
+  settings->pins = pins;
+  for (size_t i = 1; i <= n; i++) {
+    struct path child = {at, {NULL, 0}, i};
+    struct str pin;
+    lua_rawgeti(s->L, value, (lua_Integer)i);
+    if (schema_string(s, &child, lua_gettop(s->L), expected, &pin)) {
+      if (pin_valid(pin)) {
+        pins[settings->npins++] = pin.p;
+      } else {
+        schema_expected(s, &child, lua_gettop(s->L), expected, NULL);
+      }
+    }
+    lua_pop(s->L, 1);
+  }
+  if (n == 0) schema_problem(s, at, "expected at least one pin, got an empty list");
+}
+
+static const struct field upstream_fields[] = {
+    {"ca", FIELD_FILE, AT(upstream_tls, to.ca), NULL, 0, 0, {0}},
+    {"cert", FIELD_FILE, AT(upstream_tls, to.cert), NULL, 0, 0, {0}},
+    {"key", FIELD_FILE, AT(upstream_tls, to.key), NULL, 0, 0, {0}},
+    {"server_name", FIELD_STRING, AT(upstream_tls, to.server_name), NULL, 0, 0, {0}},
+    {"verify", FIELD_BOOLEAN, AT(upstream_tls, verify), "true", 0, 0, {0}},
+    {"insecure", FIELD_STRING, AT(upstream_tls, insecure), NULL, 0, 0, {0}},
+    {"min_version", FIELD_CHOICE, AT(upstream_tls, to.min_version), "1.2", 0, 0, {.choices = versions}},
+    {"pins", FIELD_CUSTOM, AT(upstream_tls, to), NULL, 0, 0, {.read = read_pins}},
+    {0}};
+
+static struct tls_job *add_job(struct schema *s, const struct path *at, size_t index, bool server) {
+  struct tls_job *job = arena_alloc(s->arena, sizeof *job);
+  *job = (struct tls_job){.next = s->tls_jobs,
+                          .path = path_text(s->arena, at).p,
+                          .line = schema_line(s, at),
+                          .server = server,
+                          .index = index,
+                          .client.min_version = TLS_1_2,
+                          .listen.min_version = TLS_1_2};
+  s->tls_jobs = job;
+  return job;
+}
+
+void keys_tls_default(struct schema *s, const struct path *at, size_t upstream) {
+  add_job(s, at, upstream, false)->plain = true;
+}
+
+/* Both halves of a pair of files, or neither. */
+static void check_pair(struct schema *s, const struct path *at, const char *cert, const char *key) {
+  if (cert != NULL && key == NULL) schema_problem(s, at, "expected a key beside cert, got nothing");
+  if (key != NULL && cert == NULL) schema_problem(s, at, "expected a cert beside key, got nothing");
+}
+
+static void check_verify(struct schema *s, const struct path *at, const struct upstream_tls *t) {
+  struct path verify = {at, STR("verify"), 0}, insecure = {at, STR("insecure"), 0};
+  const char *name = t->insecure;
+  if (!t->verify && name == NULL)
+    schema_problem(s, &verify,
+                   "expected an insecure = \"NAME\" beside verify = false, to say on purpose what is not verified");
+  if (t->verify && name != NULL) schema_problem(s, &insecure, "only has a meaning beside verify = false");
+  if (t->verify || name == NULL) return;
+  struct str quoted = path_quote(s->arena, str_of(name));
+  schema_warning(s, &insecure, "certificates are not verified (%.*s): tokens may go to anyone", STR_FMT(quoted));
+}
+
+void keys_tls_upstream(struct schema *s, const struct path *at, int value, size_t upstream) {
+  struct upstream_tls t = {0};
+  schema_defaults(upstream_fields, &t);
+  schema_read(s, at, value, upstream_fields, &t, false);
+  check_pair(s, at, t.to.cert, t.to.key);
+  check_verify(s, at, &t);
+  t.to.insecure = !t.verify;
+  s->policy->upstreams[upstream].insecure = t.verify ? NULL : t.insecure;
+  add_job(s, at, upstream, false)->client = t.to;
+}
+
+/* --- listeners --- */
+
+static const struct field certificate_fields[] = {
+    {"cert", FIELD_FILE, AT(tls_certificate_settings, cert), NULL, 0, 0, {0}},
+    {"key", FIELD_FILE, AT(tls_certificate_settings, key), NULL, 0, 0, {0}},
+    {0}};
+
+static void read_certificates(struct schema *s, const struct path *at, int value, void *to) {
+  struct tls_server_settings *settings = to;
+  if (!schema_is_table(s, at, value, "a list of { cert = FILE, key = FILE }")) return;
+  schema_check_keys(s, at, value, NULL, true);
+  size_t n = lua_rawlen(s->L, value);
+  struct tls_certificate_settings *list = arena_alloc(s->arena, (n + 1) * sizeof *list);
+  settings->certificates = list;
+  settings->ncertificates = n;
+  for (size_t i = 1; i <= n; i++) {
+    struct path child = {at, {NULL, 0}, i};
+    struct tls_certificate_settings *c = &list[i - 1];
+    *c = (struct tls_certificate_settings){0};
+    lua_rawgeti(s->L, value, (lua_Integer)i);
+    schema_read(s, &child, lua_gettop(s->L), certificate_fields, c, false);
+    bool empty = c->cert == NULL && c->key == NULL && lua_istable(s->L, -1);
+    if (empty) schema_problem(s, &child, "expected { cert = FILE, key = FILE }");
+    check_pair(s, &child, c->cert, c->key);
+    lua_pop(s->L, 1);
+  }
+}
+
+static const struct field listen_fields[] = {
+    {"certificates", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_certificates}},
+    {"client_ca", FIELD_FILE, AT(tls_server_settings, client_ca), NULL, 0, 0, {0}},
+    {"client_required", FIELD_BOOLEAN, AT(tls_server_settings, client_required), "false", 0, 0, {0}},
+    {"min_version", FIELD_CHOICE, AT(tls_server_settings, min_version), "1.2", 0, 0, {.choices = versions}},
+    {0}};
+
+void keys_tls_listen(struct schema *s, const struct path *at, int value, size_t listen) {
+  struct tls_server_settings t = {0};
+  unsigned before = s->nproblems;
+  schema_defaults(listen_fields, &t);
+  schema_read(s, at, value, listen_fields, &t, false);
+  struct path required = {at, STR("client_required"), 0}, certificates = {at, STR("certificates"), 0};
+  if (t.client_required && t.client_ca == NULL)
+    schema_problem(s, &required, "expected a client_ca beside it, got nothing");
+  if (t.ncertificates == 0 && s->nproblems == before)
+    schema_problem(s, &certificates, "expected a list of { cert = FILE, key = FILE }, got nothing");
+  add_job(s, at, listen, true)->listen = t;
+}
+
+/* --- the files --- */
+
+static void unref_client(void *c) { tls_client_unref(c); }
+static void unref_server(void *c) { tls_server_unref(c); }
+
+enum { WHY_MAX = 512 };
+
+static struct tls_client *make_client(struct schema *s, const struct tls_job *job) {
+  char why[WHY_MAX] = "";
+  struct tls_client *c = tls_client_new(&job->client, why, sizeof why);
+  if (c != NULL) {
+    arena_defer(s->arena, unref_client, c);
+  } else {
+    schema_problem_at(s, job->line, job->path, why);
+  }
+  return c;
+}
+
+static void make_server(struct schema *s, const struct tls_job *job) {
+  char why[WHY_MAX] = "";
+  struct tls_server *c = tls_server_new(&job->listen, why, sizeof why);
+  s->policy->listens[job->index].tls = c;
+  if (c != NULL) {
+    arena_defer(s->arena, unref_server, c);
+  } else {
+    schema_problem_at(s, job->line, job->path, why);
+  }
+}
+
+void keys_make_tls(struct schema *s) {
+  struct tls_client *plain = NULL; /* shared: the system's bundle takes long to read */
+  bool plain_failed = false;
+  for (const struct tls_job *job = s->tls_jobs; job != NULL; job = job->next) {
+    if (job->server) {
+      make_server(s, job);
+    } else if (!job->plain) {
+      s->policy->upstreams[job->index].tls = make_client(s, job);
+    } else if (!plain_failed) {
+      if (plain == NULL) plain = make_client(s, job);
+      plain_failed = plain == NULL;
+      s->policy->upstreams[job->index].tls = plain;
+    }
+  }
+}

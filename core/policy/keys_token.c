@@ -1,0 +1,198 @@
+/* keys_token.c: the tokens of a policy: how each is fetched, kept fresh and waited for, and who may receive it. Runs on control's thread. */
+#include "policy/hint.h"
+#include "policy/keys.h"
+
+#include "base/units.h"
+
+#define AT(member) offsetof(struct token_conf, member)
+
+static const struct choice missing_choices[] = {
+    {"wait", MISSING_WAIT}, {"fail", MISSING_FAIL}, {"pass", MISSING_PASS}, {0}};
+_Static_assert(sizeof(enum token_missing) == sizeof(unsigned), "FIELD_CHOICE writes an unsigned");
+
+/* A fraction of the life, or a duration before its end. */
+static void read_refresh_at(struct schema *s, const struct path *at, int value, void *to) {
+  static const char expected[] = "a fraction of the life between 0 and 1, or a duration before its end such as \"60s\"";
+  struct schedule *schedule = to;
+  if (lua_type(s->L, value) == LUA_TNUMBER) {
+    double n = (double)lua_tonumber(s->L, value);
+    if (n > 0 && n < 1) {
+      schedule->refresh_fraction = n;
+      return;
+    }
+    const char *guess = n >= 1 && n < 1e6 ? arena_printf(s->arena, "\"%.6gs\"", n).p : NULL;
+    schema_expected(s, at, value, expected, guess);
+    return;
+  }
+  struct str text;
+  int64_t ms;
+  if (!schema_borrow(s, at, value, expected, &text)) return;
+  if (units_duration_ms(text, &ms) && ms > 0) {
+    schedule->refresh_before_ms = ms;
+  } else {
+    schema_expected(s, at, value, expected, hint_duration(s, value));
+  }
+}
+
+static void read_reject_on(struct schema *s, const struct path *at, int value, void *to) {
+  static const char expected[] = "a status from 400 to 599";
+  struct token_conf *t = to;
+  size_t max = sizeof t->reject_on / sizeof *t->reject_on;
+  if (!schema_is_table(s, at, value, "a list of statuses such as { 401 }")) return;
+  schema_check_keys(s, at, value, NULL, true);
+  size_t n = lua_rawlen(s->L, value);
+  if (n > max) {
+    schema_problem(s, at, "expected at most %zu statuses, got %zu", max, n);
+    return;
+  }
+  t->nreject_on = 0;
+  for (size_t i = 1; i <= n; i++) {
+    struct path child = {at, {NULL, 0}, i};
+    lua_rawgeti(s->L, value, (lua_Integer)i);
+    lua_Integer status = lua_isinteger(s->L, -1) ? lua_tointeger(s->L, -1) : 0;
+    if (status < 400 || status > 599) schema_expected(s, &child, lua_gettop(s->L), expected, NULL);
+    t->reject_on[t->nreject_on++] = (uint16_t)status;
+    lua_pop(s->L, 1);
+  }
+}
+
+static void unref_audience(void *a) { audience_unref(a); }
+
+static struct audience *new_audience(struct schema *s) {
+  struct audience *a = audience_new();
+  arena_defer(s->arena, unref_audience, a);
+  return a;
+}
+
+static bool host_allowed(struct str text) {
+  struct str host;
+  uint16_t port;
+  if (str_starts(text, STR("http://"))) text = (struct str){text.p + 7, text.n - 7};
+  return host_split(text, &host, &port);
+}
+
+static const char *host_guess(struct schema *s, struct str text) {
+  struct url url;
+  if (text.n > SHOWN_MAX || url_parse(text, &url) != NULL || url.unix_path.p != NULL) return NULL;
+  const char *end = url.path.n > 0 ? url.path.p : text.p + text.n;
+  const char *from = text.p + (url.tls ? 8 : 0); /* https is what a host alone means */
+  return end > from ? hint_quoted(s, (struct str){from, (size_t)(end - from)}) : NULL;
+}
+
+static void read_host(struct schema *s, const struct path *at, int value, struct audience *a) {
+  static const char expected[] =
+      "a host such as \"api.example.com\", \"api.example.com:8443\" or \"http://10.0.0.7:9000\"";
+  struct str text;
+  if (!schema_borrow(s, at, value, expected, &text)) return;
+  if (host_allowed(text)) {
+    audience_add_host(a, text);
+  } else {
+    schema_expected(s, at, value, expected, host_guess(s, text));
+  }
+}
+
+static void read_hosts(struct schema *s, const struct path *at, int value, void *to) {
+  if (!schema_is_table(s, at, value, "a list of hosts such as { \"api.example.com\" }")) return;
+  schema_check_keys(s, at, value, NULL, true);
+  struct audience *a = new_audience(s);
+  *(struct audience **)to = a;
+  size_t n = lua_rawlen(s->L, value);
+  if (n == 0) schema_problem(s, at, "expected at least one host, got an empty list");
+  for (size_t i = 1; i <= n; i++) {
+    struct path child = {at, {NULL, 0}, i};
+    lua_rawgeti(s->L, value, (lua_Integer)i);
+    read_host(s, &child, lua_gettop(s->L), a);
+    lua_pop(s->L, 1);
+  }
+}
+
+/* Offsets from the token's `schedule`. */
+static const struct field backoff_fields[] = {
+    {"min", FIELD_DURATION, offsetof(struct schedule, backoff_min_ms), "200ms", 1, 0, {0}},
+    {"max", FIELD_DURATION, offsetof(struct schedule, backoff_max_ms), "30s", 1, 0, {0}},
+    {0}};
+
+static const struct field token_fields[] = {
+    {"fetch", FIELD_FUNCTION, AT(has_fetch), NULL, 0, 0, {0}},
+    {"refresh_at", FIELD_CUSTOM, AT(schedule), NULL, 0, 0, {.read = read_refresh_at}},
+    {"jitter", FIELD_FRACTION, AT(schedule.jitter), "0.1", 0, 1, {0}},
+    {"leeway", FIELD_DURATION, AT(schedule.leeway_ms), "1s", 0, 0, {0}},
+    {"wait", FIELD_DURATION, AT(wait_ms), "2s", 0, 0, {0}},
+    {"missing", FIELD_CHOICE, AT(missing), "wait", 0, 0, {.choices = missing_choices}},
+    {"reject_on", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_reject_on}},
+    {"hosts", FIELD_CUSTOM, AT(audience), NULL, 0, 0, {.read = read_hosts}},
+    {"reveal", FIELD_BOOLEAN, AT(reveal), "false", 0, 0, {0}},
+    {"timeout", FIELD_DURATION, AT(fetch_timeout_ms), "30s", 1, 0, {0}},
+    {"backoff", FIELD_TABLE, AT(schedule), NULL, 0, 0, {.fields = backoff_fields}},
+    {"family", FIELD_BOOLEAN, AT(family), "false", 0, 0, {0}},
+    {"max", FIELD_COUNT, AT(family_max), "1024", 1, 1 << 20, {0}},
+    {"idle", FIELD_DURATION, AT(family_idle_ms), "10m", 1, 0, {0}},
+    {0}};
+
+static void check_token(struct schema *s, const struct path *at, int value, const struct token_conf *t) {
+  struct path backoff = {at, STR("backoff"), 0};
+  if (t->schedule.backoff_min_ms > t->schedule.backoff_max_ms)
+    schema_problem(s, &backoff, "expected min not above max, got %s and %s",
+                   hint_write_duration(s->arena, (uint64_t)t->schedule.backoff_min_ms),
+                   hint_write_duration(s->arena, (uint64_t)t->schedule.backoff_max_ms));
+  static const char *const of_family[] = {"max", "idle"};
+  for (size_t i = 0; i < 2 && !t->family; i++) {
+    struct path child = {at, str_of(of_family[i]), 0};
+    if (!keys_is_type(s, value, of_family[i], LUA_TNIL))
+      schema_problem(s, &child, "only has a meaning beside family = true");
+  }
+}
+
+static void read_token(struct schema *s, const struct path *at, int value, struct token_conf *t) {
+  *t = (struct token_conf){.name = at->key.p, .schedule = schedule_default, .reject_on = {401}, .nreject_on = 1};
+  schema_defaults(token_fields, t);
+  if (!schema_is_table(s, at, value, "a table with a fetch function")) return;
+  schema_read(s, at, value, token_fields, t, false);
+  check_token(s, at, value, t);
+}
+
+void keys_read_tokens(struct schema *s, const struct path *at, int value, void *unused) {
+  (void)unused;
+  struct str *names;
+  struct policy *p = s->policy;
+  if (!schema_is_table(s, at, value, "a table of tokens by name")) return;
+  size_t n = schema_names(s, at, value, &names);
+  p->tokens = arena_alloc(s->arena, (n + 1) * sizeof *p->tokens);
+  for (size_t i = 0; i < n; i++) {
+    struct path child = {at, names[i], 0};
+    if (!path_is_name(names[i])) {
+      schema_problem(s, &child, "expected a name made of letters, digits and '_'");
+      continue;
+    }
+    lua_pushlstring(s->L, names[i].p, names[i].n);
+    lua_rawget(s->L, value);
+    read_token(s, &child, lua_gettop(s->L), &p->tokens[p->ntokens++]);
+    lua_pop(s->L, 1);
+  }
+}
+
+static struct audience *upstreams_audience(struct schema *s) {
+  struct audience *a = new_audience(s);
+  const struct policy *p = s->policy;
+  for (size_t i = 0; i < p->nupstreams; i++)
+    for (size_t k = 0; k < p->upstreams[i].nurls; k++) {
+      const struct url *url = &p->upstreams[i].urls[k];
+      audience_add(a, url->tls, url->host, url->port);
+    }
+  return a;
+}
+
+void keys_finish_tokens(struct schema *s) {
+  struct policy *p = s->policy;
+  static const struct path tokens = {NULL, {"tokens", 6}, 0};
+  struct audience *all = NULL; /* shared by the tokens that name no host */
+  for (size_t i = 0; i < p->ntokens; i++) {
+    struct token_conf *t = &p->tokens[i];
+    if (t->audience != NULL) continue;
+    if (all == NULL) all = upstreams_audience(s);
+    t->audience = all;
+    struct path at = {&tokens, str_of(t->name), 0};
+    if (p->nupstreams == 0 && p->on_request)
+      schema_warning(s, &at, "nobody may receive it: the policy has no upstream, and the token no hosts");
+  }
+}
