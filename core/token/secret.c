@@ -38,6 +38,10 @@ static void node_free(struct secret *s) {
       free(s->u.stored.label);
       audience_unref(s->u.stored.audience);
       break;
+    case SECRET_SOURCE:
+      s->u.source.ops->free(s->u.source.data);
+      free(s->u.source.label);
+      break;
     case SECRET_TOKEN:
       slot_reader_fini(&s->u.token.reader);
       audience_unref(s->u.token.audience);
@@ -148,6 +152,13 @@ struct secret *secret_bytes(struct str bytes, const char *label, struct audience
   return s;
 }
 
+struct secret *secret_source(const struct secret_source_ops *ops, void *data, const char *label) {
+  struct secret *s = node_new(SECRET_SOURCE, 0);
+  s->u.source = (struct secret_source_node){ops, data, strdup(label)};
+  if (s->u.source.label == NULL) abort();
+  return s;
+}
+
 struct secret *secret_token(struct slot *slot, struct str field, struct audience *a, int missing_policy) {
   struct secret *s = node_new(SECRET_TOKEN, field.n);
   struct secret_token_node *t = &s->u.token;
@@ -209,6 +220,7 @@ void secret_describe(const struct secret *s, struct buf *out) {
       }
       break;
     case SECRET_STORED: buf_addf(out, "<secret %s>", s->u.stored.label); break;
+    case SECRET_SOURCE: buf_addf(out, "<secret %s>", s->u.source.label); break;
     case SECRET_TOKEN: describe_token(&s->u.token, out); break;
     case SECRET_ENCODED: describe_encoded(&s->u.encoded, out); break;
   }

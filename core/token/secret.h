@@ -30,6 +30,13 @@ enum token_missing { MISSING_WAIT, MISSING_FAIL, MISSING_PASS };
 struct secret *secret_literal(struct str text); /* copies */
 struct secret *secret_bytes(struct str bytes, const char *label,
                             struct audience *a); /* copies into secret memory; label for tostring. audience NULL: any */
+/* Bytes from a place that may change (a file, a command's output): asked for by each expansion, on its thread. Any target may receive them. */
+struct secret_source_ops {
+  int (*read)(void *data, struct str *bytes); /* 0 with bytes that stay until the next call, or ERR_SECRET_SOURCE */
+  void (*free)(void *data);                   /* by the last unref */
+};
+struct secret *secret_source(const struct secret_source_ops *ops, void *data,
+                             const char *label); /* takes over data; never NULL */
 /* The slot's token: the value (field.p NULL) or an extra field. audience NULL: nobody. Holds the slot's reader, so make it once a VM and slot and hand out references:
  * a new one takes the slot's mutex at its first expansion. */
 struct secret *secret_token(struct slot *s, struct str field, struct audience *a, int missing_policy);

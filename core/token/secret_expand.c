@@ -174,6 +174,12 @@ static int expand_stored(const struct secret_stored_node *b, struct expansion *x
   return to->put(to, b->bytes.p, b->bytes.n);
 }
 
+static int expand_source(const struct secret_source_node *source, struct stage *to) {
+  struct str bytes = {NULL, 0};
+  int rc = source->ops->read(source->data, &bytes);
+  return rc != 0 ? rc : to->put(to, bytes.p, bytes.n);
+}
+
 static int expand_row(const struct secret_row *row, struct expansion *x, struct stage *to) {
   int rc = 0;
   for (unsigned i = 0; i < row->n && rc == 0; i++) {
@@ -199,6 +205,7 @@ static int expand(struct secret *s, struct expansion *x, struct stage *to) {
   switch ((enum secret_kind)s->kind) {
     case SECRET_ROW: return expand_row(&s->u.row, x, to);
     case SECRET_STORED: return expand_stored(&s->u.stored, x, to);
+    case SECRET_SOURCE: return expand_source(&s->u.source, to);
     case SECRET_TOKEN: return expand_token(&s->u.token, x, to);
     case SECRET_ENCODED: return expand_encoded(&s->u.encoded, x, to);
   }
@@ -206,12 +213,10 @@ static int expand(struct secret *s, struct expansion *x, struct stage *to) {
   return ERR_TOKEN_MISSING;
 }
 
-/* A header's value with such a byte would end the field, or the head: a request of somebody else's making could follow. */
+/* A header's value with such a byte would end the field, or the head: a request of somebody else's making could follow. Three passes of memchr, since one
+ * loop over the bytes was half of what a header's secret costs. */
 static bool fits_a_header(const uint8_t *p, size_t n) {
-  for (size_t i = 0; i < n; i++) {
-    if (p[i] == '\r' || p[i] == '\n' || p[i] == '\0') return false;
-  }
-  return true;
+  return memchr(p, '\r', n) == NULL && memchr(p, '\n', n) == NULL && memchr(p, '\0', n) == NULL;
 }
 
 int secret_expand(struct secret *s, struct secret_context *ctx, struct buf *out) {

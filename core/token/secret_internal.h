@@ -9,7 +9,7 @@
 
 #include "token/secret.h"
 
-enum secret_kind { SECRET_ROW, SECRET_STORED, SECRET_TOKEN, SECRET_ENCODED };
+enum secret_kind { SECRET_ROW, SECRET_STORED, SECRET_SOURCE, SECRET_TOKEN, SECRET_ENCODED };
 
 struct secret_piece {
   struct secret *of; /* a reference, or NULL: text */
@@ -23,6 +23,11 @@ struct secret_stored_node {
   struct str bytes; /* in secret memory */
   char *label;
   struct audience *audience; /* NULL: any */
+};
+struct secret_source_node {
+  const struct secret_source_ops *ops;
+  void *data;
+  char *label;
 };
 struct secret_token_node {
   struct slot_reader reader; /* of the thread that expands */
@@ -44,6 +49,7 @@ struct secret {
   union {
     struct secret_row row;
     struct secret_stored_node stored;
+    struct secret_source_node source;
     struct secret_token_node token;
     struct secret_encoded_node encoded;
   } u;
