@@ -1,15 +1,22 @@
-# make            build/jeton                    make test     install what is missing, build with sanitizers, run every test
-# make run        the demo                       make lint     compilers' warnings, clang-format, luacheck
-# make install PREFIX=/usr/local DESTDIR=        make asan tsan  binaries with sanitizers under build/asan, build/tsan
+# make               build/jeton
+# make run           installs what is missing, builds, starts the demo
+# make test          installs what is missing, builds with sanitizers, runs every test
+# make deps          what building and testing needs, from Debian and (for the specs' peers) npm
+# make install       PREFIX=/usr/local DESTDIR=
+# make lint format asan tsan fuzz SECONDS=60
+# make Q= … shows the compiler's commands
 
 VARIANT ?= release
-CC ?= cc
 PREFIX ?= /usr/local
 DESTDIR ?=
+SECONDS ?= 60
+Q ?= @
+JOBS ?= $(shell nproc)
 
 B := build/$(VARIANT)
-CORE := $(filter-out core/main.c,$(sort $(shell find core -name '*.c')))
+CORE := $(filter-out core/main.c,$(sort $(wildcard core/*/*.c)))
 TESTS := $(sort $(wildcard spec/unit/*_test.c))
+FUZZ := $(sort $(wildcard spec/fuzz/*_fuzz.c))
 
 # Debian 13 ships llhttp as a library; Debian 12 ships its C sources with node-llhttp.
 LLHTTP_SRC := $(wildcard /usr/share/llhttp/*.c)
@@ -18,49 +25,102 @@ LLHTTP_LIB := $(if $(LLHTTP_SRC),,-lllhttp)
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror
 DEFS := -D_GNU_SOURCE -DJETON_SCRIPTS='"$(PREFIX)/share/jeton"'
-INCS := -Icore $(patsubst %,-isystem %,$(LLHTTP_INC)) $(shell pkg-config --cflags-only-I lua5.4 libuv | sed 's/-I/-isystem /g')
-LIBS := $(shell pkg-config --libs lua5.4 libuv) $(LLHTTP_LIB) -lmbedtls -lmbedx509 -lmbedcrypto -lpthread -lm -ldl
+INCS = -Icore $(patsubst %,-isystem %,$(LLHTTP_INC)) $(shell pkg-config --cflags-only-I lua5.4 libuv | sed 's/-I/-isystem /g')
+LIBS = $(shell pkg-config --libs lua5.4 libuv) $(LLHTTP_LIB) -lmbedtls -lmbedx509 -lmbedcrypto -lpthread -lm -ldl
 
 OPT_release := -O2 -flto=auto -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
-LD_release := -flto=auto -O2 -pie -Wl,-z,relro,-z,now
+LD_release := -O2 -flto=auto -pie -Wl,-z,relro,-z,now
 OPT_asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 LD_asan := -fsanitize=address,undefined
 OPT_tsan := -O1 -fsanitize=thread -fno-omit-frame-pointer
 LD_tsan := -fsanitize=thread
 OPT_debug := -O0
-LD_debug :=
+OPT_fuzz := -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+LD_fuzz := -fsanitize=address,undefined
+ifeq ($(VARIANT),fuzz)
+CC := clang
+endif
 
-CFLAGS_ALL := -std=c11 -g $(OPT_$(VARIANT)) $(WARN) $(DEFS) $(INCS) $(CFLAGS)
-LDFLAGS_ALL := $(LD_$(VARIANT)) $(LDFLAGS)
+CFLAGS_ALL = -std=c11 -g $(OPT_$(VARIANT)) $(WARN) $(DEFS) $(INCS) $(CPPFLAGS) $(CFLAGS)
+LDFLAGS_ALL = $(LD_$(VARIANT)) $(LDFLAGS)
 
 OBJ := $(CORE:%.c=$(B)/%.o)
 LLHTTP_OBJ := $(LLHTTP_SRC:/usr/share/llhttp/%.c=$(B)/llhttp/%.o)
 TEST_BIN := $(TESTS:spec/unit/%.c=$(B)/spec/%)
+FUZZ_BIN := $(FUZZ:spec/fuzz/%.c=$(B)/spec/%)
 
-.PHONY: all
-all: $(B)/jeton
-ifeq ($(VARIANT),release)
+.PHONY: all run test deps install lint format asan tsan fuzz ctests ctests-bin specs clean
+.SECONDARY:
+
 all: build/jeton
 build/jeton: $(B)/jeton
-	@cp $< $@
-endif
+	@ln -sf $(VARIANT)/jeton $@
 
 $(B)/jeton: $(B)/core/main.o $(OBJ) $(LLHTTP_OBJ)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
-
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 $(B)/core/%.o: core/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
-$(B)/spec/%.o: spec/unit/%.c
+	$(Q)$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+$(B)/spec/%_test.o: spec/unit/%_test.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+$(B)/spec/%_fuzz.o: spec/fuzz/%_fuzz.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 $(B)/llhttp/%.o: /usr/share/llhttp/%.c
 	@mkdir -p $(@D)
-	$(CC) -O2 -g $(OPT_$(VARIANT)) -DLLHTTP_STRICT_MODE=1 $(INCS) -c -o $@ $<
-# A C test names the objects it needs in a line `// objects: core/token/slot.o …`; without one it gets all of core.
+	$(Q)$(CC) -g $(OPT_$(VARIANT)) -DLLHTTP_STRICT_MODE=1 $(INCS) -c -o $@ $<
 $(B)/spec/%_test: $(B)/spec/%_test.o $(OBJ) $(LLHTTP_OBJ)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
-ctests: $(TEST_BIN)
-	@set -e; for t in $(TEST_BIN); do $$t; done
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+$(B)/spec/%_fuzz: $(B)/spec/%_fuzz.o $(OBJ) $(LLHTTP_OBJ)
+	$(Q)$(CC) -fsanitize=fuzzer $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
--include $(OBJ:.o=.d) $(B)/core/main.d $(TEST_BIN:=.d)
+asan tsan:
+	$(MAKE) VARIANT=$@ build/$@/jeton
+ctests-bin: $(TEST_BIN)
+ctests: $(TEST_BIN)
+	@spec/support/run-ctests $(TEST_BIN)
+
+run: deps
+	$(MAKE) -j$(JOBS) all
+	build/jeton demo
+# The specs run the sanitized binary: a leak or a report ends it with another code than 0, and the spec fails.
+test: deps
+	$(MAKE) -j$(JOBS) VARIANT=asan build/asan/jeton ctests-bin
+	$(MAKE) VARIANT=asan ctests
+	$(MAKE) specs
+specs:
+	spec/support/busted $(SPECS)
+deps:
+	@spec/support/deps
+
+install: all
+	install -D -m 755 $(B)/jeton $(DESTDIR)$(PREFIX)/bin/jeton
+	cd scripts && find . -name '*.lua' -exec install -D -m 644 '{}' '$(DESTDIR)$(PREFIX)/share/jeton/{}' ';'
+	cd examples && find . -name '*.lua' -exec install -D -m 644 '{}' '$(DESTDIR)$(PREFIX)/share/jeton/examples/{}' ';'
+
+# Objects only: a link would add nothing that a warning could come from.
+lint: deps
+	$(MAKE) -j$(JOBS) CC=gcc VARIANT=release B=build/lint-gcc lint-objects
+	$(MAKE) -j$(JOBS) CC=clang VARIANT=debug B=build/lint-clang lint-objects
+	clang-format --dry-run --Werror $$(git ls-files 'core/*.[ch]' 'spec/*.[ch]')
+	luacheck --quiet scripts examples spec
+.PHONY: lint-objects
+lint-objects: $(OBJ) $(B)/core/main.o $(TEST_BIN:=.o)
+format:
+	clang-format -i $$(git ls-files 'core/*.[ch]' 'spec/*.[ch]')
+
+# Each target for SECONDS; a finding ends it with an error and leaves its input in build/fuzz.
+fuzz: deps
+	$(MAKE) -j$(JOBS) VARIANT=fuzz fuzz-run
+.PHONY: fuzz-run
+fuzz-run: $(FUZZ_BIN)
+	@set -e; for f in $(notdir $(FUZZ_BIN)); do \
+	  echo "fuzz $$f for $(SECONDS) s"; mkdir -p $(B)/corpus/$$f spec/fuzz/seeds/$${f%_fuzz}; \
+	  $(B)/spec/$$f -max_total_time=$(SECONDS) -artifact_prefix=$(B)/ -print_final_stats=0 -verbosity=0 $(B)/corpus/$$f spec/fuzz/seeds/$${f%_fuzz}; \
+	done
+
+clean:
+	rm -rf build
+
+-include $(OBJ:.o=.d) $(B)/core/main.d $(TEST_BIN:=.d) $(FUZZ_BIN:=.d)
