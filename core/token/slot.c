@@ -255,11 +255,11 @@ void slot_close(struct slot *s, bool tell_keeper) {
 }
 
 /* References can only come from holders of references, so "nobody else" stays true while the family's mutex keeps new ones from being
- * handed out. Mail under way counts as interest: somebody has just asked. */
+ * handed out. Waiters, running fetches and mail under way hold one each, so they count as interest. */
 bool slot_in_use(struct slot *s) {
   pthread_mutex_lock(&s->mutex);
   unsigned ours = 1 + (s->known ? 1u : 0u);
-  bool used = s->posted || s->fetching || atomic_load_explicit(&s->refs, memory_order_acquire) > ours;
+  bool used = atomic_load_explicit(&s->refs, memory_order_acquire) > ours;
   pthread_mutex_unlock(&s->mutex);
   return used;
 }

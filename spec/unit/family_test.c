@@ -216,6 +216,16 @@ static void the_one_idle_longest_makes_room(void) {
   end();
 }
 
+static void count_slot(void *arg, struct slot *s) {
+  (void)s;
+  ++*(unsigned *)arg;
+}
+static unsigned known(void) {
+  unsigned n = 0;
+  keeper_each(keeper, count_slot, &n);
+  return n;
+}
+
 static void a_slot_in_use_is_never_dropped(void) {
   begin(1, 1000);
   struct slot *a = get("a");
@@ -231,7 +241,9 @@ static void a_slot_in_use_is_never_dropped(void) {
   end_fetch(true, 1000);
   struct slot *b = get("b");
   CHECK(b != NULL && facts(b).state == SLOT_EMPTY);
-  deliver(); /* the keeper forgets a */
+  CHECK(known() == 1);
+  deliver(); /* the keeper forgets a, and has not heard of b */
+  CHECK(known() == 0);
   slot_unref(b);
   end();
 }

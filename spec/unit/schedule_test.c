@@ -142,11 +142,12 @@ static void expires_at_is_carried_over_from_the_wall_clock(void) {
 }
 
 static void lifetimes_that_are_none_are_refused(void) {
-  const double bad[] = {NAN, INFINITY, -INFINITY, 0, -0.0, -1, -1e300, 1e300, 11.0 * 366 * 86400, 1e-9, 0.0005, 2.0};
+  const double bad[] = {NAN,   INFINITY,           -INFINITY, 0,      -0.0, -1,    -1e300,
+                        1e300, 11.0 * 366 * 86400, 1e-9,      0.0005, 2.0,  2.2225};
   struct fetch_result r = good();
   r.has_expires_in = false;
   refusal(&r);
-  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) { /* 2.0: over when it arrives */
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) { /* the last two: over when it arrives */
     r = good();
     r.expires_in = bad[i];
     refusal(&r);
