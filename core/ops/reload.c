@@ -93,12 +93,12 @@ static void on_keeper_done(struct keeper_request *k) {
   one_answer(r);
 }
 
-static void ask_keeper(struct reload *r, int kind) {
+static void ask_keeper(struct reload *r, enum keeper_kind kind) {
   r->keeper = (struct keeper_request){.reply_to = &r->parts.services->mailbox,
                                       .done = on_keeper_done,
+                                      .kind = kind,
                                       .policy = r->candidate,
                                       .tokens = &r->candidate_tokens};
-  r->keeper.kind = kind;
   r->pending++;
   keeper_thread_post(r->parts.keeper, &r->keeper);
 }
@@ -117,13 +117,13 @@ static void on_worker_done(struct worker_request *q) {
   one_answer(r);
 }
 
-static void ask_worker(struct reload *r, unsigned i, int kind) {
+static void ask_worker(struct reload *r, unsigned i, unsigned kind) {
   struct worker_slot *s = &r->workers[i];
   s->request = (struct worker_request){.reply_to = &r->parts.services->mailbox,
                                        .done = on_worker_done,
+                                       .kind = kind,
                                        .policy = r->candidate,
                                        .tokens = &r->candidate_tokens};
-  s->request.kind = kind;
   if (kind == WORKER_SWITCH) s->request.listen_fds = listen_plan_fds(&r->plan, i);
   r->pending++;
   worker_post(r->parts.workers[i], &s->request);
