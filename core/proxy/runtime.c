@@ -115,13 +115,8 @@ struct origin *upstream_next(struct upstream *u, const struct url **url) {
 }
 
 const struct token_conf *runtime_token_conf(const struct runtime *r, const struct slot *s) {
-  for (size_t i = 0; i < r->tokens.n; i++)
-    if (r->tokens.slots[i] == s) return &r->policy->tokens[i];
-  const char *name = slot_name(s);
-  size_t n = strcspn(name, "[");
-  for (size_t i = 0; i < r->tokens.n; i++) {
-    const struct token_conf *t = &r->policy->tokens[i];
-    if (t->family && strlen(t->name) == n && memcmp(t->name, name, n) == 0) return t;
-  }
+  const char *name = slot_token(s);
+  for (size_t i = 0; i < r->policy->ntokens; i++)
+    if (strcmp(r->policy->tokens[i].name, name) == 0) return &r->policy->tokens[i];
   return NULL;
 }

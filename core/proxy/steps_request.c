@@ -100,7 +100,7 @@ static enum verdict wait_for(struct exchange *ex, struct slot *s, int64_t wait_m
   if (now >= ex->wait_until) return token_missing(ex, s);
   ex->waiter.done = on_slot;
   int rc = slot_wait(s, &ex->waiter, &ex->worker->services.mailbox, ex->runtime->policy->limits.waiters);
-  if (rc == ERR_LIMIT) return exchange_fail(ex, 503, ERR_LIMIT, "too many requests wait for a token");
+  if (rc < 0) return exchange_fail(ex, 503, rc, rc == ERR_LIMIT ? "too many requests wait for a token" : err_text(rc));
   if (rc == 1) return NEXT; /* it has come meanwhile */
   COUNT(ex->worker, token_waits, 1);
   timeout_set(&ex->timeout, ex->wait_until - now);
@@ -128,6 +128,7 @@ enum verdict step_token(struct exchange *ex) {
     if (h->secret == NULL || h->name.p == NULL || secret_each_token(h->secret, find_missing, &m) == 0) continue;
     const struct token_conf *conf = runtime_token_conf(ex->runtime, m.slot);
     enum token_missing policy = ex->replayed ? MISSING_WAIT : m.policy;
+    if (policy != MISSING_WAIT) slot_want(m.slot); /* nobody waits, and yet it is wanted */
     if (policy == MISSING_PASS) {
       headers_remove(hs, h->name);
       continue;
