@@ -1,6 +1,7 @@
 /* demo.c: finds examples/demo.lua, tells it where the embedded servers are, and runs it like any policy. Main thread. */
 #include "ops/demo.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,24 +15,21 @@
 #include "ops/exits.h"
 #include "ops/listeners.h"
 #include "ops/process.h"
+#include "policy/modules.h"
 
-enum { PATH_SIZE = 4096, LEVELS_UP = 3 };
+enum { PATH_SIZE = PATH_MAX };
 static const char USUAL[] = "127.0.0.1:8080";
 
-/* Beside the binary's tree (build/jeton, build/asan/jeton), else where it was installed. */
+/* Beside the library's scripts: scripts/ and examples/ in the source tree, share/jeton/examples where it is installed. */
 static bool find_policy(char out[PATH_SIZE]) {
-  char dir[PATH_SIZE];
-  ssize_t n = readlink("/proc/self/exe", dir, sizeof dir - 1);
-  dir[n > 0 ? n : 0] = '\0';
-  for (int i = 0; i < LEVELS_UP; i++) {
-    char *slash = strrchr(dir, '/');
-    if (slash == NULL) break;
-    *slash = '\0';
-    int made = snprintf(out, PATH_SIZE, "%s/examples/demo.lua", dir);
-    if (made > 0 && made < PATH_SIZE && access(out, R_OK) == 0) return true;
+  static const char *const places[] = {"/../examples/demo.lua", "/examples/demo.lua"};
+  for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+    char path[PATH_SIZE];
+    int n = snprintf(path, sizeof path, "%s%s", scripts_dir(), places[i]);
+    if (n > 0 && n < PATH_SIZE && realpath(path, out) != NULL) return true;
   }
-  (void)snprintf(out, PATH_SIZE, "%s/examples/demo.lua", JETON_SCRIPTS);
-  return access(out, R_OK) == 0;
+  (void)snprintf(out, PATH_SIZE, "%s%s", scripts_dir(), places[0]);
+  return false;
 }
 
 static const char *usual_or_free_address(void) {
