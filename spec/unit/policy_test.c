@@ -40,6 +40,20 @@ static struct vm *new_vm(enum vm_role role) {
   return vm;
 }
 
+/* A certificate that is nobody's: its key was thrown away. Good for a CA file that can be read, whatever the system has. */
+static const char some_certificate[] =
+    "-----BEGIN CERTIFICATE-----\n"
+    "MIIBgjCCASmgAwIBAgIUKmNMHMbqRPkPF3f1yuinsV5cn0owCgYIKoZIzj0EAwIw\n"
+    "FjEUMBIGA1UEAwwLcG9saWN5IHRlc3QwIBcNMjYxMTIzMjAzNjQ4WhgPMjEyNjEw\n"
+    "MzAyMDM2NDhaMBYxFDASBgNVBAMMC3BvbGljeSB0ZXN0MFkwEwYHKoZIzj0CAQYI\n"
+    "KoZIzj0DAQcDQgAElMPi4ydeozxJsBBmNktVWs7yeiH5P8BcyD5f8EpVL+livJ7Q\n"
+    "Tc3Liq6I5NCPcbfiCipMYzqkUhlwPE6dk7J1RaNTMFEwHQYDVR0OBBYEFDT9nxiR\n"
+    "NnIg8qgKMneTp9tMY03RMB8GA1UdIwQYMBaAFDT9nxiRNnIg8qgKMneTp9tMY03R\n"
+    "MA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDRwAwRAIgSUAg8X8zm42XnXMO\n"
+    "Qnr6iDswRzZQ5X9nTt5wfjTJ71UCIEy4tIBHdDRCi/QVVhzWtsCFLExRax04arA/\n"
+    "m78lxJrR\n"
+    "-----END CERTIFICATE-----\n";
+
 /* --- what is checked --- */
 
 struct loaded {
@@ -150,8 +164,9 @@ static void every_key_is_taken(void) {
 }
 
 static void tokens_have_their_settings(void) {
+  write_text("ca.pem", some_certificate);
   struct loaded l = expect_good(
-      "return { listen = '127.0.0.1:1', upstream = { 'https://api.example.com', 'http://b:99', tls = { verify = true } "
+      "return { listen = '127.0.0.1:1', upstream = { 'https://api.example.com', 'http://b:99', tls = { ca = 'ca.pem' } "
       "},\n"
       " tokens = { plain = { fetch = print }, filled = {},\n"
       "  api = { fetch = print, refresh_at = '60s', jitter = 0, leeway = 0.5, wait = '1s', missing = 'pass', reject_on "
@@ -483,7 +498,7 @@ static void turning_verification_off_needs_a_name_and_warns(void) {
   expect_bad(PLAIN("upstreams = { a = { 'https://a', tls = { verify = false } } }"),
              "policy.lua:3: upstreams.a.tls.verify: expected an insecure = \"NAME\" beside verify = false, to say on "
              "purpose what is not verified\n");
-  expect_bad(PLAIN("upstreams = { a = { 'https://a', tls = { insecure = 'x' } } }"),
+  expect_bad(PLAIN("upstreams = { a = { 'https://a', tls = { ca = 'ca.pem', insecure = 'x' } } }"),
              "policy.lua:3: upstreams.a.tls.insecure: only has a meaning beside verify = false\n");
 }
 
