@@ -36,6 +36,15 @@ static struct str element(struct arena *a, struct str ip, struct str proto, stru
   return (struct str){out, (size_t)(to - out)};
 }
 
+static const struct {
+  struct str name;
+  enum header_id id;
+} fields[] = {{{"X-Forwarded-For", 15}, H_X_FORWARDED_FOR},
+              {{"X-Forwarded-Proto", 17}, H_X_FORWARDED_PROTO},
+              {{"X-Forwarded-Host", 16}, H_X_FORWARDED_HOST},
+              {{"Forwarded", 9}, H_FORWARDED}};
+enum { FOR, PROTO, HOST, FORWARDED };
+
 /* One field holding the list so far and `last`. */
 static void append(struct headers *h, struct arena *a, struct str name, struct str last) {
   struct str before = headers_join(h, name);
@@ -43,24 +52,30 @@ static void append(struct headers *h, struct arena *a, struct str name, struct s
   headers_set(h, name, last);
 }
 
-static void set_missing(struct headers *h, struct str name, struct str value) {
-  if (value.n > 0 && headers_find(h, name) == NULL) headers_set(h, name, value);
+static void append_all(struct headers *h, struct arena *a, struct str ip, struct str proto, struct str host) {
+  if (ip.n > 0) append(h, a, fields[FOR].name, ip);
+  if (headers_find_id(h, H_X_FORWARDED_PROTO) == NULL) headers_add(h, fields[PROTO].name, proto);
+  if (host.n > 0 && headers_find_id(h, H_X_FORWARDED_HOST) == NULL) headers_add(h, fields[HOST].name, host);
+  append(h, a, fields[FORWARDED].name, element(a, ip, proto, host));
+}
+
+static void set_all(struct headers *h, struct arena *a, struct str ip, struct str proto, struct str host) {
+  for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) headers_remove_id(h, fields[i].id);
+  if (ip.n > 0) headers_add(h, fields[FOR].name, ip);
+  headers_add(h, fields[PROTO].name, proto);
+  if (host.n > 0) headers_add(h, fields[HOST].name, host);
+  headers_add(h, fields[FORWARDED].name, element(a, ip, proto, host));
 }
 
 void forwarded_apply(struct headers *h, struct arena *a, enum forwarded_mode how, struct str client_ip, bool client_tls,
                      struct str host) {
-  const struct str names[] = {STR("X-Forwarded-For"), STR("X-Forwarded-Proto"), STR("X-Forwarded-Host"),
-                              STR("Forwarded")};
   struct str proto = client_tls ? STR("https") : STR("http");
   if (how == FORWARDED_OFF) return;
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-    headers_remove_twins(h, names[i]);
-    if (how == FORWARDED_SET) headers_remove(h, names[i]);
-  }
-  if (client_ip.n > 0) append(h, a, names[0], client_ip);
-  set_missing(h, names[1], proto);
-  set_missing(h, names[2], host);
-  append(h, a, names[3], element(a, client_ip, proto, host));
+  for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) headers_remove_twins(h, fields[i].name);
+  if (how == FORWARDED_SET)
+    set_all(h, a, client_ip, proto, host);
+  else
+    append_all(h, a, client_ip, proto, host);
 }
 
 /* A field line of its own is the same list (RFC 9110 section 5.3), and needs no memory. */

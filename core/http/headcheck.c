@@ -201,6 +201,10 @@ static const uint8_t *in_value(struct headcheck *c, const uint8_t *p, const uint
   p += value_span(p, (size_t)(end - p));
   if (p == end) return p;
   if (*p != '\r') return refuse_byte(c, p, "a control byte in a field's value (RFC 9110 section 5.5)");
+  if (end - p > 1 && p[1] == '\n') { /* spares the usual line a turn of the dispatcher */
+    c->state = LINE;
+    return p + 2;
+  }
   c->state = VALUE_LF;
   return p + 1;
 }

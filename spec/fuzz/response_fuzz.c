@@ -1,0 +1,56 @@
+/* response_fuzz.c: replies to GET, HEAD and CONNECT in any pieces; and what was accepted, written anew, must be read again with the same framing.
+ * Input: a byte for the method, a byte for the cut, the reply. Build with -fsanitize=fuzzer,address; seeds in seeds/response. */
+#include "fuzz.h"
+#include "http/writer.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+static void check_response(const struct response *r, const char *method) {
+  bool head = strcmp(method, "HEAD") == 0, connect = strcmp(method, "CONNECT") == 0;
+  bool tunnel = r->status == 101 || (connect && r->status / 100 == 2);
+  fuzz_check_fields(&r->headers);
+  fuzz_check_fields(&r->trailers);
+  CHECK(r->status >= 100 && r->status <= 599);
+  if (tunnel || head || r->status < 200 || r->status == 204 || r->status == 304)
+    CHECK(r->framing == FRAMING_NONE);
+  else
+    CHECK(r->framing != FRAMING_NONE);
+  if (tunnel || r->framing == FRAMING_UNTIL_CLOSE) CHECK(!r->keep_alive);
+  CHECK(r->minor == 1 || r->framing != FRAMING_CHUNKED);
+}
+
+static void check_written(struct response *r, const char *method) {
+  struct buf out;
+  struct feed g = {.response = true, .method = method};
+  headers_strip_hop_by_hop(&r->headers);
+  struct response_head h = {.status = r->status,
+                            .reason = r->reason,
+                            .headers = &r->headers,
+                            .framing = {r->framing, r->content_length},
+                            .no_body = r->framing == FRAMING_NONE,
+                            .keep_alive = r->keep_alive,
+                            .client_minor = 1};
+  buf_init(&out);
+  write_response_head(&out, &h);
+  feed_all(&g, buf_str(&out), out.n, out.n);
+  CHECK(fuzz_head_was_read(&g));
+  CHECK(g.reply.status == r->status && str_eq(g.reply.reason, r->reason) && g.reply.framing == r->framing);
+  CHECK(r->framing != FRAMING_LENGTH || g.reply.content_length == r->content_length);
+  CHECK(g.reply.keep_alive == r->keep_alive || r->status < 200);
+  feed_done(&g);
+  buf_fini(&out);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
+  static const char *const methods[] = {"GET", "HEAD", "CONNECT"};
+  if (n < 3) return 0;
+  struct str in = {(const char *)data + 2, n - 2};
+  struct feed f = {.response = true, .method = methods[data[0] % 3], .limits = &fuzz_limits};
+  fuzz_every_way(&f, in, 1 + data[1] % in.n);
+  if (fuzz_head_was_read(&f)) {
+    check_response(&f.reply, f.method);
+    check_written(&f.reply, f.method);
+  }
+  feed_done(&f);
+  return 0;
+}
