@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/str.h"
+
 /* Which bytes may stand where: char_class[byte] is a set of these. */
 enum {
   CHAR_TOKEN = 1,  /* RFC 9110 section 5.6.2 */
@@ -19,6 +21,11 @@ enum {
   CHAR_HOST = 8    /* in a registered name or IPv4 address: letters, digits, "-._~" */
 };
 extern const uint8_t char_class[256];
+static inline bool chars_are(struct str s, unsigned class) { /* true when it is empty */
+  for (size_t i = 0; i < s.n; i++)
+    if (!(char_class[(uint8_t)s.p[i]] & class)) return false;
+  return true;
+}
 /* How many bytes from p on are CHAR_VALUE: the inner loop over values, a vector at a time. */
 size_t value_span(const uint8_t *p, size_t n);
 

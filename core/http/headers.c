@@ -266,11 +266,7 @@ void headers_strip_hop_by_hop(struct headers *h) {
   }
 }
 
-bool header_name_valid(struct str name) {
-  for (size_t i = 0; i < name.n; i++)
-    if (!(char_class[(uint8_t)name.p[i]] & CHAR_TOKEN)) return false;
-  return name.n > 0;
-}
+bool header_name_valid(struct str name) { return name.n > 0 && chars_are(name, CHAR_TOKEN); }
 
 bool header_value_valid(struct str value) {
   return value.n == 0 || value_span((const uint8_t *)value.p, value.n) == value.n;

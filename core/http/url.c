@@ -13,12 +13,6 @@ enum { HOST_MAX = 255 };
 
 static struct str slice(struct str s, size_t from, size_t to) { return (struct str){s.p + from, to - from}; }
 
-static bool all_class(struct str s, unsigned class) {
-  for (size_t i = 0; i < s.n; i++)
-    if (!(char_class[(uint8_t)s.p[i]] & class)) return false;
-  return true;
-}
-
 static bool port_parse(struct str s, uint16_t *port) {
   unsigned value = 0;
   if (s.n == 0 || s.n > 5) return false;
@@ -108,7 +102,7 @@ static bool starts_scheme(struct str s, struct str scheme) {
 const char *url_parse(struct str s, struct url *out) {
   *out = (struct url){.path = {"", 0}};
   if (s.n == 0) return "the URL is empty";
-  if (!all_class(s, CHAR_TARGET)) return "a URL may hold visible ASCII only: encode the rest with %";
+  if (!chars_are(s, CHAR_TARGET)) return "a URL may hold visible ASCII only: encode the rest with %";
   if (memchr(s.p, '#', s.n) != NULL) return "a fragment (#) is not allowed in this URL";
   if (starts_scheme(s, STR("unix:"))) return unix_parse(slice(s, 5, s.n), out);
   out->tls = starts_scheme(s, STR("https://"));

@@ -66,17 +66,11 @@ static void put_length(struct buf *b, uint64_t n) {
   PUT(b, "\r\n");
 }
 
-static bool all_class(struct str s, unsigned class) {
-  for (size_t i = 0; i < s.n; i++)
-    if (!(char_class[(uint8_t)s.p[i]] & class)) return false;
-  return true;
-}
-
 /* A script may have changed any of these: the last look before they become a start line. */
 static bool start_line_safe(const struct request_head *h) {
-  return h->method.n > 0 && all_class(h->method, CHAR_TOKEN) && all_class(h->path, CHAR_TARGET) &&
-         all_class(h->query, CHAR_TARGET) && h->host.n > 0 && all_class(h->host, CHAR_TARGET) &&
-         all_class(h->upgrade, CHAR_VALUE);
+  return h->method.n > 0 && chars_are(h->method, CHAR_TOKEN) && chars_are(h->path, CHAR_TARGET) &&
+         chars_are(h->query, CHAR_TARGET) && h->host.n > 0 && chars_are(h->host, CHAR_TARGET) &&
+         chars_are(h->upgrade, CHAR_VALUE);
 }
 
 static void put_request_line(struct buf *b, const struct request_head *h) {
@@ -157,7 +151,7 @@ int write_request_head(struct buf *out, const struct request_head *h, struct sec
 }
 
 static void put_status_line(struct buf *b, const struct response_head *h) {
-  bool fit = h->reason.p != NULL && all_class(h->reason, CHAR_VALUE);
+  bool fit = h->reason.p != NULL && chars_are(h->reason, CHAR_VALUE);
   char digits[4] = {(char)('0' + h->status / 100 % 10), (char)('0' + h->status / 10 % 10), (char)('0' + h->status % 10),
                     ' '};
   assert(h->status >= 100 && h->status <= 599);
