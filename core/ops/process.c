@@ -272,7 +272,7 @@ static struct policy *load_first(struct process *p) {
   struct report report;
   report_init(&report);
   struct policy *policy = reload_load(&p->services, p->options->policy_path, &p->options->overrides, &report);
-  (void)fwrite(report.text.p, 1, report.text.n, stderr);
+  if (report.text.n > 0) (void)fwrite(report.text.p, 1, report.text.n, stderr);
   report_fini(&report);
   return policy;
 }
