@@ -113,7 +113,7 @@ static int l_newindex(lua_State *L) {
   if (!self->of_response) headers_remove_twins(list, name);
   struct secret *s = self->of_response ? NULL : l_secret_test(L, 3);
   if (s != NULL) {
-    headers_set_secret(list, exchange_dup(L, ex, 2), secret_ref(s));
+    headers_set_secret(list, exchange_dup(L, ex, 2), s);
     return 0;
   }
   l_headers_check_plain(L, 3);

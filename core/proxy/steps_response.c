@@ -99,7 +99,8 @@ static struct framing reply_framing(struct exchange *ex) {
   if (body_here(ex) && !(ex->request.is_head && !ex->local && !ex->reply_replaced))
     return (struct framing){FRAMING_LENGTH, ex->reply.n};
   if (r->framing == FRAMING_LENGTH) return (struct framing){FRAMING_LENGTH, r->content_length};
-  if (r->framing == FRAMING_NONE) return (struct framing){ex->request.is_head ? FRAMING_NONE : FRAMING_LENGTH, 0};
+  if (r->framing == FRAMING_NONE) /* what HEAD and 304 say of a body that they do not have (RFC 9110 section 8.6) */
+    return (struct framing){r->has_length ? FRAMING_LENGTH : FRAMING_NONE, r->content_length};
   return (struct framing){ex->request.minor == 0 ? FRAMING_UNTIL_CLOSE : FRAMING_CHUNKED, 0};
 }
 

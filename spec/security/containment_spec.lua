@@ -96,6 +96,6 @@ describe("a script", function()
     local path = process.write_file(dir .. "/policy.lua", string.dump(load "return {}"))
     local code, _, err = jeton.run { "check", path }
     assert.equal(78, code)
-    assert.matches("bytecode", err)
+    assert.matches("compiled Lua", err)
   end)
 end)
