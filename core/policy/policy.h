@@ -20,68 +20,68 @@
 #include "token/secret.h"
 
 struct listen_conf {
-  const char *text;          /* as the user wrote it */
+  const char *text; /* as the user wrote it */
   union address address;
-  struct tls_server *tls;    /* NULL: plain */
+  struct tls_server *tls; /* NULL: plain */
 };
 
 struct timeouts_conf { /* milliseconds; 0: none */
-  uint64_t handshake;     /* TLS of a client: 10 s */
-  uint64_t head;          /* first byte to the end of a request head: 10 s */
-  uint64_t body;          /* between reads of a request body: 30 s */
-  uint64_t idle;          /* a kept-alive client connection: 75 s */
-  uint64_t connect;       /* DNS, connect and TLS to an upstream: 5 s */
-  uint64_t first_byte;    /* request sent to the reply's first byte: 60 s */
-  uint64_t response;      /* between reads of a reply's body: 60 s */
-  uint64_t send;          /* a peer that does not read: 60 s */
-  uint64_t exchange;      /* the whole of one exchange, tunnels aside: 0 */
-  uint64_t tunnel;        /* a tunnel with no byte either way: 1 h */
-  uint64_t drain;         /* SIGTERM to the end: 30 s */
-  uint64_t pool;          /* an idle upstream connection: 60 s */
+  uint64_t handshake;  /* TLS of a client: 10 s */
+  uint64_t head;       /* first byte to the end of a request head: 10 s */
+  uint64_t body;       /* between reads of a request body: 30 s */
+  uint64_t idle;       /* a kept-alive client connection: 75 s */
+  uint64_t connect;    /* DNS, connect and TLS to an upstream: 5 s */
+  uint64_t first_byte; /* request sent to the reply's first byte: 60 s */
+  uint64_t response;   /* between reads of a reply's body: 60 s */
+  uint64_t send;       /* a peer that does not read: 60 s */
+  uint64_t exchange;   /* the whole of one exchange, tunnels aside: 0 */
+  uint64_t tunnel;     /* a tunnel with no byte either way: 1 h */
+  uint64_t drain;      /* SIGTERM to the end: 30 s */
+  uint64_t pool;       /* an idle upstream connection: 60 s */
 };
 struct limits_conf {
   struct http_limits http;
-  uint64_t body;          /* largest request body: 0 none */
-  uint64_t script_body;   /* largest body that req:body() or res:body() gathers: 1 MiB */
-  uint64_t replay_buffer; /* 64 KiB */
-  uint64_t memory;        /* a VM: 64 MiB */
-  int64_t script_time_us; /* 50 ms */
-  uint32_t connections;   /* of a worker's share of the process: 0 means from RLIMIT_NOFILE */
+  uint64_t body;                    /* largest request body: 0 none */
+  uint64_t script_body;             /* largest body that req:body() or res:body() gathers: 1 MiB */
+  uint64_t replay_buffer;           /* 64 KiB */
+  uint64_t memory;                  /* a VM: 64 MiB */
+  int64_t script_time_us;           /* 50 ms */
+  uint32_t connections;             /* of a worker's share of the process: 0 means from RLIMIT_NOFILE */
   uint32_t connections_per_address; /* 0: none */
-  uint32_t waiters;       /* per token: 10000 */
-  uint32_t pipelined;     /* requests served in a row without a pause to other connections: 64 */
-  uint64_t buffered;      /* bytes in all write queues of a worker: 64 MiB */
+  uint32_t waiters;                 /* per token: 10000 */
+  uint32_t pipelined;               /* requests served in a row without a pause to other connections: 64 */
+  uint64_t buffered;                /* bytes in all write queues of a worker: 64 MiB */
 };
 
 struct upstream_conf {
-  const char *name;       /* "default" for `upstream` */
-  struct url *urls;       /* at least one */
+  const char *name; /* "default" for `upstream` */
+  struct url *urls; /* at least one */
   size_t nurls;
-  struct tls_client *tls; /* NULL when no URL is https */
-  const char *insecure;   /* the name under which the policy turned verification off; NULL: it is on */
+  struct tls_client *tls;        /* NULL when no URL is https */
+  const char *insecure;          /* the name under which the policy turned verification off; NULL: it is on */
   struct timeouts_conf timeouts; /* the policy's, with the upstream's own on top */
-  unsigned pool_idle;     /* kept connections a worker: 64 */
-  bool preserve_host;     /* Host as the client sent it; default false: the upstream's */
+  unsigned pool_idle;            /* kept connections a worker: 64 */
+  bool preserve_host;            /* Host as the client sent it; default false: the upstream's */
 };
 struct token_conf {
   const char *name;
   bool family;
   bool has_fetch;
   struct schedule schedule;
-  int64_t wait_ms;            /* 2 s */
-  int64_t fetch_timeout_ms;   /* 30 s */
+  int64_t wait_ms;          /* 2 s */
+  int64_t fetch_timeout_ms; /* 30 s */
   enum token_missing missing;
-  uint16_t reject_on[8];      /* 401 */
+  uint16_t reject_on[8]; /* 401 */
   unsigned nreject_on;
-  struct audience *audience;  /* hosts, or the policy's upstreams */
+  struct audience *audience; /* hosts, or the policy's upstreams */
   bool reveal;
-  unsigned family_max;        /* 1024 */
-  int64_t family_idle_ms;     /* 10 min */
+  unsigned family_max;    /* 1024 */
+  int64_t family_idle_ms; /* 10 min */
 };
-struct source { /* one file's text */
-  const char *name;    /* the file's name without its directory, "policy.lua"; or a module's, "jeton.oauth2" */
-  const char *chunk;   /* what Lua's messages call it: as `name`, or "jeton/oauth2.lua" */
-  const char *path;    /* as it was opened */
+struct source {      /* one file's text */
+  const char *name;  /* the file's name without its directory, "policy.lua"; or a module's, "jeton.oauth2" */
+  const char *chunk; /* what Lua's messages call it: as `name`, or "jeton/oauth2.lua" */
+  const char *path;  /* as it was opened */
   struct str text;
 };
 
@@ -97,9 +97,9 @@ struct policy {
   bool has_default;
   struct token_conf *tokens;
   size_t ntokens;
-  const char **tasks;     /* names */
+  const char **tasks; /* names */
   size_t ntasks;
-  unsigned workers;       /* 0: the processors this process may use */
+  unsigned workers; /* 0: the processors this process may use */
   struct timeouts_conf timeouts;
   struct limits_conf limits;
   struct log_settings log;
@@ -108,7 +108,7 @@ struct policy {
   enum forwarded_mode forwarded;
   bool via;
   bool on_start, on_request, on_response, on_error, on_log; /* which hooks it has */
-  struct arena *memory;   /* all of the above lives here */
+  struct arena *memory;                                     /* all of the above lives here */
 };
 
 /* An empty one with every default set and one reference. */
@@ -120,7 +120,7 @@ const struct upstream_conf *policy_upstream(const struct policy *p, struct str n
 /* All problems of one policy, in order. Text lines as the user sees them:
  * `policy.lua:12: upstream: expected a URL, got "api.example.com" (did you mean "https://api.example.com"?)` */
 struct report {
-  struct buf text;   /* lines ended by \n */
+  struct buf text; /* lines ended by \n */
   unsigned problems, warnings;
 };
 void report_init(struct report *r);
