@@ -161,7 +161,7 @@ static int command_check(const struct arguments *a) {
   struct report report;
   report_init(&report);
   struct policy *p = reload_load(&services, a->operand, &(struct policy_overrides){0}, &report);
-  (void)fwrite(report.text.p, 1, report.text.n, stderr);
+  if (report.text.n > 0) (void)fwrite(report.text.p, 1, report.text.n, stderr);
   if (p != NULL) print_summary(a->operand, p);
   if (p != NULL) policy_unref(p);
   report_fini(&report);
@@ -204,7 +204,7 @@ static int ask(const struct arguments *a, const char *method, const char *target
         stderr, "jeton: no answer on the control socket %s: %s%s\n", a->control, err_text(status),
         status == UV_ENOENT || status == UV_ECONNREFUSED ? " (is jeton running? --control names another socket)" : "");
   } else {
-    (void)fwrite(body.p, 1, body.n, status < 400 ? stdout : stderr);
+    if (body.n > 0) (void)fwrite(body.p, 1, body.n, status < 400 ? stdout : stderr);
   }
   buf_fini(&body);
   return status;
