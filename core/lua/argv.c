@@ -1,0 +1,97 @@
+/* argv.c: see argv.h. Strings are wiped when they are freed: an environment may hold expanded secrets. */
+#include "lua/argv.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/secmem.h"
+#include "lua/arg.h"
+#include "lua/guard.h"
+#include "lua/l_secret.h"
+
+enum { ARGV_MAX = 1024 };
+extern char **environ;
+
+static void drop_string(char *z) {
+  secmem_wipe(z, strlen(z));
+  free(z);
+}
+
+void argv_fini(struct argv *a) {
+  for (size_t i = 0; i < a->n; i++) drop_string(a->v[i]);
+  free(a->v);
+  a->v = NULL;
+  a->n = 0;
+}
+
+static void add(struct argv *a, struct str name, const char *between, struct str value) {
+  char **v = realloc(a->v, (a->n + 2) * sizeof *v);
+  size_t gap = strlen(between);
+  char *z = malloc(name.n + gap + value.n + 1);
+  if (v == NULL || z == NULL) abort();
+  memcpy(z, name.p, name.n);
+  memcpy(z + name.n, between, gap);
+  if (value.n > 0) memcpy(z + name.n + gap, value.p, value.n);
+  z[name.n + gap + value.n] = '\0';
+  a->v = v;
+  a->v[a->n++] = z;
+  a->v[a->n] = NULL;
+}
+
+void argv_read(lua_State *L, int idx, struct argv *a, const char *what) {
+  lua_Integer n = luaL_len(L, idx);
+  if (n < 1) luaL_error(L, "%s: expected a command and its arguments, { \"program\", \"argument\", … }", what);
+  if (n > ARGV_MAX) luaL_error(L, "%s: more than %d arguments", what, ARGV_MAX);
+  for (lua_Integer i = 1; i <= n; i++) {
+    (void)lua_geti(L, idx, i);
+    if (l_secret_test(L, -1) != NULL)
+      luaL_error(L,
+                 "%s: argument %I is a secret: command lines are visible to every user of the machine (/proc); pass it "
+                 "as stdin or in env",
+                 what, (LUAI_UACINT)i);
+    if (!lua_isstring(L, -1))
+      luaL_error(L, "%s: argument %I: expected a string, got %s", what, (LUAI_UACINT)i, luaL_typename(L, -1));
+    struct str s;
+    s.p = lua_tolstring(L, -1, &s.n);
+    if (memchr(s.p, '\0', s.n) != NULL) luaL_error(L, "%s: argument %I: a NUL byte inside", what, (LUAI_UACINT)i);
+    add(a, s, "", (struct str){0});
+    lua_pop(L, 1);
+  }
+}
+
+static void drop_named(struct argv *a, struct str name) {
+  for (size_t i = 0; i < a->n; i++) {
+    if (strncmp(a->v[i], name.p, name.n) != 0 || a->v[i][name.n] != '=') continue;
+    drop_string(a->v[i]);
+    a->v[i] = a->v[--a->n];
+    a->v[a->n] = NULL;
+    return;
+  }
+}
+
+static struct str env_name(lua_State *L, int idx, const char *what) {
+  struct str name = arg_string(L, idx, what, "a name in env");
+  if (name.n == 0 || memchr(name.p, '=', name.n) != NULL || memchr(name.p, '\0', name.n) != NULL)
+    luaL_error(L, "%s: env: '%s' is not a name for a variable", what, name.p);
+  return name;
+}
+
+int argv_read_env(lua_State *L, int idx, struct argv *a, const char *what) {
+  for (char **e = environ; e != NULL && *e != NULL; e++) add(a, str_of(*e), "", (struct str){0});
+  struct buf *value = guard_buf(L);
+  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
+    struct str name = env_name(L, -2, what);
+    drop_named(a, name);
+    if (lua_isboolean(L, -1) && !lua_toboolean(L, -1)) continue;
+    buf_reset(value);
+    int rc = l_secret_bytes(L, -1, value, what, name.p);
+    if (rc != 0) return rc;
+    if (value->n > 0 && memchr(value->p, '\0', value->n) != NULL)
+      luaL_error(L, "%s: env: a NUL byte in the value of '%s'", what, name.p);
+    add(a, name, "=", buf_str(value));
+  }
+  guard_close(L, -1);
+  lua_pop(L, 1);
+  return 0;
+}

@@ -1,0 +1,281 @@
+/* http_op.c: see http_op.h. Owned by the VM's thread.
+ *
+ * Order: (first outcomes of secret commands) -> (TLS settings, on the pool) -> call -> (redirect: again) -> end. Every step is entered from the loop,
+ * so await_finish never comes before the yield. Invariants: after `ended` nothing of the call runs and Lua is not touched again; the memory goes when
+ * the timer is closed and the pool has given the work back. Messages name method, scheme, host and port, never a header or a byte of a body. */
+#include "lua/http_op.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "lua/guard.h"
+#include "lua/http_redirect.h"
+#include "lua/services.h"
+#include "token/secret.h"
+
+enum { POOL_MS = 30 * 1000, POOL_IDLE = 8 };
+
+static void hop(struct http_op *op);
+
+void http_op_init(struct http_op *op, struct vm_services *services) {
+  op->services = services;
+  arena_init(&op->arena, op->first, sizeof op->first);
+  headers_init(&op->headers, &op->arena);
+  parts_init(&op->body);
+  buf_init(&op->body_bytes);
+  buf_init(&op->reply);
+  op->body_bytes.sensitive = op->reply.sensitive = true;
+}
+
+void http_op_unmake(void *p) {
+  struct http_op *op = p;
+  if (op->gated) secret_gate_leave(&op->gate);
+  if (op->origin != NULL) origin_unref(op->origin);
+  if (op->client != NULL) tls_client_unref(op->client);
+  tls_choice_fini(&op->tls);
+  secret_unref(op->body_secret);
+  parts_fini(&op->body);
+  buf_fini(&op->body_bytes);
+  buf_fini(&op->reply);
+  arena_reset(&op->arena);
+  free(op);
+}
+
+void http_op_where(const struct http_op *op, char *out, size_t size) {
+  const struct url *u = &op->url;
+  if (u->unix_path.p != NULL)
+    (void)snprintf(out, size, "%.*s unix:%.*s", STR_FMT(op->method), STR_FMT(u->unix_path));
+  else
+    (void)snprintf(out, size, "%.*s %s://%.*s:%u", STR_FMT(op->method), u->tls ? "https" : "http", STR_FMT(u->host),
+                   u->port);
+}
+
+/* --- ends --- */
+
+static void let_go(struct http_op *op) {
+  if (--op->holders == 0) http_op_unmake(op);
+}
+
+static void on_timer_closed(uv_handle_t *h) { let_go(h->data); }
+
+static void stop_call(struct http_op *op) {
+  if (op->calling) client_fini(&op->call);
+  op->calling = false;
+}
+
+static void stop(struct http_op *op) {
+  op->ended = true;
+  stop_call(op);
+  if (op->gated) secret_gate_leave(&op->gate);
+  op->gated = false;
+  if (op->working) (void)uv_cancel((uv_req_t *)&op->work);
+  uv_close((uv_handle_t *)&op->timer, on_timer_closed);
+}
+
+static int push(lua_State *L, void *arg) { return http_response_push(L, arg); }
+
+static void finish(struct http_op *op, int error, const char *reason) {
+  if (op->ended) return;
+  op->error = error;
+  (void)snprintf(op->reason, sizeof op->reason, "%s", reason);
+  stop(op);
+  await_finish(&op->await, push, op);
+}
+
+static void on_cancel(struct await *a) { stop(CONTAINER_OF(a, struct http_op, await)); }
+
+static void on_deadline(uv_timer_t *t) {
+  struct http_op *op = t->data;
+  char reason[64];
+  (void)snprintf(reason, sizeof reason, "no complete response within %llu ms", (unsigned long long)op->timeout_ms);
+  finish(op, UV_ETIMEDOUT, reason);
+}
+
+/* --- the call --- */
+
+static bool wants_length(const struct http_op *op) {
+  return op->has_body || str_eq(op->method, STR("POST")) || str_eq(op->method, STR("PUT")) ||
+         str_eq(op->method, STR("PATCH"));
+}
+
+/* The body's secrets are expanded first, since the head tells their length. */
+static int make_body(struct http_op *op, struct secret_context *target) {
+  if (op->body_secret == NULL) return 0;
+  buf_reset(&op->body_bytes);
+  target->header_safe = false;
+  return secret_expand(op->body_secret, target, &op->body_bytes);
+}
+
+static int write_head(struct client_call *c, struct buf *out, struct str *body) {
+  struct http_op *op = c->owner;
+  const struct url *u = &op->url;
+  struct secret_context target = {.tls = u->tls, .host = u->host, .port = u->port};
+  int rc = make_body(op, &target);
+  if (rc != 0) return rc;
+  *body = op->body_secret != NULL ? buf_str(&op->body_bytes) : buf_str(&op->body.text);
+  struct request_head head = {.method = op->method,
+                              .path = u->path.n > 0 ? u->path : STR("/"),
+                              .query = u->query,
+                              .host = op->host.p != NULL ? op->host : http_host_field(&op->arena, u),
+                              .headers = &op->headers,
+                              .framing = {.kind = wants_length(op) ? FRAMING_LENGTH : FRAMING_NONE, .length = body->n},
+                              .keep_alive = true};
+  c->body_done = true;
+  return write_request_head(out, &head, &target);
+}
+
+static void on_head(struct client_call *c) { buf_reset(&((struct http_op *)c->owner)->body_bytes); }
+
+static void on_body(struct client_call *c, struct str span) {
+  struct http_op *op = c->owner;
+  char reason[80];
+  if (op->reply.n + span.n <= op->reply_max) {
+    buf_adds(&op->reply, span);
+    return;
+  }
+  (void)snprintf(reason, sizeof reason, "a response body of more than %llu bytes (limits.body)",
+                 (unsigned long long)op->reply_max);
+  finish(op, ERR_LIMIT, reason);
+}
+
+static void drop_body(struct http_op *op) {
+  secret_unref(op->body_secret);
+  op->body_secret = NULL;
+  buf_reset(&op->body.text);
+  op->has_body = false;
+  (void)headers_remove(&op->headers, STR("content-type"));
+}
+
+/* A credential never follows to another origin. */
+static void follow(struct http_op *op, struct str location) {
+  struct url next;
+  const char *wrong = http_resolve(&op->arena, &op->url, location, &next);
+  if (wrong != NULL) {
+    finish(op, ERR_PROTOCOL, wrong);
+    return;
+  }
+  struct str method = http_redirect_method(op->call.response.status, op->method);
+  if (!str_eq(method, op->method)) drop_body(op);
+  op->method = method;
+  if (!http_same_origin(&op->url, &next)) {
+    if (op->credentials || op->body_secret != NULL) {
+      finish(op, ERR_TOKEN_AUDIENCE, "a redirect to another origin is not followed with credentials");
+      return;
+    }
+    op->host = (struct str){0};
+  }
+  op->url = next;
+  op->redirects--;
+  stop_call(op);
+  buf_reset(&op->reply);
+  hop(op);
+}
+
+static void on_end(struct client_call *c) {
+  struct http_op *op = c->owner;
+  const struct header *location = headers_find(&c->response.headers, STR("location"));
+  if (op->redirects > 0 && location != NULL && http_is_redirect(c->response.status))
+    follow(op, location->value);
+  else
+    finish(op, 0, "");
+}
+
+static void on_error(struct client_call *c, int status, const char *reason) { finish(c->owner, status, reason); }
+
+static const struct client_events events = {
+    .write_head = write_head, .on_head = on_head, .on_body = on_body, .on_end = on_end, .on_error = on_error};
+
+static bool repeatable(struct str method) {
+  static const char *const idempotent[] = {"GET",    "HEAD",    "PUT",
+                                           "DELETE", "OPTIONS", "TRACE"}; /* RFC 9110 section 9.2.2 */
+  for (size_t i = 0; i < sizeof idempotent / sizeof idempotent[0]; i++)
+    if (str_eq(method, str_of(idempotent[i]))) return true;
+  return false;
+}
+
+static void start_call(struct http_op *op) {
+  const struct url *u = &op->url;
+  struct origin_settings s = {.tls = u->tls, .host = u->host, .port = u->port, .client = op->client};
+  if (u->unix_path.p != NULL) s.unix_path = arena_dup(&op->arena, u->unix_path).p;
+  if (op->origin != NULL) origin_unref(op->origin);
+  op->origin = origin_get(op->services->origins, &s);
+  struct client_call *c = &op->call;
+  client_init(c, &events, op, &op->arena, op->services->wheel);
+  op->calling = true;
+  c->method = op->method;
+  c->connect_ms = c->first_byte_ms = c->response_ms = c->send_ms = op->timeout_ms;
+  c->pool_ms = POOL_MS;
+  c->pool_idle = POOL_IDLE;
+  c->repeatable = repeatable(op->method);
+  client_start(c, op->origin);
+}
+
+/* --- what comes before it --- */
+
+static void on_read_tls(uv_work_t *w) {
+  struct http_op *op = w->data;
+  op->client = tls_client_new(&op->tls.settings, op->tls_error, sizeof op->tls_error);
+}
+
+static void on_tls_read(uv_work_t *w, int status) {
+  struct http_op *op = w->data;
+  op->working = false;
+  if (!op->ended) {
+    if (status == 0 && op->client != NULL) {
+      op->client_is_new = true;
+      start_call(op);
+    } else {
+      finish(op, ERR_TLS, op->tls_error);
+    }
+  }
+  let_go(op);
+}
+
+static void hop(struct http_op *op) {
+  if (!op->url.tls || op->client != NULL) {
+    start_call(op);
+    return;
+  }
+  op->work.data = op;
+  op->working = true;
+  op->holders++;
+  int status = uv_queue_work(op->services->loop, &op->work, on_read_tls, on_tls_read);
+  assert(status == 0);
+  (void)status;
+}
+
+static void on_gate(struct secret_gate_waiter *w) {
+  struct http_op *op = CONTAINER_OF(w, struct http_op, gate);
+  op->gated = false;
+  if (op->started && !op->ended) hop(op);
+}
+
+static void on_start(uv_timer_t *t) {
+  struct http_op *op = t->data;
+  op->started = true;
+  (void)uv_timer_start(t, on_deadline, op->timeout_ms, 0);
+  if (!op->gated) hop(op);
+}
+
+static void begin(struct http_op *op) {
+  uv_loop_t *loop = op->services->loop;
+  op->holders = 1;
+  (void)uv_timer_init(loop, &op->timer);
+  op->timer.data = op;
+  uv_update_time(loop); /* the deadline counts from here, not from when the loop last looked */
+  (void)uv_timer_start(&op->timer, on_start, 0, 0);
+}
+
+int http_op_await(lua_State *L, int guard, struct http_op *op) {
+  if (op->credentials || op->body_secret != NULL) {
+    op->gate.open = on_gate;
+    op->gated = secret_gate_wait(L, &op->gate);
+  }
+  await_begin(L, &op->await, on_cancel);
+  guard_release(L, guard);
+  begin(op);
+  return await_yield(L, &op->await);
+}

@@ -1,0 +1,67 @@
+/* http_op.h: one call of jeton.http under way. Made by l_http.c from what the script gave, run by http_op.c, told to Lua by http_response.c. */
+#ifndef JETON_LUA_HTTP_OP_H
+#define JETON_LUA_HTTP_OP_H
+
+#include <lua.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "http/client.h"
+#include "http/headers.h"
+#include "http/url.h"
+#include "lua/parts.h"
+#include "lua/secret_source.h"
+#include "lua/tls_choice.h"
+#include "lua/vm.h"
+
+enum { HTTP_TIMEOUT_MS = 30 * 1000, HTTP_REPLY_MAX = 1024 * 1024, HTTP_REDIRECTS_MAX = 20 };
+
+struct http_op {
+  struct await await;
+  uv_timer_t timer; /* 0 ms: the start, from the loop; then the deadline of the whole call */
+  uv_work_t work;   /* reading TLS files */
+  struct vm_services *services;
+  struct arena arena;
+  struct client_call call;
+  struct origin *origin;
+  /* the request; text is in the arena */
+  struct str method;
+  struct url url;
+  struct str host; /* the Host field, given by the script; .p NULL: the URL's */
+  struct headers headers;
+  struct parts body;
+  struct secret *body_secret; /* when the body has secrets: expanded anew for each head */
+  struct buf body_bytes;      /* sensitive */
+  bool has_body, credentials; /* credentials: Authorization, Cookie, a secret header, or TLS settings of its own */
+  unsigned redirects;
+  uint64_t timeout_ms, reply_max;
+  struct tls_choice tls;
+  struct tls_client *client; /* a reference, or NULL until it is needed */
+  bool client_is_new;        /* made by this call: to be put into the VM's cache */
+  struct secret_gate_waiter gate;
+  /* state */
+  bool gated, started, calling, working, ended;
+  unsigned holders; /* the timer and the work under way: the memory goes when both are over */
+  /* the outcome */
+  struct buf reply; /* sensitive */
+  int error;
+  char reason[256];
+  char tls_error[256];
+  _Alignas(16) uint8_t first[2048];
+};
+
+/* A new op, for guard_new; everything that raises is done by then. */
+void http_op_init(struct http_op *op, struct vm_services *services);
+void http_op_unmake(void *p); /* not begun: frees it */
+/* Hands the op from its guard (at that index) to the loop, and yields. The value to return from the C function. */
+int http_op_await(lua_State *L, int guard, struct http_op *op);
+/* "POST https://api.example.com:8443": what messages show of a request. */
+void http_op_where(const struct http_op *op, char *out, size_t size);
+
+/* Pushes the response, or nil, message, code. */
+int http_response_push(lua_State *L, struct http_op *op);
+
+#endif

@@ -1,0 +1,154 @@
+/* http_response.c: a response as the script sees it: { status, headers, body } with :json(). Owned by the VM's thread.
+ *
+ * The headers are a userdata over a flat list { name, value, … } with lower-cased names, in the order in which they came: looked up without regard to
+ * case, never changed. */
+#include <ctype.h>
+#include <lauxlib.h>
+#include <stdio.h>
+
+#include "base/err.h"
+#include "lua/arg.h"
+#include "lua/http_op.h"
+#include "lua/l_json.h"
+
+#define HEADERS "jeton.http.headers"
+#define RESPONSE "jeton.http.response"
+
+/* --- headers --- */
+
+/* Pushes the lower-cased name. */
+static void push_lower(lua_State *L, struct str name) {
+  luaL_Buffer b;
+  char *to = luaL_buffinitsize(L, &b, name.n);
+  for (size_t i = 0; i < name.n; i++) to[i] = (char)tolower((unsigned char)name.p[i]);
+  luaL_pushresultsize(&b, name.n);
+}
+
+/* The headers at 1, the name at 2. Leaves the list at 3 and the lower-cased name at 4. */
+static lua_Integer open_list(lua_State *L) {
+  luaL_checkudata(L, 1, HEADERS);
+  struct str name = arg_string(L, 2, "headers", "name");
+  lua_settop(L, 2);
+  lua_getiuservalue(L, 1, 1);
+  push_lower(L, name);
+  return (lua_Integer)lua_rawlen(L, 3);
+}
+
+static int l_all(lua_State *L) {
+  lua_Integer n = open_list(L), found = 0;
+  lua_newtable(L);
+  for (lua_Integer i = 1; i < n; i += 2) {
+    lua_rawgeti(L, 3, i);
+    if (lua_rawequal(L, -1, 4)) {
+      lua_rawgeti(L, 3, i + 1);
+      lua_rawseti(L, 5, ++found);
+    }
+    lua_pop(L, 1);
+  }
+  return 1;
+}
+
+static int l_index(lua_State *L) {
+  lua_Integer n = open_list(L);
+  lua_pushliteral(L, "all");
+  if (lua_rawequal(L, 4, -1)) {
+    lua_pushcfunction(L, l_all);
+    return 1;
+  }
+  for (lua_Integer i = 1; i < n; i += 2) {
+    lua_rawgeti(L, 3, i);
+    if (lua_rawequal(L, -1, 4)) {
+      lua_rawgeti(L, 3, i + 1);
+      return 1;
+    }
+    lua_pop(L, 1);
+  }
+  return 0;
+}
+
+static int l_next(lua_State *L) { /* upvalues: the list, the place */
+  lua_Integer at = lua_tointeger(L, lua_upvalueindex(2));
+  lua_pushinteger(L, at + 2);
+  lua_replace(L, lua_upvalueindex(2));
+  lua_rawgeti(L, lua_upvalueindex(1), at);
+  lua_rawgeti(L, lua_upvalueindex(1), at + 1);
+  return 2;
+}
+
+static int l_pairs(lua_State *L) {
+  luaL_checkudata(L, 1, HEADERS);
+  lua_getiuservalue(L, 1, 1);
+  lua_pushinteger(L, 1);
+  lua_pushcclosure(L, l_next, 2);
+  return 1;
+}
+
+static int l_readonly(lua_State *L) { return luaL_error(L, "the headers of a response are read only"); }
+
+static const luaL_Reg headers_metamethods[] = {
+    {"__index", l_index}, {"__pairs", l_pairs}, {"__newindex", l_readonly}, {NULL, NULL}};
+
+static void push_headers(lua_State *L, const struct headers *h) {
+  (void)lua_newuserdatauv(L, 0, 1);
+  if (luaL_newmetatable(L, HEADERS)) luaL_setfuncs(L, headers_metamethods, 0);
+  lua_setmetatable(L, -2);
+  lua_createtable(L, (int)(2 * h->n), 0);
+  lua_Integer n = 0;
+  for (unsigned i = 0; i < h->n; i++) {
+    if (h->v[i].name.p == NULL) continue;
+    push_lower(L, h->v[i].name);
+    lua_rawseti(L, -2, ++n);
+    lua_pushlstring(L, h->v[i].value.n > 0 ? h->v[i].value.p : "", h->v[i].value.n);
+    lua_rawseti(L, -2, ++n);
+  }
+  lua_setiuservalue(L, -2, 1);
+}
+
+/* --- the response --- */
+
+static int l_json(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  if (lua_getfield(L, 1, "body") != LUA_TSTRING)
+    return luaL_error(L, "json: a response has a body: call it as response:json()");
+  return l_json_decode_at(L, -1);
+}
+
+static int l_tostring(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_getfield(L, 1, "status");
+  lua_getfield(L, 1, "body");
+  lua_pushfstring(L, "response<%d, %I bytes>", (int)lua_tointeger(L, -2), (LUAI_UACINT)lua_rawlen(L, -1));
+  return 1;
+}
+
+static void set_metatable(lua_State *L) {
+  if (luaL_newmetatable(L, RESPONSE)) {
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, l_json);
+    lua_setfield(L, -2, "json");
+    lua_setfield(L, -2, "__index");
+    lua_pushcfunction(L, l_tostring);
+    lua_setfield(L, -2, "__tostring");
+  }
+  lua_setmetatable(L, -2);
+}
+
+int http_response_push(lua_State *L, struct http_op *op) {
+  luaL_checkstack(L, 10, "a response");
+  if (op->client_is_new) tls_choice_keep(L, &op->tls, op->client);
+  if (op->error != 0) {
+    char where[320];
+    http_op_where(op, where, sizeof where);
+    return arg_failure(L, op->error, "%s: %s", where, op->reason[0] != '\0' ? op->reason : err_text(op->error));
+  }
+  const struct response *r = &op->call.response;
+  lua_createtable(L, 0, 3);
+  set_metatable(L);
+  lua_pushinteger(L, r->status);
+  lua_setfield(L, -2, "status");
+  push_headers(L, &r->headers);
+  lua_setfield(L, -2, "headers");
+  lua_pushlstring(L, op->reply.n > 0 ? (const char *)op->reply.p : "", op->reply.n);
+  lua_setfield(L, -2, "body");
+  return 1;
+}

@@ -1,0 +1,119 @@
+/* l_exec.c: see l_exec.h. Owned by the VM's thread; the process itself is in process.c. */
+#include "lua/l_exec.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "base/list.h"
+#include "lua/arg.h"
+#include "lua/argv.h"
+#include "lua/guard.h"
+#include "lua/l_secret.h"
+#include "lua/process.h"
+#include "lua/services.h"
+#include "lua/vm.h"
+
+enum { EXEC_TIMEOUT_MS = 30 * 1000, EXEC_OUTPUT_MAX = 1024 * 1024 };
+static const char what[] = "jeton.exec";
+
+struct exec_op {
+  struct await await;
+  struct process *process;
+  const struct process_result *result; /* during on_done */
+  struct argv argv, env;
+  uint64_t timeout_ms;
+};
+
+static void unmake(void *p) {
+  struct exec_op *op = p;
+  argv_fini(&op->argv);
+  argv_fini(&op->env);
+  free(op);
+}
+
+static int push_result(lua_State *L, void *arg) {
+  const struct exec_op *op = arg;
+  const struct process_result *r = op->result;
+  if (r->error == UV_ETIMEDOUT)
+    return arg_failure(L, r->error, "exec %s: not done within %llu ms", op->argv.v[0],
+                       (unsigned long long)op->timeout_ms);
+  if (r->error == ERR_LIMIT)
+    return arg_failure(L, r->error, "exec %s: more output than limits.stdout or limits.stderr allow", op->argv.v[0]);
+  if (r->error != 0) return arg_failure(L, r->error, "exec %s: %s", op->argv.v[0], err_text(r->error));
+  lua_createtable(L, 0, 4);
+  lua_pushinteger(L, (lua_Integer)r->status);
+  lua_setfield(L, -2, "status");
+  if (r->signal != 0) {
+    lua_pushinteger(L, r->signal);
+    lua_setfield(L, -2, "signal");
+  }
+  lua_pushlstring(L, r->out.n > 0 ? r->out.p : "", r->out.n);
+  lua_setfield(L, -2, "stdout");
+  lua_pushlstring(L, r->err.n > 0 ? r->err.p : "", r->err.n);
+  lua_setfield(L, -2, "stderr");
+  return 1;
+}
+
+static void on_done(void *arg, const struct process_result *r) {
+  struct exec_op *op = arg;
+  op->result = r;
+  await_finish(&op->await, push_result, op);
+  unmake(op);
+}
+
+static void on_cancel(struct await *a) {
+  struct exec_op *op = CONTAINER_OF(a, struct exec_op, await);
+  process_cancel(op->process);
+  unmake(op);
+}
+
+static void read_limits(lua_State *L, struct process_settings *s) {
+  static const char *const known[] = {"stdout", "stderr", NULL};
+  if (lua_getfield(L, 1, "limits") != LUA_TNIL) {
+    if (!lua_istable(L, -1)) arg_wrong(L, what, "limits", "a table", -1);
+    arg_known(L, -1, "jeton.exec: limits", known);
+  }
+  s->out_max = arg_field_size(L, lua_gettop(L), "jeton.exec: limits", "stdout", EXEC_OUTPUT_MAX);
+  s->err_max = arg_field_size(L, lua_gettop(L), "jeton.exec: limits", "stderr", EXEC_OUTPUT_MAX);
+}
+
+/* Pushes a guard with the bytes, or nil. */
+static int read_stdin(lua_State *L, struct str *in) {
+  int rc = 0;
+  if (lua_getfield(L, 1, "stdin") == LUA_TNIL) return 0;
+  struct buf *b = guard_buf(L);
+  rc = l_secret_bytes(L, -2, b, what, "stdin");
+  *in = b->n > 0 ? buf_str(b) : (struct str){"", 0};
+  return rc;
+}
+
+static int read_env(lua_State *L, struct exec_op *op, struct process_settings *s) {
+  if (lua_getfield(L, 1, "env") == LUA_TNIL) return 0;
+  if (!lua_istable(L, -1)) arg_wrong(L, what, "env", "a table", -1);
+  int rc = argv_read_env(L, lua_gettop(L), &op->env, what);
+  s->env = op->env.v;
+  return rc;
+}
+
+int l_exec(lua_State *L) {
+  static const char *const known[] = {"stdin", "env", "cwd", "timeout", "limits", NULL};
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 1);
+  arg_known(L, 1, what, known);
+  struct exec_op *op = guard_new(L, sizeof *op, unmake);
+  int guard = lua_gettop(L);
+  struct process_settings s = {.argv = NULL};
+  argv_read(L, 1, &op->argv, what);
+  op->timeout_ms = s.timeout_ms = (uint64_t)arg_field_ms(L, 1, what, "timeout", EXEC_TIMEOUT_MS);
+  s.argv = op->argv.v;
+  s.cwd = arg_field_string(L, 1, what, "cwd");
+  read_limits(L, &s);
+  int rc = read_env(L, op, &s);
+  if (rc == 0) rc = read_stdin(L, &s.in);
+  if (rc != 0) return arg_failure(L, rc, "exec %s: %s", op->argv.v[0], err_text(rc));
+  await_begin(L, &op->await, on_cancel);
+  guard_release(L, guard);
+  op->process = process_start(vm_services(vm_of(L))->loop, &s, on_done, op);
+  return await_yield(L, &op->await);
+}

@@ -1,0 +1,282 @@
+/* l_fetch.c: see l_fetch.h. Owned by the keeper's thread, or (token:set) by any VM's.
+ *
+ * Tables are read raw, so that no metamethod of the script runs here. Bytes are gathered in one buffer that may move while it grows: until the
+ * end the result is kept as offsets. */
+#include "lua/l_fetch.h"
+
+#include <lauxlib.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "lua/arg.h"
+#include "lua/l_secret.h"
+#include "token/secret.h"
+#include "token/token.h"
+
+#define PREVIOUS "jeton.previous"
+
+enum { ERROR_MAX = 300 };
+
+/* --- what it is given --- */
+
+struct previous {
+  struct token *token; /* a reference */
+  char label[80];
+};
+
+static int l_previous_field(lua_State *L) {
+  struct previous *p = luaL_checkudata(L, 1, PREVIOUS);
+  struct str name = {0};
+  if (!lua_isnoneornil(L, 2)) name = arg_string(L, 2, "previous:field", "name");
+  struct str bytes = token_bytes(p->token, name);
+  if (bytes.p == NULL) return 0;
+  l_secret_push(L, secret_bytes(bytes, p->label, NULL));
+  return 1;
+}
+
+static int l_previous_index(lua_State *L) {
+  struct previous *p = luaL_checkudata(L, 1, PREVIOUS);
+  const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
+  int64_t left = p->token->expires_at - clock_boot_ms();
+  if (strcmp(key, "field") == 0)
+    lua_pushcfunction(L, l_previous_field);
+  else if (strcmp(key, "generation") == 0)
+    lua_pushinteger(L, (lua_Integer)p->token->generation);
+  else if (strcmp(key, "expires_in") == 0)
+    lua_pushnumber(L, left > 0 ? (lua_Number)left / 1000 : 0);
+  else
+    return luaL_error(
+        L, "the previous token has generation, expires_in and :field(name) (its value without a name), not '%s'", key);
+  return 1;
+}
+
+static int l_previous_tostring(lua_State *L) {
+  struct previous *p = luaL_checkudata(L, 1, PREVIOUS);
+  lua_pushfstring(L, "%s<generation %I>", p->label, (LUAI_UACINT)p->token->generation);
+  return 1;
+}
+
+static int l_previous_collect(lua_State *L) {
+  struct previous *p = luaL_checkudata(L, 1, PREVIOUS);
+  token_unref(p->token);
+  p->token = NULL;
+  return 0;
+}
+
+static const luaL_Reg previous_metamethods[] = {
+    {"__gc", l_previous_collect},
+    {"__index", l_previous_index},
+    {"__tostring", l_previous_tostring},
+    {NULL, NULL},
+};
+
+static void push_previous(lua_State *L, const struct fetch *f) {
+  struct previous *p = lua_newuserdatauv(L, sizeof *p, 0);
+  p->token = NULL;
+  (void)snprintf(p->label, sizeof p->label, "previous token %s", slot_name(f->slot));
+  if (luaL_newmetatable(L, PREVIOUS)) luaL_setfuncs(L, previous_metamethods, 0);
+  lua_setmetatable(L, -2);
+  p->token = token_ref(f->previous);
+}
+
+int l_fetch_push_context(lua_State *L, const struct fetch *f) {
+  luaL_checkstack(L, 4, "a fetch's context");
+  lua_createtable(L, 0, 4);
+  lua_pushstring(L, fetch_reason_name(f->reason));
+  lua_setfield(L, -2, "reason");
+  lua_pushinteger(L, (lua_Integer)f->attempt);
+  lua_setfield(L, -2, "attempt");
+  struct str key = slot_key(f->slot);
+  if (key.p != NULL) {
+    lua_pushlstring(L, key.p, key.n);
+    lua_setfield(L, -2, "key");
+  }
+  if (f->previous != NULL) {
+    push_previous(L, f);
+    lua_setfield(L, -2, "previous");
+  }
+  return 1;
+}
+
+/* --- what it returned --- */
+
+struct span {
+  size_t at, n;
+};
+struct reader {
+  lua_State *L;
+  struct buf *hold;
+  struct fetch_result *out;
+  struct span value, names[TOKEN_FIELDS_MAX], bytes[TOKEN_FIELDS_MAX];
+  char error[ERROR_MAX]; /* "": none */
+};
+
+static bool fail(struct reader *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static bool fail(struct reader *r, const char *fmt, ...) {
+  va_list args;
+  va_start(args, fmt);
+  (void)vsnprintf(r->error, sizeof r->error, fmt, args);
+  va_end(args);
+  return false;
+}
+
+static bool keep(struct reader *r, int idx, const char *what, struct span *span) {
+  lua_State *L = r->L;
+  span->at = r->hold->n;
+  struct secret *secret = l_secret_test(L, idx);
+  if (secret != NULL) {
+    struct secret_context any = {.any_target = true};
+    int rc = secret_expand(secret, &any, r->hold);
+    if (rc != 0) return fail(r, "%s: %s", what, err_text(rc));
+  } else {
+    size_t n;
+    if (lua_type(L, idx) != LUA_TSTRING)
+      return fail(r, "%s: expected a string or a secret, got %s", what, luaL_typename(L, idx));
+    const char *p = lua_tolstring(L, idx, &n);
+    if (n > TOKEN_BYTES_MAX) return fail(r, "%s: more than %d bytes", what, TOKEN_BYTES_MAX);
+    buf_add(r->hold, p, n);
+  }
+  span->n = r->hold->n - span->at;
+  return true;
+}
+
+/* A number, or decimal digits as some issuers send them ("3600"); nothing that only Lua would take for a number. */
+static bool read_number(struct reader *r, int idx, const char *what, bool *has, double *out) {
+  lua_State *L = r->L;
+  *has = !lua_isnil(L, idx);
+  if (!*has) return true;
+  if (lua_type(L, idx) == LUA_TSTRING) {
+    const char *digits = lua_tostring(L, idx);
+    if (digits[0] == '\0' || strspn(digits, "-0123456789.") != lua_rawlen(L, idx) || lua_stringtonumber(L, digits) == 0)
+      return fail(r, "%s: a string that is not a decimal number", what);
+    *out = lua_tonumber(L, -1);
+    lua_pop(L, 1);
+    return true;
+  }
+  if (lua_type(L, idx) != LUA_TNUMBER)
+    return fail(r, "%s: expected a number of seconds, got %s", what, luaL_typename(L, idx));
+  *out = lua_tonumber(L, idx);
+  return true;
+}
+
+static bool read_fields(struct reader *r, int idx) {
+  lua_State *L = r->L;
+  if (lua_isnil(L, idx)) return true;
+  if (!lua_istable(L, idx)) return fail(r, "fields: expected a table, got %s", luaL_typename(L, idx));
+  unsigned n = 0;
+  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
+    if (lua_type(L, -2) != LUA_TSTRING) return fail(r, "fields: a name that is a %s", luaL_typename(L, -2));
+    if (n == TOKEN_FIELDS_MAX) return fail(r, "fields: more than %d", TOKEN_FIELDS_MAX);
+    char what[64];
+    (void)snprintf(what, sizeof what, "fields.%.40s", lua_tostring(L, -2));
+    if (!keep(r, lua_gettop(L) - 1, what, &r->names[n]) || !keep(r, lua_gettop(L), what, &r->bytes[n])) return false;
+    n++;
+  }
+  r->out->nfields = n;
+  return true;
+}
+
+static int push_raw(lua_State *L, int table, const char *key) {
+  lua_pushstring(L, key);
+  lua_rawget(L, table);
+  return lua_gettop(L);
+}
+
+static bool read_options(struct reader *r, int table) {
+  struct fetch_result *o = r->out;
+  return read_number(r, push_raw(r->L, table, "expires_in"), "expires_in", &o->has_expires_in, &o->expires_in) &&
+         read_number(r, push_raw(r->L, table, "expires_at"), "expires_at", &o->has_expires_at, &o->expires_at) &&
+         read_fields(r, push_raw(r->L, table, "fields"));
+}
+
+static struct str slice(const struct reader *r, struct span s) {
+  return (struct str){(const char *)r->hold->p + s.at, s.n};
+}
+
+static void settle(struct reader *r) {
+  r->out->ok = true;
+  r->out->value = slice(r, r->value);
+  for (unsigned i = 0; i < r->out->nfields; i++)
+    r->out->fields[i] = (struct token_field){.name = slice(r, r->names[i]), .bytes = slice(r, r->bytes[i])};
+}
+
+const char *l_fetch_options(lua_State *L, int value, int options, struct fetch_result *out, struct buf *hold) {
+  struct reader r = {.L = L, .hold = hold, .out = out};
+  memset(out, 0, sizeof *out);
+  luaL_checkstack(L, 16, "a token's options");
+  if (!lua_istable(L, options))
+    return "expected a table with expires_in (seconds) or expires_at (seconds since the epoch)";
+  if (keep(&r, value, "value", &r.value) && read_options(&r, options)) {
+    settle(&r);
+    return NULL;
+  }
+  size_t at = hold->n;
+  buf_add(hold, r.error, strlen(r.error) + 1);
+  return (const char *)hold->p + at;
+}
+
+static const char misshaped[] =
+    "a fetch returns { value = …, expires_in = seconds } (or expires_at), or nil and a message; this one returned";
+
+/* nil, message: the script's own words, as long as they are words. */
+static void read_failure(struct reader *r, int message) {
+  lua_State *L = r->L;
+  if (lua_type(L, message) == LUA_TSTRING && lua_rawlen(L, message) > 0)
+    (void)fail(r, "%s", lua_tostring(L, message));
+  else if (lua_isnoneornil(L, message))
+    (void)fail(r, "%s nothing", misshaped);
+  else
+    (void)fail(r, "the fetch failed with a %s instead of a message", luaL_typename(L, message));
+}
+
+/* In protected mode: the reader at 1, the first two results behind it. */
+static int l_read(lua_State *L) {
+  struct reader *r = lua_touserdata(L, 1);
+  r->L = L;
+  lua_settop(L, 3);
+  luaL_checkstack(L, 16, "a fetch's results");
+  if (lua_isnil(L, 2) || (lua_isboolean(L, 2) && !lua_toboolean(L, 2))) {
+    read_failure(r, 3);
+  } else if (!lua_istable(L, 2)) {
+    (void)fail(r, "%s a bare %s", misshaped, luaL_typename(L, 2));
+  } else if (lua_isnil(L, push_raw(L, 2, "value"))) {
+    (void)fail(r, "%s a table without a value", misshaped);
+  } else if (keep(r, lua_gettop(L), "value", &r->value)) {
+    (void)read_options(r, 2);
+  }
+  return 0;
+}
+
+/* Pushing light values allocates nothing; what may raise happens inside of the pcall. */
+static bool protected_read(lua_State *L, int nresults, struct reader *r) {
+  int first = lua_gettop(L) - nresults + 1;
+  if (!lua_checkstack(L, 8)) return false;
+  lua_pushcfunction(L, l_read);
+  lua_pushlightuserdata(L, r);
+  for (int i = 0; i < 2; i++) {
+    if (i < nresults)
+      lua_pushvalue(L, first + i);
+    else
+      lua_pushnil(L);
+  }
+  bool ok = lua_pcall(L, 3, 0, 0) == LUA_OK;
+  if (!ok) lua_pop(L, 1);
+  return ok;
+}
+
+void l_fetch_read(lua_State *L, int nresults, struct fetch_result *out, struct buf *hold) {
+  struct reader r = {.hold = hold, .out = out};
+  memset(out, 0, sizeof *out);
+  if (!protected_read(L, nresults, &r)) (void)fail(&r, "what the fetch returned could not be read: out of memory");
+  if (r.error[0] == '\0') {
+    settle(&r);
+    return;
+  }
+  size_t at = hold->n;
+  buf_add(hold, r.error, strlen(r.error) + 1);
+  out->nfields = 0;
+  out->error = (const char *)hold->p + at;
+}

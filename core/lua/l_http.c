@@ -1,0 +1,307 @@
+/* l_http.c: see l_http.h. Owned by the VM's thread.
+ *
+ * Reads what the script gave into an op (http_op.h), under a guard since every option may raise. Header values, bodies and form and JSON values may
+ * be opaque secrets; the URL may not, since it is shown in messages and kept in other servers' logs. */
+#include "lua/l_http.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "http/headers.h"
+#include "lua/arg.h"
+#include "lua/guard.h"
+#include "lua/http_op.h"
+#include "lua/l_json.h"
+#include "lua/l_secret.h"
+#include "lua/parts.h"
+#include "ops/version.h"
+#include "token/secret.h"
+
+static const char what[] = "jeton.http";
+
+/* --- method and URL --- */
+
+static struct str keep(struct http_op *op, struct str s) { return arena_dup(&op->arena, s); }
+
+static void read_method(lua_State *L, int opts, struct http_op *op, const char *method) {
+  struct str m = str_of(method);
+  if (method == NULL) {
+    if (lua_getfield(L, opts, "method") == LUA_TNIL)
+      m = STR("GET");
+    else
+      m = arg_string(L, -1, what, "method");
+  }
+  if (!header_name_valid(m)) luaL_error(L, "%s: method: not a method's name", what); /* a token, as a field name is */
+  op->method = keep(op, m);
+  char *p = (char *)(uintptr_t)op->method.p;
+  for (size_t i = 0; i < op->method.n; i++)
+    if (p[i] >= 'a' && p[i] <= 'z') p[i] = (char)(p[i] - 'a' + 'A');
+  if (str_eq(op->method, STR("CONNECT"))) luaL_error(L, "%s: method: CONNECT is not for a client of resources", what);
+}
+
+static void read_url(lua_State *L, int idx, struct http_op *op) {
+  if (l_secret_test(L, idx) != NULL)
+    luaL_error(L, "%s: url: a secret: URLs show in logs and messages; put it into a header or the body", what);
+  struct str s = arg_string(L, idx, what, "url");
+  for (size_t i = 0; i < s.n; i++)
+    if (s.p[i] <= ' ' || s.p[i] >= 0x7f)
+      luaL_error(L, "%s: url: a byte that has to be percent-encoded (%%%02x)", what, (unsigned)(unsigned char)s.p[i]);
+  const char *wrong = url_parse(keep(op, s), &op->url);
+  if (wrong != NULL) luaL_error(L, "%s: url: %s", what, wrong);
+}
+
+/* --- headers --- */
+
+static bool is_framing(struct str name) {
+  switch (header_id(name)) {
+    case H_CONTENT_LENGTH:
+    case H_TRANSFER_ENCODING:
+    case H_CONNECTION:
+    case H_KEEP_ALIVE:
+    case H_PROXY_CONNECTION:
+    case H_TE:
+    case H_TRAILER:
+    case H_UPGRADE:
+    case H_EXPECT: return true;
+    default: return false;
+  }
+}
+
+static bool is_credential(struct str name) {
+  return str_ieq(name, STR("authorization")) || str_ieq(name, STR("cookie")) ||
+         str_ieq(name, STR("proxy-authorization"));
+}
+
+static void set_secret(struct http_op *op, struct str name, struct secret *s) {
+  op->credentials = true;
+  headers_set_secret(&op->headers, keep(op, name), s);
+}
+
+/* The value on top. */
+static void add_header(lua_State *L, struct http_op *op, struct str name) {
+  struct secret *s = l_secret_test(L, -1);
+  if (s != NULL) {
+    set_secret(op, name, s);
+    return;
+  }
+  if (!lua_isstring(L, -1)) arg_wrong(L, what, name.p, "a string, a number or a secret", -1);
+  lua_pushvalue(L, -1);
+  struct str value;
+  value.p = lua_tolstring(L, -1, &value.n);
+  if (!header_value_valid(value))
+    luaL_error(L, "%s: headers: %s: CR, LF or another byte that may not stand in a header", what, name.p);
+  if (str_ieq(name, STR("host"))) {
+    if (!host_valid(value)) luaL_error(L, "%s: headers: host: not a host", what);
+    op->host = keep(op, value);
+  } else {
+    headers_add(&op->headers, keep(op, name), keep(op, value));
+  }
+  if (is_credential(name)) op->credentials = true;
+  lua_pop(L, 1);
+}
+
+static void add_header_list(lua_State *L, struct http_op *op, struct str name) {
+  lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
+  for (lua_Integer i = 1; i <= n; i++) {
+    lua_rawgeti(L, -1, i);
+    if (l_secret_test(L, -1) != NULL && n > 1)
+      luaL_error(L, "%s: headers: %s: a secret has to be a field's only value", what, name.p);
+    add_header(L, op, name);
+    lua_pop(L, 1);
+  }
+}
+
+static void read_headers(lua_State *L, int opts, struct http_op *op) {
+  if (lua_getfield(L, opts, "headers") != LUA_TNIL) {
+    if (!lua_istable(L, -1)) arg_wrong(L, what, "headers", "a table", -1);
+    int table = lua_gettop(L);
+    for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
+      struct str name = arg_string(L, -2, what, "a header's name");
+      if (!header_name_valid(name)) luaL_error(L, "%s: headers: '%s' is not a header's name", what, name.p);
+      if (is_framing(name)) luaL_error(L, "%s: headers: %s is written by jeton itself", what, name.p);
+      if (lua_istable(L, -1))
+        add_header_list(L, op, name);
+      else
+        add_header(L, op, name);
+    }
+  }
+  lua_pop(L, 1);
+  if (headers_find(&op->headers, STR("user-agent")) == NULL)
+    headers_add(&op->headers, STR("user-agent"), STR("jeton/" JETON_VERSION));
+}
+
+static void unmake_parts(void *p) {
+  parts_fini(p);
+  free(p);
+}
+
+static void add_auth_part(lua_State *L, int auth, int i, struct parts *p) {
+  lua_rawgeti(L, auth, i);
+  struct secret *s = l_secret_test(L, -1);
+  if (s != NULL) {
+    parts_add_secret(p, secret_ref(s));
+  } else {
+    struct str text = arg_string(L, -1, what, i == 1 ? "auth: user" : "auth: password");
+    if (i == 1 && memchr(text.p, ':', text.n) != NULL)
+      luaL_error(L, "%s: auth: a user with a colon (RFC 7617 section 2)", what);
+    parts_add_secret(p, secret_bytes(text, i == 1 ? "user" : "password", NULL));
+  }
+  lua_pop(L, 1);
+}
+
+/* auth = { user, secret } (RFC 7617). Plain strings end in secret memory too: nobody has to see them again. */
+static void read_auth(lua_State *L, int opts, struct http_op *op) {
+  if (lua_getfield(L, opts, "auth") == LUA_TNIL) {
+    lua_pop(L, 1);
+    return;
+  }
+  int auth = lua_gettop(L);
+  if (!lua_istable(L, auth) || lua_rawlen(L, auth) != 2) arg_wrong(L, what, "auth", "{ user, password }", auth);
+  struct parts *p = guard_new(L, sizeof *p, unmake_parts);
+  parts_init(p);
+  add_auth_part(L, auth, 1, p);
+  buf_addz(&p->text, ":");
+  add_auth_part(L, auth, 2, p);
+  struct secret *pair = parts_secret(p);
+  struct secret *encoded = secret_encode(pair, SECRET_BASE64);
+  struct secret *value = secret_join_text(encoded, STR("Basic "), true);
+  if (value != NULL) set_secret(op, STR("authorization"), value);
+  secret_unref(pair);
+  secret_unref(encoded);
+  secret_unref(value);
+  if (value == NULL) luaL_error(L, "%s: auth: too large", what);
+  guard_close(L, -1);
+  lua_settop(L, auth - 1);
+}
+
+/* --- body --- */
+
+static void default_type(struct http_op *op, struct str type) {
+  if (headers_find(&op->headers, STR("content-type")) == NULL) headers_add(&op->headers, STR("content-type"), type);
+}
+
+static void read_plain(lua_State *L, struct http_op *op) {
+  struct secret *s = l_secret_test(L, -1);
+  if (s != NULL)
+    parts_add_secret(&op->body, secret_ref(s));
+  else
+    buf_adds(&op->body.text, arg_string(L, -1, what, "body"));
+}
+
+static void read_form(lua_State *L, struct http_op *op) {
+  if (!lua_istable(L, -1)) arg_wrong(L, what, "form", "a table", -1);
+  parts_add_form(L, -1, &op->body, "jeton.http: form");
+  default_type(op, STR("application/x-www-form-urlencoded"));
+}
+
+static void read_json(lua_State *L, struct http_op *op) {
+  const char *wrong = l_json_add(L, -1, &op->body, true);
+  if (wrong != NULL) luaL_error(L, "%s: json: cannot hold %s", what, wrong);
+  default_type(op, STR("application/json"));
+}
+
+static void read_body(lua_State *L, int opts, struct http_op *op) {
+  static const struct body_kind {
+    const char *key;
+    void (*read)(lua_State *L, struct http_op *op);
+  } kinds[] = {{"body", read_plain}, {"form", read_form}, {"json", read_json}};
+  for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+    if (lua_getfield(L, opts, kinds[i].key) != LUA_TNIL) {
+      if (op->has_body) luaL_error(L, "%s: one of body, form and json, not two", what);
+      op->has_body = true;
+      kinds[i].read(L, op);
+    }
+    lua_pop(L, 1);
+  }
+  op->body_secret = parts_secret(&op->body);
+  if (op->body.overflow || (op->body.has_secret && op->body_secret == NULL))
+    luaL_error(L, "%s: a body with secrets in more than %d parts or of more than %d bytes", what, SECRET_PARTS_MAX,
+               SECRET_BYTES_MAX);
+}
+
+/* --- the rest --- */
+
+static void read_limits(lua_State *L, int opts, struct http_op *op) {
+  static const char *const known[] = {"body", NULL};
+  if (lua_getfield(L, opts, "limits") != LUA_TNIL) {
+    if (!lua_istable(L, -1)) arg_wrong(L, what, "limits", "a table", -1);
+    arg_known(L, -1, "jeton.http: limits", known);
+  }
+  op->reply_max = arg_field_size(L, lua_gettop(L), "jeton.http: limits", "body", HTTP_REPLY_MAX);
+  lua_pop(L, 1);
+  int64_t ms = arg_field_ms(L, opts, what, "timeout", HTTP_TIMEOUT_MS);
+  if (ms < 1) luaL_error(L, "%s: timeout: expected more than 0", what);
+  op->timeout_ms = (uint64_t)ms;
+  if (lua_getfield(L, opts, "redirects") != LUA_TNIL) {
+    lua_Integer n = lua_isinteger(L, -1) ? lua_tointeger(L, -1) : -1;
+    if (n < 0 || n > HTTP_REDIRECTS_MAX)
+      luaL_error(L, "%s: redirects: expected a number from 0 to %d", what, HTTP_REDIRECTS_MAX);
+    op->redirects = (unsigned)n;
+  }
+  lua_pop(L, 1);
+}
+
+static void read_tls(lua_State *L, int opts, struct http_op *op) {
+  lua_getfield(L, opts, "tls");
+  tls_choice_read(L, -1, &op->tls);
+  lua_pop(L, 1);
+  if (op->tls.own) op->credentials = true; /* settings for one server are not for another */
+  op->client = tls_choice_known(L, &op->tls);
+}
+
+/* opts: the index of a table; url: of the URL. */
+static int request(lua_State *L, const char *method, int url, int opts) {
+  struct http_op *op = guard_new(L, sizeof *op, http_op_unmake);
+  int guard = lua_gettop(L);
+  http_op_init(op, vm_services(vm_of(L)));
+  luaL_checkstack(L, 16, what);
+  read_method(L, opts, op, method);
+  read_url(L, url, op);
+  read_headers(L, opts, op);
+  read_auth(L, opts, op);
+  read_body(L, opts, op);
+  read_limits(L, opts, op);
+  read_tls(L, opts, op);
+  return http_op_await(L, guard, op);
+}
+
+static const char *const known[] = {"method", "url",     "headers", "auth",      "body", "form",
+                                    "json",   "timeout", "limits",  "redirects", "tls",  NULL};
+
+static int l_request(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 1);
+  arg_known(L, 1, what, known);
+  lua_getfield(L, 1, "url");
+  return request(L, NULL, 2, 1);
+}
+
+static int with_method(lua_State *L, const char *method) {
+  lua_settop(L, 2);
+  if (lua_isnil(L, 2)) {
+    lua_newtable(L);
+    lua_replace(L, 2);
+  }
+  luaL_checktype(L, 2, LUA_TTABLE);
+  arg_known(L, 2, what, known + 2); /* method and url are given */
+  return request(L, method, 1, 2);
+}
+
+static int l_get(lua_State *L) { return with_method(L, "GET"); }
+static int l_head(lua_State *L) { return with_method(L, "HEAD"); }
+static int l_post(lua_State *L) { return with_method(L, "POST"); }
+static int l_put(lua_State *L) { return with_method(L, "PUT"); }
+static int l_patch(lua_State *L) { return with_method(L, "PATCH"); }
+static int l_delete(lua_State *L) { return with_method(L, "DELETE"); }
+
+static const luaL_Reg functions[] = {
+    {"request", l_request}, {"get", l_get},     {"head", l_head},     {"post", l_post},
+    {"put", l_put},         {"patch", l_patch}, {"delete", l_delete}, {NULL, NULL},
+};
+
+int l_http_open(lua_State *L) {
+  luaL_newlib(L, functions);
+  return 1;
+}

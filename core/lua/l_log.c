@@ -1,0 +1,73 @@
+/* l_log.c: see l_log.h. Owned by the VM's thread.
+ *
+ * Whatever is logged goes through luaL_tolstring: a secret comes out as its description, as everywhere. A line that the level would
+ * drop costs a comparison. */
+#include "lua/l_log.h"
+
+#include <lauxlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/log.h"
+#include "lua/guard.h"
+
+static void add_value(lua_State *L, int idx, struct buf *b, bool quote) {
+  struct str s;
+  s.p = luaL_tolstring(L, idx, &s.n);
+  bool plain = s.n > 0;
+  for (size_t i = 0; plain && i < s.n; i++) plain = s.p[i] > ' ' && s.p[i] != '"' && s.p[i] != '=' && s.p[i] != 0x7f;
+  if (quote && !plain)
+    json_add_string(b, s);
+  else
+    buf_adds(b, s);
+  lua_pop(L, 1);
+}
+
+static void add_fields(lua_State *L, int idx, struct buf *b) {
+  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
+    buf_addz(b, " ");
+    add_value(L, lua_gettop(L) - 1, b, true);
+    buf_addz(b, "=");
+    add_value(L, lua_gettop(L), b, true);
+  }
+}
+
+/* "policy.lua:12", without the colon and blank of luaL_where. */
+static const char *push_source(lua_State *L) {
+  luaL_where(L, 1);
+  size_t n;
+  const char *where = lua_tolstring(L, -1, &n);
+  if (n < 2) return "script";
+  return lua_pushlstring(L, where, n - 2);
+}
+
+static int write_line(lua_State *L, enum log_level level, int message) {
+  luaL_checkany(L, message);
+  if (!lua_isnoneornil(L, message + 1)) luaL_checktype(L, message + 1, LUA_TTABLE);
+  if (!log_wants(level)) return 0;
+  lua_settop(L, message + 1);
+  struct buf *b = guard_buf(L);
+  add_value(L, message, b, false);
+  if (lua_istable(L, message + 1)) add_fields(L, message + 1, b);
+  log_from(level, push_source(L), "%.*s", STR_FMT(buf_str(b)));
+  guard_close(L, message + 2);
+  return 0;
+}
+
+static int l_debug(lua_State *L) { return write_line(L, LOG_DEBUG, 1); }
+static int l_info(lua_State *L) { return write_line(L, LOG_INFO, 1); }
+static int l_warn(lua_State *L) { return write_line(L, LOG_WARN, 1); }
+static int l_error(lua_State *L) { return write_line(L, LOG_ERROR, 1); }
+static int l_call(lua_State *L) { return write_line(L, LOG_INFO, 2); }
+
+static const luaL_Reg functions[] = {
+    {"debug", l_debug}, {"info", l_info}, {"warn", l_warn}, {"error", l_error}, {NULL, NULL}};
+
+int l_log_open(lua_State *L) {
+  luaL_newlib(L, functions);
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, l_call);
+  lua_setfield(L, -2, "__call");
+  lua_setmetatable(L, -2);
+  return 1;
+}

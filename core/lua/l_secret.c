@@ -1,0 +1,151 @@
+/* l_secret.c: see l_secret.h. Owned by the VM's thread.
+ *
+ * A secret's userdata owns one reference, given back by __gc. There is no way from it to its bytes: __index, __len and the orderings raise, and
+ * equality is identity. Where the bytes of jeton.secret.* come from, and when they are read again, is in secret_source.c. */
+#include "lua/l_secret.h"
+
+#include <lauxlib.h>
+
+#include "lua/arg.h"
+#include "lua/guard.h"
+#include "lua/l_token.h"
+#include "lua/secret_source.h"
+
+#define SECRET "jeton.secret"
+
+struct handle {
+  struct secret *secret;
+};
+
+int l_secret_refuse(lua_State *L) {
+  return luaL_error(L,
+                    "the bytes of a secret cannot be read by a script: put it into a header, join it with .., or give "
+                    "it to jeton.http, jeton.exec, "
+                    "jeton.file.write or jeton.crypto");
+}
+
+static int l_collect(lua_State *L) {
+  struct handle *h = luaL_checkudata(L, 1, SECRET);
+  struct secret *s = h->secret;
+  h->secret = NULL;
+  if (s != NULL) secret_unref(s);
+  return 0;
+}
+
+static int l_tostring(lua_State *L) {
+  struct handle *h = luaL_checkudata(L, 1, SECRET);
+  struct buf *b = guard_buf(L);
+  buf_addz(b, "secret<");
+  if (h->secret != NULL) secret_describe(h->secret, b);
+  buf_addz(b, ">");
+  lua_pushlstring(L, (const char *)b->p, b->n);
+  guard_close(L, -2);
+  return 1;
+}
+
+static int l_index(lua_State *L) {
+  if (lua_type(L, 2) == LUA_TSTRING && lua_tostring(L, 2)[0] == '_')
+    return 0; /* what printers look for: __name and the like */
+  return l_secret_refuse(L);
+}
+
+static const luaL_Reg metamethods[] = {
+    {"__gc", l_collect},
+    {"__tostring", l_tostring},
+    {"__concat", l_secret_concat},
+    {"__index", l_index},
+    {"__len", l_secret_refuse},
+    {"__lt", l_secret_refuse},
+    {"__le", l_secret_refuse},
+    {"__newindex", l_secret_refuse},
+    {"__call", l_secret_refuse},
+    {"__pairs", l_secret_refuse},
+    {NULL, NULL},
+};
+
+static struct handle *push_handle(lua_State *L) {
+  struct handle *h = lua_newuserdatauv(L, sizeof *h, 0);
+  h->secret = NULL;
+  if (luaL_newmetatable(L, SECRET)) {
+    luaL_setfuncs(L, metamethods, 0);
+    lua_pushliteral(L, "secret");
+    lua_setfield(L, -2, "__metatable");
+  }
+  lua_setmetatable(L, -2);
+  return h;
+}
+
+static int push_empty(lua_State *L) {
+  (void)push_handle(L);
+  return 1;
+}
+
+/* The handle is made in protected mode, so that running out of memory does not lose the reference. */
+void l_secret_push(lua_State *L, struct secret *s) {
+  if (s == NULL)
+    luaL_error(L, "a secret of more than %d parts, %d encodings in each other, or %d bytes", SECRET_PARTS_MAX,
+               SECRET_DEPTH_MAX, SECRET_BYTES_MAX);
+  lua_pushcfunction(L, push_empty);
+  if (lua_pcall(L, 0, 1, 0) != LUA_OK) {
+    secret_unref(s);
+    lua_error(L);
+  }
+  ((struct handle *)lua_touserdata(L, -1))->secret = s;
+}
+
+struct secret *l_secret_test(lua_State *L, int idx) {
+  struct handle *h = luaL_testudata(L, idx, SECRET);
+  if (h != NULL) return h->secret;
+  return l_token_secret(L, idx);
+}
+
+/* Text and secret, in either order; numbers are converted by lua_tolstring, before anything is owned. */
+static int join_text(lua_State *L, struct secret *s, int text_idx) {
+  struct str text;
+  text.p = lua_tolstring(L, text_idx, &text.n);
+  l_secret_push(L, secret_join_text(s, text, text_idx == 1));
+  return 1;
+}
+
+int l_secret_concat(lua_State *L) {
+  if (l_token_concat(L)) return 1;
+  struct secret *a = l_secret_test(L, 1), *b = l_secret_test(L, 2);
+  if (a != NULL && b != NULL) {
+    l_secret_push(L, secret_join(a, b));
+    return 1;
+  }
+  if (a != NULL && lua_isstring(L, 2)) return join_text(L, a, 2);
+  if (b != NULL && lua_isstring(L, 1)) return join_text(L, b, 1);
+  return luaL_error(L, "attempt to join a secret with a %s value", luaL_typename(L, a != NULL ? 2 : 1));
+}
+
+int l_secret_bytes(lua_State *L, int idx, struct buf *out, const char *what, const char *key) {
+  struct secret *s = l_secret_test(L, idx);
+  if (s != NULL) {
+    struct secret_context any = {.any_target = true};
+    return secret_expand(s, &any, out);
+  }
+  if (lua_type(L, idx) != LUA_TSTRING) arg_wrong(L, what, key, "a string or a secret", idx);
+  size_t n;
+  const char *p = lua_tolstring(L, idx, &n);
+  buf_add(out, p, n);
+  return 0;
+}
+
+/* --- jeton.secret --- */
+
+static int l_value(lua_State *L) {
+  struct str s = arg_string(L, 1, "jeton.secret.value", "argument 1");
+  l_secret_push(L, secret_bytes(s, "value", NULL));
+  return 1;
+}
+
+static const luaL_Reg functions[] = {
+    {"value", l_value}, {"file", secret_source_file}, {"env", secret_source_env}, {"exec", secret_source_exec},
+    {NULL, NULL},
+};
+
+int l_secret_open(lua_State *L) {
+  luaL_newlib(L, functions);
+  return 1;
+}

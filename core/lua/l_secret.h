@@ -1,0 +1,25 @@
+/* l_secret.h: opaque secrets in Lua: userdata over struct secret that can be joined and handed on, never read. */
+#ifndef JETON_LUA_L_SECRET_H
+#define JETON_LUA_L_SECRET_H
+
+#include <lua.h>
+
+#include "base/buf.h"
+#include "token/secret.h"
+
+/* Pushes jeton.secret: file, env, exec, value. */
+int l_secret_open(lua_State *L);
+/* The secret at idx: of a secret's userdata, or the value of a token's; borrowed, alive as long as that userdata. NULL: neither. */
+struct secret *l_secret_test(lua_State *L, int idx);
+/* Takes over one reference, also when pushing raises. */
+void l_secret_push(lua_State *L, struct secret *s);
+/* `..` with strings, numbers, secrets and tokens on either side. Pushes a secret; raises for anything else. */
+int l_secret_concat(lua_State *L);
+/* Raises for any other operation: says what to do instead of reading bytes. */
+int l_secret_refuse(lua_State *L);
+
+/* Appends the bytes of the string or secret at idx to out (sensitive), for use inside this process: the audience is not asked.
+ * 0, or secret_expand's error. `what` and `key` name it when it is neither: then it raises. */
+int l_secret_bytes(lua_State *L, int idx, struct buf *out, const char *what, const char *key);
+
+#endif

@@ -1,0 +1,311 @@
+/* l_token.c: see l_token.h. Owned by the VM's thread; the slot behind it belongs to the process.
+ *
+ * The hot path is `"Bearer " .. tokens.api`: the handle keeps the secret of its last prefix, and since secrets are immutable the same one serves
+ * every request: one userdata and one reference, nothing else. */
+#include "lua/l_token.h"
+
+#include <assert.h>
+#include <lauxlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "lua/arg.h"
+#include "lua/guard.h"
+#include "lua/l_secret.h"
+#include "lua/l_token_await.h"
+#include "policy/policy.h"
+#include "token/family.h"
+#include "token/secret.h"
+#include "token/slot.h"
+
+#define TOKEN "jeton.token"
+#define FAMILY "jeton.family"
+
+enum { PREFIX_MAX = 32 };
+
+struct token_handle {
+  struct slot *slot; /* a reference, as are the next two */
+  struct secret *value;
+  struct audience *audience;
+  struct secret *joined; /* prefix .. value, or NULL */
+  uint8_t prefix_n;
+  char prefix[PREFIX_MAX];
+  enum token_missing missing;
+  bool reveal;
+  unsigned max_waiters;
+  int64_t wait_ms;
+};
+
+struct family_handle { /* user value 1: handles by key, weak */
+  const struct policy *policy;
+  const struct token_conf *conf;
+  struct token_family *family; /* a reference */
+};
+
+static struct token_handle *check(lua_State *L) { return luaL_checkudata(L, 1, TOKEN); }
+
+struct secret *l_token_secret(lua_State *L, int idx) {
+  struct token_handle *h = luaL_testudata(L, idx, TOKEN);
+  if (h != NULL) return h->value;
+  struct family_handle *f = luaL_testudata(L, idx, FAMILY);
+  if (f != NULL)
+    luaL_error(L, "tokens.%s is a family of tokens: index it with a key first, tokens.%s[key]", f->conf->name,
+               f->conf->name);
+  return NULL;
+}
+
+/* --- joining --- */
+
+bool l_token_concat(lua_State *L) {
+  struct token_handle *h = luaL_testudata(L, 2, TOKEN);
+  if (h == NULL || lua_type(L, 1) != LUA_TSTRING) return false;
+  struct str prefix;
+  prefix.p = lua_tolstring(L, 1, &prefix.n);
+  if (prefix.n > PREFIX_MAX) return false;
+  if (h->joined == NULL || !str_eq(prefix, (struct str){h->prefix, h->prefix_n})) {
+    secret_unref(h->joined);
+    h->joined = secret_join_text(h->value, prefix, true);
+    memcpy(h->prefix, prefix.p, prefix.n);
+    h->prefix_n = (uint8_t)prefix.n;
+  }
+  l_secret_push(L, secret_ref(h->joined));
+  return true;
+}
+
+/* --- facts --- */
+
+static void facts_of(const struct token_handle *h, struct slot_facts *f) { slot_facts(h->slot, clock_boot_ms(), f); }
+
+static void push_state(lua_State *L, const struct slot_facts *f) { lua_pushstring(L, slot_state_name(f->state)); }
+static void push_valid(lua_State *L, const struct slot_facts *f) { lua_pushboolean(L, f->valid); }
+static void push_generation(lua_State *L, const struct slot_facts *f) {
+  lua_pushinteger(L, (lua_Integer)f->generation);
+}
+static void push_expires_in(lua_State *L, const struct slot_facts *f) {
+  lua_pushnumber(L, f->valid && f->expires_in_ms > 0 ? (lua_Number)f->expires_in_ms / 1000 : 0);
+}
+static void push_last_error(lua_State *L, const struct slot_facts *f) {
+  if (f->last_error[0] != '\0')
+    lua_pushstring(L, f->last_error);
+  else
+    lua_pushnil(L);
+}
+
+static const struct fact {
+  const char *name;
+  void (*push)(lua_State *L, const struct slot_facts *f);
+} facts[] = {
+    {"valid", push_valid}, {"expires_in", push_expires_in}, {"generation", push_generation},
+    {"state", push_state}, {"last_error", push_last_error},
+};
+
+static int l_index(lua_State *L) { /* upvalue 1: methods */
+  struct token_handle *h = check(L);
+  lua_pushvalue(L, 2);
+  if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
+  if (lua_type(L, 2) != LUA_TSTRING) return l_secret_refuse(L);
+  const char *key = lua_tostring(L, 2);
+  if (strcmp(key, "name") == 0) {
+    lua_pushstring(L, slot_name(h->slot));
+    return 1;
+  }
+  for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++) {
+    if (strcmp(key, facts[i].name) != 0) continue;
+    struct slot_facts f;
+    facts_of(h, &f);
+    facts[i].push(L, &f);
+    return 1;
+  }
+  if (key[0] == '_') return 0;
+  return luaL_error(L,
+                    "token %s has no '%s': it has valid, expires_in, generation, state, name, last_error, "
+                    ":field(name), :set(value, options), "
+                    ":refresh(), :wait(timeout) and :reveal(); its bytes cannot be read by a script",
+                    slot_name(h->slot), key);
+}
+
+static int l_tostring(lua_State *L) {
+  struct token_handle *h = check(L);
+  struct slot_facts f;
+  facts_of(h, &f);
+  if (f.valid)
+    lua_pushfstring(L, "token<%s generation %I, expires in %I s>", slot_name(h->slot), (LUAI_UACINT)f.generation,
+                    (LUAI_UACINT)(f.expires_in_ms / 1000));
+  else
+    lua_pushfstring(L, "token<%s %s, not valid>", slot_name(h->slot), slot_state_name(f.state));
+  return 1;
+}
+
+/* --- methods --- */
+
+static int l_field(lua_State *L) {
+  struct token_handle *h = check(L);
+  struct str name = arg_string(L, 2, "token:field", "name");
+  l_secret_push(L, secret_token(h->slot, name, h->audience, (int)h->missing));
+  return 1;
+}
+
+static int l_set(lua_State *L) {
+  struct token_handle *h = check(L);
+  return token_set(L, h->slot);
+}
+
+static int l_refresh(lua_State *L) {
+  struct token_handle *h = check(L);
+  return token_refresh(L, h->slot, h->max_waiters);
+}
+
+static int l_wait(lua_State *L) {
+  struct token_handle *h = check(L);
+  int64_t ms = lua_isnoneornil(L, 2) ? h->wait_ms : arg_duration_ms(L, 2, "token:wait", "timeout");
+  return token_wait(L, h->slot, ms, h->max_waiters);
+}
+
+static int l_reveal(lua_State *L) {
+  struct token_handle *h = check(L);
+  const char *name = slot_name(h->slot);
+  if (!h->reveal)
+    return luaL_error(L, "token %s may not be revealed: the policy has to say reveal = true for it", name);
+  struct buf *b = guard_buf(L);
+  struct secret_context any = {.any_target = true};
+  int rc = secret_expand(h->value, &any, b);
+  if (rc != 0) return arg_failure(L, rc, "token %s: %s", name, err_text(rc));
+  lua_pushlstring(L, (const char *)b->p, b->n);
+  guard_close(L, -2);
+  return 1;
+}
+
+static int l_collect(lua_State *L) {
+  struct token_handle *h = check(L);
+  secret_unref(h->joined);
+  secret_unref(h->value);
+  audience_unref(h->audience);
+  if (h->slot != NULL) slot_unref(h->slot);
+  h->joined = h->value = NULL;
+  h->audience = NULL;
+  h->slot = NULL;
+  return 0;
+}
+
+static const luaL_Reg methods[] = {
+    {"field", l_field}, {"set", l_set}, {"refresh", l_refresh}, {"wait", l_wait}, {"reveal", l_reveal}, {NULL, NULL},
+};
+static const luaL_Reg metamethods[] = {
+    {"__gc", l_collect},       {"__tostring", l_tostring}, {"__concat", l_secret_concat},   {"__len", l_secret_refuse},
+    {"__lt", l_secret_refuse}, {"__le", l_secret_refuse},  {"__newindex", l_secret_refuse}, {NULL, NULL},
+};
+
+static void set_metatable(lua_State *L) {
+  if (luaL_newmetatable(L, TOKEN)) {
+    luaL_setfuncs(L, metamethods, 0);
+    luaL_newlib(L, methods);
+    lua_pushcclosure(L, l_index, 1);
+    lua_setfield(L, -2, "__index");
+    lua_pushliteral(L, "token");
+    lua_setfield(L, -2, "__metatable");
+  }
+  lua_setmetatable(L, -2);
+}
+
+static struct token_handle *push_empty(lua_State *L) {
+  struct token_handle *h = lua_newuserdatauv(L, sizeof *h, 0);
+  memset(h, 0, sizeof *h);
+  set_metatable(L);
+  return h;
+}
+
+static void fill(struct token_handle *h, const struct policy *p, const struct token_conf *conf, struct slot *slot) {
+  h->slot = slot_ref(slot);
+  h->audience = conf->audience != NULL ? audience_ref(conf->audience) : NULL;
+  h->value = secret_token(slot, (struct str){0}, conf->audience, (int)conf->missing);
+  h->missing = conf->missing;
+  h->reveal = conf->reveal;
+  h->wait_ms = conf->wait_ms;
+  h->max_waiters = p->limits.waiters;
+}
+
+void l_token_push(lua_State *L, const struct policy *p, const struct token_conf *conf, struct slot *slot) {
+  fill(push_empty(L), p, conf, slot);
+}
+
+/* --- families --- */
+
+/* Handles that are garbage may hold the places: collect them and try once more. */
+static struct slot *place(lua_State *L, struct family_handle *h, struct str key) {
+  struct slot *slot = family_get(h->family, key, clock_boot_ms());
+  if (slot != NULL || key.n == 0 || key.n > FAMILY_KEY_MAX) return slot;
+  lua_gc(L, LUA_GCCOLLECT);
+  return family_get(h->family, key, clock_boot_ms());
+}
+
+static int no_place(lua_State *L, const struct family_handle *h, struct str key) {
+  const char *name = h->conf->name;
+  if (key.n == 0) return luaL_error(L, "tokens.%s: an empty key", name);
+  if (key.n > FAMILY_KEY_MAX) return luaL_error(L, "tokens.%s: a key of more than %d bytes", name, FAMILY_KEY_MAX);
+  return luaL_error(L, "tokens.%s: all %d places are taken by tokens in use (see the token's max)", name,
+                    (int)h->conf->family_max);
+}
+
+/* The handle of a key is kept (weakly) so that its reader stays warm; the family is asked each time, since that marks the slot as used and
+ * tells when the slot has been dropped and made anew. */
+static int l_family_index(lua_State *L) {
+  struct family_handle *h = luaL_checkudata(L, 1, FAMILY);
+  if (lua_type(L, 2) != LUA_TSTRING) arg_wrong(L, h->conf->name, "key", "a string", 2);
+  struct str key;
+  key.p = lua_tolstring(L, 2, &key.n);
+  lua_getiuservalue(L, 1, 1);
+  lua_pushvalue(L, 2);
+  (void)lua_rawget(L, 3);
+  struct token_handle *fresh = push_empty(L); /* before the slot: from there on nothing raises */
+  struct slot *slot = place(L, h, key);
+  if (slot == NULL) return no_place(L, h, key);
+  struct token_handle *known = lua_touserdata(L, 4);
+  bool same = known != NULL && known->slot == slot;
+  if (same)
+    lua_pop(L, 1);
+  else
+    fill(fresh, h->policy, h->conf, slot);
+  slot_unref(slot);
+  if (same) return 1;
+  lua_pushvalue(L, 2);
+  lua_pushvalue(L, -2);
+  lua_rawset(L, 3);
+  return 1;
+}
+
+static int l_family_tostring(lua_State *L) {
+  struct family_handle *h = luaL_checkudata(L, 1, FAMILY);
+  lua_pushfstring(L, "family<%s of %d tokens>", h->conf->name, (int)family_size(h->family));
+  return 1;
+}
+
+static int l_family_collect(lua_State *L) {
+  struct family_handle *h = luaL_checkudata(L, 1, FAMILY);
+  if (h->family != NULL) family_unref(h->family);
+  h->family = NULL;
+  return 0;
+}
+
+static const luaL_Reg family_metamethods[] = {
+    {"__gc", l_family_collect},    {"__tostring", l_family_tostring}, {"__index", l_family_index},
+    {"__concat", l_secret_concat}, {"__newindex", l_secret_refuse},   {NULL, NULL},
+};
+
+void l_family_push(lua_State *L, const struct policy *p, const struct token_conf *conf, struct token_family *f) {
+  struct family_handle *h = lua_newuserdatauv(L, sizeof *h, 1);
+  *h = (struct family_handle){.policy = p, .conf = conf};
+  if (luaL_newmetatable(L, FAMILY)) {
+    luaL_setfuncs(L, family_metamethods, 0);
+    lua_pushliteral(L, "family");
+    lua_setfield(L, -2, "__metatable");
+  }
+  lua_setmetatable(L, -2);
+  lua_newtable(L);
+  lua_createtable(L, 0, 1);
+  lua_pushliteral(L, "v");
+  lua_setfield(L, -2, "__mode");
+  lua_setmetatable(L, -2);
+  lua_setiuservalue(L, -2, 1);
+  h->family = family_ref(f);
+}

@@ -1,0 +1,10 @@
+/* library.h: the table `jeton`, made for each VM. */
+#ifndef JETON_LUA_LIBRARY_H
+#define JETON_LUA_LIBRARY_H
+
+#include <lua.h>
+
+/* Pushes it; raises when a part cannot be opened. vm_of(L) has to work already. Returns 1. */
+int library_open(lua_State *L);
+
+#endif

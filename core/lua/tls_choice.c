@@ -1,0 +1,136 @@
+/* tls_choice.c: see tls_choice.h. Owned by the VM's thread; a finished choice may be read by the thread pool. */
+#include "lua/tls_choice.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "lua/arg.h"
+
+#define CLIENT "jeton.tls"
+static const char what[] = "jeton.http: tls";
+
+static char *copy(const char *z) {
+  char *c = strdup(z);
+  if (c == NULL) abort();
+  return c;
+}
+
+void tls_choice_fini(struct tls_choice *c) {
+  struct tls_client_settings *s = &c->settings;
+  free((char *)(uintptr_t)s->ca);
+  free((char *)(uintptr_t)s->cert);
+  free((char *)(uintptr_t)s->key);
+  free((char *)(uintptr_t)s->server_name);
+  for (size_t i = 0; i < s->npins; i++) free(c->pins[i]);
+  free(c->key);
+  memset(c, 0, sizeof *c);
+}
+
+static const char *read_text(lua_State *L, int idx, const char *key) {
+  const char *text = arg_field_string(L, idx, what, key);
+  const char *kept = text != NULL ? copy(text) : NULL;
+  lua_pop(L, 1);
+  return kept;
+}
+
+static enum tls_version read_version(lua_State *L, int idx) {
+  const char *text = arg_field_string(L, idx, what, "min_version");
+  enum tls_version v = TLS_1_2;
+  if (text != NULL && strcmp(text, "1.3") == 0)
+    v = TLS_1_3;
+  else if (text != NULL && strcmp(text, "1.2") != 0)
+    luaL_error(L, "%s: min_version: expected \"1.2\" or \"1.3\"", what);
+  lua_pop(L, 1);
+  return v;
+}
+
+static void read_pins(lua_State *L, int idx, struct tls_choice *c) {
+  if (lua_getfield(L, idx, "pins") != LUA_TNIL) {
+    if (!lua_istable(L, -1)) arg_wrong(L, what, "pins", "a list of \"sha256/…\"", -1);
+    lua_Integer n = luaL_len(L, -1);
+    if (n > TLS_PINS_MAX) luaL_error(L, "%s: pins: more than %d", what, TLS_PINS_MAX);
+    c->settings.pins = (const char *const *)c->pins;
+    for (lua_Integer i = 1; i <= n; i++) {
+      (void)lua_geti(L, -1, i);
+      c->pins[c->settings.npins++] = copy(arg_string(L, -1, what, "pins").p);
+      lua_pop(L, 1);
+    }
+  }
+  lua_pop(L, 1);
+}
+
+static void add_key(struct buf *b, const char *text) {
+  buf_addz(b, text != NULL ? text : "");
+  buf_add(b, "\n", 1);
+}
+
+static void make_key(struct tls_choice *c) {
+  const struct tls_client_settings *s = &c->settings;
+  struct buf b;
+  buf_init(&b);
+  buf_addf(&b, "%d %d\n", s->insecure, (int)s->min_version);
+  add_key(&b, s->ca);
+  add_key(&b, s->cert);
+  add_key(&b, s->key);
+  add_key(&b, s->server_name);
+  for (size_t i = 0; i < s->npins; i++) add_key(&b, c->pins[i]);
+  c->key = copy(buf_z(&b));
+  buf_fini(&b);
+}
+
+void tls_choice_read(lua_State *L, int idx, struct tls_choice *c) {
+  static const char *const known[] = {"ca",       "cert",        "key",  "server_name", "verify",
+                                      "insecure", "min_version", "pins", NULL};
+  idx = lua_absindex(L, idx);
+  c->settings.min_version = TLS_1_2;
+  if (!lua_isnil(L, idx)) {
+    if (!lua_istable(L, idx)) arg_wrong(L, "jeton.http", "tls", "a table", idx);
+    arg_known(L, idx, what, known);
+    c->own = true;
+    c->settings.ca = read_text(L, idx, "ca");
+    c->settings.cert = read_text(L, idx, "cert");
+    c->settings.key = read_text(L, idx, "key");
+    c->settings.server_name = read_text(L, idx, "server_name");
+    c->settings.min_version = read_version(L, idx);
+    c->settings.insecure =
+        arg_field_bool(L, idx, what, "insecure", false) || !arg_field_bool(L, idx, what, "verify", true);
+    read_pins(L, idx, c);
+    if ((c->settings.cert == NULL) != (c->settings.key == NULL))
+      luaL_error(L, "%s: cert and key: expected both or none", what);
+  }
+  make_key(c);
+}
+
+/* --- the cache: registry[CLIENT ".cache"][key] = userdata --- */
+
+static int l_collect(lua_State *L) {
+  struct tls_client **p = luaL_checkudata(L, 1, CLIENT);
+  if (*p != NULL) tls_client_unref(*p);
+  *p = NULL;
+  return 0;
+}
+
+struct tls_client *tls_choice_known(lua_State *L, const struct tls_choice *c) {
+  (void)luaL_getsubtable(L, LUA_REGISTRYINDEX, CLIENT ".cache");
+  lua_getfield(L, -1, c->key);
+  struct tls_client **p = luaL_testudata(L, -1, CLIENT);
+  struct tls_client *client = p != NULL ? tls_client_ref(*p) : NULL;
+  lua_pop(L, 2);
+  return client;
+}
+
+void tls_choice_keep(lua_State *L, const struct tls_choice *c, struct tls_client *client) {
+  (void)luaL_getsubtable(L, LUA_REGISTRYINDEX, CLIENT ".cache");
+  struct tls_client **p = lua_newuserdatauv(L, sizeof(struct tls_client *), 0);
+  *p = NULL;
+  if (luaL_newmetatable(L, CLIENT)) {
+    lua_pushcfunction(L, l_collect);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, -2);
+  *p = tls_client_ref(client);
+  lua_setfield(L, -2, c->key);
+  lua_pop(L, 1);
+}
