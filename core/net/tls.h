@@ -1,4 +1,4 @@
-/* tls.h: TLS over a stream. The only module whose .c names an mbedTLS type; both major versions (2.28, 3.x) behind it.
+/* tls.h: TLS over a stream. Only files of core/net/tls_* name an mbedTLS type; both major versions (2.28, 3.x) behind them.
  *
  * A tls_client or tls_server is an immutable, refcounted configuration, made by control from the policy, shared by all
  * threads. A connected plain stream becomes a TLS stream with stream_start_tls. Verification is on unless the
@@ -20,9 +20,11 @@ struct tls_client_settings {
   const char *cert, *key;  /* PEM files of a client certificate, or NULL */
   const char *server_name; /* what to ask for (SNI) and to verify; NULL: the host that is dialled */
   enum tls_version min_version;
-  const char *const *pins; /* "sha256/BASE64" of a SubjectPublicKeyInfo (RFC 7469 section 2.4); any of them must match the leaf */
+  /* "sha256/BASE64" of a SubjectPublicKeyInfo (RFC 7469 section 2.4): one of them must be the peer's own. Asked of an
+   * insecure client too. */
+  const char *const *pins;
   size_t npins;
-  bool insecure;           /* no verification at all: the policy had to name it so */
+  bool insecure; /* no verification at all: the policy had to name it so */
 };
 struct tls_certificate_settings {
   const char *cert, *key;
@@ -30,7 +32,7 @@ struct tls_certificate_settings {
 struct tls_server_settings {
   const struct tls_certificate_settings *certificates; /* chosen by SNI (exact, then wildcard), else the first */
   size_t ncertificates;
-  const char *client_ca;        /* NULL: client certificates are not asked for */
+  const char *client_ca; /* NULL: client certificates are not asked for */
   bool client_required;
   enum tls_version min_version;
 };
@@ -48,15 +50,21 @@ bool tls_client_insecure(const struct tls_client *c);
 /* Equal settings give equal fingerprints: connections may be pooled together. */
 uint64_t tls_client_fingerprint(const struct tls_client *c);
 
-/* What is known of a client certificate; strings live as long as the stream. */
+/* What is known of the connection and, on a server, of the client's certificate; strings live as long as the stream. */
 struct tls_peer {
   struct str subject, san, fingerprint; /* fingerprint: lower-case hex SHA-256 of the DER */
-  struct str version, sni;
-  bool verified;
+  struct str version, sni;              /* "TLSv1.2"; sni: on a server, as the client asked */
+  bool verified;                        /* the peer's certificate; an insecure client never says so */
+  bool resumed;                         /* on a client: by a saved session */
 };
 
 /* Starts the handshake on an open plain stream. on_open is called once with 0 or ERR_TLS (stream_reason tells why); not one
- * byte of the application has been sent before. The handshake's time limit is the caller's (stream_close). */
+ * byte of the application has been sent before. The handshake's time limit is the caller's (stream_close). When these return
+ * an error on_open is not called; the stream still needs closing. host: a name or an address literal without brackets.
+ *
+ * How the stream ends, as on_read is told: UV_EOF for close_notify; ERR_TRUNCATED for a FIN without it; UV_ECONNRESET for one in
+ * the middle of a record; ERR_TLS for a record that is not authentic or an alert (stream_reason). stream_shutdown sends
+ * close_notify and FIN; stream_close sends close_notify when nothing is queued; stream_reset sends neither. */
 int stream_start_tls_client(struct stream *s, struct tls_client *c, const char *host, stream_open_fn on_open);
 int stream_start_tls_server(struct stream *s, struct tls_server *c, stream_open_fn on_open);
 bool stream_tls_peer(const struct stream *s, struct tls_peer *out); /* false: not TLS */

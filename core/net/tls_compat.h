@@ -134,6 +134,22 @@ static inline void compat_conf_curves(mbedtls_ssl_config *conf) {
 #endif
 }
 
+/* PKCS #1 before PSS, the other way round than 3.6 has it: its TLS 1.2 client offers PSS, for the sake of 1.3, but cannot take
+ * it from a server that speaks 1.2 alone, and most servers choose by the order of the client. */
+static inline void compat_conf_signatures(mbedtls_ssl_config *conf) {
+#if COMPAT_3
+  static const uint16_t algorithms[] = {
+      MBEDTLS_TLS1_3_SIG_ECDSA_SECP256R1_SHA256, MBEDTLS_TLS1_3_SIG_ECDSA_SECP384R1_SHA384,
+      MBEDTLS_TLS1_3_SIG_ECDSA_SECP521R1_SHA512, MBEDTLS_TLS1_3_SIG_RSA_PKCS1_SHA256,
+      MBEDTLS_TLS1_3_SIG_RSA_PKCS1_SHA384,       MBEDTLS_TLS1_3_SIG_RSA_PKCS1_SHA512,
+      MBEDTLS_TLS1_3_SIG_RSA_PSS_RSAE_SHA256,    MBEDTLS_TLS1_3_SIG_RSA_PSS_RSAE_SHA384,
+      MBEDTLS_TLS1_3_SIG_RSA_PSS_RSAE_SHA512,    MBEDTLS_TLS1_3_SIG_NONE};
+  mbedtls_ssl_conf_sig_algs(conf, algorithms);
+#else
+  (void)conf;
+#endif
+}
+
 /* AES-GCM first (there is AES-NI), all with forward secrecy. `old` adds what dated servers may be left with: CBC. */
 static inline void compat_conf_ciphers(mbedtls_ssl_config *conf, bool old) {
 #if COMPAT_3
@@ -170,6 +186,34 @@ static inline bool compat_is_1_3(const mbedtls_ssl_context *ssl) {
 #else
   (void)ssl;
   return false;
+#endif
+}
+
+#if COMPAT_3
+#define COMPAT_ERR_VERSION MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION
+#define COMPAT_ERR_NO_CIPHER MBEDTLS_ERR_SSL_HANDSHAKE_FAILURE
+#define COMPAT_ERR_HELLO MBEDTLS_ERR_SSL_DECODE_ERROR
+#else
+#define COMPAT_ERR_VERSION MBEDTLS_ERR_SSL_BAD_HS_PROTOCOL_VERSION
+#define COMPAT_ERR_NO_CIPHER MBEDTLS_ERR_SSL_NO_CIPHER_CHOSEN
+#define COMPAT_ERR_HELLO MBEDTLS_ERR_SSL_BAD_HS_CLIENT_HELLO
+#endif
+
+/* Bytes of a record that has not come whole yet: an end of the stream here cut it short. */
+static inline bool compat_in_record(const mbedtls_ssl_context *ssl) {
+#if COMPAT_3
+  return ssl->MBEDTLS_PRIVATE(in_left) > 0;
+#else
+  return ssl->in_left > 0;
+#endif
+}
+
+/* After MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE: which alert (RFC 8446 section 6). */
+static inline unsigned char compat_alert(const mbedtls_ssl_context *ssl) {
+#if COMPAT_3
+  return ssl->MBEDTLS_PRIVATE(in_msg)[1];
+#else
+  return ssl->in_msg[1];
 #endif
 }
 

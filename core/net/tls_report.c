@@ -1,0 +1,89 @@
+/* tls_report.c: sentences about a connection for logs and error pages, and the facts about its peer. Pure functions. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "net/tls_internal.h"
+
+struct sentence {
+  int code;
+  const char *text;
+};
+
+/* RFC 8446 section 6.2, RFC 5246 section 7.2.2: what a peer says when it gives up. */
+static const struct sentence alerts[] = {
+    {10, "unexpected message"},
+    {20, "a record that it could not authenticate"},
+    {40, "no cipher or parameter in common, or no certificate from us"},
+    {42, "our certificate is damaged"},
+    {43, "our certificate is of a kind it does not take"},
+    {44, "our certificate is revoked"},
+    {45, "our certificate has expired"},
+    {46, "our certificate was not accepted"},
+    {47, "illegal parameter"},
+    {48, "it does not know the authority of our certificate"},
+    {49, "access denied"},
+    {50, "a message that it could not decode"},
+    {51, "a signature that it could not verify"},
+    {70, "no TLS version in common"},
+    {71, "our ciphers are too weak for it"},
+    {80, "internal error"},
+    {90, "cancelled by its user"},
+    {112, "it has no certificate for this name"},
+    {116, "it requires a client certificate"},
+    {120, "it does not speak HTTP/1.1 (ALPN)"},
+};
+
+static const struct sentence errors[] = {
+    {MBEDTLS_ERR_SSL_INVALID_RECORD, "what the peer sent is not TLS"},
+    {MBEDTLS_ERR_SSL_INVALID_MAC, "a record was damaged on its way"},
+    {COMPAT_ERR_HELLO, "what the peer sent is not TLS, or offers nothing that is taken here"},
+    {COMPAT_ERR_VERSION, "no TLS version in common"},
+    {COMPAT_ERR_NO_CIPHER, "no cipher suite in common"},
+    {MBEDTLS_ERR_SSL_NO_CLIENT_CERTIFICATE, "the client showed no certificate"},
+    {MBEDTLS_ERR_SSL_UNEXPECTED_MESSAGE, "the peer sent a message out of order"},
+    {MBEDTLS_ERR_SSL_ALLOC_FAILED, "not enough memory"},
+    {MBEDTLS_ERR_SSL_CONN_EOF, "the peer closed the connection"},
+    {MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY, "the peer closed the connection"},
+};
+
+static const char *find(const struct sentence *table, size_t n, int code) {
+  for (size_t i = 0; i < n; i++)
+    if (table[i].code == code) return table[i].text;
+  return NULL;
+}
+
+static void report_alert(unsigned char alert, char *out, size_t n) {
+  const char *text = find(alerts, sizeof alerts / sizeof *alerts, alert);
+  if (text != NULL)
+    snprintf(out, n, "the peer refused: %s", text);
+  else
+    snprintf(out, n, "the peer refused with alert %u", alert);
+}
+
+void tls_report_error(const mbedtls_ssl_context *ssl, int code, char *out, size_t n) {
+  if (code == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE) return report_alert(compat_alert(ssl), out, n);
+  const char *text = find(errors, sizeof errors / sizeof *errors, code);
+  uint32_t flags = mbedtls_ssl_get_verify_result(ssl);
+  const char *phrase = flags != UINT32_MAX /* none yet */ ? tls_flags_phrase(flags) : NULL;
+  if (text != NULL)
+    snprintf(out, n, "%s", text);
+  else if (phrase != NULL)
+    snprintf(out, n, "certificate %s", phrase);
+  else
+    mbedtls_strerror(code, out, n);
+}
+
+struct tls_peer_text *tls_report_peer(const mbedtls_x509_crt *crt) {
+  static const char digits[] = "0123456789abcdef";
+  struct tls_peer_text *t = calloc(1, sizeof *t);
+  uint8_t digest[32];
+  if (t == NULL) abort();
+  if (mbedtls_x509_dn_gets(t->subject, sizeof t->subject, &crt->subject) < 0) t->subject[0] = '\0';
+  tls_certificate_names(crt, t->san, sizeof t->san);
+  if (compat_sha256(crt->raw.p, crt->raw.len, digest) != 0) return t;
+  for (size_t i = 0; i < sizeof digest; i++) {
+    t->fingerprint[2 * i] = digits[digest[i] >> 4];
+    t->fingerprint[2 * i + 1] = digits[digest[i] & 15];
+  }
+  return t;
+}

@@ -1,0 +1,467 @@
+/* tls_session.c: one TLS connection between a plain stream and its owner. Belongs to the stream's thread.
+ *
+ * Reading. The plain stream's read lands in net->scratch; mbedTLS takes ciphertext from there record by record (on_recv), and
+ * what it decrypts is gathered in net->clear, so that one read of the socket is one call of the owner: `clear` has room
+ * for a scratch full of records and the rest of one that began earlier. It is wiped as soon as the owner has seen it.
+ * Ciphertext that an owner who stopped reading leaves over is kept, which happens when a handshake ends with data behind it.
+ *
+ * Writing. Records are made as full as they can be. A span of a record or more is encrypted from where it lies; smaller
+ * ones are gathered first, so that a head and the begin of its body share a record. mbedTLS encrypts in its own buffer
+ * and on_send hands that to the plain stream, which copies only what the kernel does not take. Hence a write never waits
+ * inside of mbedTLS, and the only unencrypted copy is the gathering, which is wiped when the write was `sensitive`.
+ *
+ * Ends. close_notify is UV_EOF; a FIN without it is ERR_TRUNCATED, in the middle of a record UV_ECONNRESET: a message whose end
+ * is the connection's end must not be cut short by anyone on the path (RFC 8446 section 6.1).
+ *
+ * Life. Everything large goes when the stream is closed; the session itself, which holds the reason and the peer's names,
+ * stays until the stream's on_closed, since a callback of the owner may close the stream from inside step_*. After each
+ * such callback `closing` is asked before the session is used again. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/secmem.h"
+#include "net/stream_internal.h"
+#include "net/tls_internal.h"
+
+enum { RECORD_MAX = 16 * 1024, SNI_MAX = 256 };
+
+/* Empty between writes. Not net->clear: what is written is often what was just read. */
+static _Thread_local uint8_t gather[RECORD_MAX];
+
+enum phase { PHASE_HANDSHAKE, PHASE_OPEN, PHASE_FAILED };
+
+struct tls_session {
+  mbedtls_ssl_context ssl;
+  struct stream *stream;
+  struct tls_client *client; /* one of these two */
+  struct tls_server *server;
+  enum phase phase;
+  const uint8_t *in; /* ciphertext that mbedTLS has not taken yet; valid during a read callback */
+  size_t in_n;
+  bool dry;        /* mbedTLS asked for more than there is: 3.6 says WANT_READ for other reasons too */
+  struct buf kept; /* ciphertext that came when the owner did not read */
+  int end;         /* how the stream ended: what on_read is told; 0: it has not */
+  size_t
+      record; /* bytes of plain text that one record takes: 16,384, or what was agreed (3.6 with TLS 1.3: a byte less) */
+  int io_error;   /* of the plain stream's write, behind an error of mbedTLS */
+  uv_idle_t kick; /* delivers what is kept, when reading starts again; never from inside stream_read_start */
+  bool kick_made;
+  bool offered;  /* a saved session was offered to the server */
+  bool verified; /* the peer's certificate was, now or when the resumed session was made */
+  int64_t until; /* end of that verification (clock_boot_ms) */
+  struct tls_verdict verdict;
+  struct tls_peer_text *peer; /* NULL: no certificate */
+  char *name;                 /* client: the name that is verified */
+  char sni[SNI_MAX];
+};
+
+/* --- between mbedTLS and the plain stream --- */
+
+static int on_recv(void *p, unsigned char *out, size_t n) {
+  struct tls_session *t = p;
+  t->dry = t->in_n == 0;
+  if (t->dry) return MBEDTLS_ERR_SSL_WANT_READ;
+  if (n > t->in_n) n = t->in_n;
+  memcpy(out, t->in, n);
+  t->in += n;
+  t->in_n -= n;
+  return (int)n;
+}
+
+static int on_send(void *p, const unsigned char *data, size_t n) {
+  struct tls_session *t = p;
+  uv_buf_t b = uv_buf_init((char *)(uintptr_t)data, (unsigned)n);
+  if (t->stream->eof_sent) return (int)n;              /* behind our FIN only alerts and the like: nobody hears them */
+  int r = stream_plain_write(t->stream, &b, 1, false); /* ciphertext: nothing to wipe */
+  if (r == 0) return (int)n;
+  t->io_error = r;
+  return MBEDTLS_ERR_NET_SEND_FAILED;
+}
+
+void tls_session_saw_sni(mbedtls_ssl_context *ssl, const unsigned char *name, size_t n) {
+  struct tls_session *t = CONTAINER_OF(ssl, struct tls_session, ssl);
+  if (n >= sizeof t->sni) return;
+  for (size_t i = 0; i < n; i++) t->sni[i] = name[i] > ' ' && name[i] < 127 ? (char)name[i] : '?';
+  t->sni[n] = '\0';
+}
+
+/* The code for an mbedTLS error, its sentence put into the reason unless a better one is there. */
+static int failure(struct tls_session *t, int code) {
+  if (t->io_error != 0) return t->io_error;
+  if (t->verdict.reason[0] == '\0') tls_report_error(&t->ssl, code, t->verdict.reason, sizeof t->verdict.reason);
+  return ERR_TLS;
+}
+
+static void set_reason(struct tls_session *t, const char *text) {
+  if (t->verdict.reason[0] == '\0') snprintf(t->verdict.reason, sizeof t->verdict.reason, "%s", text);
+}
+
+/* --- handshake --- */
+
+static void tell_open(struct stream *s, int status) {
+  stream_open_fn on_open = s->on_open;
+  s->on_open = NULL;
+  on_open(s, status);
+}
+
+static void open_failed(struct tls_session *t) {
+  struct stream *s = t->stream;
+  t->phase = PHASE_FAILED;
+  t->end = ERR_TLS;
+  if (t->client != NULL && t->offered) tls_resume_forget(&t->client->resume, t->name);
+  stream_plain_read_stop(s);
+  tell_open(s, ERR_TLS);
+}
+
+/* What the handshake itself does not judge. Returns false with the reason when the peer must not be talked to. */
+static bool client_accepts(struct tls_session *t) {
+  const mbedtls_x509_crt *peer = mbedtls_ssl_get_peer_cert(&t->ssl);
+  const struct tls_client *c = t->client;
+  bool unseen = !t->verdict.judged;
+  if (unseen && !t->offered && (!c->insecure || c->npins > 0)) {
+    set_reason(t, "the peer showed no certificate");
+    return false;
+  }
+  if (!unseen && c->npins > 0 && !t->verdict.pinned) {
+    set_reason(t, "certificate matches none of the pins");
+    return false;
+  }
+  if (!unseen || c->insecure) t->until = peer != NULL ? tls_resume_until(peer) : 0;
+  t->verified = !c->insecure;
+  return true;
+}
+
+/* A session may be resumed after its certificate has expired: dates are asked once more. */
+static bool server_accepts(struct tls_session *t) {
+  const mbedtls_x509_crt *peer = mbedtls_ssl_get_peer_cert(&t->ssl);
+  if (t->server->client_trust == NULL) return true;
+  t->verified =
+      peer != NULL && mbedtls_ssl_get_verify_result(&t->ssl) == 0 && !mbedtls_x509_time_is_past(&peer->valid_to);
+  if (peer != NULL) t->peer = tls_report_peer(peer);
+  if (t->verified || !t->server->client_required) return true;
+  set_reason(t, "the client's certificate is not valid any more");
+  return false;
+}
+
+static void save_session(struct tls_session *t) {
+  if (t->client != NULL && t->until > clock_boot_ms()) tls_resume_save(&t->client->resume, t->name, &t->ssl, t->until);
+}
+
+/* Returns whether the connection is open and the session still there. */
+static bool handshake_done(struct tls_session *t) {
+  struct stream *s = t->stream;
+  if (!(t->client != NULL ? client_accepts(t) : server_accepts(t))) {
+    mbedtls_ssl_send_alert_message(&t->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_BAD_CERT);
+    open_failed(t);
+    return false;
+  }
+  if (!compat_is_1_3(&t->ssl)) save_session(t);
+  int room = mbedtls_ssl_get_max_out_record_payload(&t->ssl);
+  t->record = room > 0 && room < RECORD_MAX ? (size_t)room : RECORD_MAX;
+  t->phase = PHASE_OPEN;
+  tell_open(s, 0);
+  return !s->closing;
+}
+
+static bool step_handshake(struct tls_session *t) {
+  int r;
+  do r = mbedtls_ssl_handshake(&t->ssl);
+  while (r == MBEDTLS_ERR_SSL_WANT_READ && !t->dry);
+  if (r == 0) return handshake_done(t);
+  if (r != MBEDTLS_ERR_SSL_WANT_READ) {
+    if (failure(t, r) != ERR_TLS) set_reason(t, err_text(t->io_error));
+    open_failed(t);
+  }
+  return false;
+}
+
+/* --- reading --- */
+
+/* Decrypts what there is, as far as it fits. t->end is set when there will be no more. */
+static size_t decrypt(struct tls_session *t, uint8_t *out, size_t size) {
+  size_t n = 0;
+  while (t->end == 0 && n < size) {
+    int r = mbedtls_ssl_read(&t->ssl, out + n, size - n);
+    if (r > 0)
+      n += (size_t)r;
+    else if (r == MBEDTLS_ERR_SSL_WANT_READ && t->dry)
+      break;
+    else if (r == MBEDTLS_ERR_SSL_WANT_READ)
+      continue;
+    else if (COMPAT_NEW_TICKET != 0 && r == COMPAT_NEW_TICKET)
+      save_session(t);
+    else
+      t->end = r == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY ? UV_EOF : failure(t, r);
+  }
+  return n;
+}
+
+/* Something to tell the owner that the socket will not tell again. */
+static bool has_kept(const struct tls_session *t) {
+  return t->end != 0 || t->kept.n > 0 || mbedtls_ssl_get_bytes_avail(&t->ssl) > 0;
+}
+
+static void step_read(struct tls_session *t) {
+  struct stream *s = t->stream;
+  uint8_t *clear = s->net->clear;
+  while (s->on_read != NULL) {
+    size_t n = decrypt(t, clear, CLEAR_SIZE);
+    if (n == 0) break;
+    s->on_read(s, (ssize_t)n, clear);
+    secmem_wipe(clear, n);
+  }
+  if (s->closing || t->end == 0) return;
+  stream_plain_read_stop(s);
+  stream_tell_end(s, t->end);
+}
+
+/* Goes on with the ciphertext in t->in. */
+static void step(struct tls_session *t) {
+  struct stream *s = t->stream;
+  if (t->phase == PHASE_HANDSHAKE && !step_handshake(t)) return;
+  step_read(t);
+  if (s->closing) return;
+  if (t->in_n > 0) buf_add(&t->kept, t->in, t->in_n);
+  t->in_n = 0;
+  if (s->on_read == NULL) stream_plain_read_stop(s);
+}
+
+static void on_kick(uv_idle_t *kick) {
+  struct tls_session *t = CONTAINER_OF(kick, struct tls_session, kick);
+  struct stream *s = t->stream;
+  struct buf kept = t->kept;
+  uv_idle_stop(kick);
+  if (s->closing) return;
+  buf_init(&t->kept);
+  t->in = kept.p;
+  t->in_n = kept.n;
+  step(t);
+  buf_fini(&kept);
+  if (!s->closing && s->on_read != NULL) stream_plain_read_start(s);
+}
+
+/* --- writing --- */
+
+static int encrypt(struct tls_session *t, const uint8_t *p, size_t n) {
+  while (n > 0) {
+    int r = mbedtls_ssl_write(&t->ssl, p, n);
+    if (r < 0) return failure(t, r);
+    p += r;
+    n -= (size_t)r;
+  }
+  return 0;
+}
+
+/* Moves a record's worth, or all there is, from the spans (from bufs[*i] + *at on) into gather. */
+static size_t gather_up(const uv_buf_t *bufs, unsigned nbufs, unsigned *i, size_t *at, size_t record) {
+  size_t n = 0;
+  while (*i < nbufs && n < record) {
+    size_t left = bufs[*i].len - *at, room = record - n, take = left < room ? left : room;
+    memcpy(gather + n, bufs[*i].base + *at, take);
+    n += take;
+    *at += take;
+    if (*at < bufs[*i].len) break;
+    *i += 1;
+    *at = 0;
+  }
+  return n;
+}
+
+static int tls_write(struct stream *s, const uv_buf_t *bufs, unsigned nbufs, bool sensitive) {
+  struct tls_session *t = s->tls;
+  unsigned i = 0;
+  size_t at = 0, dirty = 0;
+  int status = 0;
+  if (t->phase != PHASE_OPEN) return t->phase == PHASE_FAILED ? ERR_TLS : UV_ENOTCONN;
+  while (status == 0 && i < nbufs) {
+    size_t left = bufs[i].len - at;
+    if (left >= t->record || i + 1 == nbufs) {
+      size_t whole = i + 1 == nbufs ? left : left - left % t->record;
+      status = encrypt(t, (const uint8_t *)bufs[i].base + at, whole);
+      at += whole;
+      if (at == bufs[i].len) i++, at = 0;
+    } else {
+      size_t n = gather_up(bufs, nbufs, &i, &at, t->record);
+      status = encrypt(t, gather, n);
+      if (n > dirty) dirty = n;
+    }
+  }
+  if (sensitive) secmem_wipe(gather, dirty);
+  return status;
+}
+
+static void tls_shutdown(struct stream *s) {
+  if (s->tls->phase == PHASE_OPEN) mbedtls_ssl_close_notify(&s->tls->ssl);
+  stream_plain_shutdown(s);
+}
+
+/* The last word before the owner closes a connection whose bytes have all gone: a peer may tell this from a cut. */
+static void tls_close(struct stream *s) {
+  if (s->tls->phase == PHASE_OPEN && !s->eof_sent && s->queued == 0) mbedtls_ssl_close_notify(&s->tls->ssl);
+}
+
+/* --- what the socket tells --- */
+
+/* The end as the owner is told it: a FIN without close_notify is not an end. */
+static void raw_ended(struct tls_session *t, int status) {
+  if (t->phase == PHASE_HANDSHAKE) {
+    char *reason = t->verdict.reason;
+    const char *what = status == UV_EOF ? "the peer closed the connection" : err_text(status);
+    if (reason[0] == '\0') snprintf(reason, sizeof t->verdict.reason, "%s during the TLS handshake", what);
+    open_failed(t);
+    return;
+  }
+  if (t->end == 0) t->end = status != UV_EOF ? status : compat_in_record(&t->ssl) ? UV_ECONNRESET : ERR_TRUNCATED;
+  stream_tell_end(t->stream, t->end);
+}
+
+static void tls_raw_read(struct stream *s, ssize_t n, const uint8_t *data) {
+  struct tls_session *t = s->tls;
+  if (n < 0) {
+    raw_ended(t, (int)n);
+    return;
+  }
+  t->in = data;
+  t->in_n = (size_t)n;
+  step(t);
+}
+
+static void tls_raw_drain(struct stream *s, int status) {
+  struct tls_session *t = s->tls;
+  if (t->phase == PHASE_OPEN && s->on_drain != NULL) s->on_drain(s, status);
+  if (t->phase == PHASE_HANDSHAKE && status < 0) raw_ended(t, status);
+}
+
+/* --- reading, as the owner asks for it --- */
+
+static void tls_read_start(struct stream *s) {
+  struct tls_session *t = s->tls;
+  if (t->phase == PHASE_HANDSHAKE) return; /* the socket is being read already */
+  if (!has_kept(t)) {
+    stream_plain_read_start(s);
+    return;
+  }
+  if (!t->kick_made) uv_idle_init(s->net->loop, &t->kick);
+  t->kick_made = true;
+  uv_idle_start(&t->kick, on_kick);
+}
+
+static void tls_read_stop(struct stream *s) {
+  struct tls_session *t = s->tls;
+  if (t->phase == PHASE_HANDSHAKE) return;
+  if (t->kick_made) uv_idle_stop(&t->kick);
+  stream_plain_read_stop(s);
+}
+
+static const char *tls_reason(const struct stream *s) { return s->tls->verdict.reason; }
+
+/* --- life --- */
+
+static void session_free(struct tls_session *t) {
+  mbedtls_ssl_free(&t->ssl);
+  buf_fini(&t->kept);
+  tls_client_unref(t->client);
+  tls_server_unref(t->server);
+  free(t->peer);
+  free(t->name);
+  free(t);
+}
+
+static void on_kick_closed(uv_handle_t *h) { session_free(CONTAINER_OF(h, struct tls_session, kick)); }
+
+static void tls_fini(struct stream *s) {
+  struct tls_session *t = s->tls;
+  s->tls = NULL;
+  s->ops = &stream_plain_ops; /* for whoever asks for a reason in on_closed */
+  if (t->kick_made)
+    uv_close((uv_handle_t *)&t->kick, on_kick_closed);
+  else
+    session_free(t);
+}
+
+static const struct stream_ops tls_ops = {
+    .read_start = tls_read_start,
+    .read_stop = tls_read_stop,
+    .write = tls_write,
+    .shutdown = tls_shutdown,
+    .close = tls_close,
+    .reason = tls_reason,
+    .raw_read = tls_raw_read,
+    .raw_drain = tls_raw_drain,
+    .fini = tls_fini,
+};
+
+static int session_new(struct stream *s, const mbedtls_ssl_config *conf, stream_open_fn on_open) {
+  struct tls_session *t = calloc(1, sizeof *t);
+  if (t == NULL) abort();
+  mbedtls_ssl_init(&t->ssl);
+  buf_init(&t->kept);
+  t->stream = s;
+  s->tls = t;
+  s->ops = &tls_ops;
+  s->on_open = on_open;
+  mbedtls_ssl_set_bio(&t->ssl, t, on_send, on_recv, NULL);
+  mbedtls_ssl_set_verify(&t->ssl, tls_verdict_step, &t->verdict);
+  return mbedtls_ssl_setup(&t->ssl, conf);
+}
+
+/* The first flight, unless `r` says that making the session failed. Other than 0: on_open will not be called. */
+static int session_start(struct tls_session *t, int r) {
+  if (r == 0) r = mbedtls_ssl_handshake(&t->ssl);
+  if (r == MBEDTLS_ERR_SSL_WANT_READ) {
+    stream_plain_read_start(t->stream);
+    return 0;
+  }
+  t->phase = PHASE_FAILED;
+  t->end = ERR_TLS;
+  t->stream->on_open = NULL;
+  return failure(t, r);
+}
+
+/* Lower case, without the dot that a full name may end in: what certificates and SNI want (RFC 6066 section 3). */
+static char *name_to_verify(const char *host) {
+  char *name = strdup(host);
+  if (name == NULL) abort();
+  size_t n = strlen(name);
+  if (n > 1 && name[n - 1] == '.') name[n - 1] = '\0';
+  for (char *p = name; *p != '\0'; p++)
+    if (*p >= 'A' && *p <= 'Z') *p = (char)(*p - 'A' + 'a');
+  return name;
+}
+
+int stream_start_tls_client(struct stream *s, struct tls_client *c, const char *host, stream_open_fn on_open) {
+  int r = session_new(s, &c->conf, on_open);
+  struct tls_session *t = s->tls;
+  t->client = tls_client_ref(c);
+  t->name = name_to_verify(c->server_name != NULL ? c->server_name : host);
+  t->verdict.client = c;
+  t->verdict.name = c->insecure ? NULL : t->name;
+  /* An address is no name for SNI, and 2.28 would compare it with names: tls_verify.c looks for it by itself. NULL must be
+   * said, or 3.6 refuses to verify. */
+  if (r == 0) r = mbedtls_ssl_set_hostname(&t->ssl, tls_is_ip(t->name) ? NULL : t->name);
+  if (r == 0) t->offered = tls_resume_offer(&c->resume, t->name, &t->ssl, &t->until);
+  return session_start(t, r);
+}
+
+int stream_start_tls_server(struct stream *s, struct tls_server *v, stream_open_fn on_open) {
+  int r = session_new(s, &v->conf, on_open);
+  s->tls->server = tls_server_ref(v);
+  return session_start(s->tls, r);
+}
+
+bool stream_tls_peer(const struct stream *s, struct tls_peer *out) {
+  const struct tls_session *t = s->tls;
+  if (t == NULL) return false;
+  *out = (struct tls_peer){.version = str_of(mbedtls_ssl_get_version(&t->ssl)),
+                           .sni = str_of(t->sni),
+                           .verified = t->verified,
+                           .resumed = t->client != NULL && t->offered && !t->verdict.judged && t->phase == PHASE_OPEN};
+  if (t->peer == NULL) return true;
+  out->subject = str_of(t->peer->subject);
+  out->san = str_of(t->peer->san);
+  out->fingerprint = str_of(t->peer->fingerprint);
+  return true;
+}

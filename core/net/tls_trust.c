@@ -1,0 +1,120 @@
+/* tls_trust.c: certificate authorities to believe in.
+ *
+ * The system's bundle is some 140 certificates: 20 ms to parse and most of a megabyte. Every upstream of a policy, and every
+ * jeton.http call with settings of its own, wants it, so a trust is shared by whoever names the same file, as long as that
+ * file has not changed since. The list of living trusts is the one process-wide variable of the TLS code; it only
+ * remembers, it never keeps a trust alive, and its mutex also guards the references, so that the last unref and a
+ * new get cannot meet. What a trust holds never changes. A directory is not shared: its stamp does not tell when one of
+ * its files changes. */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "net/tls_internal.h"
+
+struct tls_trust {
+  mbedtls_x509_crt chain;
+  struct compat_tables tables; /* lent to the chain's keys */
+  uint8_t digest[32];
+  char *path;
+  struct stat stamp;
+  /* guarded by living_lock */
+  unsigned refs;
+  struct link link;
+};
+
+static pthread_mutex_t living_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct link living = {&living, &living}; /* guarded by living_lock */
+
+/* Debian and Alpine, Fedora, BSD and macOS: the first that is there. */
+static const char *const bundles[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
+                                      "/etc/ssl/cert.pem"};
+
+static const char *system_bundle(void) {
+  for (size_t i = 0; i < sizeof bundles / sizeof *bundles; i++)
+    if (access(bundles[i], R_OK) == 0) return bundles[i];
+  return NULL;
+}
+
+static bool same_file(const struct stat *a, const struct stat *b) {
+  return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+         a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+static struct tls_trust *find_living(const char *path, const struct stat *now) {
+  for (struct link *l = living.next; l != &living; l = l->next) {
+    struct tls_trust *t = CONTAINER_OF(l, struct tls_trust, link);
+    if (strcmp(t->path, path) == 0 && S_ISREG(now->st_mode) && same_file(&t->stamp, now)) return t;
+  }
+  return NULL;
+}
+
+static void trust_free(struct tls_trust *t) {
+  compat_take_tables(&t->tables, &t->chain);
+  mbedtls_x509_crt_free(&t->chain);
+  free(t->path);
+  free(t);
+}
+
+static bool load(struct tls_trust *t, char *err, size_t errsize) {
+  if (!S_ISDIR(t->stamp.st_mode)) {
+    if (!tls_certificates_load(&t->chain, t->path, false, err, errsize)) return false;
+  } else if (mbedtls_x509_crt_parse_path(&t->chain, t->path) < 0 || t->chain.version == 0) {
+    snprintf(err, errsize, "%s: a directory without a certificate in PEM", t->path);
+    return false;
+  }
+  if (!compat_lend_tables(&t->tables, &t->chain)) {
+    snprintf(err, errsize, "%s: not enough memory for its keys", t->path);
+    return false;
+  }
+  tls_chain_digest(&t->chain, t->digest);
+  return true;
+}
+
+static struct tls_trust *trust_new(const char *path, const struct stat *stamp, char *err, size_t errsize) {
+  struct tls_trust *t = calloc(1, sizeof *t);
+  if (t == NULL || (t->path = strdup(path)) == NULL) abort();
+  mbedtls_x509_crt_init(&t->chain);
+  t->stamp = *stamp;
+  if (!load(t, err, errsize)) {
+    trust_free(t);
+    return NULL;
+  }
+  list_push(&living, &t->link);
+  return t;
+}
+
+struct tls_trust *tls_trust_get(const char *path, char *err, size_t errsize) {
+  struct stat now;
+  if (path == NULL) path = system_bundle();
+  if (path == NULL) {
+    snprintf(err, errsize, "%s: no such file, and no `ca` is given", bundles[0]);
+    return NULL;
+  }
+  if (stat(path, &now) != 0) {
+    snprintf(err, errsize, "%s: %s", path, err_text(-errno));
+    return NULL;
+  }
+  pthread_mutex_lock(&living_lock);
+  struct tls_trust *t = find_living(path, &now);
+  if (t == NULL) t = trust_new(path, &now, err, errsize);
+  if (t != NULL) t->refs++;
+  pthread_mutex_unlock(&living_lock);
+  return t;
+}
+
+void tls_trust_unref(struct tls_trust *t) {
+  if (t == NULL) return;
+  pthread_mutex_lock(&living_lock);
+  bool last = --t->refs == 0;
+  if (last) list_remove(&t->link);
+  pthread_mutex_unlock(&living_lock);
+  if (last) trust_free(t);
+}
+
+mbedtls_x509_crt *tls_trust_chain(struct tls_trust *t) { return &t->chain; }
+const uint8_t *tls_trust_digest(const struct tls_trust *t) { return t->digest; }

@@ -1,0 +1,155 @@
+/* tls_verify.c: is this the peer we wanted, and if not, why not, in a sentence.
+ *
+ * mbedTLS checks signatures, dates, usages and, for names, dNSName entries; it calls tls_verdict_step once a certificate of
+ * the chain, from the authority down to the peer's own (depth 0), with the flags it found. Here are added:
+ *   - IP addresses: 2.28 ignores iPAddress entries, so an address is looked for in the peer's certificate here, in either version.
+ *   - a certificate without subjectAltName is for nobody: the common name is not a host name any more (RFC 9525 section 2).
+ *   - pins.
+ * Flags are only added, never taken away (but for an insecure client): if anything here is wrong it refuses too much. */
+#include <arpa/inet.h>
+#include <stdio.h>
+
+#include "net/tls_internal.h"
+
+enum { SAN_DNS = MBEDTLS_ASN1_CONTEXT_SPECIFIC | 2, SAN_IP = MBEDTLS_ASN1_CONTEXT_SPECIFIC | 7 };
+
+/* --- names --- */
+
+/* The address in network order; its size, or 0 when it is no address. */
+static size_t parse_ip(const char *name, uint8_t out[16]) {
+  if (inet_pton(AF_INET, name, out) == 1) return 4;
+  return inet_pton(AF_INET6, name, out) == 1 ? 16 : 0;
+}
+
+bool tls_is_ip(const char *name) {
+  uint8_t unused[16];
+  return parse_ip(name, unused) > 0;
+}
+
+static bool has_names(const mbedtls_x509_crt *crt) { return crt->subject_alt_names.buf.p != NULL; }
+
+static bool names_ip(const mbedtls_x509_crt *crt, const uint8_t *ip, size_t n) {
+  if (!has_names(crt)) return false;
+  for (const mbedtls_x509_sequence *s = &crt->subject_alt_names; s != NULL; s = s->next)
+    if (s->buf.tag == SAN_IP && s->buf.len == n && memcmp(s->buf.p, ip, n) == 0) return true;
+  return false;
+}
+
+static bool is_for(const mbedtls_x509_crt *crt, const char *name) {
+  uint8_t ip[16];
+  size_t n = parse_ip(name, ip);
+  return n > 0 ? names_ip(crt, ip, n) : has_names(crt); /* mbedTLS has compared the names themselves */
+}
+
+/* One entry as text that is safe in a log; false when it is neither a name nor an address. */
+static bool san_text(const mbedtls_x509_buf *san, char *out, size_t n) {
+  if (san->tag == SAN_IP && (san->len == 4 || san->len == 16))
+    return inet_ntop(san->len == 4 ? AF_INET : AF_INET6, san->p, out, (socklen_t)n) != NULL;
+  if (san->tag != SAN_DNS || san->len >= n) return false;
+  for (size_t i = 0; i < san->len; i++) out[i] = san->p[i] > ' ' && san->p[i] < 127 ? (char)san->p[i] : '?';
+  out[san->len] = '\0';
+  return true;
+}
+
+void tls_certificate_names(const mbedtls_x509_crt *crt, char *out, size_t n) {
+  char one[256];
+  size_t used = 0;
+  out[0] = '\0';
+  if (!has_names(crt)) return;
+  for (const mbedtls_x509_sequence *s = &crt->subject_alt_names; s != NULL; s = s->next) {
+    if (!san_text(&s->buf, one, sizeof one)) continue;
+    size_t need = strlen(one) + (used > 0 ? 2 : 0);
+    if (used + need + sizeof ", …" > n) {
+      if (used > 0) snprintf(out + used, n - used, ", …");
+      return;
+    }
+    used += (size_t)snprintf(out + used, n - used, "%s%s", used > 0 ? ", " : "", one);
+  }
+}
+
+/* --- pins (RFC 7469 section 2.4) --- */
+
+static bool pin_matches(const struct tls_client *c, const mbedtls_x509_crt *crt) {
+  uint8_t digest[TLS_PIN_SIZE];
+  if (compat_sha256(crt->pk_raw.p, crt->pk_raw.len, digest) != 0) return false;
+  for (size_t i = 0; i < c->npins; i++)
+    if (memcmp(c->pins[i], digest, TLS_PIN_SIZE) == 0) return true;
+  return false;
+}
+
+/* --- the sentence --- */
+
+struct phrase {
+  uint32_t flags;
+  const char *text;
+};
+static const struct phrase phrases[] = {
+    {MBEDTLS_X509_BADCERT_REVOKED, "is revoked"},
+    {MBEDTLS_X509_BADCERT_BAD_KEY, "has a key that is too weak"},
+    {MBEDTLS_X509_BADCERT_BAD_MD | MBEDTLS_X509_BADCERT_BAD_PK, "is signed by an algorithm that is too weak"},
+    {MBEDTLS_X509_BADCERT_KEY_USAGE | MBEDTLS_X509_BADCERT_EXT_KEY_USAGE | MBEDTLS_X509_BADCERT_NS_CERT_TYPE,
+     "is not meant for this use (key usage)"},
+    {MBEDTLS_X509_BADCERT_MISSING, "is missing"},
+};
+
+static void say_untrusted(const mbedtls_x509_crt *crt, int depth, const char *what, char *out, size_t n) {
+  char issuer[160];
+  bool self = crt->issuer_raw.len == crt->subject_raw.len &&
+              memcmp(crt->issuer_raw.p, crt->subject_raw.p, crt->issuer_raw.len) == 0;
+  if (self && depth == 0) {
+    snprintf(out, n, "%s is self-signed", what);
+    return;
+  }
+  if (mbedtls_x509_dn_gets(issuer, sizeof issuer, &crt->issuer) < 0) issuer[0] = '\0';
+  snprintf(out, n, "unknown certificate authority%s%s", issuer[0] != '\0' ? ": " : "", issuer);
+}
+
+static void say_wrong_name(const mbedtls_x509_crt *crt, const char *name, char *out, size_t n) {
+  char names[160];
+  tls_certificate_names(crt, names, sizeof names);
+  if (names[0] == '\0')
+    snprintf(out, n, "certificate names no host (no subjectAltName), wanted %s", name);
+  else
+    snprintf(out, n, "certificate is for %s, not %s", names, name);
+}
+
+static void say_date(const char *what, const char *how, const mbedtls_x509_time *t, char *out, size_t n) {
+  snprintf(out, n, "%s %s %04d-%02d-%02d", what, how, t->year, t->mon, t->day);
+}
+
+const char *tls_flags_phrase(uint32_t flags) {
+  for (size_t i = 0; i < sizeof phrases / sizeof *phrases; i++)
+    if (flags & phrases[i].flags) return phrases[i].text;
+  return NULL;
+}
+
+static void say(struct tls_verdict *v, const mbedtls_x509_crt *crt, int depth, uint32_t flags) {
+  const char *what = depth > 0           ? "certificate of its authority"
+                     : v->client == NULL ? "client certificate"
+                                         : "certificate";
+  size_t n = sizeof v->reason;
+  if (flags & MBEDTLS_X509_BADCERT_EXPIRED) return say_date(what, "expired on", &crt->valid_to, v->reason, n);
+  if (flags & MBEDTLS_X509_BADCERT_FUTURE) return say_date(what, "is not valid before", &crt->valid_from, v->reason, n);
+  if (flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED) return say_untrusted(crt, depth, what, v->reason, n);
+  if (flags & MBEDTLS_X509_BADCERT_CN_MISMATCH) return say_wrong_name(crt, v->name, v->reason, n);
+  const char *phrase = tls_flags_phrase(flags);
+  if (phrase != NULL)
+    snprintf(v->reason, n, "%s %s", what, phrase);
+  else
+    snprintf(v->reason, n, "%s",
+             v->client != NULL && !v->pinned ? "certificate matches none of the pins" : "certificate is not valid");
+}
+
+int tls_verdict_step(void *p, mbedtls_x509_crt *crt, int depth, uint32_t *flags) {
+  struct tls_verdict *v = p;
+  v->judged = true;
+  if (v->client != NULL && v->client->insecure) *flags = 0; /* its pins alone count */
+  if (depth == 0 && v->name != NULL && !is_for(crt, v->name)) *flags |= MBEDTLS_X509_BADCERT_CN_MISMATCH;
+  if (depth == 0 && v->client != NULL && v->client->npins > 0) {
+    v->pinned = pin_matches(v->client, crt);
+    if (!v->pinned) *flags |= MBEDTLS_X509_BADCERT_OTHER;
+  }
+  if (*flags != 0 && v->reason[0] == '\0') say(v, crt, depth, *flags);
+  v->flags |= *flags;
+  return 0;
+}
