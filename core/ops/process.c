@@ -124,7 +124,7 @@ static void drain_workers(struct process *p) {
 static void begin_stop(struct process *p) {
   if (p->stopping) return;
   p->stopping = true;
-  log_info("draining");
+  if (p->ready) log_info("draining");
   if (reload_stop(p->reload)) drain_workers(p); /* else when the round under way has ended */
 }
 

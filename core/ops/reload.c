@@ -164,10 +164,7 @@ static enum phase next_phase(struct reload *r) { return r->phase + 1; }
 static void note_outcome(struct reload *r, const struct reload_result *result) {
   r->facts.last_at = clock_wall_ms();
   buf_reset(&r->last_error);
-  if (result->status == 0) {
-    r->facts.done++;
-    return;
-  }
+  if (result->status == 0) return;
   r->facts.refused++;
   buf_addz(&r->last_error, result->text);
   (void)buf_z(&r->last_error); /* terminated, for reload_facts */
@@ -194,6 +191,7 @@ static enum phase finish(struct reload *r) {
   r->candidate_tokens = (struct token_set){0};
   listen_plan_commit(&r->plan, &r->listeners);
   if (old != NULL) {
+    r->facts.done++;
     token_set_fini(&old_tokens);
     policy_unref(old);
   }

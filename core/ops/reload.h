@@ -51,7 +51,7 @@ struct policy *reload_policy(const struct reload *r); /* the active one, borrowe
 const struct token_set *reload_tokens(const struct reload *r);
 const struct listeners *reload_listeners(const struct reload *r);
 struct reload_facts {
-  uint64_t done, refused;
+  uint64_t done, refused; /* the first policy is no reload */
   int64_t last_at;        /* wall clock ms of the last attempt; 0: none */
   const char *last_error; /* "": the last attempt went well */
 };

@@ -146,8 +146,8 @@ static void say_slot(void *arg, struct slot *s) {
 
 static void say_reload(const struct status_view *v, struct buf *out) {
   buf_addf(out, "policy     %s, number %llu; %llu reloads, %llu refused\n", v->path,
-           (unsigned long long)(v->policy != NULL ? v->policy->number : 0),
-           (unsigned long long)(v->reload.done > 0 ? v->reload.done - 1 : 0), (unsigned long long)v->reload.refused);
+           (unsigned long long)(v->policy != NULL ? v->policy->number : 0), (unsigned long long)v->reload.done,
+           (unsigned long long)v->reload.refused);
   if (v->reload.last_error[0] != '\0') buf_addf(out, "the last reload was refused:\n%s", v->reload.last_error);
 }
 
