@@ -1,0 +1,43 @@
+/* alloc.h: the memory of one VM: size classes for what is small, malloc for what is large, and a cap over both.
+ *
+ * Owned by the VM's thread. A refused allocation is Lua's "not enough memory", after the collector had its turn. */
+#ifndef JETON_LUA_ALLOC_H
+#define JETON_LUA_ALLOC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/list.h"
+
+enum {
+  ALLOC_SMALL_STEP = 16,
+  ALLOC_SMALL_MAX = 512,
+  ALLOC_STEP = 256,
+  ALLOC_CLASS_MAX = 4096, /* larger blocks are malloc's */
+  ALLOC_CLASSES = ALLOC_SMALL_MAX / ALLOC_SMALL_STEP + (ALLOC_CLASS_MAX - ALLOC_SMALL_MAX) / ALLOC_STEP,
+  ALLOC_SLAB = 64 * 1024,
+  ALLOC_HEAVY = 4 * 1024 * 1024 /* bytes of large blocks after which `heavy` is asked */
+};
+
+struct alloc {
+  uint64_t max;      /* bytes in use; 0: no cap */
+  uint64_t used;     /* bytes handed out, rounded up to their class */
+  uint64_t reserved; /* slabs and large blocks: what the process pays; at most twice `max` and a slab a class */
+  uint64_t debt;     /* bytes of large blocks since `heavy` was asked last */
+  bool wipe;         /* freed memory is zeroed */
+  struct link partial[ALLOC_CLASSES]; /* slabs with room; a full slab is in no list */
+
+  /* Asked, when not NULL, every ALLOC_HEAVY bytes: copying and clearing of large blocks is time that no instruction counts. False: refuse. */
+  bool (*heavy)(void *arg);
+  /* Told, when not NULL, of a refusal. fresh: a new block, so that the stack of calls is in order and may be looked at. */
+  void (*refused)(void *arg, bool fresh);
+  void *arg;
+};
+
+void alloc_init(struct alloc *a, uint64_t max, bool wipe);
+void alloc_fini(struct alloc *a); /* everything has been freed */
+/* A lua_Alloc; ud is the struct alloc. */
+void *alloc_lua(void *ud, void *p, size_t old_size, size_t new_size);
+
+#endif

@@ -1,0 +1,71 @@
+/* budget.c: see budget.h.
+ *
+ * When the time is over the hook raises, and is armed again at one instruction: a pcall that catches the error cannot go on, nor can a to-be-closed
+ * variable of the unwinding stack. The functions that catch errors in C (pcall, xpcall, coroutine.resume, load: sandbox*.c) raise it again. An error
+ * from a hook leaves the hook of a coroutine that died of it off for good: such a coroutine never runs again (task.c, sandbox_coroutine.c).
+ *
+ * Owned by the VM's thread. */
+#include "lua/budget.h"
+
+#include <lauxlib.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "lua/vm.h"
+#include "lua/vm_internal.h"
+
+void lua_place(lua_State *L, char out[PLACE_SIZE]) {
+  lua_Debug ar;
+  out[0] = '\0';
+  for (int level = 0; lua_getstack(L, level, &ar); level++) {
+    lua_getinfo(L, "Sl", &ar);
+    if (ar.currentline <= 0) continue;
+    (void)snprintf(out, PLACE_SIZE, "%s:%d", ar.short_src, ar.currentline);
+    return;
+  }
+}
+
+void budget_text(const struct budget *b, char *out, size_t n) {
+  if (b->limit_us % 1000 == 0)
+    (void)snprintf(out, n, "%lld ms", (long long)(b->limit_us / 1000));
+  else
+    (void)snprintf(out, n, "%lld us", (long long)b->limit_us);
+}
+
+bool budget_spent(struct budget *b) {
+  b->fuel = BUDGET_FUEL;
+  if (b->over) return true;
+  if (b->limit_us <= 0 || b->depth == 0) return false;
+  int64_t now = clock_mono_us();
+  if (b->start_us == 0)
+    b->start_us = now;
+  else if (now - b->start_us >= b->limit_us)
+    b->over = true;
+  return b->over;
+}
+
+static void on_count(lua_State *L, lua_Debug *ar) {
+  (void)ar;
+  struct budget *b = &vm_of(L)->budget;
+  if (b->depth == 0) return;
+  if (budget_spent(b)) budget_raise(L, b);
+  if (lua_gethookcount(L) != BUDGET_COUNT)
+    budget_arm(L); /* a coroutine that was suspended when another run's time was over */
+}
+
+void budget_arm(lua_State *L) { lua_sethook(L, on_count, LUA_MASKCOUNT, BUDGET_COUNT); }
+
+int budget_raise(lua_State *L, struct budget *b) {
+  char place[PLACE_SIZE], limit[32];
+  lua_place(L, place);
+  if (b->place[0] == '\0') memcpy(b->place, place, sizeof place);
+  lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
+  budget_text(b, limit, sizeof limit);
+  lua_pushfstring(L, "%s%stime budget of %s exceeded", place, place[0] != '\0' ? ": " : "", limit);
+  return lua_error(L);
+}
+
+void budget_check(lua_State *L, struct budget *b) {
+  if (b->depth > 0 && budget_spent(b)) budget_raise(L, b);
+}

@@ -1,0 +1,57 @@
+/* budget.h: how long Lua may run without giving the thread back.
+ *
+ * The clock is read lazily: a run that ends within BUDGET_COUNT instructions reads none, and one that goes on starts its clock at the first
+ * firing of the count hook. C functions that loop for long spend fuel, since no instruction is counted there. Owned by the VM's thread. */
+#ifndef JETON_LUA_BUDGET_H
+#define JETON_LUA_BUDGET_H
+
+#include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+  BUDGET_COUNT = 1000, /* VM instructions between two looks at the clock: some 10 µs */
+  BUDGET_FUEL = 4096,  /* steps of C loops between two looks: the like */
+  PLACE_SIZE = LUA_IDSIZE + 16
+};
+
+struct budget {
+  int64_t limit_us; /* 0 or less: none */
+  int64_t start_us; /* 0: not looked at the clock yet */
+  uint32_t fuel;
+  unsigned depth;         /* runs that are on the C stack; the outermost one's clock counts for all */
+  bool over;              /* kept until the next outermost run begins */
+  char place[PLACE_SIZE]; /* "policy.lua:12" where it ended, or "" */
+};
+
+static inline void budget_enter(struct budget *b) {
+  if (b->depth++ > 0) return;
+  b->start_us = 0;
+  b->fuel = BUDGET_FUEL;
+  b->over = false;
+}
+static inline void budget_leave(struct budget *b) { b->depth--; }
+
+/* Sets the count hook on L; coroutines that L makes inherit it. */
+void budget_arm(lua_State *L);
+/* Looks at the clock without touching Lua. True when the time is over, or was before. */
+bool budget_spent(struct budget *b);
+/* Looks at the clock and raises when the time is over. For C functions. */
+void budget_check(lua_State *L, struct budget *b);
+/* n steps of a loop in C: looks at the clock every BUDGET_FUEL of them. */
+static inline void budget_burn(lua_State *L, struct budget *b, size_t n) {
+  if (n < b->fuel)
+    b->fuel -= (uint32_t)n;
+  else
+    budget_check(L, b);
+}
+/* Raises the budget's error, from any C function: what catches errors calls it so that none swallows it. */
+int budget_raise(lua_State *L, struct budget *b);
+/* "50 ms" */
+void budget_text(const struct budget *b, char *out, size_t n);
+
+/* "policy.lua:12" of the innermost Lua function that runs on L, or "". Takes no memory. */
+void lua_place(lua_State *L, char out[PLACE_SIZE]);
+
+#endif

@@ -1,0 +1,262 @@
+/* sandbox.c: the base functions and the globals of a script; see sandbox.h for the whole.
+ *
+ * Whatever catches errors asks the time budget before it gives control back to the script, so that no script outlives its budget by catching it.
+ * Finalizers of scripts are refused: the collector would run them with the count hook off. The table of globals is a plain one, with a metatable
+ * that refuses new names from Lua; C declares freely. Owned by the VM's thread. */
+#include "lua/sandbox.h"
+
+#include <lauxlib.h>
+#include <lualib.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "lua/vm.h"
+#include "lua/vm_internal.h"
+
+enum { PRINT_MAX = 16 * 1024, LOAD_MAX = 4 * 1024 * 1024 };
+
+/* --- protected calls --- */
+
+/* Gives `true, results…`, which are above `below` slots, or `false, error`. */
+static int on_protected_end(lua_State *L, int status, lua_KContext below) {
+  if (status == LUA_OK || status == LUA_YIELD) return lua_gettop(L) - (int)below;
+  budget_check(L, &vm_at(L)->budget);
+  lua_pushboolean(L, 0);
+  lua_insert(L, -2);
+  return 2;
+}
+
+static int l_pcall(lua_State *L) {
+  luaL_checkany(L, 1);
+  lua_pushboolean(L, 1);
+  lua_insert(L, 1);
+  return on_protected_end(L, lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 0, 0, on_protected_end), 0);
+}
+
+static int l_guarded_handler(lua_State *L) {
+  if (vm_at(L)->budget.over) return 1;
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_call(L, lua_gettop(L) - 1, 1);
+  return 1;
+}
+
+static int l_xpcall(lua_State *L) {
+  int nargs = lua_gettop(L) - 2;
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  lua_pushvalue(L, 2);
+  lua_pushcclosure(L, l_guarded_handler, 1);
+  lua_replace(L, 2);
+  lua_pushboolean(L, 1);
+  lua_pushvalue(L, 1);
+  lua_rotate(L, 3, 2); /* function, handler, true, function, arguments */
+  return on_protected_end(L, lua_pcallk(L, nargs, LUA_MULTRET, 2, 2, on_protected_end), 2);
+}
+
+/* --- metatables --- */
+
+static int l_setmetatable(lua_State *L) {
+  int type = lua_type(L, 2);
+  luaL_checktype(L, 1, LUA_TTABLE);
+  luaL_argexpected(L, type == LUA_TNIL || type == LUA_TTABLE, 2, "nil or table");
+  if (luaL_getmetafield(L, 1, "__metatable") != LUA_TNIL) return luaL_error(L, "cannot change a protected metatable");
+  lua_settop(L, 2);
+  if (type == LUA_TTABLE) {
+    lua_pushliteral(L, "__gc");
+    if (lua_rawget(L, 2) != LUA_TNIL)
+      return luaL_error(
+          L,
+          "__gc is not available: the collector would run it outside of every time budget; use a variable with "
+          "<close>, or give up what is held when it is no longer needed");
+    lua_settop(L, 2);
+  }
+  lua_setmetatable(L, 1);
+  return 1;
+}
+
+/* A userdata's metatable holds functions of C that trust it: a script never gets it. */
+static int l_getmetatable(lua_State *L) {
+  luaL_checkany(L, 1);
+  if (!lua_getmetatable(L, 1)) return 0;
+  if (luaL_getmetafield(L, 1, "__metatable") != LUA_TNIL) return 1;
+  if (!lua_istable(L, 1)) lua_pushboolean(L, 0);
+  return 1;
+}
+
+static int l_rawset(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  luaL_checkany(L, 2);
+  luaL_checkany(L, 3);
+  lua_settop(L, 3);
+  lua_pushglobaltable(L);
+  if (lua_rawequal(L, 1, 4)) return luaL_error(L, "globals cannot be set with rawset: use a local");
+  lua_settop(L, 3);
+  lua_rawset(L, 1);
+  return 1;
+}
+
+/* --- code --- */
+
+static int l_load(lua_State *L) {
+  const char *mode = luaL_optstring(L, 3, "t");
+  if (strchr(mode, 't') == NULL) {
+    lua_pushnil(L);
+    lua_pushliteral(L, "only text is loaded here: the mode is \"t\"");
+    return 2;
+  }
+  if (lua_type(L, 1) == LUA_TSTRING && lua_rawlen(L, 1) > LOAD_MAX)
+    return luaL_error(L, "a chunk of more than %d bytes is not loaded", LOAD_MAX);
+  if (lua_gettop(L) < 3) lua_settop(L, 3);
+  lua_pushliteral(L, "t");
+  lua_replace(L, 3);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+  budget_check(L, &vm_at(L)->budget);
+  return lua_gettop(L);
+}
+
+static int l_no_files(lua_State *L) {
+  return luaL_error(L, "%s is not available: use require for modules, jeton.file to read",
+                    lua_tostring(L, lua_upvalueindex(1)));
+}
+
+static int l_collectgarbage(lua_State *L) {
+  const char *what = luaL_optstring(L, 1, "collect");
+  if (strcmp(what, "count") != 0)
+    return luaL_error(L, "collectgarbage(\"%s\") is not available: only \"count\" is, the collector runs by itself",
+                      what);
+  lua_pushnumber(L, (lua_Number)vm_memory(vm_at(L)) / 1024);
+  return 1;
+}
+
+/* --- output --- */
+
+static void place_of_caller(lua_State *L, char out[PLACE_SIZE]) {
+  lua_Debug ar;
+  (void)snprintf(out, PLACE_SIZE, "script");
+  if (lua_getstack(L, 1, &ar) && lua_getinfo(L, "Sl", &ar) && ar.currentline > 0)
+    (void)snprintf(out, PLACE_SIZE, "%s:%d", ar.short_src, ar.currentline);
+}
+
+static void say(lua_State *L, enum log_level level) { /* the string on the top */
+  char place[PLACE_SIZE];
+  size_t n;
+  const char *text = lua_tolstring(L, -1, &n);
+  place_of_caller(L, place);
+  if (n <= PRINT_MAX)
+    log_from(level, place, "%.*s", (int)n, text);
+  else
+    log_from(level, place, "%.*s … (%zu bytes in all)", PRINT_MAX, text, n);
+}
+
+static int l_print(lua_State *L) {
+  luaL_Buffer b;
+  int n = lua_gettop(L);
+  if (!log_wants(LOG_INFO)) return 0;
+  luaL_buffinit(L, &b);
+  for (int i = 1; i <= n; i++) {
+    if (i > 1) luaL_addchar(&b, '\t');
+    luaL_tolstring(L, i, NULL);
+    luaL_addvalue(&b);
+  }
+  luaL_pushresult(&b);
+  say(L, LOG_INFO);
+  return 0;
+}
+
+static int l_warn(lua_State *L) {
+  int n = lua_gettop(L);
+  luaL_checkstring(L, 1);
+  for (int i = 2; i <= n; i++) luaL_checkstring(L, i);
+  lua_concat(L, n);
+  say(L, LOG_WARN);
+  return 0;
+}
+
+static void on_warning(void *arg, const char *text, int more) { /* Lua's own: an error in a __gc of C */
+  struct vm *vm = arg;
+  size_t n = strlen(vm->warning);
+  (void)snprintf(vm->warning + n, sizeof vm->warning - n, "%s", text);
+  if (more) return;
+  log_from(LOG_WARN, "lua", "%s", vm->warning);
+  vm->warning[0] = '\0';
+}
+
+/* --- globals --- */
+
+static bool called_from_lua(lua_State *L) {
+  lua_Debug ar;
+  return lua_getstack(L, 1, &ar) && lua_getinfo(L, "S", &ar) && ar.what[0] != 'C';
+}
+
+static int l_new_global(lua_State *L) {
+  lua_settop(L, 3);
+  if (called_from_lua(L)) {
+    const char *name = luaL_tolstring(L, 2, NULL);
+    return luaL_error(
+        L, "assignment to undeclared global '%s': write `local %s` (globals would be shared by all requests)", name,
+        name);
+  }
+  lua_rawset(L, 1);
+  return 0;
+}
+
+void sandbox_declare(lua_State *L, const char *name) {
+  lua_pushglobaltable(L);
+  lua_insert(L, -2);
+  lua_pushstring(L, name);
+  lua_insert(L, -2);
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
+}
+
+static void guard_globals(lua_State *L) {
+  lua_pushglobaltable(L);
+  lua_createtable(L, 0, 2);
+  lua_pushcfunction(L, l_new_global);
+  lua_setfield(L, -2, "__newindex");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
+  lua_setmetatable(L, -2);
+  lua_pop(L, 1);
+}
+
+static const luaL_Reg base[] = {{"pcall", l_pcall},
+                                {"xpcall", l_xpcall},
+                                {"setmetatable", l_setmetatable},
+                                {"getmetatable", l_getmetatable},
+                                {"rawset", l_rawset},
+                                {"collectgarbage", l_collectgarbage},
+                                {"print", l_print},
+                                {"warn", l_warn},
+                                {NULL, NULL}};
+
+void sandbox_open_base(lua_State *L) {
+  luaL_requiref(L, LUA_GNAME, luaopen_base, 1);
+  luaL_setfuncs(L, base, 0);
+  lua_getfield(L, -1, "load");
+  lua_pushcclosure(L, l_load, 1);
+  lua_setfield(L, -2, "load");
+  static const char *const files[] = {"dofile", "loadfile"};
+  for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+    lua_pushstring(L, files[i]);
+    lua_pushcclosure(L, l_no_files, 1);
+    lua_setfield(L, -2, files[i]);
+  }
+  lua_pop(L, 1);
+  lua_setwarnf(L, on_warning, vm_at(L));
+}
+
+void sandbox_open(lua_State *L) {
+  sandbox_open_base(L);
+  luaL_requiref(L, LUA_MATHLIBNAME, luaopen_math, 1);
+  luaL_requiref(L, LUA_UTF8LIBNAME, luaopen_utf8, 1);
+  lua_pop(L, 2);
+  sandbox_open_string(L);
+  sandbox_open_table(L);
+  sandbox_open_coroutine(L);
+  sandbox_open_system(L);
+  guard_globals(L);
+}

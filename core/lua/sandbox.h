@@ -1,0 +1,22 @@
+/* sandbox.h: what a script finds in its state: the stock library without what blocks, ends the process, loads bytecode or reaches into C.
+ *
+ * Globals: assigning one that does not exist raises, everywhere and while the policy's file loads too (say `local`); reading one that does not exist
+ * gives nil, as in stock Lua. Functions of the stock library that loop in C look at the time budget. */
+#ifndef JETON_LUA_SANDBOX_H
+#define JETON_LUA_SANDBOX_H
+
+#include <lua.h>
+
+/* Protected by the caller. All of the below, in order. */
+void sandbox_open(lua_State *L);
+/* Makes a global of the value on the top, which it pops. */
+void sandbox_declare(lua_State *L, const char *name);
+
+/* Its parts; each makes or changes globals. */
+void sandbox_open_base(lua_State *L);
+void sandbox_open_coroutine(lua_State *L);
+void sandbox_open_string(lua_State *L);
+void sandbox_open_system(lua_State *L); /* os, io, debug */
+void sandbox_open_table(lua_State *L);
+
+#endif

@@ -1,0 +1,217 @@
+/* vm.c: see vm.h. The life of a VM, and protected calls on its main thread. Tasks are in task.c, what scripts find in the state is in sandbox*.c.
+ *
+ * The VM's address is in the extra space of every Lua thread (vm_internal.h), so that vm_of costs one load. Owned by the VM's thread. */
+#include "lua/vm.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "lua/library.h"
+#include "lua/sandbox.h"
+#include "lua/vm_internal.h"
+
+/* --- errors --- */
+
+static void push_described(lua_State *L) { /* for what is no string: error({}), error(nil) */
+  char place[PLACE_SIZE];
+  lua_place(L, place);
+  const char *colon = place[0] != '\0' ? ": " : "";
+  if (lua_isnil(L, 1))
+    lua_pushfstring(L, "%s%serror raised without a message", place, colon);
+  else
+    lua_pushfstring(L, "%s%serror raised with a %s value", place, colon, luaL_typename(L, 1));
+}
+
+int vm_on_error(lua_State *L) {
+  struct vm *vm = vm_at(L);
+  if (vm->refused && vm->refused_at[0] == '\0') lua_place(L, vm->refused_at);
+  if (lua_type(L, 1) == LUA_TNUMBER || luaL_getmetafield(L, 1, "__tostring") != LUA_TNIL)
+    luaL_tolstring(L, 1, NULL);
+  else if (lua_type(L, 1) != LUA_TSTRING)
+    push_described(L);
+  else
+    lua_settop(L, 1);
+  if (log_wants(LOG_DEBUG)) {
+    luaL_traceback(L, L, lua_tostring(L, -1), 1);
+    log_debug("%s", lua_tostring(L, -1));
+    lua_pop(L, 1);
+  }
+  return 1;
+}
+
+static int budget_failure(const struct vm *vm, char out[FAILURE_SIZE]) {
+  char limit[32];
+  const char *place = vm->budget.place[0] != '\0' ? vm->budget.place : vm->refused_at;
+  budget_text(&vm->budget, limit, sizeof limit);
+  (void)snprintf(out, FAILURE_SIZE, "%s%stime budget of %s exceeded", place, place[0] != '\0' ? ": " : "", limit);
+  return ERR_BUDGET;
+}
+
+static int memory_failure(const struct vm *vm, char out[FAILURE_SIZE]) {
+  const char *place = vm->refused_at;
+  (void)snprintf(out, FAILURE_SIZE, "%s%snot enough memory: the limit is %" PRIu64 " KiB", place,
+                 place[0] != '\0' ? ": " : "", vm->alloc.max / 1024);
+  return ERR_MEMORY;
+}
+
+int vm_failure(struct vm *vm, lua_State *L, int lua_status, char out[FAILURE_SIZE], const char **message) {
+  const char *text = lua_gettop(L) > 0 && lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+  /* luaL_Buffer raises a plain error where the rest of Lua has a status for it */
+  bool memory = lua_status == LUA_ERRMEM || (vm->refused && text != NULL && strcmp(text, "not enough memory") == 0);
+  *message = out;
+  if (vm->budget.over) return budget_failure(vm, out);
+  if (memory) return memory_failure(vm, out);
+  if (text == NULL)
+    (void)snprintf(out, FAILURE_SIZE, "error raised with a %s value", lua_gettop(L) > 0 ? luaL_typename(L, -1) : "nil");
+  if (text != NULL) *message = text;
+  return ERR_SCRIPT;
+}
+
+/* --- what the allocator asks --- */
+
+static bool on_heavy(void *arg) {
+  struct vm *vm = arg;
+  return !budget_spent(&vm->budget);
+}
+
+/* Lua tells no place when memory ends, so it is noted here. A block that grows may be a Lua stack that is being moved: not the time to look at it. */
+static void on_refused(void *arg, bool fresh) {
+  struct vm *vm = arg;
+  vm->refused = true;
+  if (vm->L == NULL || !fresh) return;
+  lua_place(tasks_running(vm), vm->refused_at);
+}
+
+/* --- protected calls --- */
+
+static void keep_message(struct vm *vm, const char *message) {
+  free(vm->message);
+  vm->message = strdup(message);
+}
+
+int vm_call(struct vm *vm, lua_CFunction fn, void *arg, const char **message) {
+  lua_State *L = vm->L;
+  char text[FAILURE_SIZE];
+  const char *what = "not enough memory for a call";
+  int status = ERR_MEMORY;
+  vm_ref(vm);
+  vm_enter(vm);
+  int top = lua_gettop(L);
+  if (lua_checkstack(L, 4)) {
+    lua_pushcfunction(L, vm_on_error);
+    lua_pushcfunction(L, fn);
+    lua_pushlightuserdata(L, arg);
+    int lua_status = lua_pcall(L, 1, 0, top + 1);
+    status = 0;
+    if (lua_status != LUA_OK || vm->budget.over) status = vm_failure(vm, L, lua_status, text, &what);
+  }
+  if (status != 0) keep_message(vm, what);
+  if (status != 0 && message != NULL) *message = vm->message != NULL ? vm->message : "not enough memory";
+  lua_settop(L, top);
+  if (lua_gethookcount(L) != BUDGET_COUNT) budget_arm(L);
+  vm_leave(vm);
+  vm_unref(vm);
+  return status;
+}
+
+int push_failure(lua_State *L, int code, const char *what) {
+  lua_pushnil(L);
+  lua_pushfstring(L, "%s%s%s", what != NULL ? what : "", what != NULL ? ": " : "", err_text(code));
+  lua_pushstring(L, err_name(code));
+  return 3;
+}
+
+/* --- life --- */
+
+static int on_panic(lua_State *L) { /* an error outside of any protected call: a bug of ours */
+  log_error("Lua raised outside of a protected call: %s", lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "?");
+  return 0; /* Lua aborts */
+}
+
+static int l_open(lua_State *L) {
+  sandbox_open(L);
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  lua_pushcfunction(L, library_open);
+  lua_call(L, 0, 1);
+  lua_pushvalue(L, -1);
+  lua_setfield(L, -3, "jeton");
+  sandbox_declare(L, "jeton");
+  return 0;
+}
+
+static bool open_state(struct vm *vm) {
+  lua_State *L = lua_newstate(alloc_lua, &vm->alloc);
+  if (L == NULL) {
+    log_error("a Lua state cannot be made: not enough memory");
+    return false;
+  }
+  vm->L = L;
+  *(struct vm **)lua_getextraspace(L) = vm;
+  lua_atpanic(L, on_panic);
+  budget_arm(L);
+  const char *message;
+  if (vm_call(vm, l_open, NULL, &message) == 0) return true;
+  log_error("a Lua state cannot be made: %s", message);
+  return false;
+}
+
+static void vm_close(struct vm *vm) {
+  assert(vm->budget.depth == 0); /* what runs holds a reference */
+  tasks_fini(vm);
+  if (vm->L != NULL) lua_close(vm->L);
+  alloc_fini(&vm->alloc);
+  free(vm->message);
+  free(vm);
+}
+
+struct vm *vm_new(const struct vm_settings *s) {
+  struct vm *vm = calloc(1, sizeof *vm);
+  if (vm == NULL) return NULL;
+  vm->refs = 1;
+  vm->role = s->role;
+  vm->services = s->services;
+  alloc_init(&vm->alloc, s->memory_max, s->wipe);
+  vm->alloc.heavy = on_heavy;
+  vm->alloc.refused = on_refused;
+  vm->alloc.arg = vm;
+  tasks_init(vm);
+  if (open_state(vm)) {
+    vm->budget.limit_us = s->budget_us;
+    return vm;
+  }
+  vm_close(vm);
+  return NULL;
+}
+
+struct vm *vm_ref(struct vm *vm) {
+  vm->refs++;
+  return vm;
+}
+
+void vm_unref(struct vm *vm) {
+  assert(vm->refs > 0);
+  if (--vm->refs == 0) vm_close(vm);
+}
+
+lua_State *vm_state(struct vm *vm) { return vm->L; }
+struct vm *vm_of(lua_State *L) {
+  return vm_at(L);
+}
+enum vm_role vm_role(const struct vm *vm) { return vm->role; }
+struct vm_services *vm_services(const struct vm *vm) {
+  return vm->services;
+}
+void vm_set_loading(struct vm *vm, bool loading) { vm->loading = loading; }
+bool vm_loading(const struct vm *vm) { return vm->loading; }
+void vm_cancel_tasks(struct vm *vm) { tasks_cancel(vm); }
+uint64_t vm_memory(const struct vm *vm) { return vm->alloc.used; }
+
+void vm_limit(struct vm *vm, uint64_t memory_max, int64_t budget_us) {
+  vm->alloc.max = memory_max;
+  vm->budget.limit_us = budget_us;
+}

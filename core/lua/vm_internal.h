@@ -1,0 +1,67 @@
+/* vm_internal.h: the inside of a VM, for the files that make it: vm.c, task.c, budget.c, sandbox*.c, pattern.c. */
+#ifndef JETON_LUA_VM_INTERNAL_H
+#define JETON_LUA_VM_INTERNAL_H
+
+#include <stdint.h>
+
+#include "lua/alloc.h"
+#include "lua/budget.h"
+#include "lua/vm.h"
+
+/* A Lua thread's extra space holds its VM's address and, in the low bits, what it is. Lua copies it from the main thread, which has no mark. */
+enum {
+  MARK_TASK = 1, /* a task's coroutine: no script may resume or close it */
+  MARK_DEAD = 2, /* died of the time budget: its hook is off for good, so nothing of it may run again */
+  MARKS = 7
+};
+
+struct vm {
+  unsigned refs;
+  enum vm_role role;
+  bool loading, stopping;
+  lua_State *L;
+  struct vm_services *services;
+  struct budget budget;
+  struct alloc alloc;
+  char refused_at[PLACE_SIZE]; /* where memory was refused last in this run, or "" */
+  bool refused;                /* in this run */
+  char *message;               /* of the last vm_call that failed */
+
+  unsigned closing;  /* coroutine.close inside of one another */
+  char warning[256]; /* what Lua's own warnings have said so far; they come in pieces */
+
+  /* task.c */
+  struct task *running; /* the innermost; tasks that it interrupts are behind it */
+  struct link suspended;
+  struct task *idle; /* pooled */
+  unsigned idle_count;
+};
+
+static inline uintptr_t vm_marks(lua_State *L) { return *(uintptr_t *)lua_getextraspace(L) & MARKS; }
+static inline void vm_mark(lua_State *L, uintptr_t mark) { *(uintptr_t *)lua_getextraspace(L) |= mark; }
+static inline struct vm *vm_at(lua_State *L) {
+  return (struct vm *)(*(uintptr_t *)lua_getextraspace(L) & ~(uintptr_t)MARKS);
+}
+
+/* Around everything that runs Lua. */
+static inline void vm_enter(struct vm *vm) {
+  if (vm->budget.depth == 0) {
+    vm->refused = false;
+    vm->refused_at[0] = vm->budget.place[0] = '\0';
+  }
+  budget_enter(&vm->budget);
+}
+static inline void vm_leave(struct vm *vm) { budget_leave(&vm->budget); }
+
+/* The message handler of every protected call of ours: makes a string of what was raised, with its place, and logs a traceback at debug. */
+int vm_on_error(lua_State *L);
+/* What a protected call's failure was: ERR_BUDGET, ERR_MEMORY or ERR_SCRIPT. The text is in `out`, or is what the top of L holds; valid while both are. */
+enum { FAILURE_SIZE = PLACE_SIZE + 96 };
+int vm_failure(struct vm *vm, lua_State *L, int lua_status, char out[FAILURE_SIZE], const char **message);
+
+void tasks_init(struct vm *vm);
+void tasks_fini(struct vm *vm); /* none is running or suspended */
+void tasks_cancel(struct vm *vm);
+lua_State *tasks_running(const struct vm *vm); /* the innermost running task's coroutine, else the main thread */
+
+#endif
