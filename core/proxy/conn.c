@@ -26,6 +26,7 @@ static const struct timeouts_conf *timeouts(const struct conn *c) { return &c->w
 static void on_closed(struct stream *s) {
   struct conn *c = s->owner;
   timeout_fini(&c->timeout);
+  mailbox_cancel(&c->worker->services.mailbox, &c->turn);
   buf_fini(&c->stash);
   worker_conn_gone(c->worker, c);
   free(c);
@@ -132,13 +133,20 @@ static bool take_body(struct conn *c, const uint8_t **p, size_t *n) {
   }
 }
 
+/* A connection that has pipelined many requests lets others have their turn. */
+static bool may_begin(struct conn *c) {
+  if (c->in_row++ < c->worker->runtime->policy->limits.pipelined) return true;
+  if (c->turn.in == NULL) mailbox_post(&c->worker->services.mailbox, &c->turn);
+  return false;
+}
+
 /* Consumes what can be consumed now; the rest is the caller's to keep. */
 static size_t consume(struct conn *c, const uint8_t *p, size_t n) {
   size_t all = n;
   c->feeding = true;
   while (n > 0) {
     if (c->state == CONN_IDLE) {
-      if (stream_queued(&c->stream) > HIGH_WATER) break;
+      if (worker_overfull(c->worker, stream_queued(&c->stream)) || !may_begin(c)) break;
       begin_exchange(c);
     }
     if (c->state == CONN_HEAD) {
@@ -177,6 +185,7 @@ static void on_read(struct stream *s, ssize_t n, const uint8_t *data) {
     on_client_end(c, n);
     return;
   }
+  c->in_row = 0;
   if (c->state == CONN_LINGER) {
     c->lingered += (uint32_t)n;
     if (c->lingered > LINGER_BYTES) conn_close(c);
@@ -214,6 +223,12 @@ void conn_continue(struct conn *c) {
   if (c->state != CONN_HEAD && c->state != CONN_FLUSH) arm(c);
 }
 
+static void on_turn(struct mail *m) {
+  struct conn *c = CONTAINER_OF(m, struct conn, turn);
+  c->in_row = 0;
+  conn_continue(c);
+}
+
 static void on_drain(struct stream *s, int status) {
   struct conn *c = s->owner;
   if (status < 0)
@@ -230,7 +245,6 @@ static void on_drain(struct stream *s, int status) {
 void conn_exchange_ended(struct conn *c, bool keep_alive) {
   if (c->state == CONN_CLOSED || c->state == CONN_TUNNEL) return;
   c->exchange = NULL;
-  c->served++;
   list_remove(&c->link);
   list_push(&c->worker->idle, &c->link);
   if (!keep_alive || c->worker->draining) {
@@ -285,6 +299,7 @@ void conn_accept(struct worker *w, uv_stream_t *listener, struct tls_server *tls
   c->worker = w;
   c->tls = tls != NULL;
   buf_init(&c->stash);
+  mail_init(&c->turn, on_turn);
   timeout_init(&c->timeout, &w->services.wheel, on_due);
   worker_conn_new(w, c);
   stream_nodelay(&c->stream);

@@ -9,15 +9,13 @@
 
 #include "base/buf.h"
 #include "base/list.h"
+#include "base/mailbox.h"
 #include "base/wheel.h"
 #include "net/stream.h"
 
 struct worker;
 struct exchange;
 struct tls_server;
-
-/* Above HIGH_WATER bytes waiting for a peer, whoever feeds it is paused. */
-enum { HIGH_WATER = 128 * 1024 };
 
 enum conn_state {
   CONN_HANDSHAKE, /* TLS */
@@ -38,7 +36,9 @@ struct conn {
   void *tunnel;
   struct timeout timeout;
   struct buf stash; /* input that nobody wants yet: bounded by STASH_MAX and one read */
-  uint32_t served, lingered;
+  struct mail turn; /* goes on with what is stashed, when others have had their turn */
+  uint32_t in_row;  /* requests begun since the loop last came to this connection */
+  uint32_t lingered;
   uint8_t state;
   bool eof; /* the client sent FIN */
   bool feeding, reading_stopped, tls;

@@ -230,7 +230,7 @@ bool exchange_wants_body(const struct exchange *ex) {
   if (ex->body_complete) return false;
   if (ex->aborted || ex->failure.status != 0) return false;
   if (ex->body_replaced && !ex->body_wanted_all) return true; /* thrown away */
-  if (ex->streaming) return client_queued(&ex->call) < HIGH_WATER;
+  if (ex->streaming) return !worker_overfull(ex->worker, client_queued(&ex->call));
   return ex->body_kept && ex->body.n < gather_max(ex);
 }
 

@@ -139,7 +139,7 @@ void relay_flush(struct exchange *ex) {
     conn_close(c); /* the client is gone: aborts this exchange */
     return;
   }
-  if (stream_queued(&c->stream) > HIGH_WATER) client_pause(&ex->call);
+  if (worker_overfull(ex->worker, stream_queued(&c->stream))) client_pause(&ex->call);
   if (stream_queued(&c->stream) > 0) timeout_set(&c->timeout, ex->runtime->policy->timeouts.send);
 }
 

@@ -1,6 +1,6 @@
 /* tunnel.c: see tunnel.h.
  *
- * Each direction reads only while the other side's queue is below HIGH_WATER, so a slow reader bounds memory. A FIN on one side is passed on; when
+ * Each direction reads only while the other side's queue is short, so a slow reader bounds memory. A FIN on one side is passed on; when
  * both have ended, or one fails, or nothing moved for the idle time, both connections close. The client's conn calls back through on_closed, the
  * upstream's goes through origin_discard; the tunnel itself goes when it has let go of both. */
 #include "proxy/tunnel.h"
@@ -54,7 +54,7 @@ static bool pass(struct tunnel *t, struct stream *from, struct stream *to, ssize
     tunnel_end(t);
     return false;
   }
-  if (stream_queued(to) > HIGH_WATER) stream_read_stop(from);
+  if (worker_overfull(t->worker, stream_queued(to))) stream_read_stop(from);
   return true;
 }
 
