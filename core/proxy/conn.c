@@ -144,7 +144,7 @@ static bool may_begin(struct conn *c) {
 static size_t consume(struct conn *c, const uint8_t *p, size_t n) {
   size_t all = n;
   c->feeding = true;
-  while (n > 0) {
+  while (n > 0 || c->state == CONN_BUSY) { /* a body's end may need no further byte */
     if (c->state == CONN_IDLE) {
       if (worker_overfull(c->worker, stream_queued(&c->stream)) || !may_begin(c)) break;
       begin_exchange(c);

@@ -30,7 +30,7 @@ function World:stop() self.process:stop() end
 function M.world(orders)
   local p = process.start { "node", here .. "/peers/world.mjs" }
   local ports = cjson.decode(first_line(p))
-  local w = setmetatable({ process = p, issuer = ports.issuer, upstream = ports.upstream }, World)
+  local w = setmetatable({ process = p, issuer = math.tointeger(ports.issuer), upstream = math.tointeger(ports.upstream) }, World)
   w.token_url = ("http://127.0.0.1:%d/token"):format(w.issuer)
   w.upstream_url = ("http://127.0.0.1:%d"):format(w.upstream)
   if orders then w:order(orders) end
