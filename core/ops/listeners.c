@@ -148,5 +148,6 @@ void listener_url(const struct listener_entry *e, char *out, size_t n) {
   char address[TEXT_MAX];
   if (address_format(&e->address, address, sizeof address) < 0) address[0] = '\0';
   bool file = e->address.sa.sa_family == AF_UNIX;
-  (void)snprintf(out, n, "%s%s", file ? "" : e->tls ? "https://" : "http://", address);
+  const char *any = address[0] == ':' ? "[::]" : ""; /* ":8080" is no URL's authority */
+  (void)snprintf(out, n, "%s%s%s", file ? "" : e->tls ? "https://" : "http://", any, address);
 }

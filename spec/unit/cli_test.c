@@ -1,6 +1,7 @@
 /* cli_test.c: exit codes of the command line, of what needs no running process. */
 #include "ops/cli.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,15 +62,35 @@ static void nobody_at_the_control_path_is_unavailable(void) {
   }
 }
 
-static void init_writes_a_policy_once(void) {
-  char path[64], line[80];
+/* The one thing in the starter that this machine lacks: the secret's file. */
+static void point_secret_to(const char *path, const char *secret) {
+  char text[8192];
+  FILE *f = fopen(path, "r");
+  CHECK(f != NULL);
+  size_t n = fread(text, 1, sizeof text - 1, f);
+  text[n] = '\0';
+  CHECK(fclose(f) == 0);
+  char *at = strstr(text, "/run/secrets/my-client");
+  CHECK(at != NULL);
+  f = fopen(path, "w");
+  CHECK(f != NULL);
+  CHECK(fprintf(f, "%.*s%s%s", (int)(at - text), text, secret, at + strlen("/run/secrets/my-client")) > 0);
+  CHECK(fclose(f) == 0);
+}
+
+static void init_writes_a_policy_once_and_it_is_valid(void) {
+  char path[64], secret[64], line[80];
   (void)snprintf(path, sizeof path, "/tmp/cli_test.%ld.lua", (long)getpid());
+  (void)snprintf(secret, sizeof secret, "/tmp/cli_test.%ld.secret", (long)getpid());
   (void)snprintf(line, sizeof line, "init %s", path);
   CHECK(run(line) == EXIT_GOOD);
   CHECK(run(line) == EXIT_CANTCREAT);
+  int fd = open(secret, O_WRONLY | O_CREAT | O_EXCL, 0600);
+  CHECK(fd >= 0 && write(fd, "s", 1) == 1 && close(fd) == 0);
+  point_secret_to(path, secret);
   (void)snprintf(line, sizeof line, "check %s", path);
   CHECK(run(line) == EXIT_GOOD);
-  CHECK(unlink(path) == 0);
+  CHECK(unlink(path) == 0 && unlink(secret) == 0);
 }
 
 static void a_broken_policy_is_a_configuration_error(void) {
@@ -91,7 +112,7 @@ int main(void) {
   RUN(mistakes_are_usage_errors);
   RUN(a_missing_policy_is_no_input);
   RUN(nobody_at_the_control_path_is_unavailable);
-  RUN(init_writes_a_policy_once);
+  RUN(init_writes_a_policy_once_and_it_is_valid);
   RUN(a_broken_policy_is_a_configuration_error);
   return 0;
 }
