@@ -137,21 +137,24 @@ static void unmake_parts(void *p) {
   free(p);
 }
 
-static void add_auth_part(lua_State *L, int auth, int i, struct parts *p) {
+static void add_auth_part(lua_State *L, int auth, int i, struct parts *p, bool form) {
   lua_rawgeti(L, auth, i);
   struct secret *s = l_secret_test(L, -1);
   if (s != NULL) {
-    parts_add_secret(p, secret_ref(s));
+    s = secret_ref(s);
   } else {
     struct str text = arg_string(L, -1, what, i == 1 ? "auth: user" : "auth: password");
-    if (i == 1 && memchr(text.p, ':', text.n) != NULL)
+    if (i == 1 && !form && memchr(text.p, ':', text.n) != NULL)
       luaL_error(L, "%s: auth: a user with a colon (RFC 7617 section 2)", what);
-    parts_add_secret(p, secret_bytes(text, i == 1 ? "user" : "password", NULL));
+    s = secret_bytes(text, i == 1 ? "user" : "password", NULL);
   }
+  struct secret *encoded = form ? secret_encode(s, SECRET_FORM) : s;
+  if (form) secret_unref(s);
+  parts_add_secret(p, encoded);
   lua_pop(L, 1);
 }
 
-/* auth = { user, secret } (RFC 7617). Plain strings end in secret memory too: nobody has to see them again. */
+/* auth = { user, secret } (RFC 7617); with form = true both are form-encoded first (RFC 6749 section 2.3.1). Plain strings end in secret memory too: nobody has to see them again. */
 static void read_auth(lua_State *L, int opts, struct http_op *op) {
   if (lua_getfield(L, opts, "auth") == LUA_TNIL) {
     lua_pop(L, 1);
@@ -159,11 +162,14 @@ static void read_auth(lua_State *L, int opts, struct http_op *op) {
   }
   int auth = lua_gettop(L);
   if (!lua_istable(L, auth) || lua_rawlen(L, auth) != 2) arg_wrong(L, what, "auth", "{ user, password }", auth);
+  static const char *const auth_keys[] = {"form", NULL};
+  arg_known(L, auth, "jeton.http: auth", auth_keys);
+  bool form = arg_field_bool(L, auth, "jeton.http: auth", "form", false);
   struct parts *p = guard_new(L, sizeof *p, unmake_parts);
   parts_init(p);
-  add_auth_part(L, auth, 1, p);
+  add_auth_part(L, auth, 1, p, form);
   buf_addz(&p->text, ":");
-  add_auth_part(L, auth, 2, p);
+  add_auth_part(L, auth, 2, p, form);
   struct secret *pair = parts_secret(p);
   struct secret *encoded = secret_encode(pair, SECRET_BASE64);
   struct secret *value = secret_join_text(encoded, STR("Basic "), true);

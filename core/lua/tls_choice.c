@@ -61,6 +61,19 @@ static void read_pins(lua_State *L, int idx, struct tls_choice *c) {
   lua_pop(L, 1);
 }
 
+/* As in a policy's upstream: no verification only when both keys say so, so that it is never a slip. */
+static bool read_insecure(lua_State *L, int idx) {
+  bool verify = arg_field_bool(L, idx, what, "verify", true);
+  const char *name = arg_field_string(L, idx, what, "insecure");
+  if (!verify && name == NULL)
+    luaL_error(
+        L, "%s: verify: expected an insecure = \"NAME\" beside verify = false, to say on purpose what is not verified",
+        what);
+  if (verify && name != NULL) luaL_error(L, "%s: insecure: only has a meaning beside verify = false", what);
+  lua_pop(L, 1);
+  return !verify;
+}
+
 static void add_key(struct buf *b, const char *text) {
   buf_addz(b, text != NULL ? text : "");
   buf_add(b, "\n", 1);
@@ -94,8 +107,7 @@ void tls_choice_read(lua_State *L, int idx, struct tls_choice *c) {
     c->settings.key = read_text(L, idx, "key");
     c->settings.server_name = read_text(L, idx, "server_name");
     c->settings.min_version = read_version(L, idx);
-    c->settings.insecure =
-        arg_field_bool(L, idx, what, "insecure", false) || !arg_field_bool(L, idx, what, "verify", true);
+    c->settings.insecure = read_insecure(L, idx);
     read_pins(L, idx, c);
     if ((c->settings.cert == NULL) != (c->settings.key == NULL))
       luaL_error(L, "%s: cert and key: expected both or none", what);

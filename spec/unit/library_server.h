@@ -1,5 +1,6 @@
 /* library_server.h: the HTTP server that library_test.c talks to, on the same loop. It answers by path:
  *   /echo   200, the request as it came      /json   200, a JSON object       /big    200, 2 MiB       /slow   never
+ *   /token  an OAuth 2.0 token endpoint: see test_token       /last   200, the last request to /token
  *   /302?P  /307?P  a redirect to /P          /away  /away307  a redirect to "localhost", another origin of the same server */
 #ifndef JETON_SPEC_LIBRARY_SERVER_H
 #define JETON_SPEC_LIBRARY_SERVER_H
@@ -18,6 +19,7 @@ struct test_server {
   uv_tcp_t tcp;
   int port;
   struct link peers;
+  struct buf last;
 };
 struct test_peer {
   uv_tcp_t tcp;
@@ -54,6 +56,28 @@ static void test_redirect(struct test_peer *p, const char *status, const char *t
   test_reply(p, head, (struct str){"", 0});
 }
 
+/* Refresh token r1 gives a1 and r2; r2 gives a2 and no new one; others are invalid. Scope "bad" is refused, "odd" answers without a lifetime,
+ * "html" with what is not JSON. */
+static void test_token(struct test_peer *p, struct str request) {
+  static const char *const replies[][3] = {
+      {"refresh_token=r1", "200 OK",
+       "{\"access_token\":\"a1\",\"expires_in\":60,\"refresh_token\":\"r2\",\"token_type\":\"Bearer\"}"},
+      {"refresh_token=r2", "200 OK", "{\"access_token\":\"a2\",\"expires_in\":\"60\",\"token_type\":\"bearer\"}"},
+      {"refresh_token=", "400 Bad Request", "{\"error\":\"invalid_grant\",\"error_description\":\"no\\nsuch token\"}"},
+      {"scope=bad", "401 Unauthorized", "{\"error\":\"invalid_client\",\"access_token\":\"leak\"}"},
+      {"scope=odd", "200 OK", "{\"access_token\":\"cc\",\"expires_in\":null}"},
+      {"scope=html", "200 OK", "<html>leak</html>"},
+      {"scope=mac", "200 OK", "{\"access_token\":\"leak\",\"token_type\":\"mac\",\"expires_in\":60}"},
+      {"", "200 OK", "{\"access_token\":\"cc\",\"expires_in\":60}"},
+  };
+  buf_reset(&p->server->last);
+  buf_adds(&p->server->last, request);
+  const char *text = buf_z(&p->server->last);
+  size_t i = 0;
+  while (strstr(text, replies[i][0]) == NULL) i++;
+  test_reply(p, replies[i][1], str_of(replies[i][2]));
+}
+
 static void test_answer(struct test_peer *p, struct str request) {
   static char big[2 << 20];
   char away[64];
@@ -66,6 +90,10 @@ static void test_answer(struct test_peer *p, struct str request) {
     test_reply(p, "200 OK\r\nContent-Type: text/plain", request);
   else if (strncmp(path, "/json", 5) == 0)
     test_reply(p, "200 OK", STR("{\"a\":42,\"b\":1.5,\"c\":[1,2]}"));
+  else if (strncmp(path, "/token", 6) == 0)
+    test_token(p, request);
+  else if (strncmp(path, "/last", 5) == 0)
+    test_reply(p, "200 OK", buf_str(&p->server->last));
   else if (strncmp(path, "/big", 4) == 0)
     test_reply(p, "200 OK", (struct str){big, sizeof big});
   else if (strncmp(path, "/away307", 8) == 0)
@@ -138,6 +166,7 @@ static void test_server_start(struct test_server *s, uv_loop_t *loop) {
   struct sockaddr_in a;
   int n = (int)sizeof a;
   list_init(&s->peers);
+  buf_init(&s->last);
   CHECK(uv_ip4_addr("127.0.0.1", 0, &a) == 0);
   CHECK(uv_tcp_init(loop, &s->tcp) == 0);
   CHECK(uv_tcp_bind(&s->tcp, (struct sockaddr *)&a, 0) == 0);
@@ -148,6 +177,7 @@ static void test_server_start(struct test_server *s, uv_loop_t *loop) {
 
 static void test_server_stop(struct test_server *s) {
   uv_close((uv_handle_t *)&s->tcp, NULL);
+  buf_fini(&s->last);
   while (!list_empty(&s->peers)) test_peer_close(CONTAINER_OF(s->peers.next, struct test_peer, link));
 }
 

@@ -1,8 +1,6 @@
 /* library_test.c: the jeton library in a real VM on a real loop: each case is a script that asserts, run as a task. */
 #include "lua/library.h"
 
-#include <lauxlib.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,97 +8,12 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "library_server.h"
+#include "library_run.h"
 #include "lua/http_redirect.h"
 #include "lua/l_fetch.h"
-#include "lua/l_token.h"
-#include "lua/vm.h"
-#include "ops/services.h"
-#include "policy/policy.h"
 #include "token/family.h"
 #include "token/keeper.h"
 #include "token/slot.h"
-
-static struct services services;
-static struct test_server server;
-static char dir[64];
-
-struct run {
-  const char *script;
-  struct vm *vm;
-  int fn;
-  bool over;
-  int status;
-  char message[512];
-  struct slot *slot;           /* given to the script as a token, or NULL */
-  struct token_family *family; /* the same */
-  struct policy policy;
-  struct token_conf conf;
-  struct fetch_result result; /* with `fetch`: what l_fetch_read made of the results */
-  struct buf hold;
-  bool fetch;
-};
-
-static int l_compile(lua_State *L) {
-  struct run *r = lua_touserdata(L, 1);
-  if (luaL_loadbuffer(L, r->script, strlen(r->script), "=test") != LUA_OK) return lua_error(L);
-  r->fn = luaL_ref(L, LUA_REGISTRYINDEX);
-  return 0;
-}
-
-/* port, directory, token or family */
-static int push_arguments(lua_State *L, void *arg) {
-  struct run *r = arg;
-  lua_pushinteger(L, server.port);
-  lua_pushstring(L, dir);
-  if (r->slot != NULL)
-    l_token_push(L, &r->policy, &r->conf, r->slot);
-  else if (r->family != NULL)
-    l_family_push(L, &r->policy, &r->conf, r->family);
-  else
-    lua_pushnil(L);
-  return 3;
-}
-
-static void on_done(void *arg, lua_State *L, int nresults, int status, const char *message) {
-  struct run *r = arg;
-  r->over = true;
-  r->status = status;
-  (void)snprintf(r->message, sizeof r->message, "%s", message != NULL ? message : "");
-  if (status == 0 && r->fetch) l_fetch_read(L, nresults, &r->result, &r->hold);
-}
-
-static struct vm *new_vm(void) {
-  struct vm_settings s = {.role = VM_KEEPER,
-                          .memory_max = 64 << 20,
-                          .budget_us = 5 * 1000 * 1000,
-                          .wipe = true,
-                          .services = &services.lent};
-  struct vm *vm = vm_new(&s);
-  CHECK(vm != NULL);
-  return vm;
-}
-
-static void run_script(struct run *r) {
-  const char *message = NULL;
-  r->vm = new_vm();
-  if (vm_call(r->vm, l_compile, r, &message) != 0) {
-    (void)fprintf(stderr, "%s\n", message);
-    exit(1);
-  }
-  task_start(r->vm, r->fn, push_arguments, on_done, r, NULL);
-  while (!r->over) (void)uv_run(&services.loop, UV_RUN_ONCE);
-  vm_cancel_tasks(r->vm);
-  vm_unref(r->vm);
-}
-
-/* The script has to end well. */
-static void passes(const char *script) {
-  struct run r = {.script = script};
-  run_script(&r);
-  if (r.status != 0) (void)fprintf(stderr, "%s\n", r.message);
-  CHECK(r.status == 0);
-}
 
 static void put(const char *name, const char *text) {
   char path[128];
@@ -679,29 +592,13 @@ static void run_tokens(void) {
   RUN(a_fetch_sees_its_context);
 }
 
-static void remove_dir(void) {
-  static const char *const names[] = {"a", "b", "c", "s", "w", "out", "secret", "pid"};
-  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-    char path[128];
-    (void)snprintf(path, sizeof path, "%s/%s", dir, names[i]);
-    (void)unlink(path);
-  }
-  (void)rmdir(dir);
-}
-
 int main(void) {
-  (void)signal(SIGPIPE, SIG_IGN);
   (void)setenv("JETON_TEST_SET", "set", 1);
-  (void)snprintf(dir, sizeof dir, "/tmp/library_test.XXXXXX");
-  CHECK(mkdtemp(dir) != NULL);
-  CHECK(services_init(&services) == 0);
-  test_server_start(&server, &services.loop);
+  library_begin();
   run_timers_and_files();
   run_processes_and_secrets();
   run_http();
   run_tokens();
-  test_server_stop(&server);
-  services_close(&services);
-  remove_dir();
+  library_end();
   return 0;
 }

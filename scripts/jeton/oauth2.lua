@@ -1,0 +1,219 @@
+--- OAuth 2.0 tokens for a policy: the client credentials grant and the refresh token grant (RFC 6749 sections 4.4 and 6).
+--
+-- Each function returns the table of a token: `fetch`, and those of the policy's token keys that were given. Nothing here but
+-- jeton's public API; whoever needs another grant copies the twenty lines of `fetch`.
+--
+--   tokens = { api = oauth2.client_credentials { token_url = "https://…", client_id = "…", client_secret = jeton.secret.file "…" } }
+
+local M = {}
+
+--- Keys of a policy's token, passed through as they are.
+local TOKEN_KEYS = {
+  "refresh_at", "jitter", "leeway", "wait", "missing", "reject_on", "hosts", "reveal", "timeout", "backoff", "family", "max", "idle",
+}
+
+local CLIENT_KEYS = { "token_url", "client_id", "client_secret", "auth", "scope", "audience", "extra", "tls", "lifetime" }
+local REFRESH_KEYS = { "refresh_token", "path" }
+
+local RESERVED = { grant_type = true, client_id = true, client_secret = true, refresh_token = true, scope = true, audience = true }
+
+local REPLY_MAX = "256k"
+
+-- options ---------------------------------------------------------------------------------------------------------------------
+
+local function set_of(...)
+  local set = {}
+  for _, list in ipairs { ... } do
+    for _, key in ipairs(list) do set[key] = true end
+  end
+  return set
+end
+
+local function fail(text, ...) error(text:format(...), 0) end
+
+local function check_keys(options, known)
+  for key in pairs(options) do
+    if not known[key] then fail("unknown option '%s'", tostring(key)) end
+  end
+end
+
+local function is_secret(value) return getmetatable(value) == "secret" or getmetatable(value) == "token" end
+
+local function check_credential(options, key)
+  local value = options[key]
+  if not (is_secret(value) or (type(value) == "string" and value ~= "")) then
+    fail("%s: expected a string or a secret, got %s", key, type(value))
+  end
+end
+
+local function check_extra(extra)
+  if type(extra) ~= "table" then fail("extra: expected a table, got %s", type(extra)) end
+  for name in pairs(extra) do
+    if RESERVED[name] then fail("extra: %s is written by the grant itself", name) end
+  end
+end
+
+local function check(options, own_keys)
+  if type(options) ~= "table" then fail("expected a table of options, got %s", type(options)) end
+  check_keys(options, set_of(TOKEN_KEYS, CLIENT_KEYS, own_keys))
+  if type(options.token_url) ~= "string" or not options.token_url:find "^https?://" then
+    fail("token_url: expected an http or https URL, got %s", type(options.token_url))
+  end
+  if options.auth ~= nil and options.auth ~= "basic" and options.auth ~= "post" and options.auth ~= "none" then
+    fail("auth: expected \"basic\", \"post\" or \"none\"")
+  end
+  check_credential(options, "client_id")
+  if options.auth ~= "none" then check_credential(options, "client_secret") end
+  if options.extra ~= nil then check_extra(options.extra) end
+  if own_keys == REFRESH_KEYS and (options.path == nil or options.refresh_token ~= nil) then check_credential(options, "refresh_token") end
+  if options.lifetime ~= nil and type(options.lifetime) ~= "number" then fail("lifetime: expected seconds as a number") end
+end
+
+--- Raises with the policy's line for what is wrong with the options.
+local function checked(where, options, own_keys)
+  local ok, why = pcall(check, options, own_keys)
+  if not ok then error(("oauth2.%s: %s"):format(where, why), 3) end
+end
+
+--- The token's table: the keys that the policy knows, and fetch.
+local function token(options, fetch)
+  local made = { fetch = fetch }
+  for _, key in ipairs(TOKEN_KEYS) do made[key] = options[key] end
+  return made
+end
+
+-- the request -----------------------------------------------------------------------------------------------------------------
+
+--- Scopes are written with blanks between them (RFC 6749 section 3.3).
+local function scope_of(scope)
+  if type(scope) == "table" then return table.concat(scope, " ") end
+  return scope
+end
+
+local function form_of(options, grant)
+  local form = {}
+  for name, value in pairs(options.extra or {}) do form[name] = value end
+  for name, value in pairs(grant) do form[name] = value end
+  form.scope = scope_of(options.scope)
+  form.audience = options.audience
+  return form
+end
+
+--- Client authentication (RFC 6749 section 2.3.1): in the header, form-encoded first; or in the body; or the id alone.
+local function authenticate(options, request)
+  if options.auth == "post" or options.auth == "none" then
+    request.form.client_id = options.client_id
+    if options.auth == "post" then request.form.client_secret = options.client_secret end
+  else
+    request.auth = { options.client_id, options.client_secret, form = true }
+  end
+end
+
+-- the reply -------------------------------------------------------------------------------------------------------------------
+
+local function short(text) return (text:sub(1, 200):gsub("%c", " ")) end
+
+--- What the server says went wrong (RFC 6749 section 5.2), and its `error` by itself. Only `error` and `error_description` are shown:
+-- a reply may hold anything.
+local function describe(res)
+  local body = res:json()
+  local code = type(body) == "table" and type(body.error) == "string" and body.error or nil
+  local text = ("the token endpoint answered %d"):format(res.status)
+  if code then text = text .. ": " .. short(code) end
+  if code and type(body.error_description) == "string" then text = text .. ": " .. short(body.error_description) end
+  return text, code
+end
+
+local function is_bearer(kind) return kind == nil or (type(kind) == "string" and kind:lower():find "^bearer" ~= nil) end
+
+--- The body of a successful reply (RFC 6749 section 5.1), or nil, message.
+local function read(res)
+  local body, why = res:json()
+  if type(body) ~= "table" then return nil, "the token endpoint's reply is " .. (why or "not a JSON object") end
+  if type(body.access_token) ~= "string" or body.access_token == "" then
+    return nil, "the token endpoint's reply has no access_token"
+  end
+  if not is_bearer(body.token_type) then return nil, "the token endpoint gave a token whose token_type is not Bearer" end
+  return body
+end
+
+--- POSTs the grant. Returns the reply's body, or nil, message, and the OAuth error code if there was one.
+local function request_token(options, grant)
+  local request = {
+    form = form_of(options, grant),
+    headers = { accept = "application/json" },
+    timeout = options.timeout,
+    tls = options.tls,
+    limits = { body = REPLY_MAX },
+  }
+  authenticate(options, request)
+  local res, why = jeton.http.post(options.token_url, request)
+  if not res then return nil, why end
+  if res.status ~= 200 then return nil, describe(res) end
+  return read(res)
+end
+
+local function present(value)
+  if value == jeton.json.null then return nil end
+  return value
+end
+
+local function result(options, body)
+  return { value = body.access_token, expires_in = present(body.expires_in) or options.lifetime }
+end
+
+-- the grants ------------------------------------------------------------------------------------------------------------------
+
+--- The client credentials grant (RFC 6749 section 4.4).
+---@param options jeton.oauth2.client_credentials
+---@return jeton.token_options
+function M.client_credentials(options)
+  checked("client_credentials", options, {})
+  return token(options, function()
+    local body, why = request_token(options, { grant_type = "client_credentials" })
+    if not body then return nil, why end
+    return result(options, body)
+  end)
+end
+
+--- The refresh tokens to try, the newest first: the one that came with the last token (it outlives reloads, since it is kept beside it), the one
+-- on disk (it outlives restarts), the policy's own.
+local function candidates(options, previous)
+  local list = { previous and previous:field "refresh_token" }
+  local saved = options.path and jeton.file.read(options.path, { max = "64k" })
+  saved = saved and saved:gsub("%s+$", "")
+  if saved and saved ~= "" then list[#list + 1] = jeton.secret.value(saved) end
+  list[#list + 1] = options.refresh_token
+  return list
+end
+
+--- On disk first: a rotated token that is lost cannot be had again. The access token serves even if the disk does not.
+local function save(options, refresh_token)
+  if not options.path then return end
+  local ok, why = jeton.file.write(options.path, refresh_token, { mode = "0600" })
+  if not ok then jeton.log.error("the new refresh token was not saved", { reason = why }) end
+end
+
+--- The refresh token grant (RFC 6749 section 6), with rotation: a new refresh token replaces the old one, in memory, and at `path`.
+---@param options jeton.oauth2.refresh_token
+---@return jeton.token_options
+function M.refresh_token(options)
+  checked("refresh_token", options, REFRESH_KEYS)
+  return token(options, function(ctx)
+    local why = ("no refresh token: %s does not exist"):format(options.path)
+    local body, used, code
+    for _, refresh_token in ipairs(candidates(options, ctx.previous)) do
+      used = refresh_token
+      body, why, code = request_token(options, { grant_type = "refresh_token", refresh_token = refresh_token })
+      if body or code ~= "invalid_grant" then break end
+    end
+    if not body then return nil, why end
+    local rotated = type(body.refresh_token) == "string" and body.refresh_token ~= "" and body.refresh_token or nil
+    if rotated then save(options, rotated) end
+    local made = result(options, body)
+    made.fields = { refresh_token = rotated or used }
+    return made
+  end)
+end
+
+return M

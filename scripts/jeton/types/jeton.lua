@@ -1,0 +1,271 @@
+---@meta jeton
+-- luacheck: ignore
+-- Types of the jeton library for editors with the Lua language server. Not loaded by jeton. Reference: docs/library.md.
+
+---@alias jeton.duration number|string seconds, or "250ms", "2s", "5m", "1h"
+---@alias jeton.size integer|string bytes, or "64k", "1m"
+
+---An opaque value: it can be joined with `..` and handed on, never read.
+---@class jeton.secret
+---@operator concat(string|number|jeton.secret|jeton.token): jeton.secret
+
+---The handle of a token. A secret wherever a secret is accepted.
+---@class jeton.token : jeton.secret
+---@field valid boolean
+---@field expires_in number seconds left; 0 when not valid
+---@field generation integer
+---@field state "empty"|"fetching"|"valid"|"refreshing"|"failing"|"expired"|"closed"
+---@field name string
+---@field last_error string?
+local token = {}
+---@param name string
+---@return jeton.secret
+function token:field(name) end
+---@param value string|jeton.secret
+---@param options { expires_in: number|string|nil, expires_at: number|string|nil, fields: table<string, string|jeton.secret>|nil }
+---@return true? ok, string? message, string? code
+function token:set(value, options) end
+---@async
+---@return true? ok, string? message, string? code
+function token:refresh() end
+---@async
+---@param timeout? jeton.duration
+---@return true? ok, string? message, string? code
+function token:wait(timeout) end
+---@return string? bytes, string? message, string? code
+function token:reveal() end
+
+---@alias jeton.tokens table<string, jeton.token|table<string, jeton.token>>
+
+---@class jeton.previous
+---@field generation integer
+---@field expires_in number
+local previous = {}
+---@param name? string without it: the value
+---@return jeton.secret?
+function previous:field(name) end
+
+---@class jeton.fetch_context
+---@field reason "first"|"expiring"|"rejected"|"manual"
+---@field attempt integer
+---@field key string? of a family
+---@field previous jeton.previous?
+
+---@class jeton.fetch_result
+---@field value string|jeton.secret
+---@field expires_in? number|string seconds from when the fetch began
+---@field expires_at? number|string seconds since the epoch
+---@field fields? table<string, string|jeton.secret>
+
+---@class jeton.token_options
+---@field fetch? async fun(ctx: jeton.fetch_context): jeton.fetch_result?, string?
+---@field refresh_at? number|string
+---@field jitter? number
+---@field leeway? jeton.duration
+---@field wait? jeton.duration
+---@field missing? "wait"|"fail"|"pass"
+---@field reject_on? integer[]
+---@field hosts? string[]
+---@field reveal? boolean
+---@field timeout? jeton.duration
+---@field backoff? { min: jeton.duration?, max: jeton.duration? }
+---@field family? boolean
+---@field max? integer
+---@field idle? jeton.duration
+
+---@class jeton.handle
+---@field done boolean
+local handle = {}
+function handle:cancel() end
+
+---@class jeton.tls
+---@field ca? string
+---@field cert? string
+---@field key? string
+---@field server_name? string
+---@field min_version? "1.2"|"1.3"
+---@field pins? string[]
+---@field verify? boolean
+---@field insecure? string
+
+---@class jeton.http.options
+---@field headers? table<string, string|number|jeton.secret|string[]>
+---@field body? string|jeton.secret
+---@field form? table<string, string|number|boolean|jeton.secret|table>
+---@field json? any
+---@field auth? { [1]: string|jeton.secret, [2]: string|jeton.secret, form: boolean? }
+---@field timeout? jeton.duration
+---@field limits? { body: jeton.size? }
+---@field redirects? integer
+---@field tls? jeton.tls
+
+---@class jeton.http.request : jeton.http.options
+---@field method? string
+---@field url string
+
+---@class jeton.http.headers
+---@field [string] string?
+local headers = {}
+---@param name string
+---@return string[]
+function headers:all(name) end
+
+---@class jeton.http.response
+---@field status integer
+---@field headers jeton.http.headers
+---@field body string
+local response = {}
+---@return any value, string? message, string? code
+function response:json() end
+
+---@class jeton.exec.options
+---@field [integer] string
+---@field stdin? string|jeton.secret
+---@field env? table<string, string|jeton.secret|false>
+---@field cwd? string
+---@field timeout? jeton.duration
+---@field limits? { stdout: jeton.size?, stderr: jeton.size? }
+
+---@class jeton
+---@field version string
+---@field env table<string, string?>|fun(name: string): string?
+jeton = {}
+
+---@return number seconds since the epoch
+function jeton.now() end
+---@async
+---@param duration jeton.duration
+function jeton.sleep(duration) end
+---@param fn async fun(...)
+---@return jeton.handle
+function jeton.spawn(fn, ...) end
+---@param interval jeton.duration
+---@param fn async fun()
+---@return jeton.handle
+function jeton.every(interval, fn) end
+---@async
+---@param options jeton.exec.options
+---@return { status: integer, signal: integer?, stdout: string, stderr: string }? result, string? message, string? code
+function jeton.exec(options) end
+
+jeton.http = {}
+---@async
+---@param request jeton.http.request
+---@return jeton.http.response? response, string? message, string? code
+function jeton.http.request(request) end
+---@async
+---@param url string
+---@param options? jeton.http.options
+---@return jeton.http.response? response, string? message, string? code
+function jeton.http.get(url, options) end
+jeton.http.head, jeton.http.post, jeton.http.put = jeton.http.get, jeton.http.get, jeton.http.get
+jeton.http.patch, jeton.http.delete = jeton.http.get, jeton.http.get
+
+jeton.file = {}
+---@async
+---@param path string
+---@param options? { max: jeton.size }
+---@return string? content, string? message, string? code
+function jeton.file.read(path, options) end
+---@async
+---@param path string
+---@param data string|jeton.secret
+---@param options? { mode: string } octal digits: "0600"
+---@return true? ok, string? message, string? code
+function jeton.file.write(path, data, options) end
+---@async
+---@param path string
+---@return { size: integer, mtime: number, type: "file"|"directory"|"other", mode: string }? stat, string? message, string? code
+function jeton.file.stat(path) end
+---@async
+---@param path string
+---@return boolean? exists, string? message, string? code
+function jeton.file.exists(path) end
+---@async
+---@param path string
+---@return true? ok, string? message, string? code
+function jeton.file.remove(path) end
+---@param path string
+---@param fn async fun(path: string)
+---@return jeton.handle? handle, string? message, string? code
+function jeton.file.watch(path, fn) end
+
+jeton.secret = {}
+---@param path string
+---@return jeton.secret
+function jeton.secret.file(path) end
+---@param name string
+---@return jeton.secret
+function jeton.secret.env(name) end
+---@param command { [integer]: string, ttl: jeton.duration?, timeout: jeton.duration? }
+---@return jeton.secret
+function jeton.secret.exec(command) end
+---@param text string
+---@return jeton.secret
+function jeton.secret.value(text) end
+
+jeton.json = {}
+---@type lightuserdata
+jeton.json.null = nil
+---@param value any
+---@return string? text, string? message, string? code
+function jeton.json.encode(value) end
+---@param text string
+---@return any value, string? message, string? code
+function jeton.json.decode(text) end
+---@generic T: table
+---@param list T
+---@return T
+function jeton.json.array(list) end
+
+jeton.base64 = {}
+---@generic T: string|jeton.secret
+---@param data T
+---@return T
+function jeton.base64.encode(data) end
+---@param text string
+---@return string? data, string? message, string? code
+function jeton.base64.decode(text) end
+jeton.base64.encode_url, jeton.base64.decode_url = jeton.base64.encode, jeton.base64.decode
+
+jeton.crypto = {}
+---@alias jeton.hash "md5"|"sha1"|"sha256"|"sha384"|"sha512"
+---@alias jeton.signature "RS256"|"RS384"|"RS512"|"PS256"|"ES256"|"ES384"
+---@param alg jeton.hash
+---@param data string
+---@return string bytes
+function jeton.crypto.hash(alg, data) end
+---@param alg jeton.hash
+---@param key string|jeton.secret
+---@param data string
+---@return string? bytes, string? message, string? code
+function jeton.crypto.hmac(alg, key, data) end
+---@param alg jeton.signature
+---@param key string|jeton.secret private key in PEM
+---@param data string
+---@return string? bytes, string? message, string? code
+function jeton.crypto.sign(alg, key, data) end
+---@param alg jeton.signature
+---@param key string public key or certificate in PEM
+---@param data string
+---@param signature string
+---@return boolean? valid, string? message, string? code
+function jeton.crypto.verify(alg, key, data, signature) end
+---@param a string|jeton.secret
+---@param b string|jeton.secret
+---@return boolean? equal, string? message, string? code
+function jeton.crypto.equal(a, b) end
+---@param n integer
+---@return string bytes
+function jeton.crypto.random(n) end
+---@param data string
+---@return string
+function jeton.crypto.hex(data) end
+
+---@class jeton.log
+---@overload fun(message: any, fields?: table)
+jeton.log = {}
+---@param message any
+---@param fields? table
+function jeton.log.debug(message, fields) end
+jeton.log.info, jeton.log.warn, jeton.log.error = jeton.log.debug, jeton.log.debug, jeton.log.debug

@@ -1,0 +1,111 @@
+/* oauth2_test.c: scripts/jeton/oauth2.lua against a token endpoint on the same loop. Run from the repository's top. */
+#include "library_run.h"
+
+static char *module;
+
+/* The module, its functions' fetch results checked in Lua: `run(token, previous)` calls fetch as the keeper does. */
+static void passes_with_oauth2(const char *script) {
+  static const char around[] =
+      "local oauth2 = (function() %s end)() local port, dir = ... local url = 'http://127.0.0.1:' .. port .. '/token'"
+      " local function last() return jeton.http.get('http://127.0.0.1:' .. port .. '/last').body end"
+      " local function options(o) o.token_url, o.client_id, o.client_secret = url, o.client_id or 'an id', "
+      "jeton.secret.value 'a&secret' return o end"
+      " local function shown(s) jeton.file.write(dir .. '/shown', s) return jeton.file.read(dir .. '/shown') end"
+      " local function previous(f) return { field = function(_, name) return f.fields[name] end } end %s";
+  size_t n = sizeof around + strlen(module) + strlen(script);
+  char *whole = malloc(n);
+  CHECK(whole != NULL);
+  (void)snprintf(whole, n, around, module, script);
+  passes(whole);
+  free(whole);
+}
+
+static void client_credentials_with_basic_authentication(void) {
+  passes_with_oauth2(
+      "local t = oauth2.client_credentials(options { scope = { 'a', 'b' }, audience = 'x', extra = { resource = 'r' }, "
+      "refresh_at = 0.5, wait = '1s' })"
+      " assert(t.refresh_at == 0.5 and t.wait == '1s' and t.client_id == nil and t.scope == nil) local f = "
+      "assert(t.fetch {}) assert(f.value == 'cc' and f.expires_in == 60)"
+      " local r = last() assert(r:find('Basic ' .. jeton.base64.encode 'an+id:a%26secret', 1, true), r)"
+      " for _, part in ipairs { 'grant_type=client_credentials', 'scope=a+b', 'audience=x', 'resource=r' } do "
+      "assert(r:find(part, 1, true), r) end"
+      " assert(not r:find('client_id=', 1, true), r)");
+}
+static void client_credentials_in_the_body(void) {
+  passes_with_oauth2(
+      "assert(oauth2.client_credentials(options { auth = 'post' }).fetch {}) local r = last()"
+      " assert(r:find('client_id=an+id', 1, true) and r:find('client_secret=a%26secret', 1, true) and not "
+      "r:lower():find('authorization'), r)");
+}
+static void errors_say_what_the_server_said_and_no_more(void) {
+  passes_with_oauth2(
+      "local v, m = oauth2.client_credentials(options { scope = 'bad' }).fetch {} assert(v == nil and m == 'the token "
+      "endpoint answered 401: invalid_client', m)"
+      " v, m = oauth2.client_credentials(options { scope = 'html' }).fetch {} assert(v == nil and not m:find('leak'), "
+      "m)"
+      " v, m = oauth2.client_credentials(options { scope = 'mac' }).fetch {} assert(v == nil and m:find('token_type') "
+      "and not m:find('leak'), m)"
+      " v, m = oauth2.refresh_token(options { refresh_token = 'old' }).fetch {} assert(v == nil and m == 'the token "
+      "endpoint answered 400: invalid_grant: no such token', m)");
+}
+static void a_lifetime_can_be_assumed(void) {
+  passes_with_oauth2(
+      "assert(oauth2.client_credentials(options { scope = 'odd' }).fetch {}.expires_in == nil)"
+      " assert(oauth2.client_credentials(options { scope = 'odd', lifetime = 90 }).fetch {}.expires_in == 90)");
+}
+static void a_rotated_refresh_token_is_kept(void) {
+  passes_with_oauth2(
+      "local t = oauth2.refresh_token(options { refresh_token = jeton.secret.value 'r1' }) local f = assert(t.fetch "
+      "{}) assert(f.value == 'a1' and f.fields.refresh_token == 'r2')"
+      " local g = assert(t.fetch { previous = previous(f) }) assert(g.value == 'a2' and g.expires_in == '60' and "
+      "g.fields.refresh_token == 'r2')");
+}
+static void a_rotated_refresh_token_is_saved(void) {
+  passes_with_oauth2(
+      "local path = dir .. '/refresh' local t = oauth2.refresh_token(options { refresh_token = 'r1', path = path }) "
+      "assert(t.fetch {}) assert(jeton.file.read(path) == 'r2')"
+      " assert(jeton.file.stat(path).mode == '0600') local f = assert(oauth2.refresh_token(options { path = path "
+      "}).fetch {}) assert(f.value == 'a2' and shown(f.fields.refresh_token) == 'r2')"
+      " local v, m = oauth2.refresh_token(options { path = dir .. '/none' }).fetch {} assert(v == nil and m:find('does "
+      "not exist'), m)");
+}
+static void an_invalid_saved_token_gives_way_to_the_policys(void) {
+  passes_with_oauth2(
+      "local path = dir .. '/stale' jeton.file.write(path, 'gone') local f = assert(oauth2.refresh_token(options { "
+      "refresh_token = 'r1', path = path }).fetch {})"
+      " assert(f.value == 'a1' and jeton.file.read(path) == 'r2')");
+}
+static void wrong_options_raise_with_the_policys_line(void) {
+  passes_with_oauth2(
+      "for _, o in ipairs { { token_url = 5 }, { extra = { grant_type = 'x' } }, { secope = 'x' }, { auth = 'digest' "
+      "}, { client_id = 7 }, { lifetime = 'x' } } do"
+      " local url = o.token_url o = options(o) o.token_url = url or o.token_url local ok, m = pcall(function() local t "
+      "= oauth2.client_credentials(o) return t end)"
+      " assert(not ok and m:find('^test:%d+: oauth2.client_credentials: '), m) end assert(not "
+      "pcall(oauth2.refresh_token, options {}))");
+}
+
+static char *read_module(const char *path) {
+  FILE *f = fopen(path, "r");
+  CHECK(f != NULL);
+  char *text = calloc(1, 64 * 1024);
+  CHECK(text != NULL && fread(text, 1, 64 * 1024 - 1, f) > 0);
+  CHECK(fclose(f) == 0);
+  return text;
+}
+
+int main(void) {
+  module = read_module("scripts/jeton/oauth2.lua");
+  library_begin();
+  RUN(client_credentials_with_basic_authentication);
+  RUN(client_credentials_in_the_body);
+  RUN(errors_say_what_the_server_said_and_no_more);
+  RUN(a_lifetime_can_be_assumed);
+  RUN(a_rotated_refresh_token_is_kept);
+  RUN(a_rotated_refresh_token_is_saved);
+  RUN(an_invalid_saved_token_gives_way_to_the_policys);
+  RUN(wrong_options_raise_with_the_policys_line);
+  library_end();
+  free(module);
+  return 0;
+}
