@@ -303,7 +303,7 @@ static int start_threads(struct process *p) {
   }
   for (unsigned i = 0; i < p->nworkers; i++) {
     p->ends[i].process = p;
-    p->workers[i] = worker_new(i);
+    p->workers[i] = worker_new(i, p->nworkers);
     status = p->workers[i] != NULL ? worker_start(p->workers[i]) : UV_ENOMEM;
     if (status != 0) return status;
     p->running++;

@@ -72,12 +72,12 @@ static void prepare(struct worker *w, struct worker_request *q) {
   answer(q, w->prepared != NULL ? 0 : ERR_CONFIG);
 }
 
-static unsigned connection_limit(const struct policy *p) {
+static unsigned connection_limit(const struct worker *w, const struct policy *p) {
   enum { RESERVED = 64, PER_CONNECTION = 2 /* the client's and the upstream's descriptor */ };
-  if (p->limits.connections > 0) return p->limits.connections;
+  if (p->limits.connections > 0) return (p->limits.connections + w->count - 1) / w->count;
   struct rlimit r;
   if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur == RLIM_INFINITY) return 1u << 20;
-  rlim_t per_worker = (r.rlim_cur - RESERVED) / PER_CONNECTION / (p->workers > 0 ? p->workers : 1);
+  rlim_t per_worker = (r.rlim_cur - RESERVED) / PER_CONNECTION / w->count;
   return per_worker > 16 ? (unsigned)per_worker : 16;
 }
 
@@ -105,7 +105,7 @@ static void switch_runtime(struct worker *w, struct worker_request *q) {
   struct runtime *old = w->runtime;
   w->runtime = w->prepared;
   w->prepared = NULL;
-  w->max_conns = connection_limit(w->runtime->policy);
+  w->max_conns = connection_limit(w, w->runtime->policy);
   switch_access_log(w, w->runtime->policy);
   int rc = listeners_switch(w, w->runtime->policy, q->listen_fds);
   if (old != NULL) runtime_unref(old);
@@ -211,10 +211,11 @@ void worker_counts(const struct worker *w, struct worker_counts *out) {
 
 /* --- life --- */
 
-struct worker *worker_new(unsigned index) {
+struct worker *worker_new(unsigned index, unsigned count) {
   struct worker *w = calloc(1, sizeof *w);
   if (w == NULL) return NULL;
   w->index = index;
+  w->count = count;
   random_bytes(&w->id_base, sizeof w->id_base);
   list_init(&w->listeners);
   list_init(&w->idle);

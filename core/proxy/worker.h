@@ -25,7 +25,8 @@ struct worker_counts {
   uint64_t refused; /* requests that were not HTTP we read */
 };
 
-struct worker *worker_new(unsigned index);
+/* The index-th of `count` workers: each takes its share of the process's descriptors. */
+struct worker *worker_new(unsigned index, unsigned count);
 int worker_start(struct worker *w);
 
 /* The slots of a policy, made by the keeper before the workers prepare: [i] for policy->tokens[i]. */

@@ -27,7 +27,7 @@ struct access_sink { /* kept until the worker ends: its timer may still be closi
 
 struct worker {
   /* immutable after worker_new */
-  unsigned index;
+  unsigned index, count;
   uint64_t id_base; /* random: ids of requests do not repeat over workers and restarts */
   /* owned by the worker's thread */
   pthread_t thread;
