@@ -23,6 +23,8 @@ enum verdict step_admit(struct exchange *ex) {
     return exchange_fail(ex, 413, ERR_LIMIT, "the request's body is over the limit");
   headers_strip_hop_by_hop(&r->headers);
   headers_remove_id(&r->headers, H_EXPECT); /* answered here: the upstream sees the body, not the question */
+  headers_remove_twins(&r->headers, STR("Transfer-Encoding")); /* CGI's kin read "_" as "-": no second framing */
+  headers_remove_twins(&r->headers, STR("Content-Length"));
   if (p->forwarded != FORWARDED_OFF) {
     char ip[64];
     conn_peer(ex->conn, ip, sizeof ip);
