@@ -19,9 +19,9 @@
 #include "ops/demo.h"
 #include "ops/exits.h"
 #include "ops/process.h"
-#include "ops/services.h"
 #include "ops/starter.h"
 #include "ops/version.h"
+#include "proxy/services.h"
 
 enum { LISTEN_MAX = 32, WORKERS_MAX = 1024, PATH_SIZE = 256, STOP_LIMIT_MS = 3600 * 1000 };
 

@@ -15,7 +15,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "ops/keeper_runtime.h"
-#include "ops/services.h"
+#include "proxy/services.h"
 #include "token/family.h"
 #include "token/keeper.h"
 #include "token/result.h"

@@ -23,10 +23,10 @@
 #include "ops/exits.h"
 #include "ops/keeper_thread.h"
 #include "ops/reload.h"
-#include "ops/services.h"
 #include "ops/status.h"
 #include "ops/version.h"
 #include "ops/watch.h"
+#include "proxy/services.h"
 #include "proxy/worker.h"
 #include "token/family.h"
 

@@ -11,8 +11,8 @@
 #include "base/list.h"
 #include "ops/keeper_thread.h"
 #include "ops/listeners.h"
-#include "ops/services.h"
 #include "policy/policy.h"
+#include "proxy/services.h"
 #include "proxy/worker.h"
 
 struct reload_result {

@@ -12,8 +12,8 @@
 #include "base/rand.h"
 #include "base/wheel.h"
 #include "http/origin.h"
-#include "ops/services.h"
 #include "proxy/runtime.h"
+#include "proxy/services.h"
 #include "proxy/worker.h"
 
 struct conn;

@@ -2,7 +2,7 @@
  *
  * Invariant: after services_close the loop has no handle left (asserted), so nothing can call back into memory that is gone.
  * Owned by the thread that runs the loop. */
-#include "ops/services.h"
+#include "proxy/services.h"
 
 #include <assert.h>
 #include <stdbool.h>

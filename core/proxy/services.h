@@ -1,6 +1,6 @@
 /* services.h: what a thread with a loop owns, made and taken down in one place: used by control and by the keeper. */
-#ifndef JETON_OPS_SERVICES_H
-#define JETON_OPS_SERVICES_H
+#ifndef JETON_PROXY_SERVICES_H
+#define JETON_PROXY_SERVICES_H
 
 #include <uv.h>
 
