@@ -68,6 +68,7 @@ static bool in_class(unsigned c, unsigned class) {
     case 'u': in = isupper((int)c); break;
     case 'w': in = isalnum((int)c); break;
     case 'x': in = isxdigit((int)c); break;
+    case 'z': in = c == 0; break; /* no longer in the manual, still in Lua 5.4 */
     default: return class == c;
   }
   return class < 'a' ? !in : in;
@@ -244,6 +245,10 @@ static const char *match_items(struct matcher *m, const char *s, const char *p) 
     }
     const char *after = item_end(m, p);
     bool takes = item_takes(m, s, p, after);
+    if (!takes && (*after == '*' || *after == '-')) { /* nothing to give back: go on without recursion */
+      p = after + 1;
+      continue;
+    }
     switch (*after) {
       case '*': return match_longest(m, s, p, after);
       case '+': return takes ? match_longest(m, s + 1, p, after) : NULL;
@@ -286,19 +291,22 @@ static void matcher_init(struct matcher *m, lua_State *L, const char *s, size_t 
 
 /* --- results --- */
 
-/* Pushes capture i, or the whole match from s to e as the first of a pattern that has none. */
-static void push_capture(struct matcher *m, int i, const char *s, const char *e) {
+/* Capture i, or the whole match from s to e as the first of a pattern that has none. Its length is POSITION for a position. */
+static struct capture capture_of(struct matcher *m, int i, const char *s, const char *e) {
   if (i >= m->ncaptures) {
     if (i != 0) luaL_error(m->L, "invalid capture index %%%d", i + 1);
-    lua_pushlstring(m->L, s, (size_t)(e - s));
-    return;
+    return (struct capture){s, e - s};
   }
-  const struct capture *c = &m->captures[i];
-  if (c->length == OPEN) luaL_error(m->L, "unfinished capture");
-  if (c->length == POSITION)
-    lua_pushinteger(m->L, c->at - m->subject + 1);
+  if (m->captures[i].length == OPEN) luaL_error(m->L, "unfinished capture");
+  return m->captures[i];
+}
+
+static void push_capture(struct matcher *m, int i, const char *s, const char *e) {
+  struct capture c = capture_of(m, i, s, e);
+  if (c.length == POSITION)
+    lua_pushinteger(m->L, c.at - m->subject + 1);
   else
-    lua_pushlstring(m->L, c->at, (size_t)c->length);
+    lua_pushlstring(m->L, c.at, (size_t)c.length);
 }
 
 /* s NULL: without the whole match. */
@@ -311,11 +319,13 @@ static int push_captures(struct matcher *m, const char *s, const char *e) {
 
 /* --- find and match --- */
 
-static bool is_special(char c) { return c != '\0' && strchr("^$*+?.([%-", c) != NULL; }
+static const char SPECIALS[] = "^$*+?.([%-";
+
+static bool is_special(char c) { return c != '\0' && strchr(SPECIALS, c) != NULL; }
 
 static bool has_specials(const char *p, size_t n) {
-  for (size_t i = 0; i < n; i++)
-    if (is_special(p[i])) return true;
+  for (const char *end = p + n; p < end; p += strlen(p) + 1) /* a pattern may hold NULs */
+    if (strpbrk(p, SPECIALS) != NULL) return true;
   return false;
 }
 
@@ -416,6 +426,16 @@ static int l_gmatch(lua_State *L) {
 
 /* --- gsub --- */
 
+static void add_capture(struct matcher *m, luaL_Buffer *b, int i, const char *s, const char *e) {
+  struct capture c = capture_of(m, i, s, e);
+  if (c.length != POSITION) {
+    luaL_addlstring(b, c.at, (size_t)c.length);
+    return;
+  }
+  lua_pushinteger(m->L, c.at - m->subject + 1);
+  luaL_addvalue(b);
+}
+
 /* A replacement's text, argument 3, with its %0 to %9 and %% expanded. */
 static void add_text(struct matcher *m, luaL_Buffer *b, const char *s, const char *e) {
   size_t n;
@@ -426,18 +446,14 @@ static void add_text(struct matcher *m, luaL_Buffer *b, const char *s, const cha
     if (percent == NULL) return;
     char what = percent[1];
     r = percent + 2;
-    if (what == '%') {
+    if (what == '%')
       luaL_addchar(b, '%');
-    } else if (what == '0') {
+    else if (what == '0')
       luaL_addlstring(b, s, (size_t)(e - s));
-    } else if (what >= '1' && what <= '9') {
-      push_capture(m, what - '1', s, e);
-      luaL_tolstring(m->L, -1, NULL); /* a position is a number */
-      lua_remove(m->L, -2);
-      luaL_addvalue(b);
-    } else {
+    else if (what >= '1' && what <= '9')
+      add_capture(m, b, what - '1', s, e);
+    else
       luaL_error(m->L, "invalid use of '%%' in replacement string");
-    }
   }
 }
 
