@@ -20,7 +20,8 @@ struct access_log {
   char *path; /* NULL: standard output */
   int fd;
   struct buf buf;
-  size_t whole;  /* write at most this much at once (cut at a line's end): what the kernel does not mix with others' lines */
+  size_t
+      whole; /* write at most this much at once (cut at a line's end): what the kernel does not mix with others' lines */
   uint64_t lost; /* lines that could not be written */
   bool waiting;  /* the timer runs */
   bool failing;  /* the last write failed, and that has been logged */

@@ -13,19 +13,20 @@
 struct arena_block;
 struct arena_defer;
 struct arena {
-  uint8_t *p, *end;                 /* free room of the current block */
-  uint8_t *first;                   /* the owner's block */
+  uint8_t *p, *end; /* free room of the current block */
+  uint8_t *first;   /* the owner's block */
   size_t first_size;
-  struct arena_block *blocks;       /* malloc'd ones, newest first */
+  struct arena_block *blocks; /* malloc'd ones, newest first */
   struct arena_defer *deferred;
-  size_t used;                      /* bytes in malloc'd blocks, for bounding */
+  size_t used; /* bytes in malloc'd blocks, for bounding */
 };
 
 void arena_init(struct arena *a, void *first, size_t size);
-void *arena_alloc(struct arena *a, size_t n);              /* 16-byte aligned, never NULL (aborts when the machine is out of memory) */
-struct str arena_dup(struct arena *a, struct str s);       /* a copy with a NUL behind it that does not count */
+void *arena_alloc(struct arena *a,
+                  size_t n); /* 16-byte aligned, never NULL (aborts when the machine is out of memory) */
+struct str arena_dup(struct arena *a, struct str s); /* a copy with a NUL behind it that does not count */
 struct str arena_printf(struct arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void arena_defer(struct arena *a, void (*fn)(void *), void *arg);
-void arena_reset(struct arena *a);                         /* runs the deferred, frees the blocks; ready for use again */
+void arena_reset(struct arena *a); /* runs the deferred, frees the blocks; ready for use again */
 
 #endif

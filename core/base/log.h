@@ -25,7 +25,10 @@ void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(
 /* As log_line, with a source ("policy.lua:12", "token api", "worker 1") in a field of its own. */
 void log_from(enum log_level level, const char *source, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
-#define log_debug(...) do { if (log_wants(LOG_DEBUG)) log_line(LOG_DEBUG, __VA_ARGS__); } while (0)
+#define log_debug(...)                                          \
+  do {                                                          \
+    if (log_wants(LOG_DEBUG)) log_line(LOG_DEBUG, __VA_ARGS__); \
+  } while (0)
 #define log_info(...) log_line(LOG_INFO, __VA_ARGS__)
 #define log_warn(...) log_line(LOG_WARN, __VA_ARGS__)
 #define log_error(...) log_line(LOG_ERROR, __VA_ARGS__)

@@ -15,20 +15,20 @@
 struct mailbox {
   uv_async_t async;
   pthread_mutex_t lock;
-  struct link posted;  /* guarded by lock */
-  struct link taken;   /* being delivered; loop's thread, changed under lock */
+  struct link posted; /* guarded by lock */
+  struct link taken;  /* being delivered; loop's thread, changed under lock */
 };
 
 struct mail {
-  struct link link;        /* guarded by the mailbox's lock */
-  struct mailbox *in;      /* the mailbox it is posted to, or NULL; guarded by the same */
+  struct link link;   /* guarded by the mailbox's lock */
+  struct mailbox *in; /* the mailbox it is posted to, or NULL; guarded by the same */
   void (*deliver)(struct mail *);
 };
 
 int mailbox_init(struct mailbox *mb, uv_loop_t *loop);
-void mailbox_close(struct mailbox *mb);  /* must be empty or its mails be of no interest; loop's thread */
+void mailbox_close(struct mailbox *mb); /* must be empty or its mails be of no interest; loop's thread */
 void mail_init(struct mail *m, void (*deliver)(struct mail *));
-void mailbox_post(struct mailbox *mb, struct mail *m); /* any thread */
+void mailbox_post(struct mailbox *mb, struct mail *m);   /* any thread */
 bool mailbox_cancel(struct mailbox *mb, struct mail *m); /* true: it was posted and is now taken back */
 
 #endif

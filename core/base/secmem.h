@@ -5,8 +5,8 @@
 
 #include <stddef.h>
 
-void *secmem_alloc(size_t n);          /* 16-byte aligned, zeroed; never NULL */
-void secmem_free(void *p, size_t n);   /* n as given to alloc; p may be NULL */
-void secmem_wipe(void *p, size_t n);   /* a memset that the compiler may not drop */
+void *secmem_alloc(size_t n);        /* 16-byte aligned, zeroed; never NULL */
+void secmem_free(void *p, size_t n); /* n as given to alloc; p may be NULL */
+void secmem_wipe(void *p, size_t n); /* a memset that the compiler may not drop */
 
 #endif

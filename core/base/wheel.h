@@ -31,7 +31,8 @@ struct timeout {
 };
 
 void wheel_init(struct wheel *w, uv_loop_t *loop);
-void wheel_close(struct wheel *w); /* every timeout must be cleared (their memory may go afterwards); closes the uv timer */
+void wheel_close(
+    struct wheel *w); /* every timeout must be cleared (their memory may go afterwards); closes the uv timer */
 void timeout_init(struct timeout *t, struct wheel *w, void (*on_due)(struct timeout *));
 void timeout_set(struct timeout *t, uint64_t ms_from_now); /* 0 disarms */
 void timeout_clear(struct timeout *t);                     /* disarms, lazily unlinked: cheap, on the hot path */

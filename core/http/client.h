@@ -17,7 +17,8 @@
 #include "http/writer.h"
 
 struct client_call;
-struct client_events { /* from client_start on; every one may call client_cancel, after which the owner's memory may go */
+struct
+    client_events { /* from client_start on; every one may call client_cancel, after which the owner's memory may go */
   /* A connection is there: append the head to out (sensitive), and if the whole body is at hand set *body to it (already framed;
    * borrowed during the call) and call->body_done. Returns 0 or an error, which ends the call. Called again for a stale retry. */
   int (*write_head)(struct client_call *c, struct buf *out, struct str *body);
@@ -26,8 +27,8 @@ struct client_events { /* from client_start on; every one may call client_cancel
   void (*on_interim)(struct client_call *c); /* a 1xx other than 101 is in call->response. May be NULL. */
   void (*on_head)(struct client_call *c);    /* the final head (or the 101 asked for) is in call->response */
   void (*on_body)(struct client_call *c, struct str span); /* span stays valid until on_flush or on_end */
-  void (*on_flush)(struct client_call *c);   /* what one read brought has been told; spans end. May be NULL. */
-  void (*on_drain)(struct client_call *c);   /* request bytes that waited have gone: send more. May be NULL. */
+  void (*on_flush)(struct client_call *c); /* what one read brought has been told; spans end. May be NULL. */
+  void (*on_drain)(struct client_call *c); /* request bytes that waited have gone: send more. May be NULL. */
   /* The reply is complete (trailers in call->response); the connection is given back after this returns. The call is over. */
   void (*on_end)(struct client_call *c);
   /* The call is over with an error: libuv's, ERR_TLS, ERR_PROTOCOL, ERR_TRUNCATED, UV_ETIMEDOUT, or write_head's.

@@ -20,13 +20,14 @@ struct origins; /* one a thread */
 struct origin;
 
 struct origins *origins_new(struct net *net, struct wheel *wheel, struct resolver *resolver);
-void origins_close(struct origins *o, void (*closed)(void *), void *arg); /* closes every idle connection; frees when all are closed */
+void origins_close(struct origins *o, void (*closed)(void *),
+                   void *arg); /* closes every idle connection; frees when all are closed */
 
 struct origin_settings {
   bool tls;
-  struct str host;          /* name or literal, or with unix_path set what stands in Host */
+  struct str host; /* name or literal, or with unix_path set what stands in Host */
   uint16_t port;
-  const char *unix_path;    /* NULL: TCP */
+  const char *unix_path;     /* NULL: TCP */
   struct tls_client *client; /* when tls */
 };
 /* Finds or makes; a new reference. */
@@ -45,12 +46,12 @@ struct origin_conn {
   struct link link;     /* idle list, or the leased list */
   struct origin *origin;
   struct timeout idle;
-  void *user;           /* the lease's */
+  void *user;            /* the lease's */
   union address address; /* what it is connected to */
-  bool reused;          /* has served a request before: a failure before any byte of the reply may be staleness */
+  bool reused;           /* has served a request before: a failure before any byte of the reply may be staleness */
 };
 
-struct origin_lease {  /* a request for a connection, embedded in who wants one */
+struct origin_lease { /* a request for a connection, embedded in who wants one */
   struct link link;
   struct origin *origin;
   /* conn non-NULL: leased. Else status tells: UV_ECONNREFUSED, UV_ETIMEDOUT, ERR_TLS, … and reason is a sentence. May be called before
@@ -59,10 +60,11 @@ struct origin_lease {  /* a request for a connection, embedded in who wants one 
   struct origin_conn *dialing;
   struct resolve resolve;
   struct timeout timeout;
-  unsigned tried;         /* addresses that failed for this lease */
-  int status;             /* of the last failure */
+  unsigned tried; /* addresses that failed for this lease */
+  int status;     /* of the last failure */
   bool resolving;
-  bool (*allowed)(struct origin_lease *l, const union address *a); /* NULL: any address; judged on the address that is connected */
+  bool (*allowed)(struct origin_lease *l,
+                  const union address *a); /* NULL: any address; judged on the address that is connected */
 };
 /* fresh: no pooled connection (the retry after a stale one). connect_ms: limit for DNS, connect and handshake together. */
 void origin_lease(struct origin *o, struct origin_lease *l, uint64_t connect_ms, bool fresh);
@@ -73,7 +75,10 @@ void origin_discard(struct origin_conn *c); /* closes it */
 /* Passive marking: the peer of this connection failed without a valid reply; others are taken first for a while. */
 void origin_conn_failed(struct origin_conn *c);
 
-struct origins_counts { unsigned idle, leased; uint64_t dialed, reused; };
+struct origins_counts {
+  unsigned idle, leased;
+  uint64_t dialed, reused;
+};
 struct origins_counts origins_counts(const struct origins *o);
 struct wheel *origins_wheel(const struct origins *o);
 struct origins *origin_owner(const struct origin *o);

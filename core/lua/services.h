@@ -8,7 +8,7 @@ struct net;
 struct resolver;
 struct wheel;
 struct mailbox;
-struct origins;  /* http/origin.h: this thread's connections to other servers */
+struct origins; /* http/origin.h: this thread's connections to other servers */
 
 struct vm_services {
   uv_loop_t *loop;

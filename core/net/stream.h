@@ -28,7 +28,10 @@ struct net {
   uint64_t reads, writes; /* system calls made by streams: checked by the cost specs */
   uint64_t queued;        /* bytes that wait in all write queues of this thread */
 };
-enum { SCRATCH_SIZE = 64 * 1024, CLEAR_SIZE = SCRATCH_SIZE + 16 * 1024 /* all that one read can hold, and the rest of a record */ };
+enum {
+  SCRATCH_SIZE = 64 * 1024,
+  CLEAR_SIZE = SCRATCH_SIZE + 16 * 1024 /* all that one read can hold, and the rest of a record */
+};
 /* The buffers are secret memory: replies of token issuers pass through them. */
 void net_init(struct net *net, uv_loop_t *loop);
 void net_fini(struct net *net);
@@ -62,9 +65,9 @@ struct stream {
   struct stream_queue *queue; /* NULL while nothing waits */
   size_t queued;              /* bytes in it */
   struct tls_session *tls;    /* NULL: plain */
-  bool closing;  /* stream_close or stream_reset was called */
-  bool eof_sent; /* stream_shutdown was called */
-  bool reading;  /* libuv watches the socket */
+  bool closing;               /* stream_close or stream_reset was called */
+  bool eof_sent;              /* stream_shutdown was called */
+  bool reading;               /* libuv watches the socket */
 };
 
 /* stream_init_* set every field but owner, which the caller may set before or after.

@@ -41,15 +41,15 @@ struct timeouts_conf { /* milliseconds; 0: none */
 };
 struct limits_conf {
   struct http_limits http;
-  uint64_t body;                    /* largest request body: 0 none */
-  uint64_t script_body;             /* largest body that req:body() or res:body() gathers: 1 MiB */
-  uint64_t replay_buffer;           /* 64 KiB */
-  uint64_t memory;                  /* a VM: 64 MiB */
-  int64_t script_time_us;           /* 50 ms */
-  uint32_t connections;             /* of a worker's share of the process: 0 means from RLIMIT_NOFILE */
-  uint32_t waiters;                 /* per token: 10000 */
-  uint32_t pipelined;               /* requests served in a row without a pause to other connections: 64 */
-  uint64_t buffered;                /* bytes in all write queues of a worker: 64 MiB */
+  uint64_t body;          /* largest request body: 0 none */
+  uint64_t script_body;   /* largest body that req:body() or res:body() gathers: 1 MiB */
+  uint64_t replay_buffer; /* 64 KiB */
+  uint64_t memory;        /* a VM: 64 MiB */
+  int64_t script_time_us; /* 50 ms */
+  uint32_t connections;   /* of a worker's share of the process: 0 means from RLIMIT_NOFILE */
+  uint32_t waiters;       /* per token: 10000 */
+  uint32_t pipelined;     /* requests served in a row without a pause to other connections: 64 */
+  uint64_t buffered;      /* bytes in all write queues of a worker: 64 MiB */
 };
 
 struct upstream_conf {

@@ -130,7 +130,7 @@ static void reads_bodies(void) {
        "1.1 POST path=/ authority=a chunked keep [Host: a|Transfer-Encoding: Chunked] body(hello0123456789) end rest=4",
        NULL},
       {IN("POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n0\r\nX-Sum: 1\r\nHost: b\r\nAuthorization: "
-                                     "c\r\nX_Forwarded_For: d\r\nY: \r\n\r\n"),
+          "c\r\nX_Forwarded_For: d\r\nY: \r\n\r\n"),
        "1.1 POST path=/ authority=a chunked keep [Host: a|Transfer-Encoding: chunked] trailers[X-Sum: 1|Y: ] end "
        "rest=0",
        NULL},

@@ -1,0 +1,5 @@
+std = "lua54+busted"
+max_line_length = 165
+files["scripts"].globals = { "jeton" }
+files["examples"].globals = { "jeton" }
+files["scripts/jeton/types"].ignore = { "111", "112", "113", "121", "211", "212", "241" }
