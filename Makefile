@@ -81,18 +81,20 @@ ctests-bin: $(TEST_BIN)
 ctests: $(TEST_BIN)
 	@spec/support/run-ctests $(TEST_BIN)
 
-run: deps
+run:
+	@spec/support/deps build
 	$(MAKE) -j$(JOBS) all
 	build/jeton demo
 # The specs run the sanitized binary: a leak or a report ends it with another code than 0, and the spec fails.
-test: deps
+test:
+	@spec/support/deps test
 	$(MAKE) -j$(JOBS) VARIANT=asan build/asan/jeton ctests-bin
 	$(MAKE) VARIANT=asan ctests
 	$(MAKE) specs
 specs:
 	spec/support/busted $(SPECS)
 deps:
-	@spec/support/deps
+	@spec/support/deps all
 
 install: all
 	install -D -m 755 $(B)/jeton $(DESTDIR)$(PREFIX)/bin/jeton
