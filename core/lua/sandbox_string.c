@@ -6,6 +6,8 @@
 
 #include "lua/pattern.h"
 #include "lua/sandbox.h"
+#include "lua/vm.h"
+#include "lua/vm_internal.h"
 
 /* The stock one copies n times, which for rep("x", 1e9) takes a second; this doubles what is there. A result above the memory cap fails at once. */
 static int l_rep(lua_State *L) {
@@ -20,6 +22,7 @@ static int l_rep(lua_State *L) {
   }
   if (unit < ns || unit > (size_t)LUA_MAXINTEGER / (size_t)n) return luaL_error(L, "resulting string too large");
   const size_t total = unit * (size_t)n - nsep;
+  vm_reserve(L, 2 * (uint64_t)total); /* the buffer and the string */
   luaL_Buffer b;
   char *p = luaL_buffinitsize(L, &b, total);
   memcpy(p, s, ns);

@@ -87,6 +87,20 @@ static void on_refused(void *arg, bool fresh) {
   lua_place(tasks_running(vm), vm->refused_at);
 }
 
+/* --- the collector --- */
+
+void vm_collect(struct vm *vm) {
+  const struct alloc *a = &vm->alloc;
+  lua_gc(vm->L, LUA_GCCOLLECT);
+  vm->collect_above = a->max == 0 ? UINT64_MAX : a->used >= a->max ? a->used : a->used + (a->max - a->used) / 2;
+}
+
+void vm_reserve(lua_State *L, uint64_t n) {
+  struct vm *vm = vm_at(L);
+  const uint64_t max = vm->alloc.max;
+  if (max != 0 && n <= max && vm->alloc.used > max - n) vm_collect(vm);
+}
+
 /* --- protected calls --- */
 
 static void keep_message(struct vm *vm, const char *message) {
@@ -179,9 +193,10 @@ struct vm *vm_new(const struct vm_settings *s) {
   vm->alloc.heavy = on_heavy;
   vm->alloc.refused = on_refused;
   vm->alloc.arg = vm;
+  vm->collect_above = UINT64_MAX;
   tasks_init(vm);
   if (open_state(vm)) {
-    vm->budget.limit_us = s->budget_us;
+    vm_limit(vm, s->memory_max, s->budget_us);
     return vm;
   }
   vm_close(vm);
@@ -213,5 +228,6 @@ uint64_t vm_memory(const struct vm *vm) { return vm->alloc.used; }
 
 void vm_limit(struct vm *vm, uint64_t memory_max, int64_t budget_us) {
   vm->alloc.max = memory_max;
+  vm->collect_above = memory_max == 0 ? UINT64_MAX : memory_max / 2;
   vm->budget.limit_us = budget_us;
 }

@@ -23,6 +23,7 @@ struct vm {
   struct vm_services *services;
   struct budget budget;
   struct alloc alloc;
+  uint64_t collect_above;      /* bytes in use with which no run begins: garbage must not make the cap look reached */
   char refused_at[PLACE_SIZE]; /* where memory was refused last in this run, or "" */
   bool refused;                /* in this run */
   char *message;               /* of the last vm_call that failed */
@@ -43,9 +44,16 @@ static inline struct vm *vm_at(lua_State *L) {
   return (struct vm *)(*(uintptr_t *)lua_getextraspace(L) & ~(uintptr_t)MARKS);
 }
 
+/* Collects, and sets the mark halfway between what lives and the cap. */
+void vm_collect(struct vm *vm);
+/* Collects when n bytes more would not fit under the cap. For C functions that know the size of what they make: a luaL_Buffer does not collect when
+ * the allocator refuses it. */
+void vm_reserve(lua_State *L, uint64_t n);
+
 /* Around everything that runs Lua. */
 static inline void vm_enter(struct vm *vm) {
   if (vm->budget.depth == 0) {
+    if (vm->alloc.used > vm->collect_above) vm_collect(vm);
     vm->refused = false;
     vm->refused_at[0] = vm->budget.place[0] = '\0';
   }
