@@ -6,6 +6,7 @@ local uv = require "luv"
 local log_path, script = arg[1], arg[2]
 local handler = assert(load(script))()
 local log = assert(io.open(log_path, "wb"))
+uv.new_signal():start "sigpipe" -- a peer that has gone is no reason to die
 local server = uv.new_tcp()
 server:bind("127.0.0.1", 0)
 local count = 0
