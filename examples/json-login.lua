@@ -32,6 +32,6 @@ return {
 
   on_request = function(req, tokens)
     req.headers["authorization"] = "Token " .. tokens.api
-    req.headers["x-session"] = tokens.api:field "session" -- from the same login as the token beside it
+    req.headers["x-session"] = tokens.api:field "session" -- published with the token, in one step
   end,
 }
