@@ -16,7 +16,7 @@
 #include "lua/vm.h"
 #include "lua/vm_internal.h"
 
-enum { CAPTURES_MAX = 32, DEPTH_MAX = 200, SCAN_STEPS = 4096 };
+enum { CAPTURES_MAX = 32, DEPTH_MAX = 200, SCAN_STEPS = 4096, SEARCH_BYTES = 64 /* of a plain search, a step */ };
 enum { OPEN = -1, POSITION = -2 }; /* in place of a capture's length */
 
 struct capture {
@@ -338,6 +338,7 @@ static size_t start_of(lua_State *L, int idx, size_t ns) {
 }
 
 static int find_plain(lua_State *L, const char *s, size_t ns, size_t start, const char *p, size_t np) {
+  budget_burn(L, &vm_at(L)->budget, (ns - start) / SEARCH_BYTES);
   const char *at = np == 0 ? s + start : memmem(s + start, ns - start, p, np);
   if (at == NULL) return 0;
   lua_pushinteger(L, at - s + 1);
@@ -354,6 +355,7 @@ static int first_byte(const char *p, size_t np) {
 static int find_pattern(lua_State *L, struct matcher *m, const char *s, const char *p, bool find) {
   bool anchored = *p == '^' && p < m->pattern_end;
   if (anchored) p++;
+  budget_burn(L, m->budget, (size_t)(m->end - s) / SEARCH_BYTES);
   int first = anchored ? -1 : first_byte(p, (size_t)(m->pattern_end - p));
   do {
     if (first >= 0) s = memchr(s, first, (size_t)(m->end - s));

@@ -131,6 +131,26 @@ static int l_collectgarbage(lua_State *L) {
   return 1;
 }
 
+/* --- functions whose time is that of reading their strings --- */
+
+enum { BYTES_A_STEP = 16 };
+
+static int l_burning(lua_State *L) {
+  size_t bytes = 0;
+  for (int i = lua_gettop(L); i > 0; i--)
+    if (lua_type(L, i) == LUA_TSTRING) bytes += lua_rawlen(L, i);
+  budget_burn(L, &vm_at(L)->budget, bytes / BYTES_A_STEP);
+  return lua_tocfunction(L, lua_upvalueindex(1))(L); /* in this frame: its arguments are ours */
+}
+
+void sandbox_burn_by_length(lua_State *L, const char *const *names) {
+  for (; *names != NULL; names++) {
+    lua_getfield(L, -1, *names);
+    lua_pushcclosure(L, l_burning, 1);
+    lua_setfield(L, -2, *names);
+  }
+}
+
 /* --- output --- */
 
 static void place_of_caller(lua_State *L, char out[PLACE_SIZE]) {
@@ -239,6 +259,7 @@ void sandbox_open_base(lua_State *L) {
   lua_getfield(L, -1, "load");
   lua_pushcclosure(L, l_load, 1);
   lua_setfield(L, -2, "load");
+  sandbox_burn_by_length(L, (const char *const[]){"tonumber", NULL});
   static const char *const files[] = {"dofile", "loadfile"};
   for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
     lua_pushstring(L, files[i]);
@@ -253,6 +274,7 @@ void sandbox_open(lua_State *L) {
   sandbox_open_base(L);
   luaL_requiref(L, LUA_MATHLIBNAME, luaopen_math, 1);
   luaL_requiref(L, LUA_UTF8LIBNAME, luaopen_utf8, 1);
+  sandbox_burn_by_length(L, (const char *const[]){"codepoint", "len", "offset", NULL});
   lua_pop(L, 2);
   sandbox_open_string(L);
   sandbox_open_table(L);

@@ -12,6 +12,9 @@ void sandbox_open(lua_State *L);
 /* Makes a global of the value on the top, which it pops. */
 void sandbox_declare(lua_State *L, const char *name);
 
+/* Makes the named functions of the table on the top (of C, without upvalues) burn the time budget by the length of the strings they are given. */
+void sandbox_burn_by_length(lua_State *L, const char *const *names);
+
 /* Its parts; each makes or changes globals. */
 void sandbox_open_base(lua_State *L);
 void sandbox_open_coroutine(lua_State *L);

@@ -36,9 +36,13 @@ static int l_rep(lua_State *L) {
   return 1;
 }
 
+static const char *const reading[] = {"byte",    "format", "lower", "pack", "packsize",
+                                      "reverse", "unpack", "upper", NULL};
+
 void sandbox_open_string(lua_State *L) {
   luaL_requiref(L, LUA_STRLIBNAME, luaopen_string, 1);
   pattern_open(L);
+  sandbox_burn_by_length(L, reading);
   lua_pushcfunction(L, l_rep);
   lua_setfield(L, -2, "rep");
   lua_pushnil(L);

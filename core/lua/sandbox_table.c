@@ -1,8 +1,8 @@
-/* sandbox_table.c: table.insert, remove, move, concat and sort.
+/* sandbox_table.c: table.insert, remove, move, concat, unpack and sort.
  *
  * The stock ones loop in C, where no instruction is counted, over as many elements as __len or the arguments say: table.move({}, 1, 2^53, 2) would
- * hold its thread for years. These do the same as Lua 5.4's manual says (6.6) and burn the time budget at every element; pack and unpack, which are
- * bounded by the stack, stay. Owned by the VM's thread. */
+ * hold its thread for years. These do the same as Lua 5.4's manual says (6.6) and burn the time budget at every element; pack, which is bounded
+ * by the stack, stays. Owned by the VM's thread. */
 #include <lauxlib.h>
 #include <limits.h>
 #include <lualib.h>
@@ -133,6 +133,20 @@ static int l_concat(lua_State *L) {
   return 1;
 }
 
+/* --- unpack --- */
+
+static int l_unpack(lua_State *L) {
+  lua_Integer i = luaL_optinteger(L, 2, 1);
+  lua_Integer last = luaL_opt(L, luaL_checkinteger, 3, luaL_len(L, 1));
+  if (i > last) return 0;
+  lua_Unsigned n = (lua_Unsigned)last - (lua_Unsigned)i;
+  if (n >= (lua_Unsigned)INT_MAX || !lua_checkstack(L, (int)++n)) return luaL_error(L, "too many results to unpack");
+  budget_burn(L, &vm_at(L)->budget, (size_t)n / 4);
+  for (; i < last; i++) lua_geti(L, 1, i);
+  lua_geti(L, 1, last);
+  return (int)n;
+}
+
 /* --- sort: quicksort of ranges, the shorter one by recursion, with the median of three as the pivot; short ranges by insertion.
  * The order may be nonsense (a script's function), so no scan trusts it to stop. The table is argument 1, the order argument 2. --- */
 
@@ -237,8 +251,8 @@ static int l_sort(lua_State *L) {
   return 0;
 }
 
-static const luaL_Reg functions[] = {{"insert", l_insert}, {"remove", l_remove}, {"move", l_move},
-                                     {"concat", l_concat}, {"sort", l_sort},     {NULL, NULL}};
+static const luaL_Reg functions[] = {{"insert", l_insert}, {"remove", l_remove}, {"move", l_move}, {"concat", l_concat},
+                                     {"sort", l_sort},     {"unpack", l_unpack}, {NULL, NULL}};
 
 void sandbox_open_table(lua_State *L) {
   luaL_requiref(L, LUA_TABLIBNAME, luaopen_table, 1);

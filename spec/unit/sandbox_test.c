@@ -196,11 +196,14 @@ static void test_table_functions_are_as_in_stock_lua(void) {
       "  same('move', m, r(), r(), r()) same('move', m, r(), r(), r(), { 'to' })\n"
       "  same('concat', m) same('concat', m, ', ', r()) same('concat', m, ', ', r(), r())\n"
       "  same('sort', m) same('sort', m, function(a, b) return a > b end)\n"
+      "  same('unpack', m) same('unpack', m, r()) same('unpack', m, r(), r())\n"
       "end\n"
       "same('move', make(3), 1, math.maxinteger, 2) same('move', make(3), math.mininteger, 1, 1) same('move', make(3), "
       "1, 3, math.maxinteger)\n"
       "same('sort', make(3), 1) same('sort', function() return { 1, 'a' } end) same('insert', function() return 1 end, "
       "2)\n"
+      "same('unpack', make(3), 1, 1e8) same('unpack', make(3), math.mininteger, math.maxinteger) same('unpack', "
+      "make(2), math.maxinteger, math.maxinteger)\n"
       "same('concat', function() return { 1, {}, 3 } end) same('concat', function() return {} end, 1, 'x')\n"
       "return true");
 }

@@ -175,6 +175,11 @@ static void test_an_endless_loop_ends_wherever_it_is(void) {
       "table.sort(setmetatable({}, { __len = function() return 1 << 30 end }), rawequal)",
       "local s = ('x'):rep(4 << 20) while true do local t = s .. 'y' end",
       "local s = ('x'):rep(1 << 20) while true do s:upper() end",
+      "local s = ('x'):rep(8 << 20) while true do utf8.len(s) end",
+      "local s = ('x'):rep(8 << 20) while true do s:find('y', 1, true) s:find('y+') end",
+      "local s = ('1'):rep(8 << 20) while true do tonumber(s) end",
+      "while true do table.unpack({}, 1, 900000) end",
+      "local s = ('1'):rep(900000) while true do s:byte(1, -1) end",
   };
   struct vm *vm = vm_for_test(32 * MIB, BUDGET_US);
   for (size_t i = 0; i < sizeof loops / sizeof *loops; i++) expect_budget(vm, loops[i]);
