@@ -15,8 +15,8 @@
 #include "lua/l_fetch.h"
 #include "lua/l_token.h"
 #include "lua/vm.h"
-#include "ops/services.h"
 #include "policy/policy.h"
+#include "proxy/services.h"
 
 static struct services services;
 static struct test_server server;
