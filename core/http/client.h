@@ -82,6 +82,7 @@ void client_resume(struct client_call *c);
 struct origin_conn *client_take_connection(struct client_call *c, struct str *rest);
 /* Ends the call, closing its connection; no event comes any more. Fine when idle. */
 void client_cancel(struct client_call *c);
-static inline bool client_running(const struct client_call *c) { return c->phase != CLIENT_IDLE; }
+/* From client_start to the last event. Not told by the phase, which on_error still finds as it was. */
+static inline bool client_running(const struct client_call *c) { return c->origin != NULL; }
 
 #endif

@@ -23,7 +23,7 @@ function M.connect(target, timeout)
     sock:setoption("tcp-nodelay", true)
   end
   sock:settimeout(timeout or 10)
-  return setmetatable({ sock = sock, rest = "" }, Connection)
+  return setmetatable({ sock = sock, rest = "", timeout = timeout or 10 }, Connection)
 end
 
 function Connection:send(bytes) return self.sock:send(bytes) end
@@ -41,14 +41,17 @@ local function more(self)
   return nil, err
 end
 
--- receive(n) of luasocket waits for all n bytes: a short timeout gives what is there.
+-- receive(n) of luasocket waits for all n bytes: without a timeout it gives what is there.
 local function fill(self, deadline)
-  self.sock:settimeout(0.02)
   while true do
+    self.sock:settimeout(0)
     local ok, err = more(self)
+    self.sock:settimeout(self.timeout)
     if ok then return true end
     if err ~= "timeout" then return nil, err end
-    if socket.gettime() > deadline then return nil, "timeout" end
+    local left = deadline - socket.gettime()
+    if left <= 0 then return nil, "timeout" end
+    socket.select({ self.sock }, nil, left)
   end
 end
 
