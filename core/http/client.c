@@ -190,9 +190,11 @@ void client_resume(struct client_call *c) {
     stream_read_start(&c->conn->stream, on_read);
     return;
   }
+  /* Fed even when there is nothing: the message may have ended with the bytes that were told before the pause. */
+  static const uint8_t nothing[1];
   struct buf stash = c->stash;
   buf_init(&c->stash);
-  bool live = stash.n == 0 || feed(c, stash.p, stash.n);
+  bool live = feed(c, stash.n > 0 ? stash.p : nothing, stash.n);
   buf_fini(&stash);
   if (live && c->phase != CLIENT_TUNNEL && !c->paused) stream_read_start(&c->conn->stream, on_read);
 }

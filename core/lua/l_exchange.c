@@ -87,7 +87,8 @@ static int l_request_body(lua_State *L) {
   struct body_wait *w = &ex->request_wait;
   w->ex = ex;
   w->error = 0;
-  if (!ex->body_replaced && over_script_limit(ex, ex->request.framing, ex->request.content_length))
+  if (!ex->body_replaced && (over_script_limit(ex, ex->request.framing, ex->request.content_length) ||
+                             ex->body.n > ex->runtime->policy->limits.script_body))
     w->error = ERR_LIMIT;
   if (!ex->body_replaced && !ex->body_kept)
     return push_failure(L, ERR_CLOSED, "the body has gone to the upstream: call req:body() in on_request");

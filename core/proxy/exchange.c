@@ -223,7 +223,7 @@ void exchange_refuse(struct exchange *ex, const struct http_fault *fault) {
 
 static uint64_t gather_max(const struct exchange *ex) {
   const struct limits_conf *l = &ex->runtime->policy->limits;
-  return ex->body_wanted_all && l->script_body > l->replay_buffer ? l->script_body : l->replay_buffer;
+  return ex->body_wanted_all ? l->script_body : l->replay_buffer;
 }
 
 bool exchange_wants_body(const struct exchange *ex) {
@@ -231,7 +231,7 @@ bool exchange_wants_body(const struct exchange *ex) {
   if (ex->aborted || ex->failure.status != 0) return false;
   if (ex->body_replaced && !ex->body_wanted_all) return true; /* thrown away */
   if (ex->streaming) return !worker_overfull(ex->worker, client_queued(&ex->call));
-  return ex->body_kept && ex->body.n < gather_max(ex);
+  return ex->body_kept && ex->body.n <= gather_max(ex); /* its end may be all that is missing */
 }
 
 static void send_span(struct exchange *ex, struct str span) {
@@ -299,7 +299,7 @@ bool exchange_body(struct exchange *ex, struct str span) {
     return true;
   }
   buf_adds(&ex->body, span);
-  if (ex->body_wanted_all && ex->body.n >= gather_max(ex)) body_wait_done(ex, &ex->request_wait, ERR_LIMIT);
+  if (ex->body_wanted_all && ex->body.n > gather_max(ex)) body_wait_done(ex, &ex->request_wait, ERR_LIMIT);
   return true;
 }
 

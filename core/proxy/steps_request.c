@@ -286,8 +286,14 @@ static void on_drain(struct client_call *call) {
   if (!ex->body_complete) conn_continue(ex->conn);
 }
 
+/* A reply that was paused is fed on from within step_relay: its spans end with the event, before the dispatcher goes on. */
+static void flush_spans(struct exchange *ex) {
+  if (ex->running && ex->step == STEP_RELAY) relay_flush(ex);
+}
+
 static void on_end(struct client_call *call) {
   struct exchange *ex = call->owner;
+  flush_spans(ex);
   ex->response.trailers = call->response.trailers;
   ex->reply_complete = true;
   if (ex->replaying) {
@@ -304,6 +310,7 @@ static void on_end(struct client_call *call) {
 static void on_error(struct client_call *call, int status, const char *reason) {
   struct exchange *ex = call->owner;
   struct str host = ex->url->host;
+  flush_spans(ex);
   bool token_gone = status == ERR_TOKEN_MISSING || status == ERR_TOKEN_EXPIRED;
   if (token_gone && ++ex->token_races < TOKEN_RACES_MAX) { /* it expired while the connection was made */
     exchange_resume(ex, STEP_TOKEN);
