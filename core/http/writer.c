@@ -139,10 +139,18 @@ static int roll_back(struct buf *b, size_t to, int rc) {
 int write_request_head(struct buf *out, const struct request_head *h, struct secret_context *ctx) {
   size_t before = out->n;
   if (!start_line_safe(h)) return ERR_PROTOCOL;
+  unsigned used = ctx != NULL ? ctx->nused : 0;
   if (ctx != NULL) ctx->header_safe = true;
-  put_request_line(out, h);
-  int rc = put_fields(out, h->headers, SKIP_REQUEST, ctx);
-  if (rc != 0) return roll_back(out, before, rc);
+  int rc = ERR_TOKEN_EXPIRED;
+  for (int tries = 0; tries < 2 && rc == ERR_TOKEN_EXPIRED;
+       tries++) { /* again when a publish came between two fields */
+    put_request_line(out, h);
+    rc = put_fields(out, h->headers, SKIP_REQUEST, ctx);
+    if (rc == 0) break;
+    (void)roll_back(out, before, rc);
+    if (ctx != NULL) ctx->nused = used;
+  }
+  if (rc != 0) return rc;
   put_request_framing(out, &h->framing);
   put_request_connection(out, h);
   if (h->expect_continue) PUT(out, "Expect: 100-continue\r\n");

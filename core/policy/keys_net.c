@@ -160,7 +160,7 @@ static const struct field timeout_fields[] = {
     {"pool", FIELD_DURATION, AT(timeouts_conf, pool), NULL, 0, 0, {0}},
     {0}};
 /* Offsets from the start of upstream_keys. */
-static const struct field pool_fields[] = {{"idle", FIELD_COUNT, AT(upstream_keys, pool_idle), "64", 0, 65536, {0}},
+static const struct field pool_fields[] = {{"idle", FIELD_COUNT, AT(upstream_keys, pool_idle), "256", 0, 65536, {0}},
                                            {"keep", FIELD_DURATION, AT(upstream_keys, timeouts.pool), NULL, 0, 0, {0}},
                                            {0}};
 

@@ -59,7 +59,7 @@ struct upstream_conf {
   struct tls_client *tls;        /* NULL when no URL is https */
   const char *insecure;          /* the name under which the policy turned verification off; NULL: it is on */
   struct timeouts_conf timeouts; /* the policy's, with the upstream's own on top */
-  unsigned pool_idle;            /* kept connections a worker: 64 */
+  unsigned pool_idle;            /* kept connections a worker: 256 */
   bool preserve_host;            /* Host as the client sent it; default false: the upstream's */
 };
 struct token_conf {

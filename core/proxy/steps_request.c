@@ -44,7 +44,6 @@ static void on_request_done(void *arg, lua_State *L, int nresults, int status, c
   ex->task = NULL;
   if (status != 0) {
     COUNT(ex->worker, script_errors, 1);
-    log_error("on_request: %s", message);
     exchange_fail_now(ex, 500, status, message);
     return;
   }

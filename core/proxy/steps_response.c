@@ -66,7 +66,6 @@ static void on_response_done(void *arg, lua_State *L, int nresults, int status, 
   ex->gather_reply = false;
   if (status != 0) {
     COUNT(ex->worker, script_errors, 1);
-    log_error("on_response: %s", message);
     exchange_fail_now(ex, 500, status, message);
     return;
   }

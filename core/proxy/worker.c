@@ -84,7 +84,11 @@ static unsigned connection_limit(const struct worker *w, const struct policy *p)
 static bool same_path(const char *a, const char *b) { return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0); }
 
 static void switch_access_log(struct worker *w, const struct policy *p) {
-  if (w->access != NULL && p->access_log && same_path(w->access->log.path, p->access_path)) return;
+  if (w->access != NULL && p->access_log && same_path(w->access->log.path, p->access_path)) {
+    if (p->access_path != NULL && access_reopen(&w->access->log) != 0)
+      log_warn("access log %s: cannot be opened again", p->access_path);
+    return; /* after a rotation, a reload writes to the new file */
+  }
   if (w->access != NULL) access_close(&w->access->log);
   w->access = NULL;
   if (!p->access_log) return;

@@ -80,7 +80,7 @@ struct secret_context {
   unsigned nused;
 };
 /* Appends the bytes to out, which must be `sensitive`. Returns 0, ERR_TOKEN_MISSING (no valid token, or no such field), ERR_TOKEN_EXPIRED (the one this
- * reader saw last is over), ERR_TOKEN_AUDIENCE, ERR_SECRET_BYTES, ERR_LIMIT (more than SECRET_BYTES_MAX, or more than SECRET_USED_MAX tokens in one
+ * reader saw last is over, or the context holds another generation of it: begin the context anew), ERR_TOKEN_AUDIENCE, ERR_SECRET_BYTES, ERR_LIMIT (more than SECRET_BYTES_MAX, or more than SECRET_USED_MAX tokens in one
  * context): out is then as before, wiped behind. */
 int secret_expand(struct secret *s, struct secret_context *ctx, struct buf *out);
 

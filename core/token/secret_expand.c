@@ -145,15 +145,16 @@ static bool may_receive(const struct secret_context *ctx, const struct audience 
   return ctx->any_target || audience_allows(a, ctx->tls, ctx->host, ctx->port);
 }
 
-/* Each slot and generation once. False: there is no place left, and a 401 could not be told to that slot. */
-static bool note_used(struct secret_context *ctx, struct slot *slot, uint64_t generation) {
+/* Each slot once: a value and a field of one request are of one generation. ERR_TOKEN_EXPIRED: a publish came between two of them, the earlier one is
+ * out of date. ERR_LIMIT: there is no place left, and a 401 could not be told to that slot. */
+static int note_used(struct secret_context *ctx, struct slot *slot, uint64_t generation) {
   for (unsigned i = 0; i < ctx->nused; i++) {
-    if (ctx->used[i].slot == slot && ctx->used[i].generation == generation) return true;
+    if (ctx->used[i].slot == slot) return ctx->used[i].generation == generation ? 0 : ERR_TOKEN_EXPIRED;
   }
-  if (ctx->nused == SECRET_USED_MAX) return false;
+  if (ctx->nused == SECRET_USED_MAX) return ERR_LIMIT;
   ctx->used[ctx->nused].slot = slot;
   ctx->used[ctx->nused++].generation = generation;
-  return true;
+  return 0;
 }
 
 static int expand_token(struct secret_token_node *t, struct expansion *x, struct stage *to) {
@@ -165,7 +166,8 @@ static int expand_token(struct secret_token_node *t, struct expansion *x, struct
   assert(x->now < token->expires_at);
   struct str bytes = token_bytes(token, t->field);
   if (bytes.p == NULL) return ERR_TOKEN_MISSING;
-  if (!note_used(x->ctx, t->reader.slot, token->generation)) return ERR_LIMIT;
+  int rc = note_used(x->ctx, t->reader.slot, token->generation);
+  if (rc != 0) return rc;
   return to->put(to, bytes.p, bytes.n);
 }
 
