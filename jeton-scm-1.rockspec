@@ -9,7 +9,8 @@ A short Lua policy fetches and refreshes the token; jeton puts it on every reque
 when the bytes are written, and reloads the policy without losing a request.]],
   license = "MIT",
 }
-dependencies = { "lua ~> 5.4", "lua-cjson >= 2.1.0" }
+dependencies = { "lua ~> 5.4" }
+external_dependencies = { LIBUV = { header = "uv.h" }, MBEDTLS = { header = "mbedtls/ssl.h" } }
 build = {
   type = "make",
   build_variables = { PREFIX = "$(PREFIX)" },
