@@ -1,0 +1,335 @@
+--- Bodies on their way: bounded memory both ways, framings of every kind, replies that come early, addresses of every kind.
+local jeton = require "spec.support.jeton"
+local wire = require "spec.support.wire"
+local http = require "spec.support.http"
+local peers = require "spec.support.peers"
+local process = require "spec.support.process"
+local socket = require "socket"
+local cjson = require "cjson"
+
+local MIB = 1024 * 1024
+local BIG = 200 * MIB
+local GROWTH_KIB = 8 * 1024
+
+--- A TCP server in this very process, so that a spec decides when it reads.
+local function own_server()
+  local server = assert(socket.bind("127.0.0.1", 0))
+  local _, port = server:getsockname()
+  server:settimeout(5)
+  return server, math.tointeger(port)
+end
+local function read_head(sock)
+  local head = {}
+  repeat head[#head + 1] = assert(sock:receive "*l") until head[#head] == ""
+  return table.concat(head, "\n")
+end
+
+describe("memory", function()
+  it("stays bounded while a slow client reads 200 MB", function()
+    local dir = process.temp_dir()
+    assert(os.execute(("truncate -s %d %s/big"):format(BIG, dir)))
+    local nginx = peers.nginx(("root %s; sendfile on;"):format(dir))
+    local p = wire.release_proxy(nginx)
+    http.get(p.port, "/none")
+    local before = wire.rss(p)
+    local c = http.connect(p.port)
+    c:send "GET /big HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    local got, next_stop, most = 0, 0, 0
+    while true do
+      if got >= next_stop then -- no reading for a while: everything up to here fills up
+        socket.sleep(0.15)
+        most = math.max(most, wire.rss(p))
+        next_stop = next_stop + 25 * MIB
+      end
+      c.sock:settimeout(5)
+      local data, err, part = c.sock:receive(256 * 1024)
+      got = got + #(data or part)
+      if err then assert.equal("closed", err) break end
+    end
+    c:close()
+    assert.is_true(got > BIG and got < BIG + 1000, got)
+    assert.is_true(most - before < GROWTH_KIB, ("%d KiB more"):format(most - before))
+    p:finish()
+  end)
+
+  it("stays bounded while a slow upstream takes 200 MB, and every byte arrives", function()
+    local server, port = own_server()
+    local p = wire.release_proxy(port)
+    local c = http.connect(p.port)
+    local before = wire.rss(p)
+    c:send(("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"):format(BIG))
+    local upstream = assert(server:accept())
+    upstream:settimeout(5)
+    read_head(upstream)
+    local piece = ("x"):rep(MIB)
+    local sent, got, most, stalls = 0, 0, 0, 0
+    c.sock:settimeout(0)
+    upstream:settimeout(0)
+    while got < BIG do
+      while sent < BIG do -- until nobody takes any more
+        local last, err, part = c.sock:send(piece, 1, math.min(MIB, BIG - sent))
+        sent = sent + (last or part)
+        if err and not select(2, socket.select(nil, { c.sock }, 0.03))[1] then break end
+      end
+      most = math.max(most, wire.rss(p))
+      stalls = stalls + 1
+      local target = math.min(BIG, got + 40 * MIB)
+      while got < target do
+        local data, err, part = upstream:receive(math.min(MIB, BIG - got))
+        got = got + #(data or part)
+        if err == "timeout" and not socket.select({ upstream }, { sent < BIG and c.sock or nil }, 5)[1] then break end
+        assert(err ~= "closed")
+      end
+    end
+    assert.equal(BIG, got)
+    assert.is_true(stalls >= 4)
+    assert.is_true(most - before < GROWTH_KIB, ("%d KiB more"):format(most - before))
+    upstream:send "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    assert.equal(200, c:read_response("POST").status)
+    c:close()
+    upstream:close()
+    server:close()
+    p:finish()
+  end)
+end)
+
+describe("a body", function()
+  local upstream, proxy
+  setup(function()
+    upstream = peers.world()
+    proxy = wire.proxy(upstream.upstream_url)
+  end)
+  local function echoed(res) return cjson.decode(res.body) end
+
+  it("of a pipelined request ends where it should: 60 with bodies of both framings, in one write", function()
+    local c = http.connect(proxy.port)
+    local all = {}
+    for i = 1, 30 do
+      local body = ("%d,"):format(i):rep(i * 40)
+      all[#all + 1] = ("POST /open?l%d HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s"):format(i, #body, body)
+      all[#all + 1] = ("POST /open?c%d HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n2\r\nzz\r\n0\r\n\r\n"):format(i, #body, body)
+    end
+    c:send(table.concat(all))
+    for i = 1, 30 do
+      local body = ("%d,"):format(i):rep(i * 40)
+      local first, second = echoed(c:read_response "POST"), echoed(c:read_response "POST")
+      assert.same({ "/open?l" .. i, body }, { first.url, first.body })
+      assert.same({ "/open?c" .. i, body .. "zz" }, { second.url, second.body })
+    end
+    c:close()
+  end)
+  it("that is empty goes in any framing", function()
+    local c = http.connect(proxy.port)
+    assert.equal("", echoed(c:request("POST", "/open", { ["Content-Length"] = "0" })).body)
+    c:send "POST /open HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    assert.equal("", echoed(c:read_response "POST").body)
+    assert.equal("", echoed(c:request("DELETE", "/open")).body)
+    c:close()
+  end)
+  it("over the policy's limit is a 413, by its length before it is sent and by its bytes when it is chunked", function()
+    local p = wire.proxy(upstream.upstream_url, "limits = { body = 1000 },")
+    assert.equal(413, http.request(p.port, "POST", "/open", nil, ("x"):rep(1001)).status)
+    assert.equal(200, http.request(p.port, "POST", "/open", nil, ("x"):rep(1000)).status)
+    local c = http.connect(p.port)
+    c:send "POST /open HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    c:send("3e9\r\n" .. ("x"):rep(1001) .. "\r\n0\r\n\r\n")
+    assert.equal(413, c:read_response("POST").status)
+    c:close()
+    p:finish()
+  end)
+  it("that the client waits to send is asked for when the upstream is there, and not when it is not", function()
+    local probe = assert(socket.bind("127.0.0.1", 0))
+    local _, port = probe:getsockname()
+    probe:close()
+    local p = wire.proxy(math.tointeger(port))
+    local c = http.connect(p.port)
+    c:send "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+    assert.equal(502, c:read_response("POST").status) -- no 100 before it
+    c:close()
+    p:finish()
+    -- curl waits for it, too
+    local path = process.write_file(process.temp_dir() .. "/body", ("x"):rep(2 * MIB))
+    local code, out = peers.curl("-H", "Expect: 100-continue", "--expect100-timeout", "10", "--data-binary", "@" .. path,
+      ("http://127.0.0.1:%d/open"):format(proxy.port), "-o", "/dev/null", "-w", "%{http_code} %{time_total}")
+    assert.equal(0, code)
+    assert.matches("^200 ", out)
+    assert.is_true(tonumber(out:match " (%S+)$") < 5, out)
+  end)
+  it("leaves the proxy well", function() proxy:finish() end)
+end)
+
+describe("a reply", function()
+  it("keeps its chunks' data and its trailers", function()
+    local upstream = peers.raw [[
+      c:read "head"
+      c:write "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n5;x=y\r\nhello\r\n"
+      c:sleep(20)
+      c:write "6\r\n world\r\n0\r\nX-Sum: abc\r\nContent-Type: evil\r\n\r\n"]]
+    local p = wire.proxy(upstream)
+    local res = http.get(p.port)
+    assert.equal("hello world", res.body)
+    assert.same({ ["x-sum"] = "abc" }, res.trailers)
+    p:finish()
+  end)
+  it("in chunks becomes one that ends with the connection for HTTP/1.0", function()
+    local upstream = peers.raw [[ c:read "head" c:write "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: abc\r\n\r\n" ]]
+    local p = wire.proxy(upstream)
+    local all, why = http.raw(p.port, "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 5)
+    assert.equal("closed", why)
+    assert.matches("\r\n\r\nhello$", all)
+    assert.is_nil(all:lower():find("transfer-encoding", 1, true))
+    assert.is_nil(all:lower():find("keep-alive", 1, true))
+    p:finish()
+  end)
+  it("of an HTTP/1.0 upstream is relayed, and its connection is not used again", function()
+    local upstream = peers.raw [[ c:read "head" c:write("HTTP/1.0 200 OK\r\n\r\n" .. c.number) c:close() ]]
+    local p = wire.proxy(upstream)
+    local c = http.connect(p.port)
+    assert.equal("1", c:request("GET", "/").body)
+    assert.equal("2", c:request("GET", "/").body)
+    c:close()
+    p:finish()
+  end)
+  it("arrives as it comes: each piece before the next one is written", function()
+    local upstream = peers.raw [[
+      c:read "head"
+      c:write "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: text/event-stream\r\n\r\n"
+      local path = os.tmpname()
+      print(path)
+      for i = 1, 3 do
+        c:write(("8\r\nevent %d\n\r\n"):format(i))
+        repeat c:sleep(5) local f = io.open(path) local n = f:read "n" f:close() until n == i
+      end
+      os.remove(path)
+      c:write "0\r\n\r\n"]]
+    local p = wire.proxy(upstream)
+    local c = http.connect(p.port)
+    c:send "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    local seen = ""
+    for i = 1, 3 do
+      process.poll(function()
+        seen = seen .. c:read_all(0.01)
+        return seen:find("event " .. i, 1, true)
+      end, 5, "event " .. i)
+      process.write_file(upstream.process:output():match "\n(.-)\n", tostring(i))
+    end
+    process.poll(function() seen = seen .. c:read_all(0.01) return seen:find("0\r\n\r\n", 1, true) end, 5, "the end")
+    c:close()
+    p:finish()
+  end)
+  it("that comes while the body is still sent reaches the client, and the connection closes", function()
+    local upstream = peers.raw [[ c:read "head" c:write "HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\n\r\nbig\n" ]]
+    local p = wire.proxy(upstream)
+    local c = http.connect(p.port)
+    c:send(("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"):format(10 * MIB))
+    local piece = ("x"):rep(64 * 1024)
+    local res
+    for _ = 1, 10 do if not c:send(piece) then break end end
+    res = c:read_response "POST"
+    assert.same({ 413, "big\n", "close" }, { res.status, res.body, res.headers.connection })
+    assert.equal("closed", select(2, c:read_all(5)))
+    c:close()
+    p:finish()
+  end)
+  it("that comes early from an upstream that closes at once reaches the client, too", function()
+    local upstream = peers.raw [[ c:read "head" c:write "HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbig\n" c:close() ]]
+    local p = wire.proxy(upstream)
+    for _ = 1, 5 do
+      local c = http.connect(p.port)
+      c:send(("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"):format(MIB))
+      for _ = 1, 16 do if not c:send(("x"):rep(64 * 1024)) then break end end
+      local res = assert(c:read_response "POST")
+      assert.is_true(res.status == 413 or res.status == 502, res.status) -- 502: its RST overtook the reply
+      c:close()
+    end
+    p:finish()
+  end)
+end)
+
+describe("a connection", function()
+  local nginx, proxy
+  setup(function()
+    nginx = peers.nginx [[ location / { return 200 "fine\n"; } location /304 { return 304; } location /204 { return 204; } ]]
+    proxy = wire.proxy(nginx)
+  end)
+  it("closes behind the reply when the client asks for that", function()
+    local c = http.connect(proxy.port)
+    local res = c:request("GET", "/", { Connection = "close" })
+    assert.same({ "fine\n", "close" }, { res.body, res.headers.connection })
+    assert.equal("closed", select(2, c:read_all(5)))
+    c:close()
+  end)
+  it("serves no request behind one that asked for the end", function()
+    local all, why = http.raw(proxy.port, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 5)
+    assert.equal("closed", why)
+    assert.equal(1, select(2, all:gsub("HTTP/1.1 200", "")))
+  end)
+  it("stays open for HTTP/1.0 that asks for it", function()
+    local c = http.connect(proxy.port)
+    for _ = 1, 3 do
+      c:send "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+      local res = c:read_response "GET"
+      assert.same({ "fine\n", "keep-alive" }, { res.body, res.headers.connection })
+    end
+    c:close()
+  end)
+  it("goes on behind HEAD, 204 and 304, pipelined", function()
+    local c = http.connect(proxy.port)
+    c:send(("HEAD / HTTP/1.1\r\nHost: a\r\n\r\nGET /204 HTTP/1.1\r\nHost: a\r\n\r\nGET /304 HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"):rep(5))
+    for _ = 1, 5 do
+      assert.equal("5", c:read_response("HEAD").headers["content-length"])
+      assert.equal(204, c:read_response("GET").status)
+      assert.equal(304, c:read_response("GET").status)
+      assert.equal("fine\n", c:read_response("GET").body)
+    end
+    c:close()
+  end)
+  it("answers all that was pipelined before a FIN, then closes", function()
+    local c = http.connect(proxy.port)
+    c:send(("GET / HTTP/1.1\r\nHost: a\r\n\r\n"):rep(100))
+    c:finish()
+    local all, why = c:read_all(5)
+    assert.equal("closed", why)
+    assert.equal(100, select(2, all:gsub("fine\n", "")))
+    c:close()
+  end)
+  it("leaves the proxy well", function() proxy:finish() end)
+end)
+
+describe("an address", function()
+  it("may be a Unix socket on both sides", function()
+    local dir = process.temp_dir()
+    local nginx = peers.nginx(('listen unix:%s/up.sock; location / { return 200 "$request_uri $http_host\\n"; }'):format(dir))
+    local p = wire.proxy(("unix:%s/up.sock:/base"):format(dir), ("listen = { '127.0.0.1:0', 'unix:%s/in.sock' },"):format(dir))
+    assert.equal("/base/x localhost\n", http.get("unix:" .. dir .. "/in.sock", "/x").body)
+    assert.equal("/base/x localhost\n", http.get(p.port, "/x").body)
+    local c = http.connect("unix:" .. dir .. "/in.sock")
+    for _ = 1, 20 do assert.equal(200, c:request("GET", "/").status) end
+    c:close()
+    p:finish()
+    assert.is_nil(io.open(dir .. "/in.sock")) -- it goes with the process
+    nginx.process:stop()
+  end)
+  it("of a Unix socket that nobody listens on is a 502", function()
+    local p = wire.proxy "unix:/nonexistent/up.sock"
+    assert.equal(502, http.get(p.port).status)
+    p:finish()
+  end)
+  it("may be IPv6, and there may be several", function()
+    local v6 = socket.tcp6()
+    if not v6:bind("::1", 0) then return pending "no IPv6 here" end
+    v6:listen()
+    local _, port = v6:getsockname()
+    v6:close()
+    local nginx = peers.nginx(('listen [::1]:%d; location / { return 200 "$http_host $http_x_forwarded_for\\n"; }'):format(port))
+    local p = wire.proxy(("http://[::1]:%d"):format(port), "listen = { '127.0.0.1:0', '[::1]:0', '127.0.0.2:0' },")
+    for n = 1, 3 do
+      local number, address = p:port_of(n)
+      local target = address:match "^http://(.*)$" or address
+      local res = http.get(target, "/")
+      assert.equal(("[::1]:%d %s\n"):format(port, address:find("[::1]", 1, true) and "::1" or "127.0.0.1"), res.body)
+    end
+    p:finish()
+    nginx.process:stop()
+  end)
+end)
