@@ -10,7 +10,7 @@
 
 #include "base/err.h"
 
-enum { BROKEN_MS = 2000 };
+enum { BROKEN_MS = 2000, INTERIMS_MAX = 32 };
 
 static void on_read(struct stream *s, ssize_t n, const uint8_t *data);
 static void on_lease(struct origin_lease *l, struct origin_conn *conn, int status, const char *reason);
@@ -47,7 +47,7 @@ static void fail(struct client_call *c, int status, const char *reason) {
 }
 
 void client_cancel(struct client_call *c) {
-  if (c->phase == CLIENT_IDLE || c->origin == NULL) {
+  if (!client_running(c)) {
     c->phase = CLIENT_IDLE;
     return;
   }
@@ -118,6 +118,10 @@ static bool told_head(struct client_call *c, const uint8_t *p, size_t *n) {
     return false;
   }
   if (status < 200) {
+    if (++c->interims > INTERIMS_MAX) {
+      fail(c, ERR_PROTOCOL, "interim replies without end");
+      return false;
+    }
     bool *gone = c->gone;
     if (c->events->on_interim != NULL) c->events->on_interim(c);
     if (*gone) return false;
@@ -315,11 +319,12 @@ void client_fini(struct client_call *c) {
 }
 
 void client_start(struct client_call *c, struct origin *o) {
-  assert(c->phase == CLIENT_IDLE || c->origin == NULL);
+  assert(!client_running(c));
   c->origin = origin_ref(o);
   c->phase = CLIENT_CONNECT;
   c->retried = false;
   c->body_done = false;
+  c->interims = 0;
   c->lease.done = on_lease;
   origin_lease(o, &c->lease, c->connect_ms, false);
 }

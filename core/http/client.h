@@ -65,7 +65,8 @@ struct client_call { /* embedded */
   /* state */
   bool body_done; /* the request is complete */
   bool got_bytes, retried, paused, broken, feeding;
-  bool *gone; /* set by cancel and end while an event loop of ours is on the stack */
+  unsigned interims; /* 1xx replies so far: each costs arena */
+  bool *gone;        /* set by cancel and end while an event loop of ours is on the stack */
   enum client_phase phase;
 };
 void client_init(struct client_call *c, const struct client_events *e, void *owner, struct arena *a, struct wheel *w);
