@@ -247,8 +247,8 @@ static void test_memory_that_runs_away_ends_at_the_cap(void) {
       "local t = {} for i = 1, 1e9 do t[i] = i end",
       "local s = 'x' while true do s = s .. s end",
       "local t = {} for i = 1, 100 do t[i] = ('x'):rep(1 << 19) end return table.concat(t)",
-      "return ('%s'):rep(60):format(table.unpack((function() local t = {} local s = ('x'):rep(1 << 20) for i = 1, 60 "
-      "do t[i] = s end return t end)()))",
+      ("return ('%s'):rep(60):format(table.unpack((function() local t = {} local s = ('x'):rep(1 << 20) for i = 1, 60 "
+       "do t[i] = s end return t end)()))"),
       "return string.pack('c1000000000', '')",
       "local t = {} while true do t[#t + 1] = coroutine.create(print) end",
   };
