@@ -99,6 +99,7 @@ struct exchange {
   bool replayed;           /* the one replay was made */
   bool replaying;          /* the rejected reply is being read to its end, and dropped */
   unsigned token_races;    /* times that a token was gone when the head was written */
+  unsigned failed_dials;   /* addresses of the upstream that gave no connection */
   int upstream_broke;      /* the error that ended the reply while a script awaited its body */
 
   /* the response: the upstream's, or one made here */

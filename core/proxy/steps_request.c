@@ -306,6 +306,14 @@ static void on_end(struct client_call *call) {
   }
 }
 
+/* No connection, so nothing of the request was sent: another address of the upstream may have it, whatever its method. */
+static bool try_another(struct exchange *ex) {
+  if (ex->call.phase != CLIENT_CONNECT || ++ex->failed_dials >= ex->upstream->conf->nurls) return false;
+  ex->origin = upstream_next(ex->upstream, &ex->url);
+  exchange_resume(ex, STEP_TOKEN);
+  return true;
+}
+
 static void on_error(struct client_call *call, int status, const char *reason) {
   struct exchange *ex = call->owner;
   struct str host = ex->url->host;
@@ -326,6 +334,7 @@ static void on_error(struct client_call *call, int status, const char *reason) {
     return;
   }
   log_warn("upstream %s (%.*s): %s", ex->upstream->conf->name, STR_FMT(host), reason);
+  if (try_another(ex)) return;
   if (ex->task != NULL) { /* res:body() waits: it gets the failure, and then the exchange does */
     ex->gather_reply = false;
     ex->upstream_broke = status;
