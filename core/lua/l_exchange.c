@@ -222,11 +222,9 @@ static void set_str_field(lua_State *L, const char *name, struct str s) {
 }
 
 static void push_client(lua_State *L, const struct exchange *ex) {
-  char ip[64];
   struct tls_peer peer;
-  conn_peer(ex->conn, ip, sizeof ip);
   lua_createtable(L, 0, 2);
-  lua_pushstring(L, ip);
+  lua_pushstring(L, conn_peer(ex->conn).p);
   lua_setfield(L, -2, "address");
   if (!stream_tls_peer(&ex->conn->stream, &peer)) return;
   lua_createtable(L, 0, 6);
@@ -416,13 +414,11 @@ static void set_int_field(lua_State *L, const char *name, uint64_t v) {
 
 int l_exchange_push_log(lua_State *L, void *arg) {
   struct exchange *ex = arg;
-  char ip[64];
-  conn_peer(ex->conn, ip, sizeof ip);
   lua_createtable(L, 0, 13);
   set_str_field(L, "method", ex->request.method);
   set_str_field(L, "path", ex->request.path);
   if (ex->request.query.p != NULL) set_str_field(L, "query", ex->request.query);
-  set_str_field(L, "client", str_of(ip));
+  set_str_field(L, "client", conn_peer(ex->conn));
   set_str_field(L, "upstream", str_of(ex->upstream != NULL ? ex->upstream->conf->name : ""));
   set_int_field(L, "status", (uint64_t)exchange_status(ex));
   set_int_field(L, "bytes_in", ex->body_seen);

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "net/address.h"
 #include "net/tls.h"
 #include "proxy/exchange.h"
 #include "proxy/worker_internal.h"
@@ -312,14 +313,21 @@ void conn_accept(struct worker *w, uv_stream_t *listener, struct tls_server *tls
   if (stream_start_tls_server(&c->stream, tls, on_handshake) != 0) conn_close(c);
 }
 
-void conn_peer(const struct conn *c, char *out, size_t n) {
-  if (stream_peer_name(&c->stream, out, n) != 0) snprintf(out, n, "unknown");
-  if (strncmp(out, "unix:", 5) == 0) return;
-  char *colon = strrchr(out, ':');
-  if (colon != NULL) *colon = '\0';
-  size_t len = strlen(out);
-  if (out[0] == '[' && len > 2 && out[len - 1] == ']') { /* [::1] -> ::1 */
-    memmove(out, out + 1, len - 2);
-    out[len - 2] = '\0';
+/* "192.0.2.1:80" -> "192.0.2.1", "[::1]:80" -> "::1", "unix:" as it is. */
+static struct str without_port(struct str s) {
+  if (str_starts(s, STR("unix:"))) return s;
+  while (s.n > 0 && s.p[s.n - 1] != ':') s.n--;
+  if (s.n > 0) s.n--;
+  if (s.n > 2 && s.p[0] == '[') s = (struct str){s.p + 1, s.n - 2};
+  return s;
+}
+
+struct str conn_peer(struct conn *c) {
+  if (c->peer[0] == '\0') {
+    char text[ADDRESS_TEXT];
+    struct str name =
+        stream_peer_name(&c->stream, text, sizeof text) == 0 ? without_port(str_of(text)) : STR("unknown");
+    snprintf(c->peer, sizeof c->peer, "%.*s", STR_FMT(name));
   }
+  return str_of(c->peer);
 }

@@ -39,6 +39,7 @@ struct conn {
   struct mail turn; /* goes on with what is stashed, when others have had their turn */
   uint32_t in_row;  /* requests begun since the loop last came to this connection */
   uint32_t lingered;
+  char peer[48]; /* the client's address as text, made when it is first asked for */
   uint8_t state;
   bool eof; /* the client sent FIN */
   bool feeding, reading_stopped, tls;
@@ -56,6 +57,6 @@ void conn_close(struct conn *c);
 void conn_drain(struct conn *c);
 /* Takes the connection out of HTTP: its stream's callbacks and what is stashed (moved to *rest) belong to the tunnel. */
 void conn_become_tunnel(struct conn *c, void *tunnel, struct buf *rest);
-void conn_peer(const struct conn *c, char *out, size_t n); /* address without port */
+struct str conn_peer(struct conn *c); /* the client's address without its port; lives as long as c */
 
 #endif

@@ -87,6 +87,7 @@ struct exchange {
   /* the upstream */
   struct upstream *upstream;
   const struct url *url;
+  struct str host_field; /* Host for that URL */
   struct origin *origin;
   struct client_call call;
   bool streaming;             /* body bytes go to the upstream as they come */

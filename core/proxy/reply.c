@@ -110,16 +110,16 @@ void access_log_exchange(struct exchange *ex) {
   COUNT(w, responses[status >= 100 && status < 600 ? status / 100 : 0], 1);
   COUNT(w, bytes_out, ex->bytes_out);
   if (w->access == NULL) return;
-  char peer[64], line[1024];
-  conn_peer(ex->conn, peer, sizeof peer);
+  char line[1024];
   const struct request *r = &ex->request;
   struct str target = r->target.p != NULL ? r->target : STR("-");
   if (target.n > TARGET_MAX) target.n = TARGET_MAX;
   int64_t us = (int64_t)(uv_hrtime() / 1000) - ex->started_us;
   int n = snprintf(line, sizeof line, "%s %s \"%.*s %.*s HTTP/1.%u\" %d %llu %lld.%03lldms %s %016llx%s", stamp(w),
-                   peer, STR_FMT(r->method), STR_FMT(target), r->minor, status, (unsigned long long)ex->bytes_out,
-                   (long long)us / 1000, (long long)us % 1000, ex->upstream != NULL ? ex->upstream->conf->name : "-",
-                   (unsigned long long)ex->id, ex->replayed ? " replayed" : "");
+                   conn_peer(ex->conn).p, STR_FMT(r->method), STR_FMT(target), r->minor, status,
+                   (unsigned long long)ex->bytes_out, (long long)us / 1000, (long long)us % 1000,
+                   ex->upstream != NULL ? ex->upstream->conf->name : "-", (unsigned long long)ex->id,
+                   ex->replayed ? " replayed" : "");
   access_line(&w->access->log, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
 }
 

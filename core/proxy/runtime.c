@@ -30,6 +30,17 @@ static void drop_tokens(struct token_set *t) {
   free(t->families);
 }
 
+/* host[:port], the port only when it is not the scheme's (RFC 9110 section 4.2). */
+static char *host_field(const struct url *u) {
+  bool standard = u->port == (u->tls ? 443 : 80);
+  char *field = NULL;
+  const char *open = u->ipv6 ? "[" : "", *close = u->ipv6 ? "]" : "";
+  int n = standard ? asprintf(&field, "%s%.*s%s", open, STR_FMT(u->host), close)
+                   : asprintf(&field, "%s%.*s%s:%u", open, STR_FMT(u->host), close, u->port);
+  if (n < 0) abort();
+  return field;
+}
+
 static void make_upstreams(struct runtime *r, struct origins *all) {
   const struct policy *p = r->policy;
   r->upstreams = calloc(p->nupstreams + 1, sizeof *r->upstreams);
@@ -38,7 +49,8 @@ static void make_upstreams(struct runtime *r, struct origins *all) {
     struct upstream *u = &r->upstreams[i];
     u->conf = &p->upstreams[i];
     u->origins = calloc(u->conf->nurls, sizeof *u->origins);
-    if (u->origins == NULL) abort();
+    u->hosts = calloc(u->conf->nurls, sizeof *u->hosts);
+    if (u->origins == NULL || u->hosts == NULL) abort();
     for (size_t j = 0; j < u->conf->nurls; j++) {
       const struct url *url = &u->conf->urls[j];
       struct origin_settings s = {
@@ -49,6 +61,7 @@ static void make_upstreams(struct runtime *r, struct origins *all) {
         s.unix_path = path;
       }
       u->origins[j] = origin_get(all, &s);
+      u->hosts[j] = host_field(url);
     }
   }
 }
@@ -91,7 +104,11 @@ void runtime_unref(struct runtime *r) {
     vm_unref(r->vm);
   }
   for (size_t i = 0; i < r->policy->nupstreams; i++) {
-    for (size_t j = 0; j < r->upstreams[i].conf->nurls; j++) origin_unref(r->upstreams[i].origins[j]);
+    for (size_t j = 0; j < r->upstreams[i].conf->nurls; j++) {
+      origin_unref(r->upstreams[i].origins[j]);
+      free(r->upstreams[i].hosts[j]);
+    }
+    free(r->upstreams[i].hosts);
     free(r->upstreams[i].origins);
   }
   free(r->upstreams);
@@ -106,11 +123,12 @@ struct upstream *runtime_upstream(const struct runtime *r, struct str name) {
   return NULL;
 }
 
-struct origin *upstream_next(struct upstream *u, const struct url **url) {
+struct origin *upstream_next(struct upstream *u, const struct url **url, struct str *host) {
   size_t i = u->turn++ % u->conf->nurls;
   for (size_t tried = 0; tried + 1 < u->conf->nurls && origin_down(u->origins[i]); tried++)
     i = (i + 1) % u->conf->nurls;
   *url = &u->conf->urls[i];
+  *host = str_of(u->hosts[i]);
   return u->origins[i];
 }
 

@@ -14,6 +14,7 @@
 struct upstream { /* one of the policy's upstreams here */
   const struct upstream_conf *conf;
   struct origin **origins; /* by index in conf->urls */
+  char **hosts;            /* their Host fields */
   unsigned turn;
 };
 struct runtime {
@@ -33,8 +34,8 @@ struct runtime *runtime_ref(struct runtime *r);
 void runtime_unref(struct runtime *r);
 /* The upstream of that name, or NULL. */
 struct upstream *runtime_upstream(const struct runtime *r, struct str name);
-/* The next address of it: round robin over its URLs. *url is what the policy says of it. */
-struct origin *upstream_next(struct upstream *u, const struct url **url);
+/* The next address of it: round robin over its URLs. *url is what the policy says of it, *host what stands in Host. */
+struct origin *upstream_next(struct upstream *u, const struct url **url, struct str *host);
 /* What the policy says of the token in this slot, families' included. NULL: not one of this policy's. */
 const struct token_conf *runtime_token_conf(const struct runtime *r, const struct slot *s);
 

@@ -26,9 +26,7 @@ enum verdict step_admit(struct exchange *ex) {
   headers_remove_twins(&r->headers, STR("Transfer-Encoding")); /* CGI's kin read "_" as "-": no second framing */
   headers_remove_twins(&r->headers, STR("Content-Length"));
   if (p->forwarded != FORWARDED_OFF) {
-    char ip[64];
-    conn_peer(ex->conn, ip, sizeof ip);
-    forwarded_apply(&r->headers, &ex->arena, p->forwarded, arena_dup(&ex->arena, str_of(ip)), ex->conn->tls,
+    forwarded_apply(&r->headers, &ex->arena, p->forwarded, arena_dup(&ex->arena, conn_peer(ex->conn)), ex->conn->tls,
                     r->authority);
   }
   if (p->via) via_add(&r->headers, &ex->arena, r->minor);
@@ -64,11 +62,7 @@ enum verdict step_route(struct exchange *ex) {
   if (ex->upstream == NULL)
     return exchange_fail(ex, 500, ERR_CONFIG,
                          "the policy has no default upstream, and on_request neither chose one nor responded");
-  ex->origin = upstream_next(ex->upstream, &ex->url);
-  for (unsigned i = 0; i < ex->request.headers.n; i++) { /* twins of an injected credential (CVE-2025-64484) */
-    struct header *h = &ex->request.headers.v[i];
-    if (h->name.p != NULL && h->secret != NULL) headers_remove_twins(&ex->request.headers, h->name);
-  }
+  ex->origin = upstream_next(ex->upstream, &ex->url, &ex->host_field);
   return NEXT;
 }
 
@@ -166,11 +160,7 @@ static struct framing request_framing(const struct exchange *ex) {
 static struct str host_for(struct exchange *ex) {
   if (ex->host.p != NULL) return ex->host;
   if (ex->upstream->conf->preserve_host && ex->request.authority.n > 0) return ex->request.authority;
-  const struct url *u = ex->url;
-  bool standard = u->port == (u->tls ? 443 : 80);
-  if (!u->ipv6 && standard) return u->host;
-  if (standard) return arena_printf(&ex->arena, "[%.*s]", STR_FMT(u->host));
-  return arena_printf(&ex->arena, u->ipv6 ? "[%.*s]:%u" : "%.*s:%u", STR_FMT(u->host), u->port);
+  return ex->host_field;
 }
 
 static struct str path_for(struct exchange *ex) {
@@ -309,7 +299,7 @@ static void on_end(struct client_call *call) {
 /* No connection, so nothing of the request was sent: another address of the upstream may have it, whatever its method. */
 static bool try_another(struct exchange *ex) {
   if (ex->call.phase != CLIENT_CONNECT || ++ex->failed_dials >= ex->upstream->conf->nurls) return false;
-  ex->origin = upstream_next(ex->upstream, &ex->url);
+  ex->origin = upstream_next(ex->upstream, &ex->url, &ex->host_field);
   exchange_resume(ex, STEP_TOKEN);
   return true;
 }
