@@ -24,6 +24,16 @@ function Jeton:status()
   assert(res.status == 200 and body, res.body)
   return body
 end
+--- How many upstream connections it has made; its gauges are up to date every quarter of a second.
+function Jeton:dialed()
+  local count
+  process.poll(function()
+    count = 0
+    for _, w in ipairs(self:status().workers) do count = count + w.upstream_dialed end
+    return count > 0
+  end, 5, "an upstream connection")
+  return math.tointeger(count)
+end
 --- Ends it and checks that it ended well: sanitizers and leaks make the exit code something else than 0.
 function Jeton:finish(seconds)
   self:kill "sigterm"

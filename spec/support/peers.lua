@@ -59,8 +59,8 @@ function M.raw(script)
   return { port = tonumber(first_line(p)), process = p, received = function() return process.read_file(log) end }
 end
 
---- nginx with the given server block's content. Returns { port }.
-function M.nginx(server)
+--- nginx with the given server block's content; listen_options: "ssl". Returns { port }.
+function M.nginx(server, listen_options)
   local dir = process.temp_dir()
   local probe = require "socket".bind("127.0.0.1", 0)
   local _, port = probe:getsockname()
@@ -71,8 +71,8 @@ events { worker_connections 4096; }
 http {
   access_log %s/access.log; client_body_temp_path %s/body; proxy_temp_path %s/proxy; fastcgi_temp_path %s/f; uwsgi_temp_path %s/u; scgi_temp_path %s/s;
   keepalive_requests 1000000;
-  server { listen 127.0.0.1:%d; %s }
-}]]):format(dir, dir, dir, dir, dir, dir, dir, dir, math.tointeger(port), server))
+  server { listen 127.0.0.1:%d %s; %s }
+}]]):format(dir, dir, dir, dir, dir, dir, dir, dir, math.tointeger(port), listen_options or "", server))
   local p = process.start { "/usr/sbin/nginx", "-p", dir, "-e", dir .. "/error.log", "-c", dir .. "/nginx.conf" }
   process.poll(function()
     local c = require "socket".connect("127.0.0.1", port)

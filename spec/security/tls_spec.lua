@@ -1,0 +1,152 @@
+--- TLS as users meet it: nginx as the upstream, curl as the client, certificates of a throw-away authority (spec/support/ca.sh).
+local jeton = require "spec.support.jeton"
+local http = require "spec.support.http"
+local peers = require "spec.support.peers"
+local process = require "spec.support.process"
+
+describe("TLS", function()
+  local dir
+  setup(function()
+    dir = process.temp_dir()
+    local code, _, err = process.run { "sh", "spec/support/ca.sh", dir }
+    assert.equal(0, code, err)
+  end)
+
+  describe("to an upstream", function()
+    --- nginx with that certificate, and a proxy in front of it that puts a token on each request
+    local function start(certificate, upstream_keys, host)
+      local nginx = peers.nginx(([[
+        ssl_certificate %s/%s.pem; ssl_certificate_key %s/%s.key; ssl_client_certificate %s/ca.pem; ssl_verify_client optional;
+        location / { return 200 "$ssl_client_s_dn|$http_authorization"; }]]):format(dir, certificate, dir, certificate:gsub("lone", "chained"), dir), "ssl")
+      local p = jeton.start(([[return { listen = "127.0.0.1:0", upstream = { "https://%s:%d", %s },
+        tokens = { api = { fetch = function() return { value = "t0ken", expires_in = 60 } end } },
+        on_request = function(req, tokens) req.headers.authorization = "Bearer " .. tokens.api end }]]):format(
+        host or "localhost", nginx.port, upstream_keys or ("tls = { ca = %q }"):format(dir .. "/ca.pem")))
+      return p, nginx
+    end
+
+    for _, good in ipairs { "rsa", "ecdsa", "chained" } do
+      it("with a good certificate (" .. good .. ") relays, and the token arrives", function()
+        local p = start(good)
+        for _ = 1, 3 do
+          local res = http.get(p.port)
+          assert.equal(200, res.status)
+          assert.equal("|Bearer t0ken", res.body)
+        end
+        assert.equal(1, p:dialed())
+        p:finish()
+      end)
+    end
+
+    it("by its address wants the address in the certificate", function()
+      local p = start("rsa", nil, "127.0.0.1")
+      assert.equal(200, http.get(p.port).status)
+      p:finish()
+      p = start("dns-only", nil, "127.0.0.1")
+      assert.equal(502, http.get(p.port).status)
+      p:finish()
+    end)
+
+    for bad, reason in pairs {
+      expired = "expired", future = "not valid", ["wrong-name"] = "other.example", ["self-signed"] = "", foreign = "", lone = "",
+      ["no-name"] = "",
+    } do
+      it("whose certificate is " .. bad .. " gives 502, and no byte of the request arrives", function()
+        local p, nginx = start(bad)
+        local res = http.get(p.port, "/sent")
+        assert.equal(502, res.status)
+        p:wait_log "upstream default"
+        assert.is_truthy(p:errors():find(reason, 1, true), p:errors())
+        p:finish()
+        assert.is_nil(nginx.log():find("/sent", 1, true))
+      end)
+    end
+
+    it("is not verified only under a name that says so, with a warning and in status", function()
+      local p = start("expired", 'tls = { verify = false, insecure = "a spec looks at it" }')
+      assert.equal(200, http.get(p.port).status)
+      assert.is_true(p:status().upstreams[1].insecure)
+      p:finish()
+    end)
+
+    it("presents a client certificate", function()
+      local p = start("rsa", ("tls = { ca = %q, cert = %q, key = %q }"):format(dir .. "/ca.pem", dir .. "/client.pem", dir .. "/client.key"))
+      assert.matches("CN=", http.get(p.port).body)
+      p:finish()
+    end)
+
+    it("with another public key than the pinned one gives 502", function()
+      local pin = process.read_file(dir .. "/ecdsa.pin"):match "%S+"
+      local p = start("ecdsa", ("tls = { ca = %q, pins = { %q } }"):format(dir .. "/ca.pem", pin))
+      assert.equal(200, http.get(p.port).status)
+      p:finish()
+      p = start("rsa", ("tls = { ca = %q, pins = { %q } }"):format(dir .. "/ca.pem", pin))
+      assert.equal(502, http.get(p.port).status)
+      p:finish()
+    end)
+
+    it("that answers with garbage instead of a handshake gives 502", function()
+      local raw = peers.raw [[c:write("SSH-2.0-garbage\r\n") c:sleep(200) c:close()]]
+      local p = jeton.start(('return { listen = "127.0.0.1:0", upstream = { "https://localhost:%d", tls = { ca = %q } } }'):format(raw.port, dir .. "/ca.pem"))
+      assert.equal(502, http.get(p.port).status)
+      p:finish()
+    end)
+
+    it("that stalls the handshake gives 504 in time", function()
+      local raw = peers.raw [[c:sleep(10000)]]
+      local p = jeton.start(([[return { listen = "127.0.0.1:0", timeouts = { connect = "300ms" },
+        upstream = { "https://localhost:%d", tls = { ca = %q } } }]]):format(raw.port, dir .. "/ca.pem"))
+      assert.equal(504, http.get(p.port).status)
+      p:finish()
+    end)
+  end)
+
+  describe("of a listener", function()
+    local nginx
+    setup(function() nginx = peers.nginx [[location / { return 200 "$http_x_forwarded_proto"; }]] end)
+
+    local function start(keys, hooks)
+      return jeton.start(([[return { listen = { { "127.0.0.1:0", tls = { certificates = { %s }, %s } } }, upstream = "http://127.0.0.1:%d", %s }]]):format(
+        ("{ cert = %q, key = %q }, { cert = %q, key = %q }"):format(dir .. "/rsa.pem", dir .. "/rsa.key", dir .. "/exact.pem", dir .. "/exact.key"),
+        keys or "", nginx.port, hooks or ""))
+    end
+    local function curl(p, ...) return peers.curl("--cacert", dir .. "/ca.pem", ...) end
+
+    it("serves curl, says https to the upstream, and chooses the certificate by name", function()
+      local p = start()
+      local code, out, err = curl(p, ("https://localhost:%d/"):format(p.port))
+      assert.equal(0, code, err)
+      assert.equal("https", out)
+      code = curl(p, "--connect-to", ("a.example.com:443:127.0.0.1:%d"):format(p.port), "https://a.example.com/")
+      assert.equal(0, code)
+      p:finish()
+    end)
+
+    it("asks for a client certificate and tells the policy who it is", function()
+      local p = start(('client_ca = %q, client_required = true'):format(dir .. "/ca.pem"),
+        [[on_request = function(req) req:respond(200, nil, req.client.tls.subject .. " " .. tostring(req.client.tls.verified)) end]])
+      local url = ("https://localhost:%d/"):format(p.port)
+      assert.is_not.equal(0, (curl(p, url)))
+      assert.is_not.equal(0, (curl(p, "--cert", dir .. "/foreign-client.pem", "--key", dir .. "/foreign-client.key", url)))
+      local code, out, err = curl(p, "--cert", dir .. "/client.pem", "--key", dir .. "/client.key", url)
+      assert.equal(0, code, err)
+      assert.matches("true$", out)
+      p:finish()
+    end)
+
+    it("refuses TLS 1.1", function()
+      local p = start()
+      assert.is_not.equal(0, (curl(p, "--tls-max", "1.1", ("https://localhost:%d/"):format(p.port))))
+      p:finish()
+    end)
+
+    it("survives garbage and a client that stalls", function()
+      local p = start(nil, 'timeouts = { handshake = "300ms" },')
+      http.raw(p.port, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 2)
+      local _, why = http.raw(p.port, "\22\3\1", 3)
+      assert.equal("closed", why)
+      assert.equal(0, (curl(p, ("https://localhost:%d/"):format(p.port))))
+      p:finish()
+    end)
+  end)
+end)
