@@ -4,6 +4,7 @@ local http = require "spec.support.http"
 local peers = require "spec.support.peers"
 local process = require "spec.support.process"
 local socket = require "socket"
+local uv = require "luv"
 
 local M = {}
 
@@ -95,6 +96,13 @@ end
 
 --- Resident memory in KiB.
 function M.rss(p) return tonumber(process.read_file("/proc/" .. p.pid .. "/status"):match "VmRSS:%s+(%d+)") end
+--- How many descriptors it has open.
+function M.descriptors(p)
+  local n = 0
+  local scan = assert(uv.fs_scandir("/proc/" .. p.pid .. "/fd"))
+  while uv.fs_scandir_next(scan) do n = n + 1 end
+  return n
+end
 --- Processor time used so far, in seconds.
 function M.cpu(p)
   local fields = {}

@@ -1,0 +1,209 @@
+--- Upgrades: WebSocket between two ends that nobody here wrote, and upstreams that answer an upgrade with something else.
+local wire = require "spec.support.wire"
+local http = require "spec.support.http"
+local jeton = require "spec.support.jeton"
+local peers = require "spec.support.peers"
+local process = require "spec.support.process"
+local cjson = require "cjson"
+
+local upgrade = "GET /up HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n"
+local switching = [[c:write "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat\r\nX-Kept: yes\r\n\r\n"]]
+
+local function ws_server()
+  local p = process.start { "node", "spec/support/peers/ws-server.mjs" }
+  local port = process.poll(function() return p:output():match "^(%d+)\n" or p:ended() end, 20, "the server's port")
+  return { port = tonumber(port), process = p }
+end
+local function ws_start(mode, p, path, ...)
+  return process.start { "node", "spec/support/peers/ws-client.mjs", mode, ("ws://127.0.0.1:%d%s"):format(p.port, path), ... }
+end
+local function ws(mode, p, path, ...)
+  local client = ws_start(mode, p, path, ...)
+  local code = client:wait(30)
+  assert(code == 0, client:errors())
+  return cjson.decode(client:output():match "([^\n]*)\n$")
+end
+
+describe("a WebSocket", function()
+  local server, proxy
+  setup(function()
+    server = ws_server()
+    proxy = wire.proxy(server, "timeouts = { drain = '10s' },")
+  end)
+
+  it("opens, echoes 200 messages and closes with a code, its subprotocol negotiated through", function()
+    assert.same({ protocol = "spec.v1", close = 1005 }, ws("echo", proxy, "/", "200"))
+  end)
+  it("carries a message of 32 MB both ways unchanged", function()
+    assert.same({ close = 1005 }, ws("big", proxy, "/", tostring(32 * 1024 * 1024)))
+  end)
+  it("brings what the server says at once, right behind its 101", function()
+    assert.same({ first = "hello nobody" }, ws("first", proxy, "/hello"))
+  end)
+  it("carries the server's close", function()
+    assert.same({ echo = "x", code = 4000 }, ws("closed", proxy, "/close"))
+  end)
+  it("that is not granted gets the reply", function()
+    assert.same({ status = 200 }, ws("status", proxy, "/refuse"))
+  end)
+  it("leaves plain requests alone, on the same proxy", function()
+    local res = http.get(proxy.port)
+    assert.same({ "plain", "none" }, { res.body, res.headers["x-upgrade"] })
+  end)
+  it("is not offered upstream when the client's Connection does not say so, for h2c, or beside a body", function()
+    for _, fields in ipairs { { Upgrade = "websocket" }, { Upgrade = "h2c", Connection = "Upgrade, HTTP2-Settings", ["HTTP2-Settings"] = "AAMAAABk" } } do
+      assert.equal("none", http.get(proxy.port, "/", fields).headers["x-upgrade"])
+    end
+    local res = http.request(proxy.port, "POST", "/", { Upgrade = "websocket", Connection = "Upgrade" }, "body")
+    assert.equal("none", res.headers["x-upgrade"])
+  end)
+  it("carries the token, which the client never sees", function()
+    local p = jeton.start(([[return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d",
+      tokens = { api = { fetch = function() return { value = "tok3n", expires_in = 60 } end } },
+      on_request = function(req, tokens) req.headers.authorization = "Bearer " .. tokens.api end }]]):format(server.port))
+    assert.same({ first = "hello Bearer tok3n" }, ws("first", p, "/hello"))
+    p:finish()
+  end)
+  it("lives on over reloads, 50 of them at once, none torn or crossed", function()
+    local stop = process.temp_dir() .. "/stop"
+    local clients = ws_start("hold", proxy, "/", "50", stop)
+    process.poll(function() return clients:output():find "open" or clients:ended() end, 20, "the tunnels to open")
+    process.poll(function() return proxy:status().workers[1].tunnels == 50 end, 5, "50 tunnels")
+    for _ = 1, 3 do
+      assert.equal(200, (proxy:control("POST", "/reload")).status)
+      assert.equal("plain", http.get(proxy.port).body)
+    end
+    assert.equal(50, proxy:status().workers[1].tunnels)
+    process.write_file(stop, "")
+    assert.equal(0, clients:wait(20), clients:errors())
+    assert.is_true(cjson.decode(clients:output():match "([^\n]*)\n$").echoed >= 50)
+    process.poll(function() return proxy:status().workers[1].tunnels == 0 end, 5, "the tunnels to go")
+  end)
+  it("leaves the proxy well, and so does one that is open at its end, which is ended by the drain limit", function()
+    proxy:finish()
+    local p = wire.proxy(server, "timeouts = { drain = '300ms' },")
+    local client = ws_start("hold", p, "/", "1", "/nonexistent/stop")
+    process.poll(function() return client:output():find "open" or client:ended() end, 20, "the tunnel to open")
+    local took = wire.timed(function() p:finish() end)
+    assert.is_true(took < 3, took)
+    client:wait(5)
+    assert.is_nil(client:output():find("echoed", 1, true))
+    server.process:stop()
+  end)
+end)
+
+describe("a tunnel", function()
+  local function answering(script) return peers.raw("local head = c:read 'head' " .. script) end
+  local function open(p)
+    local c = http.connect(p.port)
+    local res = c:request("GET", "/up", { Connection = "Upgrade", Upgrade = "chat" })
+    assert.equal(101, res.status)
+    return c, res
+  end
+
+  it("keeps the upstream's fields, and the two that make it one", function()
+    local p = wire.proxy(answering(switching .. " c:write(c:read(5)) c:close()"))
+    local c, res = open(p)
+    assert.same({ "upgrade", "chat", "yes" }, { res.headers.connection:lower(), res.headers.upgrade, res.headers["x-kept"] })
+    c:send "hello"
+    assert.equal("hello", (c:read_all(3)))
+    c:close()
+    p:finish()
+  end)
+  it("carries what the client sent behind its head, and what the upstream sent behind its 101", function()
+    local upstream = answering [[ c:write "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\nearly" c:write("|" .. c:read(7)) c:close() ]]
+    local p = wire.proxy(upstream)
+    local c = http.connect(p.port)
+    c:send(upgrade .. "pending")
+    assert.equal(101, c:read_response("GET").status)
+    assert.equal("early|pending", (c:read_all(3)))
+    c:close()
+    p:finish()
+  end)
+  it("passes a FIN on each way and goes on in the other direction", function()
+    local upstream = answering(switching .. [[ while not c.ended do c:sleep(5) end c:write("you said " .. c.input) c:close() ]])
+    local p = wire.proxy(upstream)
+    local c = open(p)
+    c:send "goodbye"
+    c:finish()
+    local all, why = c:read_all(5)
+    assert.same({ "you said goodbye", "closed" }, { all, why })
+    c:close()
+    process.poll(function() return p:status().workers[1].tunnels == 0 end, 5, "the tunnel to go")
+    p:finish()
+  end)
+  it("ends when either side resets", function()
+    local p = wire.proxy(answering(switching .. " c:read(1) c:reset()"))
+    local c = open(p)
+    c:send "x"
+    assert.equal("closed", select(2, c:read_all(5)))
+    c:close()
+    p:finish()
+    local upstream = answering(switching .. " c:read(1000) print 'released' c:close()")
+    p = wire.proxy(upstream)
+    c = open(p)
+    c.sock:setoption("linger", { on = true, timeout = 0 })
+    c:close()
+    process.poll(function() return upstream.process:output():find "released" end, 5, "the upstream to be released")
+    p:finish()
+  end)
+  it("in which nothing moves ends after its idle time", function()
+    local p = wire.proxy(answering(switching .. " c:read(1000)"), "timeouts = { tunnel = '300ms' },")
+    local c = open(p)
+    local took = wire.timed(function() assert.equal("closed", select(2, c:read_all(5))) end)
+    assert.is_true(took > 0.2 and took < 2, took)
+    c:close()
+    p:finish()
+  end)
+  it("bounds memory when one side does not read", function()
+    local upstream = answering(switching .. [[ for _ = 1, 64 do c:write(("x"):rep(1024 * 1024)) end c:close() ]])
+    local p = wire.release_proxy(upstream)
+    local before = wire.rss(p)
+    local c = open(p)
+    local most = 0
+    for _ = 1, 20 do
+      require "socket".sleep(0.01)
+      most = math.max(most, wire.rss(p))
+    end
+    assert.is_true(most - before < 8192, ("%d KiB more"):format(most - before))
+    local got, ended = #c.rest, nil
+    while not ended do
+      local data, err, part = c.sock:receive(1024 * 1024)
+      got, ended = got + #(data or part), err
+    end
+    assert.equal(64 * 1024 * 1024, got)
+    c:close()
+    p:finish()
+  end)
+
+  it("does not come of a 101 that nobody asked for: 502, and the connection closes", function()
+    local upstream = answering(switching .. " c:write 'poison' c:read(1) print 'closed' c:close()")
+    local p = wire.proxy(upstream)
+    local c = http.connect(p.port)
+    assert.equal(502, c:request("GET", "/").status)
+    c:send "more" -- not a tunnel: this is a request, and no good one
+    c:close()
+    process.poll(function() return upstream.process:output():find "closed" end, 5, "the connection to close")
+    assert.is_nil(upstream.received():find("more", 1, true))
+    p:finish()
+  end)
+  it("does not come of an upgrade that is answered 200: what the client sends behind it is its next request", function()
+    local upstream = peers.raw [[
+      local head = c:read "head"
+      local body = head:find("/up", 1, true) and "HTTP/1.1 200 OK\r\nUpgrade: chat\r\nContent-Length: 5\r\n\r\nplainHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
+      c:write(body or "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext")]]
+    local p = wire.proxy(upstream)
+    local c = http.connect(p.port)
+    c:send(upgrade)
+    assert.equal("plain", c:read_response("GET").body)
+    assert.equal("next", c:request("GET", "/next").body)
+    c:close()
+    p:finish()
+  end)
+  it("is not made for HTTP/1.0", function()
+    local upstream = answering [[ c:write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n" .. (head:lower():find("upgrade", 1, true) and "seen" or "none")) ]]
+    local p = wire.proxy(upstream)
+    assert.matches("none$", (wire.exchange(p.port, "GET /up HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n")))
+    p:finish()
+  end)
+end)
