@@ -95,6 +95,11 @@ void vm_collect(struct vm *vm) {
   vm->collect_above = a->max == 0 ? UINT64_MAX : a->used >= a->max ? a->used : a->used + (a->max - a->used) / 2;
 }
 
+void vm_collect_step(struct vm *vm) {
+  enum { STEP_KB = 64 };
+  if (vm->budget.depth == 0) lua_gc(vm->L, LUA_GCSTEP, STEP_KB);
+}
+
 void vm_reserve(lua_State *L, uint64_t n) {
   struct vm *vm = vm_at(L);
   const uint64_t max = vm->alloc.max;

@@ -41,6 +41,9 @@ bool vm_loading(const struct vm *vm);
 /* No new task starts; every task is cancelled. For the keeper's old VM on reload and for shutdown. */
 void vm_cancel_tasks(struct vm *vm);
 uint64_t vm_memory(const struct vm *vm);
+/* A short step of the collector, for a timer of the owner's, outside of Lua: garbage holds references (slots, secrets), and a VM that rests makes none that
+ * would get it collected. */
+void vm_collect_step(struct vm *vm);
 
 /* Runs fn (which may call any Lua API) in protected mode with budget, on the main thread: for set-up work, never yields. fn finds arg
  * as a light userdata at index 1. Returns 0, ERR_SCRIPT, ERR_BUDGET or ERR_MEMORY; then *message (valid until the next vm_call that fails) tells,

@@ -198,6 +198,7 @@ static void on_gauge(uv_timer_t *t) {
   atomic_store_explicit(&w->counts.upstream_idle, o.idle, memory_order_relaxed);
   atomic_store_explicit(&w->counts.upstream_leased, o.leased, memory_order_relaxed);
   atomic_store_explicit(&w->counts.upstream_dialed, o.dialed, memory_order_relaxed);
+  if (w->runtime != NULL) vm_collect_step(w->runtime->vm);
   uint64_t vm = w->runtime != NULL ? vm_memory(w->runtime->vm) : 0;
   atomic_store_explicit(&w->counts.vm_bytes, vm, memory_order_relaxed);
 }
