@@ -289,6 +289,10 @@ static void handle_refresh(struct control_conn *c, struct str rest) {
     return;
   }
   slot_facts(c->slot, clock_boot_ms(), &c->before);
+  if (!c->before.has_fetch) {
+    answer_error(c, 409, "there is no fetch to run, scripts fill it with :set: token ", str_of(slot_name(c->slot)));
+    return;
+  }
   c->refresh_until = clock_boot_ms() + REFRESH_MS;
   slot_refresh(c->slot);
   timeout_set(&c->poll, POLL_MS);

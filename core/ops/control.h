@@ -3,7 +3,7 @@
  *   GET  /health          200 {"ready":true} once a policy is active, else 503
  *   GET  /status          facts of the process; no secret among them
  *   POST /reload          200, or 422 with the problems; ?prove=1 runs changed fetches once first
- *   POST /refresh/NAME    200 when the token's fetch has succeeded, 502 when it failed; NAME percent-encoded, "tenant[acme]" for a family's
+ *   POST /refresh/NAME    200 when the token's fetch has succeeded, 502 when it failed, 409 when it has none; NAME percent-encoded, "tenant[acme]" for a family's
  *   POST /stop            202: the process drains and ends
  * ?format=text answers in text for people: that is what the commands show. One request a connection. */
 #ifndef JETON_OPS_CONTROL_H

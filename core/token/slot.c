@@ -143,6 +143,7 @@ void slot_facts(struct slot *s, int64_t now_boot_ms, struct slot_facts *out) {
   pthread_mutex_lock(&s->mutex);
   out->state = state_locked(s, now_boot_ms);
   out->valid = slot_valid_locked(s, now_boot_ms);
+  out->has_fetch = s->has_fetch;
   out->generation = s->generation;
   out->expires_in_ms = out->valid ? s->current->expires_at - now_boot_ms : 0;
   out->next_attempt_ms = next_attempt_in_locked(s, now_boot_ms);

@@ -15,6 +15,7 @@
 #include "ops/control_client.h"
 #include "token/keeper.h"
 #include "token/result.h"
+#include "token/slot_internal.h"
 
 static char path[64];
 struct fixture {
@@ -86,6 +87,7 @@ static void begin(struct fixture *f) {
   net_init(&f->net, &f->loop);
   wheel_init(&f->wheel, &f->loop);
   f->slot = slot_new(STR("api"), (struct str){0});
+  slot_configure(f->slot, &schedule_default, true);
   f->stop.data = f->later.data = f;
   CHECK(uv_async_init(&f->loop, &f->stop, on_stop) == 0);
   CHECK(uv_timer_init(&f->loop, &f->later) == 0);
@@ -168,6 +170,8 @@ static void a_refresh_waits_for_its_outcome_and_shows_no_secret(void) {
   CHECK(strstr(buf_z(&body), "wowser") == NULL);
   buf_fini(&body);
   expect("POST", "/refresh/%61pj", 404, "did you mean \\\"api\\\"");
+  slot_configure(f.slot, &schedule_default, false);
+  expect("POST", "/refresh/api", 409, "no fetch");
   end(&f);
 }
 
