@@ -173,11 +173,26 @@ static void read_more(struct conn *c, bool want) {
     stream_read_stop(&c->stream);
 }
 
+/* The client has sent FIN and nothing is stashed: a message that has begun will never be complete, one that is gets its reply. Replies to
+ * what was pipelined before still go out, but not behind one that was cut. */
+static void after_fin(struct conn *c) {
+  struct exchange *ex = c->exchange;
+  if (c->state == CONN_FLUSH || (c->state == CONN_BUSY && ex->body_complete)) return;
+  if (c->state == CONN_LINGER || (ex != NULL && ex->replied)) {
+    conn_close(c);
+    return;
+  }
+  c->exchange = NULL;
+  if (ex != NULL) exchange_abort(ex);
+  finish_writing(c);
+}
+
 static void on_client_end(struct conn *c, ssize_t n) {
   c->eof = true;
-  bool complete = (c->state == CONN_BUSY && c->exchange->body_complete) || (c->state == CONN_IDLE && c->stash.n > 0);
-  if (n == UV_EOF && (complete || c->state == CONN_FLUSH)) return; /* half-closed: the replies still go out */
-  conn_close(c);
+  if (n != UV_EOF)
+    conn_close(c);
+  else if (c->stash.n == 0)
+    after_fin(c);
 }
 
 static void on_read(struct stream *s, ssize_t n, const uint8_t *data) {
@@ -216,9 +231,9 @@ void conn_continue(struct conn *c) {
     }
   }
   if (c->state == CONN_CLOSED) return;
-  if (c->state == CONN_IDLE && c->eof && c->stash.n == 0) { /* it sent FIN behind its last request */
-    finish_writing(c);
-    return;
+  if (c->eof && c->stash.n == 0) {
+    after_fin(c);
+    if (c->state != CONN_BUSY) return;
   }
   read_more(c, c->stash.n <= STASH_MAX);
   if (c->state != CONN_HEAD && c->state != CONN_FLUSH) arm(c);
