@@ -1,0 +1,403 @@
+--- The program's commands as a shell sees them: what they print, where, and how they exit.
+local cjson = require "cjson"
+local socket = require "socket"
+local uv = require "luv"
+local jeton = require "spec.support.jeton"
+local http = require "spec.support.http"
+local peers = require "spec.support.peers"
+local process = require "spec.support.process"
+
+local run = jeton.run
+local PLAIN = 'return { listen = "127.0.0.1:0", on_request = function(req) req:respond(200, nil, "here\\n") end }'
+
+local function file(text, name) return process.write_file(process.temp_dir() .. "/" .. (name or "policy.lua"), text) end
+local function mode(path) return assert(uv.fs_stat(path)).mode & 511 end
+
+describe("jeton", function()
+  it("without a command prints its usage and exits 64", function()
+    local code, out, err = run {}
+    assert.equal(64, code)
+    assert.equal("", out)
+    assert.matches("jeton run POLICY", err)
+  end)
+
+  it("--help names every command, and --version the version", function()
+    local code, out, err = run { "--help" }
+    assert.equal(0, code)
+    assert.equal("", err)
+    for _, command in ipairs { "run", "check", "demo", "init", "reload", "status", "refresh", "stop" } do assert.matches("jeton " .. command, out) end
+    for _, option in ipairs { "--listen", "--workers", "--watch", "--control", "--prove", "--json" } do assert.is_truthy(out:find(option, 1, true), option) end
+    assert.equal(out, select(2, run { "-h" }))
+    assert.equal(out, select(2, run { "status", "--help" }))
+    code, out = run { "--version" }
+    assert.equal(0, code)
+    assert.matches("^jeton %d+%.%d+%.%d+\n$", out)
+  end)
+
+  for line, expected in pairs {
+    ["statsu"] = 'unknown command "statsu" (did you mean "status"?)',
+    ["frobnicate"] = 'unknown command "frobnicate"',
+    ["run x --wrokers 2"] = 'unknown option "--wrokers" (did you mean "--workers"?)',
+    ["run"] = "POLICY is missing",
+    ["check"] = "POLICY is missing",
+    ["refresh"] = "NAME is missing",
+    ["run a b"] = "one argument too many: b",
+    ["check x --watch"] = "--watch is no option of jeton check",
+    ["run x --workers"] = "--workers: N is missing",
+    ["run x --workers none"] = 'expected a number from 1 to',
+    ["run x --workers 0"] = 'expected a number from 1 to',
+    ["run x --listen localhost"] = 'got "localhost"',
+    ["run x --watch=yes"] = "--watch: takes no value",
+    ["status --control " .. ("x"):rep(200)] = "--control",
+  } do
+    it("refuses `" .. line:sub(1, 40) .. "` with 64 and a reason", function()
+      local args = {}
+      for word in line:gmatch "%S+" do args[#args + 1] = word end
+      local code, out, err = run(args)
+      assert.equal(64, code)
+      assert.equal("", out)
+      assert.is_truthy(err:find(expected, 1, true), err)
+      assert.matches("^jeton: ", err)
+    end)
+  end
+end)
+
+describe("jeton check", function()
+  it("says what is good, without starting anything", function()
+    local code, out, err = run { "check", file('return { listen = "127.0.0.1:1", upstream = "http://a.example", tokens = { t = { fetch = function() error "never" end } } }') }
+    assert.equal(0, code, err)
+    assert.matches("policy.lua: good: 1 listen address, 1 upstream, 1 token\n$", out)
+    assert.equal("", err)
+  end)
+
+  it("tells all errors together, by line, with key path, what was expected and found, and a suggestion", function()
+    local code, out, err = run { "check", file [[
+return {
+  listen = "localhost:8080",
+  upstream = "api.example.com",
+  wrokers = 2,
+  timeouts = { connect = "5 sec", fisrt_byte = 1 },
+  limits = { memory = "64x" },
+  log = { level = "loud" },
+  tokens = {
+    api = {
+      fetch = "https://x",
+      wait = -1,
+    },
+  },
+  on_request = 5,
+}
+]] }
+    assert.equal(78, code)
+    assert.equal("", out)
+    for _, part in ipairs {
+      "policy.lua:2: listen: expected ", 'policy.lua:3: upstream: expected a URL, got "api.example.com" (did you mean "https://api.example.com"?)',
+      'policy.lua:4: wrokers: unknown key (did you mean "workers"?)', 'policy.lua:5: timeouts.connect: expected a duration', 'policy.lua:5: timeouts.fisrt_byte: unknown key (did you mean "first_byte"?)',
+      "policy.lua:6: limits.memory: expected a size", "policy.lua:7: log.level: expected ", "policy.lua:10: tokens.api.fetch: expected a function, got ", "policy.lua:11: tokens.api.wait: expected ",
+      "policy.lua:14: on_request: expected a function, got ",
+    } do assert.is_truthy(err:find(part, 1, true), part .. "\nin\n" .. err) end
+    local last = 0
+    for line in err:gmatch "policy.lua:(%d+): " do
+      assert.is_true(tonumber(line) >= last, "not by line:\n" .. err)
+      last = tonumber(line)
+    end
+  end)
+
+  for name, case in pairs {
+    ["a syntax error"] = { "return {\n  listen = ,\n}", "policy.lua:2:" },
+    ["an error while it runs"] = { "local t = nil\nlocal x = t.y\nreturn {}", "policy.lua:2:" },
+    ["no table"] = { "return 5", "expected the file to return a table" },
+    ["nothing"] = { "", "expected the file to return a table" },
+    ["neither listen nor upstream"] = { "return {}", "listen" },
+    ["a loop"] = { "while true do end", "time budget" },
+    ["a module that is not there"] = { "require 'nowhere'", "module 'nowhere' not found" },
+  } do
+    it("refuses " .. name .. " with 78 and the place", function()
+      local code, _, err = run { "check", file(case[1]) }
+      assert.equal(78, code)
+      assert.is_truthy(err:find(case[2], 1, true), err)
+    end)
+  end
+
+  it("of a file that cannot be read exits 66", function()
+    local code, _, err = run { "check", "/no/such/policy.lua" }
+    assert.equal(66, code)
+    assert.matches("/no/such/policy.lua: no such file", err:lower())
+    assert.equal(66, (run { "run", "/no/such/policy.lua" }))
+  end)
+
+  it("does not fill the screen with a token that was pasted in", function()
+    local _, _, err = run { "check", file 'return { listen = "127.0.0.1:0", upstream = "http://a", tokens = { api = "pasted-s3cret" } }' }
+    assert.is_nil(err:find("pasted-s3cret", 1, true), err)
+  end)
+end)
+
+describe("jeton init", function()
+  it("writes a policy that lacks nothing but its secret's file, and overwrites nothing", function()
+    local dir = process.temp_dir()
+    local code, out, err = run({ "init" }, { cwd = dir })
+    assert.equal(0, code, err)
+    assert.matches("wrote policy.lua", out)
+    local text = process.read_file(dir .. "/policy.lua")
+    assert.is_true(#text > 200)
+    code, out, err = run { "check", dir .. "/policy.lua" }
+    assert.equal(78, code)
+    assert.matches("policy.lua:%d+: jeton.secret.file: /run/secrets/my%-client: no such file or directory\n$", err)
+    process.write_file(dir .. "/edited.lua", (text:gsub("/run/secrets/my%-client", process.write_file(dir .. "/secret", "s"))))
+    code, out, err = run { "check", dir .. "/edited.lua" }
+    assert.equal(0, code, out .. err)
+    code, _, err = run({ "init" }, { cwd = dir })
+    assert.equal(73, code)
+    assert.matches("policy.lua", err)
+    assert.equal(text, process.read_file(dir .. "/policy.lua"))
+    assert.equal(0, (run { "init", dir .. "/other.lua" }))
+    assert.equal(text, process.read_file(dir .. "/other.lua"))
+    assert.equal(73, (run { "init", dir .. "/no/such/dir/policy.lua" }))
+  end)
+end)
+
+describe("jeton run", function()
+  it("listens where --listen says instead, several times, IPv4, IPv6 and a Unix socket", function()
+    local path = process.temp_dir() .. "/own.sock"
+    local p = jeton.start { policy = 'return { listen = "127.0.0.1:1", on_request = function(req) req:respond(200, nil, "here\\n") end }', args = { "--listen", "127.0.0.1:0", "--listen=[::1]:0", "--listen", "unix:" .. path } }
+    assert.equal("here\n", http.get(p.port).body)
+    assert.equal("here\n", http.get("[::1]:" .. p:port_of(2)).body)
+    assert.equal("here\n", http.get("unix:" .. path).body)
+    assert.equal(3, #p:status().listeners)
+    p:finish()
+    assert.is_nil((uv.fs_stat(path)))
+  end)
+
+  it("runs as many workers as --workers says", function()
+    local p = jeton.start { policy = PLAIN, workers = 3 }
+    assert.equal(3, #p:status().workers)
+    p:finish()
+  end)
+
+  it("refuses a broken policy with 78 before it listens", function()
+    local code, _, err = run { "run", file "return { listen = 5 }", "--control", process.temp_dir() .. "/c.sock" }
+    assert.equal(78, code)
+    assert.matches("policy.lua:1: listen", err)
+  end)
+
+  it("exits 69 when its address is taken, and names it", function()
+    local taken = peers.raw "c:close()"
+    local dir = process.temp_dir()
+    local code, _, err = run { "run", file(PLAIN), "--listen", "127.0.0.1:" .. taken.port, "--control", dir .. "/c.sock" }
+    assert.equal(69, code)
+    assert.matches("127.0.0.1:" .. taken.port, err)
+    assert.is_nil((uv.fs_stat(dir .. "/c.sock")))
+  end)
+
+  it("exits 0 on SIGTERM and on SIGINT, and removes its sockets", function()
+    for _, signal in ipairs { "sigterm", "sigint" } do
+      local p = jeton.start(PLAIN)
+      p:kill(signal)
+      assert.same({ 0, 0 }, { p:wait(10) })
+      assert.is_nil((uv.fs_stat(p.control_path)))
+      p:wait_log "draining"
+    end
+  end)
+
+  it("drains: what is under way ends, new connections are refused, and then it exits 0", function()
+    local p = jeton.start 'return { listen = "127.0.0.1:0", on_request = function(req) jeton.sleep "500ms" req:respond(200, nil, "done") end }'
+    local c = http.connect(p.port)
+    c:send "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    process.poll(function() return p:status().workers[1].requests == 1 end)
+    p:kill "sigterm"
+    process.poll(function() return not pcall(http.connect, p.port) end, 5, "the listener to close")
+    local res = c:read_response "GET"
+    assert.equal("done", res.body)
+    assert.equal("close", res.headers.connection)
+    assert.equal(0, (p:wait(5)))
+  end)
+
+  it("gives up what does not end within timeouts.drain, and exits 0", function()
+    local p = jeton.start 'return { listen = "127.0.0.1:0", timeouts = { drain = "300ms" }, on_request = function(req) jeton.sleep "1h" end }'
+    local c = http.connect(p.port)
+    c:send "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    process.poll(function() return p:status().workers[1].requests == 1 end)
+    p:kill "sigterm"
+    assert.equal(0, (p:wait(5)))
+    p:wait_log "the drain has reached its limit"
+    c:close()
+  end)
+
+  it("ends at once on a second SIGTERM", function()
+    local p = jeton.start 'return { listen = "127.0.0.1:0", on_request = function(req) jeton.sleep "1h" end }'
+    local c = http.connect(p.port)
+    c:send "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    process.poll(function() return p:status().workers[1].requests == 1 end)
+    p:kill "sigterm"
+    p:wait_log "draining"
+    local t0 = socket.gettime()
+    p:kill "sigterm"
+    assert.equal(128 + 15, (p:wait(5)))
+    assert.is_true(socket.gettime() - t0 < 2)
+    c:close()
+  end)
+end)
+
+describe("the control socket", function()
+  local p
+  before_each(function() p = jeton.start(PLAIN) end)
+  after_each(function() p:finish() end)
+
+  it("is for its owner alone", function() assert.equal(tonumber("600", 8), mode(p.control_path)) end)
+
+  it("answers curl", function()
+    local function curl(path, ...)
+      local code, out, err = peers.curl("--unix-socket", p.control_path, "-w", "\n%{http_code} %{content_type}", "http://jeton" .. path, ...)
+      assert.equal(0, code, err)
+      local body, status, kind = out:match "^(.*)\n(%d+) ([^\n]*)$"
+      return tonumber(status), body, kind
+    end
+    local status, body, kind = curl "/health"
+    assert.same({ 200, "application/json" }, { status, kind })
+    assert.same({ ready = true }, cjson.decode(body))
+    status, body = curl "/status"
+    assert.equal(200, status)
+    assert.equal(p.pid, cjson.decode(body).pid)
+    status, body = curl("/reload", "-X", "POST")
+    assert.equal(200, status)
+    assert.same({ ok = true, policy = 2, warnings = "" }, cjson.decode(body))
+    p:reload_file "return {"
+    status, body = curl("/reload", "-X", "POST")
+    assert.equal(422, status)
+    assert.is_false(cjson.decode(body).ok)
+    assert.matches("policy.lua:1", cjson.decode(body).error)
+    status, body, kind = curl "/status?format=text"
+    assert.same({ 200, "text/plain; charset=utf-8" }, { status, kind })
+    assert.matches("the last reload was refused", body)
+    status, body = curl("/refresh/none", "-X", "POST")
+    assert.equal(404, status)
+    assert.is_false(cjson.decode(body).ok)
+    assert.equal(405, (curl "/reload"))
+    assert.equal(404, (curl "/elsewhere"))
+    assert.equal(422, (curl("/reload", "-X", "POST", "--data-binary", ("x"):rep(1000))))
+  end)
+
+  it("belongs to one process: a second one there exits 69 and harms nothing", function()
+    local code, _, err = run { "run", file(PLAIN), "--control", p.control_path }
+    assert.equal(69, code)
+    assert.matches("another jeton", err)
+    assert.is_truthy(err:find(p.control_path, 1, true))
+    assert.equal(p.pid, p:status().pid)
+    assert.equal("here\n", http.get(p.port).body)
+  end)
+
+  it("survives nonsense and slow clients", function()
+    assert.matches("^HTTP/1.1 400", (http.raw("unix:" .. p.control_path, "nonsense\r\n\r\n")))
+    local slow = http.connect("unix:" .. p.control_path)
+    slow:send "GET /sta"
+    assert.equal(p.pid, p:status().pid)
+    slow:close()
+  end)
+end)
+
+describe("a control socket that was left behind", function()
+  it("by a process that was killed is replaced", function()
+    local p = jeton.start(PLAIN)
+    p:kill "sigkill"
+    p:wait()
+    assert.is_truthy((uv.fs_stat(p.control_path)))
+    local again = process.start({ jeton.binary, "run", p.policy, "--control", p.control_path, "--workers", "1" }, { env = { JETON_SCRIPTS = jeton.root .. "/scripts" } })
+    process.poll(function() return again:errors():find("ready", 1, true) end, 5, function() return again:errors() end)
+    again:kill "sigterm"
+    assert.equal(0, (again:wait()))
+  end)
+end)
+
+describe("the commands of a running jeton", function()
+  it("exit 69 and say so when nobody answers", function()
+    local dir = process.temp_dir()
+    for _, command in ipairs { "status", "reload", "stop" } do
+      local code, out, err = run { command, "--control", dir .. "/none.sock" }
+      assert.equal(69, code)
+      assert.equal("", out)
+      assert.matches("is jeton running%?", err)
+      assert.is_truthy(err:find(dir .. "/none.sock", 1, true))
+    end
+    assert.equal(69, (run { "refresh", "api", "--control", dir .. "/none.sock" }))
+  end)
+
+  it("status prints lines for people and JSON for programs", function()
+    local w = peers.world()
+    local p = jeton.start(peers.policy(w))
+    assert.equal(200, http.get(p.port).status)
+    local code, out, err = run { "status", "--control", p.control_path }
+    assert.equal(0, code, err)
+    assert.equal("", err)
+    for _, part in ipairs {
+      "jeton      %d+%.%d+%.%d+, pid " .. p.pid, "policy     .*policy.lua, number 1; 0 reloads, 0 refused", "listening  http://127.0.0.1:" .. p.port, "upstream   default, 1 address",
+      "workers    1; ", "1 requests", "api +valid +generation 1, expires in %d+ s, next fetch in %d+ s; 1 fetches, 0 failed, 0 rejected",
+    } do assert.matches(part, out) end
+    code, out = run { "status", "--json", "--control", p.control_path }
+    assert.equal(0, code)
+    local all = cjson.decode(out)
+    assert.equal("api", all.tokens[1].name)
+    assert.equal(1, all.workers[1].requests)
+    assert.equal(1, all.workers[1].responses["2xx"])
+    p:finish()
+    w:stop()
+  end)
+
+  it("refresh fetches now, tells what happened, and knows the names", function()
+    local w = peers.world()
+    local p = jeton.start(peers.policy(w))
+    assert.equal(200, http.get(p.port).status)
+    local code, out, err = run { "refresh", "api", "--control", p.control_path }
+    assert.equal(0, code, err)
+    assert.matches("^token api: generation 2, expires in %d+ s\n$", out)
+    assert.equal(2, w:stats().fetches)
+    w:order { mode = "500" }
+    code, out, err = run { "refresh", "api", "--control", p.control_path }
+    assert.equal(70, code)
+    assert.equal("", out)
+    assert.matches("token api: .*500", err)
+    assert.equal(200, http.get(p.port).status) -- the token at hand still serves
+    code, _, err = run { "refresh", "apo", "--control", p.control_path }
+    assert.equal(64, code)
+    assert.matches('there is no token "apo" %(did you mean "api"%?%)', err)
+    p:finish()
+    w:stop()
+  end)
+
+  it("stop drains, and returns when the process has gone", function()
+    local p = jeton.start(PLAIN)
+    local code, out, err = run { "stop", "--control", p.control_path }
+    assert.equal(0, code, err)
+    assert.matches("stopped\n$", out)
+    assert.equal(0, (p:wait(5)))
+  end)
+
+  it("find the default control socket through XDG_RUNTIME_DIR", function()
+    local dir = process.temp_dir()
+    local env = { XDG_RUNTIME_DIR = dir, JETON_SCRIPTS = jeton.root .. "/scripts" }
+    local p = process.start({ jeton.binary, "run", file(PLAIN), "--workers", "1" }, { env = env })
+    process.poll(function() return p:errors():find("ready", 1, true) end, 5, function() return p:errors() end)
+    assert.equal(tonumber("600", 8), mode(dir .. "/jeton.sock"))
+    assert.equal(0, (run({ "status" }, { env = env })))
+    assert.equal(0, (run({ "stop" }, { env = env })))
+    assert.equal(0, (p:wait(5)))
+  end)
+end)
+
+describe("jeton demo", function()
+  it("needs nothing, prints a line to try, and that line works, before and after a refresh", function()
+    local dir = process.temp_dir()
+    local p = process.start({ jeton.binary, "demo", "--listen", "127.0.0.1:0", "--control", dir .. "/demo.sock" }, { env = { JETON_SCRIPTS = jeton.root .. "/scripts" } })
+    process.poll(function() return p:ended() or p:output():find "curl %-i %S+" end, 10, function() return p:errors() end)
+    local url = p:output():match "curl %-i (%S+)"
+    assert.is_truthy(url, p:errors())
+    local code, out, err = peers.curl("-i", url)
+    assert.equal(0, code, err)
+    assert.matches("^HTTP/1.1 200", out)
+    assert.matches("[Xx]%-[Tt]oken: token<api generation 1, expires in %d+ s>", out)
+    code, out, err = run { "refresh", "api", "--control", dir .. "/demo.sock" } -- ten seconds are long for a spec
+    assert.equal(0, code, out .. err)
+    assert.matches("generation 2", (select(2, peers.curl("-i", url))))
+    p:kill "sigint"
+    assert.equal(0, (p:wait(10)))
+  end)
+end)

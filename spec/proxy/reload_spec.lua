@@ -1,0 +1,405 @@
+--- A reload loses nothing, and a broken policy changes nothing.
+local socket = require "socket"
+local jeton = require "spec.support.jeton"
+local http = require "spec.support.http"
+local peers = require "spec.support.peers"
+local process = require "spec.support.process"
+
+local nginx, proxy
+
+setup(function() nginx = peers.nginx [[ location / { return 200 "fine\n"; } ]] end)
+teardown(function() nginx.process:stop() end)
+after_each(function()
+  if proxy then proxy:finish() end
+  proxy = nil
+end)
+
+--- A policy that answers `word` on /word and relays everything else; `more` are further keys.
+local function policy(word, more, listen)
+  return ([[return { listen = %s, upstream = "http://127.0.0.1:%d",
+    on_request = function(req) if req.path == "/word" then req:respond(200, nil, %q) end end,
+    %s }]]):format(listen or '"127.0.0.1:0"', nginx.port, word, more or "")
+end
+local function word() return http.get(proxy.port, "/word").body end
+local function becomes(expected) process.poll(function() return word() == expected end, 5, function() return expected .. "; log:\n" .. proxy:errors() end) end
+local function reload(...) return jeton.run { "reload", "--control", proxy.control_path, ... } end
+local function dialed()
+  local n = 0
+  for _, w in ipairs(proxy:status().workers) do n = n + w.upstream_dialed end
+  return n
+end
+
+describe("jeton reload", function()
+  it("takes a changed policy, says its number and exits 0", function()
+    proxy = jeton.start { policy = policy "one", workers = 2 }
+    assert.equal("one", word())
+    proxy:reload_file(policy "two")
+    assert.equal("one", word()) -- nobody watches
+    local code, out, err = reload()
+    assert.equal(0, code, err)
+    assert.matches("^reloaded: policy 2 is active\n$", out)
+    for _ = 1, 10 do assert.equal("two", word()) end
+    assert.equal(2, proxy:status().policy.number)
+    proxy:wait_log "policy 2 is active"
+  end)
+
+  it("refuses a broken one with all its errors and 78; status and log say so, and the old one goes on", function()
+    proxy = jeton.start(policy "one")
+    proxy:reload_file 'return {\n  listen = "127.0.0.1:0",\n  upstream = "api.example.com",\n  wrokers = 2,\n}'
+    local code, out, err = reload()
+    assert.equal(78, code)
+    assert.equal("", out)
+    assert.matches('policy.lua:3: upstream: expected a URL, got "api.example.com" %(did you mean "https://api.example.com"%?%)', err)
+    assert.matches('policy.lua:4: wrokers: unknown key %(did you mean "workers"%?%)', err)
+    assert.equal("one", word())
+    local status = proxy:status().policy
+    assert.equal(1, status.refused)
+    assert.equal(1, status.number)
+    assert.matches("api.example.com", status.last_error)
+    assert.matches("wrokers", select(2, jeton.run { "status", "--control", proxy.control_path }))
+    proxy:wait_log "wrokers: unknown key"
+    proxy:wait_log "the policy was refused, the active one goes on"
+    proxy:reload_file(policy "two")
+    assert.equal(0, (reload()))
+    assert.equal("two", word())
+    assert.equal("", proxy:status().policy.last_error)
+  end)
+
+  for name, text in pairs {
+    ["a syntax error"] = "return { listen = 5 ",
+    ["an error at its top"] = "error 'at the top'",
+    ["a file that returns nothing"] = "local x = 1",
+    ["a loop"] = "while true do end",
+    ["a module that does not exist"] = "local m = require 'no_such_module' return {}",
+    ["a call that waits"] = "jeton.sleep(1) return {}",
+    ["an address in use"] = "TAKEN",
+  } do
+    it("refuses " .. name, function()
+      proxy = jeton.start(policy "one")
+      proxy:reload_file(text == "TAKEN" and policy("two", nil, ('{ "127.0.0.1:%d" }'):format(nginx.port)) or text)
+      local code, _, err = reload()
+      assert.is_true(code == 78, ("%s: %s"):format(code, err))
+      assert.is_true(#err > 10)
+      assert.equal("one", word())
+      assert.equal(1, proxy:status().policy.refused)
+    end)
+  end
+
+  it("refuses a policy whose file has gone", function()
+    proxy = jeton.start(policy "one")
+    os.remove(proxy.policy)
+    assert.equal(78, (reload()))
+    assert.equal("one", word())
+  end)
+
+  it("prints warnings, and takes the policy", function()
+    proxy = jeton.start(policy "one")
+    proxy:reload_file(policy("two", "workers = 3,"))
+    local code, out = reload()
+    assert.equal(0, code)
+    assert.is_string(out)
+    assert.equal("two", word())
+  end)
+end)
+
+describe("SIGHUP", function()
+  it("reloads, and a broken policy is refused in the log", function()
+    proxy = jeton.start(policy "one")
+    proxy:reload_file(policy "two")
+    proxy:kill "sighup"
+    becomes "two"
+    proxy:reload_file "return {"
+    proxy:kill "sighup"
+    proxy:wait_log "the policy was refused, the active one goes on"
+    assert.equal("two", word())
+  end)
+
+  it("many times over is no more than one reload at a time", function()
+    proxy = jeton.start(policy "one")
+    for i = 1, 30 do
+      proxy:reload_file(policy("word" .. i))
+      proxy:kill "sighup"
+    end
+    becomes "word30"
+  end)
+end)
+
+describe("--watch", function()
+  local function watch(text)
+    proxy = jeton.start { policy = text, args = { "--watch" } }
+  end
+
+  it("takes a file that was written in place", function()
+    watch(policy "one")
+    proxy:reload_file(policy "two")
+    becomes "two"
+    proxy:reload_file(policy "three")
+    becomes "three"
+  end)
+
+  it("takes a file that an editor renamed over the old one, again and again", function()
+    watch(policy "one")
+    for _, text in ipairs { "two", "three", "four" } do
+      local file = process.write_file(proxy.dir .. "/policy.lua.tmp", policy(text))
+      assert(os.rename(file, proxy.policy))
+      becomes(text)
+    end
+  end)
+
+  it("takes a file that an editor moved away and wrote anew", function()
+    watch(policy "one")
+    assert(os.rename(proxy.policy, proxy.policy .. "~"))
+    socket.sleep(0.2)
+    assert.equal("one", word())
+    proxy:reload_file(policy "two")
+    becomes "two"
+  end)
+
+  it("follows modules beside the policy, also one that is required only later", function()
+    local dir = process.temp_dir()
+    process.write_file(dir .. "/words.lua", "return { word = 'one' }")
+    local path = process.write_file(dir .. "/policy.lua", policy("WORD"):gsub('"WORD"', 'require "words".word'):gsub("^", 'local _ = require "words"\n'))
+    proxy = jeton.start { file = path, args = { "--watch" } }
+    assert.equal("one", word())
+    process.write_file(dir .. "/words.lua", "return { word = 'two' }")
+    becomes "two"
+    process.write_file(dir .. "/words.lua.tmp", "return require 'deeper'")
+    process.write_file(dir .. "/deeper.lua", "return { word = 'three' }")
+    assert(os.rename(dir .. "/words.lua.tmp", dir .. "/words.lua"))
+    becomes "three"
+    process.write_file(dir .. "/deeper.lua", "return { word = 'four' }")
+    becomes "four"
+  end)
+
+  it("keeps the old policy while a file is broken, says why, and takes the repaired one", function()
+    watch(policy "one")
+    proxy:reload_file "return { listen = "
+    proxy:wait_log "the policy was refused, the active one goes on"
+    assert.equal("one", word())
+    assert.matches("policy.lua:1", proxy:status().policy.last_error)
+    proxy:reload_file(policy "two")
+    becomes "two"
+  end)
+
+  it("does not reload for a file that is not its own", function()
+    watch(policy "one")
+    process.write_file(proxy.dir .. "/other.lua", "return 1")
+    socket.sleep(0.4)
+    assert.equal(1, proxy:status().policy.number)
+    assert.equal(0, proxy:status().policy.refused)
+  end)
+end)
+
+describe("a reload", function()
+  it("keeps the connections of clients and to upstreams", function()
+    proxy = jeton.start(policy "one")
+    local c = http.connect(proxy.port)
+    assert.equal("fine\n", c:request("GET", "/").body)
+    process.poll(function() return dialed() == 1 end)
+    for i = 1, 5 do
+      proxy:reload_file(policy("word" .. i))
+      assert.equal(0, (reload()))
+      assert.equal("word" .. i, c:request("GET", "/word").body) -- its next request meets the new policy
+      assert.equal("fine\n", c:request("GET", "/").body)
+    end
+    c:close()
+    socket.sleep(0.3) -- the counter is copied four times a second
+    assert.equal(1, dialed())
+  end)
+
+  it("lets a long request end under the policy that it began with", function()
+    local text = [[ on_response = function(res, req)
+        if req.path == "/long" then jeton.sleep "600ms" end
+        res.headers["x-policy"] = "NAME"
+      end, on_log = function(e) if e.path == "/long" then jeton.log.info "logged by NAME" end end, ]]
+    proxy = jeton.start(policy("one", (text:gsub("NAME", "old"))))
+    local long = http.connect(proxy.port)
+    long:send "GET /long HTTP/1.1\r\nHost: a\r\n\r\n"
+    process.poll(function() return proxy:status().workers[1].requests >= 1 end)
+    proxy:reload_file(policy("two", (text:gsub("NAME", "new"))))
+    assert.equal(0, (reload()))
+    assert.equal("new", http.get(proxy.port, "/").headers["x-policy"])
+    local res = long:read_response "GET"
+    assert.equal(200, res.status)
+    assert.equal("old", res.headers["x-policy"])
+    proxy:wait_log "logged by old"
+    assert.equal("new", long:request("GET", "/").headers["x-policy"])
+    long:close()
+  end)
+
+  it("lets a body in mid-transfer go on", function()
+    proxy = jeton.start(policy "one")
+    local c = http.connect(proxy.port)
+    c:send "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello"
+    proxy:reload_file(policy "two")
+    assert.equal(0, (reload()))
+    c:send "world"
+    assert.equal(200, c:read_response("POST").status)
+    c:close()
+  end)
+
+  it("opens a new address and closes a missing one, while kept connections of both go on", function()
+    local dir = process.temp_dir()
+    local both = ('{ "127.0.0.1:0", "unix:%s/a.sock" }'):format(dir)
+    proxy = jeton.start(policy("one", nil, '"127.0.0.1:0"'))
+    local port = proxy.port
+    local kept = http.connect(port)
+    assert.equal("one", kept:request("GET", "/word").body)
+    proxy:reload_file(policy("two", nil, both))
+    assert.equal(0, (reload()))
+    assert.equal("two", word())
+    local unix = http.connect("unix:" .. dir .. "/a.sock")
+    assert.equal("two", unix:request("GET", "/word").body)
+    assert.same({ "http://127.0.0.1:" .. port, "unix:" .. dir .. "/a.sock" }, proxy:status().listeners)
+    proxy:reload_file(policy("three", nil, '"127.0.0.1:0"'))
+    assert.equal(0, (reload()))
+    assert.equal("three", kept:request("GET", "/word").body)
+    assert.equal("three", unix:request("GET", "/word").body)
+    assert.is_false((pcall(http.connect, "unix:" .. dir .. "/a.sock")))
+    assert.equal(1, #proxy:status().listeners)
+    kept:close()
+    unix:close()
+  end)
+
+  it("under load fails no request", function()
+    proxy = jeton.start { policy = policy("w0", "log = { access = false },"), workers = 2 }
+    local wrk = process.start { "wrk", "-t1", "-c8", "-d3s", "--timeout", "5s", ("http://127.0.0.1:%d/"):format(proxy.port) }
+    local n = 0
+    while not wrk:ended() do
+      n = n + 1
+      proxy:reload_file(policy("w" .. n, "log = { access = false },"))
+      assert.equal(200, proxy:control("POST", "/reload").status)
+      socket.sleep(0.05)
+    end
+    assert.is_true(n > 5)
+    assert.is_nil(wrk:output():find("Non-2xx", 1, true), wrk:output())
+    assert.is_nil(wrk:output():find("Socket errors", 1, true), wrk:output())
+    process.poll(function() return word() == "w" .. n end)
+  end)
+
+  it("changes the level of the log", function()
+    local text = [[log = { level = "LEVEL", access = false }, on_log = function() jeton.log.debug "chatter" end, ]]
+    proxy = jeton.start(policy("one", (text:gsub("LEVEL", "info"))))
+    word()
+    assert.is_nil(proxy:errors():find("chatter", 1, true))
+    proxy:reload_file(policy("two", (text:gsub("LEVEL", "debug"))))
+    assert.equal(0, (reload()))
+    word()
+    proxy:wait_log "chatter"
+  end)
+end)
+
+describe("tokens over a reload", function()
+  local w
+  before_each(function() w = peers.world() end)
+  after_each(function() w:stop() end)
+
+  it("stay, with their generation, also when their settings change", function()
+    proxy = jeton.start(peers.policy(w))
+    assert.equal(200, http.get(proxy.port).status)
+    proxy:reload_file(peers.policy(w, 'wait = "7s", refresh_at = 0.5,'))
+    assert.equal(0, (reload()))
+    assert.equal(200, http.get(proxy.port).status)
+    local token = proxy:status().tokens[1]
+    assert.equal(1, token.generation)
+    assert.is_true(token.next_attempt_in < 3600 * 0.55, token.next_attempt_in)
+    assert.equal(1, w:stats().fetches)
+  end)
+
+  it("are wanted by those who wait for them: a fetch under way goes on and counts", function()
+    w:order { delay = 800 }
+    proxy = jeton.start(peers.policy(w, 'wait = "10s",'))
+    local c = http.connect(proxy.port)
+    c:send "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    process.poll(function() return w:stats().fetches == 1 end)
+    proxy:reload_file(peers.policy(w, 'wait = "10s",', 'on_log = function() end,'))
+    assert.equal(0, (reload()))
+    assert.equal(200, c:read_response("GET").status)
+    assert.equal(1, w:stats().fetches)
+    assert.equal(200, http.get(proxy.port).status)
+    c:close()
+  end)
+
+  it("may come and go: a new one is fetched, one that is no longer named is forgotten", function()
+    proxy = jeton.start(policy "one")
+    proxy:reload_file(peers.policy(w))
+    assert.equal(0, (reload()))
+    assert.equal(200, http.get(proxy.port).status)
+    proxy:reload_file(policy("two", 'timeouts = { drain = "1s" },'))
+    assert.equal(0, (reload()))
+    assert.same({}, proxy:status().tokens)
+    assert.equal("two", word())
+  end)
+
+  it("a broken policy fetches nothing and changes no token", function()
+    proxy = jeton.start(peers.policy(w))
+    assert.equal(200, http.get(proxy.port).status)
+    proxy:reload_file(peers.policy(w, "refresh_at = 7,"))
+    assert.equal(78, (reload()))
+    assert.equal(200, http.get(proxy.port).status)
+    assert.equal(1, w:stats().fetches)
+  end)
+end)
+
+describe("--prove", function()
+  local function with_fetch(word_, body)
+    return policy(word_, ("tokens = { api = { fetch = function(ctx) jeton.log.info('fetched by %s') %s end } },"):format(word_, body))
+  end
+  local good = "return { value = 'proof-value', expires_in = 60 }"
+
+  it("refuses a policy whose changed fetch fails, with its reason", function()
+    proxy = jeton.start(with_fetch("one", good))
+    process.poll(function() return proxy:status().tokens[1].generation == 1 end)
+    for name, body in pairs { ["the issuer is on holiday"] = "return nil, 'the issuer is on holiday'", ["no lifetime"] = "return { value = 'v' }", ["on purpose"] = "error 'on purpose'" } do
+      proxy:reload_file(with_fetch("two", body))
+      local code, _, err = reload "--prove"
+      assert.equal(78, code)
+      assert.is_truthy(err:find("api", 1, true), err)
+      assert.is_truthy(err:find(name, 1, true), err)
+      assert.equal("one", word())
+    end
+    assert.equal(1, proxy:status().tokens[1].generation)
+    assert.equal(0, proxy:status().tokens[1].failures)
+  end)
+
+  it("takes one whose fetch works, and puts nothing into the slot", function()
+    proxy = jeton.start(with_fetch("one", good))
+    process.poll(function() return proxy:status().tokens[1].generation == 1 end)
+    proxy:reload_file(with_fetch("two", good))
+    local code, _, err = reload "--prove"
+    assert.equal(0, code, err)
+    assert.equal("two", word())
+    proxy:wait_log "fetched by two"
+    local token = proxy:status().tokens[1]
+    assert.equal(1, token.generation)
+    assert.equal(1, token.fetches)
+    assert.is_nil(proxy:errors():find("proof-value", 1, true))
+  end)
+
+  it("runs no fetch when nothing has changed", function()
+    proxy = jeton.start(with_fetch("one", good))
+    process.poll(function() return proxy:status().tokens[1].generation == 1 end)
+    assert.equal(0, (reload "--prove"))
+    assert.equal(1, select(2, proxy:errors():gsub("fetched by one", "")))
+  end)
+end)
+
+describe("tunnels", function()
+  it("go on over reloads", function()
+    local raw = peers.raw [[
+      c:read "head" c:write "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+      while true do local b = c:read(1) if not b then return c:close() end c:write(b) end ]]
+    local text = 'return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d", on_log = function() local _ = "%s" end }'
+    proxy = jeton.start(text:format(raw.port, "one"))
+    local c = http.connect(proxy.port)
+    c:send "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+    assert.equal(101, c:read_response("GET").status)
+    for i = 1, 3 do
+      proxy:reload_file(text:format(raw.port, "word" .. i))
+      assert.equal(0, (reload()))
+      c:send "ping"
+      process.poll(function() return (c:read_all(0.05)) == "ping" end, 5, "the echo")
+    end
+    c:close()
+  end)
+end)
