@@ -85,9 +85,10 @@ run:
 	@spec/support/deps build
 	$(MAKE) -j$(JOBS) all
 	build/jeton demo
-# The specs run the sanitized binary: a leak or a report ends it with another code than 0, and the spec fails.
+# The specs run the sanitized binary (those of memory the release one): a leak or a report ends it with another code than 0, and the spec fails.
 test:
 	@spec/support/deps test
+	$(MAKE) -j$(JOBS) all
 	$(MAKE) -j$(JOBS) VARIANT=asan build/asan/jeton ctests-bin
 	$(MAKE) VARIANT=asan ctests
 	$(MAKE) specs

@@ -11,6 +11,9 @@
 #include "proxy/exchange.h"
 #include "proxy/worker_internal.h"
 
+/* After one side's FIN: a peer that has left altogether looks the same, and must not be held for as long as a living tunnel. */
+enum { HALF_CLOSED_MS = 60 * 1000 };
+
 struct tunnel {
   struct link link; /* worker->tunnels */
   struct worker *worker;
@@ -42,6 +45,8 @@ static bool pass(struct tunnel *t, struct stream *from, struct stream *to, ssize
   timeout_set(&t->idle, t->idle_ms);
   if (n == UV_EOF) {
     *ended = true;
+    if (t->idle_ms == 0 || t->idle_ms > HALF_CLOSED_MS) t->idle_ms = HALF_CLOSED_MS;
+    timeout_set(&t->idle, t->idle_ms);
     stream_shutdown(to);
     if (!other_ended) return true;
   }
