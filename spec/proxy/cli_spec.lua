@@ -134,13 +134,13 @@ end)
 
 describe("jeton init", function()
   it("writes a policy that lacks nothing but its secret's file, and overwrites nothing", function()
-    local dir = process.temp_dir()
+    local dir, _ = process.temp_dir()
     local code, out, err = run({ "init" }, { cwd = dir })
     assert.equal(0, code, err)
     assert.matches("wrote policy.lua", out)
     local text = process.read_file(dir .. "/policy.lua")
     assert.is_true(#text > 200)
-    code, out, err = run { "check", dir .. "/policy.lua" }
+    code, _, err = run { "check", dir .. "/policy.lua" }
     assert.equal(78, code)
     assert.matches("policy.lua:%d+: jeton.secret.file: /run/secrets/my%-client: no such file or directory\n$", err)
     process.write_file(dir .. "/edited.lua", (text:gsub("/run/secrets/my%-client", process.write_file(dir .. "/secret", "s"))))
@@ -346,6 +346,7 @@ describe("the commands of a running jeton", function()
     local w = peers.world()
     local p = jeton.start(peers.policy(w))
     assert.equal(200, http.get(p.port).status)
+    local _
     local code, out, err = run { "refresh", "api", "--control", p.control_path }
     assert.equal(0, code, err)
     assert.matches("^token api: generation 2, expires in %d+ s\n$", out)

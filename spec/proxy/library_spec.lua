@@ -115,21 +115,25 @@ describe("jeton.http", function()
     assert.equal("ETIMEDOUT", code)
     assert.is_true(socket.gettime() - t0 < 3)
     local large = peers.raw [[ c:read "head" c:write("HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n" .. ("x"):rep(2000)) c:sleep(60000) ]]
-    value, _, code = lab:run(("return jeton.http.get('http://127.0.0.1:%d/', { limits = { body = 1000 } })"):format(large.port))
+    value, message, code = lab:run(("return jeton.http.get('http://127.0.0.1:%d/', { limits = { body = 1000 } })"):format(large.port))
     assert.is_nil(value)
+    assert.is_string(message)
     assert.equal("LIMIT", code)
     for _, framing in ipairs { "Content-Length: 2000", "Transfer-Encoding: chunked" } do
       local cut = peers.raw(([[ c:read "head" c:write("HTTP/1.1 200 OK\r\n%s\r\n\r\n5\r\nhello") c:close() ]]):format(framing))
-      value, _, code = lab:run(("return jeton.http.get('http://127.0.0.1:%d/')"):format(cut.port))
+      value, message, code = lab:run(("return jeton.http.get('http://127.0.0.1:%d/')"):format(cut.port))
+      assert.is_string(message)
       assert.is_nil(value)
       assert.equal("TRUNCATED", code)
     end
     local ssh = peers.raw [[ c:write "SSH-2.0-x\r\n" c:sleep(60000) ]]
-    value, _, code = lab:run(("return jeton.http.get('http://127.0.0.1:%d/')"):format(ssh.port))
+    value, message, code = lab:run(("return jeton.http.get('http://127.0.0.1:%d/')"):format(ssh.port))
     assert.is_nil(value)
+    assert.is_string(message)
     assert.equal("PROTOCOL", code)
-    value, _, code = lab:run "return jeton.http.get('https://127.0.0.1:1/')"
+    value, message, code = lab:run "return jeton.http.get('https://127.0.0.1:1/')"
     assert.is_nil(value)
+    assert.matches("connection refused", message)
     assert.equal("ECONNREFUSED", code)
     value, message, code = lab:run "return jeton.http.get('http://no-such-host.invalid/')"
     assert.is_nil(value)
