@@ -210,6 +210,8 @@ static void on_drain(struct stream *s, int status) {
   if (status < 0) {
     c->broken = true;
     timeout_set(&c->timeout, BROKEN_MS);
+  } else if (c->phase == CLIENT_SEND) {
+    timeout_clear(&c->timeout); /* all that came is sent: it is the client's turn */
   } else if (c->body_done && c->phase == CLIENT_WAIT) {
     timeout_set(&c->timeout, c->first_byte_ms);
   }

@@ -174,6 +174,7 @@ static int write_head(struct client_call *call, struct buf *out, struct str *bod
   struct exchange *ex = call->owner;
   const struct url *u = ex->url;
   struct secret_context *ctx = &ex->used;
+  ex->streamed = 0; /* a stale connection's retry sends its body from the start */
   *ctx = (struct secret_context){.tls = u->tls, .host = u->host, .port = u->port, .header_safe = true};
   struct request_head h = {
       .method = ex->request.method,
