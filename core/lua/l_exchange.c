@@ -106,8 +106,11 @@ static int l_response_body(lua_State *L) {
   w->ex = ex;
   w->error = 0;
   if (ex->reply_replaced || ex->local || ex->reply_complete) return body_wait_push(L, w);
+  if (ex->step != STEP_RESPONSE_HOOK)
+    return push_failure(L, ERR_CLOSED, "the body has gone to the client: call res:body() in on_response");
   if (over_script_limit(ex, ex->response.framing, ex->response.content_length)) w->error = ERR_LIMIT;
   if (ex->reply.n > 0) w->error = ERR_LIMIT; /* an earlier call gave up */
+  if (ex->upstream_broke != 0) w->error = ex->upstream_broke;
   if (w->error != 0) return body_wait_push(L, w);
   ex->gather_reply = true;
   return wait_for_body(L, ex, w);
@@ -120,6 +123,7 @@ static int l_request_set_body(lua_State *L) {
   if (ex->step > STEP_REQUEST_HOOK)
     return luaL_error(L, "req:set_body works in on_request only: the request has been sent");
   ex->body_replaced = true;
+  ex->body_wanted_all = false; /* what still comes of the client's is thrown away */
   buf_reset(&ex->body);
   buf_add(&ex->body, p, n);
   return 0;
@@ -170,7 +174,8 @@ static int l_request_respond(lua_State *L) {
   const char *p = luaL_optlstring(L, 4, "", &n);
   luaL_argcheck(L, status >= 200 && status <= 599, 2, "expected a status from 200 to 599");
   if (!lua_isnoneornil(L, 3)) luaL_checktype(L, 3, LUA_TTABLE);
-  if (ex->replied) return luaL_error(L, "req:respond: the response has been sent");
+  if (ex->step != STEP_REQUEST_HOOK && ex->step != STEP_RESPONSE_HOOK && ex->step != STEP_ERROR)
+    return luaL_error(L, "req:respond works while a hook runs only");
   lua_settop(L, 4);
   reply_local(ex, (int)status, (struct str){p, n});
   if (lua_istable(L, 3)) add_response_fields(L, ex);

@@ -39,9 +39,16 @@ static void check_invariants(const struct exchange *ex) {
 
 /* --- end --- */
 
+/* A hook that awaited a body was cancelled; what it spawned may await one, too, and must not point here any longer. */
+static void end_body_waits(struct exchange *ex) {
+  body_wait_done(ex, &ex->request_wait, ERR_CLOSED);
+  body_wait_done(ex, &ex->reply_wait, ERR_CLOSED);
+}
+
 static void release(struct exchange *ex) {
   struct worker *w = ex->worker;
   ex->serial++; /* scripts' handles are stale from here on */
+  end_body_waits(ex);
   if (ex->has_ctx) {
     lua_State *L = vm_state(ex->runtime->vm);
     lua_pushnil(L);
@@ -76,7 +83,6 @@ static void finish(struct exchange *ex) {
 static void cancel_waits(struct exchange *ex) {
   if (ex->task != NULL) task_cancel(ex->task);
   ex->task = NULL;
-  ex->request_wait.waiting = ex->reply_wait.waiting = false;
   slot_wait_cancel(&ex->waiter);
   timeout_clear(&ex->timeout);
   client_cancel(&ex->call);
@@ -262,6 +268,7 @@ static void end_streaming(struct exchange *ex) {
 /* What was gathered before the upstream was there goes first; it stays in ex->body while a replay may need it. */
 void send_gathered_body(struct exchange *ex) {
   ex->streaming = true;
+  body_wait_done(ex, &ex->request_wait, ERR_CLOSED); /* of a task that outlived on_request */
   send_span(ex, buf_str(&ex->body));
   if (ex->body.n > ex->runtime->policy->limits.replay_buffer) {
     ex->body_kept = false;
