@@ -16,6 +16,7 @@
 #include "net/address.h"
 #include "net/tls.h"
 #include "proxy/exchange.h"
+#include "proxy/listener.h"
 #include "proxy/worker_internal.h"
 
 enum { STASH_MAX = 16 * 1024, LINGER_MS = 2000, LINGER_BYTES = 1024 * 1024 };
@@ -36,6 +37,8 @@ static void on_closed(struct stream *s) {
 static void close_with(struct conn *c, void (*how)(struct stream *, stream_closed_fn)) {
   if (c->state == CONN_CLOSED) return;
   c->state = CONN_CLOSED;
+  list_remove(&c->link); /* not among those that make room any more */
+  list_push(&c->worker->busy, &c->link);
   struct exchange *ex = c->exchange;
   c->exchange = NULL;
   if (ex != NULL) exchange_abort(ex);
@@ -45,8 +48,16 @@ static void close_with(struct conn *c, void (*how)(struct stream *, stream_close
 void conn_close(struct conn *c) { close_with(c, stream_close); }
 void conn_reset(struct conn *c) { close_with(c, stream_reset); }
 
+/* From here on it may be closed for another one: its last reply has been taken whole. */
+static void become_idle(struct conn *c) {
+  list_remove(&c->link);
+  list_push(&c->worker->idle, &c->link);
+  listeners_want_room(c->worker);
+}
+
 static void begin_linger(struct conn *c) {
   c->state = CONN_LINGER;
+  become_idle(c);
   stream_shutdown(&c->stream);
   if (c->eof) {
     conn_close(c);
@@ -68,13 +79,20 @@ static void finish_writing(struct conn *c) {
 
 /* --- time limits --- */
 
+/* It is the client's turn to send. Not while it waits for a 100 (Continue) that a hook, a token or an upstream holds back. */
+static bool owes_body(const struct conn *c) {
+  const struct exchange *ex = c->exchange;
+  bool asked = ex->request.expect_continue && !ex->continue_sent && ex->body_seen == 0;
+  return !asked && exchange_wants_body(ex);
+}
+
 static void arm(struct conn *c) {
   const struct timeouts_conf *t = timeouts(c);
-  if (c->state == CONN_IDLE) timeout_set(&c->timeout, t->idle);
+  if (c->state == CONN_IDLE) timeout_set(&c->timeout, stream_queued(&c->stream) > 0 ? t->send : t->idle);
   if (c->state != CONN_BUSY) return;
   if (stream_queued(&c->stream) > 0)
     timeout_set(&c->timeout, t->send);
-  else if (exchange_wants_body(c->exchange))
+  else if (owes_body(c))
     timeout_set(&c->timeout, t->body);
   else
     timeout_clear(&c->timeout);
@@ -87,12 +105,18 @@ static void on_due(struct timeout *t) {
   switch ((enum conn_state)c->state) {
     case CONN_HEAD: exchange_refuse(c->exchange, &slow_head); break;
     case CONN_BUSY:
-      if (stream_queued(&c->stream) == 0 && exchange_wants_body(c->exchange))
-        exchange_refuse(c->exchange, &slow_body);
-      else
+      if (stream_queued(&c->stream) > 0)
         conn_reset(c);
+      else if (owes_body(c))
+        exchange_refuse(c->exchange, &slow_body);
       break;
     case CONN_FLUSH: conn_reset(c); break;
+    case CONN_IDLE:
+      if (stream_queued(&c->stream) > 0)
+        conn_reset(c);
+      else
+        conn_close(c);
+      break;
     default: conn_close(c); break;
   }
 }
@@ -254,21 +278,24 @@ static void on_drain(struct stream *s, int status) {
   else if (c->state == CONN_BUSY) {
     arm(c);
     exchange_drained(c->exchange);
-  } else
+  } else if (c->state == CONN_IDLE && c->worker->draining) {
+    conn_close(c);
+  } else {
+    if (c->state == CONN_IDLE) become_idle(c);
     conn_continue(c);
+  }
 }
 
 void conn_exchange_ended(struct conn *c, bool keep_alive) {
   if (c->state == CONN_CLOSED || c->state == CONN_TUNNEL) return;
   c->exchange = NULL;
-  list_remove(&c->link);
-  list_push(&c->worker->idle, &c->link);
   if (!keep_alive || c->worker->draining) {
     finish_writing(c);
     return;
   }
   c->state = CONN_IDLE;
-  timeout_set(&c->timeout, timeouts(c)->idle);
+  if (stream_queued(&c->stream) == 0) become_idle(c);
+  arm(c);
   if (c->stash.n > 0 || c->eof || c->reading_stopped) conn_continue(c);
 }
 

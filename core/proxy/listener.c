@@ -57,6 +57,13 @@ void listeners_resume(struct worker *w) {
   }
 }
 
+void listeners_want_room(struct worker *w) {
+  bool held = false;
+  for (struct link *i = w->listeners.next; i != &w->listeners; i = i->next)
+    if (CONTAINER_OF(i, struct listener, link)->held) held = true;
+  if (held && w->room_mail.in == NULL) mailbox_post(&w->services.mailbox, &w->room_mail);
+}
+
 static void on_listener_closed(uv_handle_t *h) {
   struct listener *l = h->data;
   if (l->tls != NULL) tls_server_unref(l->tls);

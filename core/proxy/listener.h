@@ -13,5 +13,7 @@ int listeners_switch(struct worker *w, const struct policy *p, const int *fds);
 void listeners_close(struct worker *w);
 /* A place for a connection has become free: takes one that was held back. */
 void listeners_resume(struct worker *w);
+/* A connection has become idle: from the loop, it gives its place to one that was held back. */
+void listeners_want_room(struct worker *w);
 
 #endif

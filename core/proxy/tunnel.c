@@ -39,6 +39,11 @@ static void tunnel_end(struct tunnel *t) {
 static void on_client_read(struct stream *s, ssize_t n, const uint8_t *data);
 static void on_upstream_read(struct stream *s, ssize_t n, const uint8_t *data);
 
+/* Bytes that one side has yet to take: the tunnel ends behind them. */
+static bool busy(const struct tunnel *t) {
+  return stream_queued(&t->conn->stream) > 0 || stream_queued(&t->upstream->stream) > 0;
+}
+
 /* Passes n bytes of `from` on to `to`. False: the tunnel has ended. */
 static bool pass(struct tunnel *t, struct stream *from, struct stream *to, ssize_t n, const uint8_t *data, bool *ended,
                  bool other_ended) {
@@ -48,7 +53,7 @@ static bool pass(struct tunnel *t, struct stream *from, struct stream *to, ssize
     if (t->idle_ms == 0 || t->idle_ms > HALF_CLOSED_MS) t->idle_ms = HALF_CLOSED_MS;
     timeout_set(&t->idle, t->idle_ms);
     stream_shutdown(to);
-    if (!other_ended) return true;
+    if (!other_ended || busy(t)) return true;
   }
   if (n < 0) {
     tunnel_end(t);
@@ -73,9 +78,11 @@ static void on_upstream_read(struct stream *s, ssize_t n, const uint8_t *data) {
   pass(t, s, &t->conn->stream, n, data, &t->upstream_ended, t->client_ended);
 }
 
+static bool finished(const struct tunnel *t) { return t->client_ended && t->upstream_ended && !busy(t); }
+
 static void on_client_drain(struct stream *s, int status) {
   struct tunnel *t = ((struct conn *)s->owner)->tunnel;
-  if (status < 0)
+  if (status < 0 || finished(t))
     tunnel_end(t);
   else if (!t->upstream_ended)
     stream_read_start(&t->upstream->stream, on_upstream_read);
@@ -83,7 +90,7 @@ static void on_client_drain(struct stream *s, int status) {
 
 static void on_upstream_drain(struct stream *s, int status) {
   struct tunnel *t = ((struct origin_conn *)s->owner)->user;
-  if (status < 0)
+  if (status < 0 || finished(t))
     tunnel_end(t);
   else if (!t->client_ended)
     stream_read_start(&t->conn->stream, on_client_read);

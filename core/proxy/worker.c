@@ -113,6 +113,7 @@ static void switch_runtime(struct worker *w, struct worker_request *q) {
   switch_access_log(w, w->runtime->policy);
   int rc = listeners_switch(w, w->runtime->policy, q->listen_fds);
   if (old != NULL) runtime_unref(old);
+  listeners_resume(w); /* the limit may be a higher one */
   answer(q, rc);
 }
 
@@ -138,6 +139,8 @@ static void on_listeners_mail(struct mail *m) {
   maybe_drained(w);
 }
 
+static void on_room_mail(struct mail *m) { listeners_resume(CONTAINER_OF(m, struct worker, room_mail)); }
+
 static void drain(struct worker *w, struct worker_request *q) {
   w->drain = q;
   w->drain_turns = DRAIN_TURNS;
@@ -156,6 +159,7 @@ static void stop(struct worker *w, struct worker_request *q) {
   w->draining = w->stopping = true;
   w->drain_turns = 0;
   mailbox_cancel(&w->services.mailbox, &w->listeners_mail);
+  mailbox_cancel(&w->services.mailbox, &w->room_mail);
   listeners_close(w);
   tunnels_close(w);
   close_all(&w->busy);
@@ -229,6 +233,7 @@ struct worker *worker_new(unsigned index, unsigned count) {
   list_init(&w->free_exchanges);
   list_init(&w->sinks);
   mail_init(&w->listeners_mail, on_listeners_mail);
+  mail_init(&w->room_mail, on_room_mail);
   return w;
 }
 

@@ -51,6 +51,7 @@ struct worker {
   struct mail
       listeners_mail; /* DRAIN: the accept queue is emptied for `drain_turns` turns of the loop before the listeners close */
   unsigned drain_turns;
+  struct mail room_mail; /* listeners_want_room */
   /* written by the worker's thread, read by any: relaxed */
   struct {
     atomic_uint_fast64_t connections, accepted, requests, responses[6], upstream_errors, client_aborts, replays,
