@@ -45,7 +45,7 @@ struct token *slot_read(struct slot_reader *r, int64_t now_boot_ms);
 struct slot_facts {
   enum slot_state state;
   bool valid;
-  bool has_fetch; /* false: filled by scripts with :set only */
+  bool has_fetch;          /* false: filled by scripts with :set only */
   uint64_t generation;     /* of the token published last; goes on counting after expiry and rejection */
   int64_t expires_in_ms;   /* of the current token; <= 0 when there is none that is valid */
   int64_t next_attempt_ms; /* until the next planned fetch, 0 when it is due; < 0: none planned, or one is running */

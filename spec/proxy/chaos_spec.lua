@@ -193,10 +193,10 @@ describe("at the limit of connections", function()
     local up = peers.raw(wire.fine)
     local hook = "on_request = function(req) if req.path == '/long' then jeton.sleep(3) end end"
     proxy = wire.proxy(up, "limits = { connections = 1 }, " .. hook)
-    local first, second = http.connect(proxy.port), nil
+    local first = http.connect(proxy.port)
     first:send "GET /long HTTP/1.1\r\nHost: x\r\n\r\n"
     socket.sleep(0.2)
-    second = http.connect(proxy.port)
+    local second = http.connect(proxy.port)
     second:send "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
     assert.is_nil(second:read_response("GET", 0.3))
     local text = wire.policy(up.port, "limits = { connections = 9 }, " .. hook)
