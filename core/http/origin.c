@@ -107,17 +107,9 @@ void origin_unref(struct origin *o) {
   origin_maybe_free(o);
 }
 
-struct str origin_host(const struct origin *o) {
-  return str_of(o->host);
-}
-uint16_t origin_port(const struct origin *o) { return o->port; }
-bool origin_tls(const struct origin *o) { return o->tls; }
 bool origin_down(const struct origin *o) { return o->down_until > uv_now(o->origins->net->loop); }
 struct origins *origin_owner(const struct origin *o) {
   return o->origins;
-}
-struct wheel *origins_wheel(const struct origins *o) {
-  return o->wheel;
 }
 struct buf *origins_head_buffer(struct origins *o) {
   return &o->head;

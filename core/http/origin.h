@@ -34,9 +34,6 @@ struct origin_settings {
 struct origin *origin_get(struct origins *o, const struct origin_settings *s);
 struct origin *origin_ref(struct origin *o);
 void origin_unref(struct origin *o);
-struct str origin_host(const struct origin *o);
-uint16_t origin_port(const struct origin *o);
-bool origin_tls(const struct origin *o);
 /* The last connection attempt failed on every address, less than FAIL_TIMEOUT_MS ago: another server is the better choice. */
 bool origin_down(const struct origin *o);
 
@@ -80,7 +77,6 @@ struct origins_counts {
   uint64_t dialed, reused;
 };
 struct origins_counts origins_counts(const struct origins *o);
-struct wheel *origins_wheel(const struct origins *o);
 struct origins *origin_owner(const struct origin *o);
 /* A sensitive buffer that every head of this thread is written in, one at a time. */
 struct buf *origins_head_buffer(struct origins *o);

@@ -41,8 +41,8 @@ static void check_invariants(const struct exchange *ex) {
 
 /* A hook that awaited a body was cancelled; what it spawned may await one, too, and must not point here any longer. */
 static void end_body_waits(struct exchange *ex) {
-  body_wait_done(ex, &ex->request_wait, ERR_CLOSED);
-  body_wait_done(ex, &ex->reply_wait, ERR_CLOSED);
+  body_wait_done(&ex->request_wait, ERR_CLOSED);
+  body_wait_done(&ex->reply_wait, ERR_CLOSED);
 }
 
 static void release(struct exchange *ex) {
@@ -103,7 +103,7 @@ void exchange_abort(struct exchange *ex) {
 
 static bool ended(const struct exchange *ex) { return ex->aborted || ex->conn == NULL; }
 
-void exchange_run(struct exchange *ex) {
+static void exchange_run(struct exchange *ex) {
   assert(!ex->running);
   ex->running = true;
   enum verdict v = NEXT;
@@ -268,7 +268,7 @@ static void end_streaming(struct exchange *ex) {
 /* What was gathered before the upstream was there goes first; it stays in ex->body while a replay may need it. */
 void send_gathered_body(struct exchange *ex) {
   ex->streaming = true;
-  body_wait_done(ex, &ex->request_wait, ERR_CLOSED); /* of a task that outlived on_request */
+  body_wait_done(&ex->request_wait, ERR_CLOSED); /* of a task that outlived on_request */
   send_span(ex, buf_str(&ex->body));
   if (ex->body.n > ex->runtime->policy->limits.replay_buffer) {
     ex->body_kept = false;
@@ -290,24 +290,23 @@ static void keep_for_replay(struct exchange *ex, struct str span) {
   buf_adds(&ex->body, span);
 }
 
-bool exchange_body(struct exchange *ex, struct str span) {
+void exchange_body(struct exchange *ex, struct str span) {
   uint64_t limit = ex->runtime->policy->limits.body;
   ex->body_seen += span.n;
   COUNT(ex->worker, bytes_in, span.n);
   if (limit > 0 && ex->body_seen > limit) {
     static const struct http_fault too_large = {413, "the request's body is over the limit"};
     exchange_refuse(ex, &too_large);
-    return false;
+    return;
   }
-  if (ex->body_replaced && !ex->body_wanted_all) return true;
+  if (ex->body_replaced && !ex->body_wanted_all) return;
   if (ex->streaming) {
     send_span(ex, span);
     keep_for_replay(ex, span);
-    return true;
+    return;
   }
   buf_adds(&ex->body, span);
-  if (ex->body_wanted_all && ex->body.n > gather_max(ex)) body_wait_done(ex, &ex->request_wait, ERR_LIMIT);
-  return true;
+  if (ex->body_wanted_all && ex->body.n > gather_max(ex)) body_wait_done(&ex->request_wait, ERR_LIMIT);
 }
 
 void exchange_body_end(struct exchange *ex) {
@@ -315,7 +314,7 @@ void exchange_body_end(struct exchange *ex) {
   if (ex->streaming)
     end_streaming(ex);
   else
-    body_wait_done(ex, &ex->request_wait, 0);
+    body_wait_done(&ex->request_wait, 0);
 }
 
 void exchange_drained(struct exchange *ex) {
@@ -334,10 +333,9 @@ void exchange_hook(struct exchange *ex, int fn, task_push_fn push, task_done_fn 
   task_start(ex->runtime->vm, fn, push, done, ex, &ex->task);
 }
 
-void body_wait_done(struct exchange *ex, struct body_wait *w, int error) {
+void body_wait_done(struct body_wait *w, int error) {
   if (!w->waiting) return;
   w->waiting = false;
   w->error = error;
   await_finish(&w->await, body_wait_push, w);
-  (void)ex;
 }

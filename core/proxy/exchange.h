@@ -109,7 +109,7 @@ struct exchange {
   bool gather_reply; /* res:body() wants it all */
   struct body_wait reply_wait;
   struct buf reply;
-  bool reply_replaced, reply_complete, replied, head_pending, chunk_open, relay_chunked, no_reply_body;
+  bool reply_replaced, reply_complete, replied, chunk_open, relay_chunked, no_reply_body;
   bool client_keep_alive, aborted, tunnel;
   uint64_t bytes_out;
   uv_buf_t out[OUT_MAX]; /* waits for the flush at the end of this read */
@@ -133,8 +133,8 @@ struct exchange *exchange_begin(struct conn *c);
 void exchange_start(struct exchange *ex);
 /* The head could not be read: answers and closes. */
 void exchange_refuse(struct exchange *ex, const struct http_fault *fault);
-/* Body of the request as it comes. Returns false when no more should be read for now (exchange_want_body asks again). */
-bool exchange_body(struct exchange *ex, struct str span);
+/* Body of the request as it comes; whether more is wanted, exchange_wants_body tells. */
+void exchange_body(struct exchange *ex, struct str span);
 void exchange_body_end(struct exchange *ex);
 bool exchange_wants_body(const struct exchange *ex);
 /* The client's connection is gone: cancels whatever the exchange waits for. */
@@ -143,7 +143,6 @@ void exchange_abort(struct exchange *ex);
 void exchange_drained(struct exchange *ex);
 
 /* --- for the steps (steps_request.c, steps_response.c, reply.c) --- */
-void exchange_run(struct exchange *ex);
 void exchange_resume(struct exchange *ex, enum step next); /* what it waited for is there */
 /* Notes the failure and goes to STEP_ERROR. Returns FAIL; a callback calls exchange_resume(ex, STEP_ERROR) behind it. */
 enum verdict exchange_fail(struct exchange *ex, int status, int code, const char *reason);
@@ -169,7 +168,7 @@ void relay_flush(struct exchange *ex);
 /* lua/l_exchange.c: pushes what req:body() or res:body() returns. */
 int body_wait_push(lua_State *L, void *arg /* struct body_wait */);
 /* Body awaited by a script is complete (0), or will not be. */
-void body_wait_done(struct exchange *ex, struct body_wait *w, int error);
+void body_wait_done(struct body_wait *w, int error);
 /* Sends what was gathered of the request's body and goes on streaming. */
 void send_gathered_body(struct exchange *ex);
 /* The client waits for this before it sends its body (RFC 9110 section 10.1.1). */

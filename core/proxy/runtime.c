@@ -118,9 +118,8 @@ void runtime_unref(struct runtime *r) {
 }
 
 struct upstream *runtime_upstream(const struct runtime *r, struct str name) {
-  for (size_t i = 0; i < r->policy->nupstreams; i++)
-    if (str_eq(str_of(r->policy->upstreams[i].name), name)) return &r->upstreams[i];
-  return NULL;
+  const struct upstream_conf *conf = policy_upstream(r->policy, name);
+  return conf != NULL ? &r->upstreams[conf - r->policy->upstreams] : NULL;
 }
 
 struct origin *upstream_next(struct upstream *u, const struct url **url, struct str *host) {

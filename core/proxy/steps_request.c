@@ -262,7 +262,7 @@ static void on_body(struct client_call *call, struct str span) {
   if (ex->reply.n > ex->runtime->policy->limits.script_body) {
     client_pause(call);
     ex->gather_reply = false;
-    body_wait_done(ex, &ex->reply_wait, ERR_LIMIT);
+    body_wait_done(&ex->reply_wait, ERR_LIMIT);
   }
 }
 
@@ -291,7 +291,7 @@ static void on_end(struct client_call *call) {
     ex->reply_complete = false;
     exchange_resume(ex, STEP_TOKEN);
   } else if (ex->gather_reply) {
-    body_wait_done(ex, &ex->reply_wait, 0);
+    body_wait_done(&ex->reply_wait, 0);
   } else {
     exchange_resume(ex, STEP_RELAY);
   }
@@ -329,7 +329,7 @@ static void on_error(struct client_call *call, int status, const char *reason) {
   if (ex->task != NULL) { /* res:body() waits: it gets the failure, and then the exchange does */
     ex->gather_reply = false;
     ex->upstream_broke = status;
-    body_wait_done(ex, &ex->reply_wait, status);
+    body_wait_done(&ex->reply_wait, status);
     return;
   }
   exchange_fail_now(ex,
