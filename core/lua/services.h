@@ -8,7 +8,8 @@ struct net;
 struct resolver;
 struct wheel;
 struct mailbox;
-struct origins; /* http/origin.h: this thread's connections to other servers */
+struct registry; /* base/named.h: what policies name, process-wide */
+struct origins;  /* http/origin.h: this thread's connections to other servers */
 
 struct vm_services {
   uv_loop_t *loop;
@@ -17,6 +18,7 @@ struct vm_services {
   struct wheel *wheel;
   struct mailbox *mailbox;
   struct origins *origins;
+  struct registry *names;
 };
 
 #endif

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/named.h"
 #include "base/str.h"
 #include "ops/control.h"
 #include "ops/control_client.h"
@@ -157,7 +158,11 @@ static int command_check(const struct arguments *a) {
   int status = refuse_unreadable(a->operand);
   if (status != EXIT_GOOD) return status;
   struct services services;
-  if (services_init(&services) != 0) return EXIT_OSERR;
+  struct registry *names = registry_new();
+  if (services_init(&services, names) != 0) {
+    registry_free(names);
+    return EXIT_OSERR;
+  }
   struct report report;
   report_init(&report);
   struct policy *p = reload_load(&services, a->operand, &(struct policy_overrides){0}, &report);
@@ -166,6 +171,7 @@ static int command_check(const struct arguments *a) {
   if (p != NULL) policy_unref(p);
   report_fini(&report);
   services_close(&services);
+  registry_free(names);
   return p != NULL ? EXIT_GOOD : EXIT_CONFIG;
 }
 

@@ -425,9 +425,9 @@ static void keeper_main(void *arg) {
   reply(r, 0);
 }
 
-struct keeper_thread *keeper_thread_new(void) {
+struct keeper_thread *keeper_thread_new(struct registry *names) {
   struct keeper_thread *k = calloc(1, sizeof *k);
-  if (k == NULL || services_init(&k->services) != 0) {
+  if (k == NULL || services_init(&k->services, names) != 0) {
     free(k);
     return NULL;
   }

@@ -10,6 +10,7 @@
 #include "proxy/worker.h"
 
 struct keeper_thread;
+struct registry;
 
 enum keeper_kind {
   KEEPER_PREPARE, /* a VM for `policy`, its slots found by name or made, nothing fetched; *tokens is filled: the caller's, to token_set_fini */
@@ -32,7 +33,7 @@ struct keeper_request {
   char message[512];
 };
 
-struct keeper_thread *keeper_thread_new(void); /* NULL when out of descriptors or memory */
+struct keeper_thread *keeper_thread_new(struct registry *names); /* NULL when out of descriptors or memory */
 int keeper_thread_start(struct keeper_thread *k);
 void keeper_thread_post(struct keeper_thread *k, struct keeper_request *r);
 void keeper_thread_join(struct keeper_thread *k); /* after STOP was done, or when it was never started; frees it */

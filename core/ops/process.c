@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/named.h"
 #include "ops/control.h"
 #include "ops/exits.h"
 #include "ops/keeper_thread.h"
@@ -40,6 +41,7 @@ struct worker_end { /* DRAIN, and STOP, which may come while it still drains */
 };
 struct process {
   const struct process_options *options;
+  struct registry *names;
   struct services services;
   uv_signal_t signals[NSIGNALS];
   uv_timer_t drain_limit;
@@ -303,7 +305,7 @@ static int start_threads(struct process *p) {
   }
   for (unsigned i = 0; i < p->nworkers; i++) {
     p->ends[i].process = p;
-    p->workers[i] = worker_new(i, p->nworkers);
+    p->workers[i] = worker_new(i, p->nworkers, p->names);
     status = p->workers[i] != NULL ? worker_start(p->workers[i]) : UV_ENOMEM;
     if (status != 0) return status;
     p->running++;
@@ -315,7 +317,7 @@ static void make_threads(struct process *p, const struct policy *policy) {
   p->nworkers = policy->workers != 0 ? policy->workers : uv_available_parallelism();
   p->workers = calloc(p->nworkers, sizeof *p->workers);
   p->ends = calloc(p->nworkers, sizeof *p->ends);
-  p->keeper = keeper_thread_new();
+  p->keeper = keeper_thread_new(p->names);
   if (p->workers == NULL || p->ends == NULL || p->keeper == NULL) abort();
   struct reload_parts parts = {.services = &p->services,
                                .keeper = p->keeper,
@@ -364,10 +366,11 @@ static void serve(struct process *p, struct policy *policy) {
 }
 
 int process_run(const struct process_options *o) {
-  struct process p = {.options = o, .started_at = clock_boot_ms()};
+  struct process p = {.options = o, .started_at = clock_boot_ms(), .names = registry_new()};
   harden(o);
-  int status = services_init(&p.services);
+  int status = services_init(&p.services, p.names);
   if (status != 0) {
+    registry_free(p.names);
     (void)fprintf(stderr, "jeton: cannot start: %s\n", err_text(status));
     return EXIT_OSERR;
   }
@@ -384,6 +387,7 @@ int process_run(const struct process_options *o) {
     reload_free(p.reload);
   }
   services_close(&p.services);
+  registry_free(p.names);
   free(p.workers);
   free(p.ends);
   return p.exit_code;

@@ -10,7 +10,7 @@
 #include "http/origin.h"
 #include "net/address.h"
 
-int services_init(struct services *s) {
+int services_init(struct services *s, struct registry *names) {
   int status = uv_loop_init(&s->loop);
   if (status != 0) return status;
   status = mailbox_init(&s->mailbox, &s->loop);
@@ -27,7 +27,8 @@ int services_init(struct services *s) {
                                  .resolver = s->resolver,
                                  .wheel = &s->wheel,
                                  .mailbox = &s->mailbox,
-                                 .origins = s->origins};
+                                 .origins = s->origins,
+                                 .names = names};
   return 0;
 }
 

@@ -19,8 +19,8 @@ struct services {
   struct vm_services lent; /* what VMs on this thread get */
 };
 
-/* May be called by another thread than the one that will run the loop, before it does. 0 or libuv's error; then nothing needs closing. */
-int services_init(struct services *s);
+/* `names` is the process's and outlives this. May be called by another thread than the one that will run the loop, before it does. 0 or libuv's error; then nothing needs closing. */
+int services_init(struct services *s, struct registry *names);
 /* Takes everything down, running the loop until every handle on it is closed: the caller's own handles must be closing by now. */
 void services_close(struct services *s);
 

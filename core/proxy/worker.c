@@ -220,11 +220,12 @@ void worker_counts(const struct worker *w, struct worker_counts *out) {
 
 /* --- life --- */
 
-struct worker *worker_new(unsigned index, unsigned count) {
+struct worker *worker_new(unsigned index, unsigned count, struct registry *names) {
   struct worker *w = calloc(1, sizeof *w);
   if (w == NULL) return NULL;
   w->index = index;
   w->count = count;
+  w->names = names;
   random_bytes(&w->id_base, sizeof w->id_base);
   list_init(&w->listeners);
   list_init(&w->idle);
@@ -262,7 +263,7 @@ static void *run(void *arg) {
 }
 
 int worker_start(struct worker *w) {
-  int rc = services_init(&w->services);
+  int rc = services_init(&w->services, w->names);
   if (rc != 0) return rc;
   uv_timer_init(&w->services.loop, &w->gauge);
   w->gauge.data = w;

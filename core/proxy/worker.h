@@ -13,6 +13,7 @@
 #include "token/family.h"
 #include "token/slot.h"
 
+struct registry;
 struct worker;
 
 /* Counters of one worker; written by it, read by control (relaxed atomics). */
@@ -26,7 +27,7 @@ struct worker_counts {
 };
 
 /* The index-th of `count` workers: each takes its share of the process's descriptors. */
-struct worker *worker_new(unsigned index, unsigned count);
+struct worker *worker_new(unsigned index, unsigned count, struct registry *names);
 int worker_start(struct worker *w);
 
 /* The slots of a policy, made by the keeper before the workers prepare: [i] for policy->tokens[i]. */

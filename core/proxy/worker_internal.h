@@ -28,6 +28,7 @@ struct access_sink { /* kept until the worker ends: its timer may still be closi
 struct worker {
   /* immutable after worker_new */
   unsigned index, count;
+  struct registry *names; /* the process's */
   uint64_t id_base; /* random: ids of requests do not repeat over workers and restarts */
   /* owned by the worker's thread */
   pthread_t thread;

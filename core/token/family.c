@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/rand.h"
 #include "token/family_internal.h"
 
@@ -106,15 +107,6 @@ void family_settle(struct token_family *f, const struct slot_home *home) {
 
 /* --- the table, with the mutex held --- */
 
-/* FNV-1a over a secret start, then a finaliser: chains depend on the seed in all bits. */
-static uint64_t hash(const struct token_family *f, struct str key) {
-  uint64_t h = f->hash_seed;
-  for (size_t i = 0; i < key.n; i++) h = (h ^ (unsigned char)key.p[i]) * 0x100000001b3u;
-  h ^= h >> 32;
-  h *= 0xd6e8feb86659fd93u;
-  return h ^ (h >> 32);
-}
-
 static struct entry **chain(struct token_family *f, uint64_t h) { return &f->table[h & (f->nchains - 1)]; }
 
 static struct entry *find(struct token_family *f, uint64_t h, struct str key) {
@@ -184,7 +176,7 @@ static struct entry *add(struct token_family *f, uint64_t h, struct str key) {
 struct slot *family_get(struct token_family *f, struct str key, int64_t now_boot_ms) {
   if (key.n == 0 || key.n > FAMILY_KEY_MAX) return NULL;
   struct slot *s = NULL;
-  uint64_t h = hash(f, key);
+  uint64_t h = hash_bytes(f->hash_seed, key);
   pthread_mutex_lock(&f->mutex);
   struct entry *e = f->closed ? NULL : find(f, h, key);
   if (e == NULL && !f->closed && make_room(f)) e = add(f, h, key);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/named.h"
 #include "check.h"
 #include "library_server.h"
 #include "lua/l_fetch.h"
@@ -18,6 +19,7 @@
 #include "policy/policy.h"
 #include "proxy/services.h"
 
+static struct registry *names;
 static struct services services;
 static struct test_server server;
 static char dir[64];
@@ -108,13 +110,15 @@ static inline void library_begin(void) {
   (void)signal(SIGPIPE, SIG_IGN);
   (void)snprintf(dir, sizeof dir, "/tmp/library_test.XXXXXX");
   CHECK(mkdtemp(dir) != NULL);
-  CHECK(services_init(&services) == 0);
+  names = registry_new();
+  CHECK(services_init(&services, names) == 0);
   test_server_start(&server, &services.loop);
 }
 
 static inline void library_end(void) {
   test_server_stop(&server);
   services_close(&services);
+  registry_free(names);
   CHECK(nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS) == 0);
 }
 

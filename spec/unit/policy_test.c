@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "base/named.h"
 #include "check.h"
 #include "lua/services.h"
 #include "lua/vm.h"
@@ -34,6 +35,7 @@ static void write_text(const char *name, const char *text) { write_bytes(name, t
 
 static struct vm *new_vm(enum vm_role role) {
   static struct vm_services services; /* nothing is awaited here */
+  if (services.names == NULL) services.names = registry_new();
   struct vm_settings s = {.role = role, .memory_max = 64 << 20, .budget_us = 5000000, .services = &services};
   struct vm *vm = vm_new(&s);
   CHECK(vm != NULL);

@@ -11,12 +11,14 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/named.h"
 #include "check.h"
 
 enum { NWORKERS = 2 };
 static char path[64];
 
 struct fixture {
+  struct registry *names;
   struct services services;
   struct keeper_thread *keeper;
   struct worker *workers[NWORKERS];
@@ -52,12 +54,12 @@ static void wait_for(struct fixture *f, unsigned ended) {
 }
 
 static void begin(struct fixture *f) {
-  *f = (struct fixture){0};
-  CHECK(services_init(&f->services) == 0);
-  f->keeper = keeper_thread_new();
+  *f = (struct fixture){.names = registry_new()};
+  CHECK(services_init(&f->services, f->names) == 0);
+  f->keeper = keeper_thread_new(f->names);
   CHECK(f->keeper != NULL && keeper_thread_start(f->keeper) == 0);
   for (unsigned i = 0; i < NWORKERS; i++) {
-    f->workers[i] = worker_new(i, NWORKERS);
+    f->workers[i] = worker_new(i, NWORKERS, f->names);
     CHECK(worker_start(f->workers[i]) == 0);
   }
   struct reload_parts parts = {.services = &f->services,
@@ -111,6 +113,7 @@ static void end(struct fixture *f) {
   keeper_thread_join(f->keeper);
   reload_free(f->reload);
   services_close(&f->services);
+  registry_free(f->names);
   CHECK(unlink(path) == 0);
 }
 

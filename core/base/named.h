@@ -1,0 +1,41 @@
+/* named.h: objects of the process that policies name, such as a store that all workers share: one of a kind and name, whoever asks for it.
+ *
+ * It lives while anybody holds it. The VMs of a policy hold what the policy's file names until they close, and a reload makes the new VMs before
+ * the old ones go: so a named object survives every reload to a policy that names it too, and goes with the last one that does. Any thread. */
+#ifndef JETON_BASE_NAMED_H
+#define JETON_BASE_NAMED_H
+
+#include <stdbool.h>
+
+#include "base/list.h"
+#include "base/str.h"
+
+struct named;
+struct named_kind {
+  const char *what; /* "jeton.shared" */
+  /* Both run under the registry's mutex and call nothing of it. */
+  struct named *(*make)(const void *settings); /* never NULL */
+  void (*free)(struct named *n);               /* nobody holds it any more */
+};
+struct registry;
+struct named {                   /* embedded in the object */
+  const struct named_kind *kind; /* this, the name and the registry: set by named_get, immutable */
+  char *name;
+  struct registry *registry;
+  struct link link; /* guarded by the registry's mutex, as is the count */
+  unsigned refs;
+};
+
+struct registry *registry_new(void);
+void registry_free(struct registry *r); /* when nothing is in it any more */
+
+/* 1 to 64 letters, digits, and any of "_.:/-": it stands in logs, status and metrics as it is. */
+bool named_valid(struct str name);
+/* The one there is, or one made with `settings`. A new reference. */
+struct named *named_get(struct registry *r, const struct named_kind *kind, struct str name, const void *settings);
+void named_unref(struct named *n);
+/* fn runs under the registry's mutex: it neither gets nor gives back anything. In the order in which they were made. */
+void registry_each(struct registry *r, const struct named_kind *kind, void (*fn)(void *arg, struct named *n),
+                   void *arg);
+
+#endif
