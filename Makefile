@@ -4,6 +4,8 @@
 # make deps          what building and testing needs, from Debian and (for the specs' peers) npm
 # make install       PREFIX=/usr/local DESTDIR=
 # make lint format asan tsan fuzz SECONDS=60
+# make bench         the proxies side by side; CASES="small tls" ROUNDS=3 ROUND_SECONDS=2 WRITE=1 (into docs/performance.md) QUICK=1 (4 minutes)
+# make bench-instructions    instructions of one request against spec/bench/instructions.txt; UPDATE=1 writes it
 # make Q= … shows the compiler's commands
 
 VARIANT ?= release
@@ -122,6 +124,16 @@ fuzz-run: $(FUZZ_BIN)
 	  echo "fuzz $$f for $(SECONDS) s"; mkdir -p $(B)/corpus/$$f spec/fuzz/seeds/$${f%_fuzz}; \
 	  $(B)/spec/$$f -max_total_time=$(SECONDS) -artifact_prefix=$(B)/ -print_final_stats=0 -verbosity=0 $(B)/corpus/$$f spec/fuzz/seeds/$${f%_fuzz}; \
 	done
+
+# QUICK=1: one round of a second each. The suite itself runs on the core of the load; as many connections as the system allows.
+bench: bench-deps
+	@ulimit -n $$(ulimit -Hn); $(if $(QUICK),QUICK=1) WRITE=$(WRITE) ROUNDS=$(ROUNDS) ROUND_SECONDS=$(ROUND_SECONDS) taskset -c 1 lua5.4 spec/bench/bench.lua $(CASES)
+bench-instructions: bench-deps
+	@lua5.4 spec/bench/instructions.lua $(if $(UPDATE),--update)
+.PHONY: bench bench-instructions bench-deps
+bench-deps:
+	@spec/support/deps bench
+	$(MAKE) -j$(JOBS) all
 
 clean:
 	rm -rf build

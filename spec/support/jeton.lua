@@ -53,12 +53,14 @@ function Jeton:port_of(n)
   end
 end
 
---- Starts `jeton run`. options: policy (text; wants listen "127.0.0.1:0"), file (path instead), args, env, workers (1), wait (false: does not wait for ready).
+--- Starts `jeton run`. options: policy (text; wants listen "127.0.0.1:0"), file (path instead), args, env, workers (1), wait (false: does not wait for ready),
+--- binary (another than M.binary), prefix (a list: the command that runs it, such as taskset).
 function M.start(options)
   if type(options) == "string" then options = { policy = options } end
   local dir = process.temp_dir()
   local path = options.file or process.write_file(dir .. "/policy.lua", options.policy)
-  local argv = { M.binary, "run", path, "--control", dir .. "/control.sock", "--workers", tostring(options.workers or 1) }
+  local argv = { table.unpack(options.prefix or {}) }
+  for _, a in ipairs { options.binary or M.binary, "run", path, "--control", dir .. "/control.sock", "--workers", tostring(options.workers or 1) } do argv[#argv + 1] = a end
   for _, a in ipairs(options.args or {}) do argv[#argv + 1] = a end
   local env = { JETON_SCRIPTS = M.root .. "/scripts" }
   for k, v in pairs(options.env or {}) do env[k] = v end

@@ -1,0 +1,157 @@
+--- Counts the instructions of one request, by callgrind: a figure that does not depend on who else uses the machine, so CI can hold it.
+---
+---   lua5.4 spec/bench/instructions.lua             compares with spec/bench/instructions.txt; 1 when one is more than 3 % above
+---   lua5.4 spec/bench/instructions.lua --update    writes the figures of this machine's release and compiler there
+---   … [KIND…]                                      only these policies of spec/bench/lib/policies.lua
+---
+--- Two runs, of N and of 2 N requests on one connection: start and end cost the same in both, so the difference is that of N requests. All
+--- threads count, since what a request costs elsewhere is its cost as well. Kernel time is not in it.
+package.path = "./?.lua;" .. package.path
+local process = require "spec.support.process"
+local http = require "spec.support.http"
+local peers = require "spec.bench.lib.peers"
+local callgrind = require "spec.bench.lib.callgrind"
+local uv = require "luv"
+
+local FILE = "spec/bench/instructions.txt"
+local KINDS = { "plain", "token", "headers", "response" }
+local N = 2000
+local TOLERANCE = 1.03
+local SHOWN = 12   -- functions of a difference
+local KEPT = 0.005 -- functions with this share of a request are kept in the file
+
+local REQUEST = table.concat({
+  "GET /some/path?with=query HTTP/1.1", "Host: api.example.com", "User-Agent: bench/1.0", "Accept: application/json", "Accept-Language: en",
+  "X-Tenant: acme", "X-Trace: 7f3a9c52d1e84b06", "", "",
+}, "\r\n")
+
+local function exchanges(port, n)
+  local c = http.connect(port, 60)
+  for _ = 1, n do
+    c:send(REQUEST)
+    local head, rest = "", nil
+    repeat
+      local data, err, partial = c.sock:receive "*l"
+      if not data then error("the connection ended: " .. tostring(err) .. tostring(partial), 0) end
+      local length = data:lower():match "^content%-length: (%d+)"
+      rest = rest or tonumber(length)
+      head = head .. data .. "\n"
+    until data == ""
+    if not head:find "^HTTP/1.1 200 " then error("expected 200, got " .. head, 0) end
+    assert(c.sock:receive(rest))
+  end
+  c:close()
+end
+
+--- { function = instructions } of a whole run.
+local function count(kind, n, origin, binary)
+  local out = process.temp_dir() .. "/callgrind.out"
+  local p = peers.jeton(origin, kind, { binary = binary, prefix = callgrind.prefix(out) })
+  exchanges(p.port, n)
+  p.jeton:finish(60)
+  return callgrind.functions(out)
+end
+
+--- Instructions of one request: the total, and { function = instructions }.
+local function per_request(kind, binary)
+  local origin = peers.origin()
+  local one, two = count(kind, N, origin, binary), count(kind, 2 * N, origin, binary)
+  process.clean()
+  local total, functions = 0, {}
+  for name, instructions in pairs(two) do
+    functions[name] = (instructions - (one[name] or 0)) / N
+    total = total + functions[name]
+  end
+  return total, functions
+end
+
+local function environment()
+  local release = process.read_file "/etc/os-release"
+  local code, version = process.run { "gcc", "-dumpfullversion" }
+  assert(code == 0, "gcc is not there")
+  return ("%s-%s gcc-%s"):format(release:match "\nID=(%w+)" or "linux", release:match 'VERSION_ID="?([%w.]+)' or "?", version:match "%S+")
+end
+
+--- The file's lines: RELEASE COMPILER KIND INSTRUCTIONS [FUNCTION]; without a function it is the total.
+local function read(env)
+  local kept, others = {}, {}
+  for line in process.read_file(FILE):gmatch "[^\n]+" do
+    local kind, instructions, name = line:match("^" .. env:gsub("%p", "%%%0") .. " (%S+) (%d+) ?(.*)$")
+    if kind then
+      kept[kind] = kept[kind] or { functions = {} }
+      if name == "" then kept[kind].total = tonumber(instructions) else kept[kind].functions[name] = tonumber(instructions) end
+    else
+      others[#others + 1] = line
+    end
+  end
+  return kept, others
+end
+
+local function sorted(functions, measure)
+  local names = {}
+  for name in pairs(functions) do names[#names + 1] = name end
+  table.sort(names, function(a, b) return measure(a) > measure(b) end)
+  return names
+end
+
+local function write(env, kept, others)
+  local lines = { table.unpack(others) }
+  for _, kind in ipairs(KINDS) do
+    local entry = kept[kind]
+    if entry then
+      lines[#lines + 1] = ("%s %s %d"):format(env, kind, math.floor(entry.total + 0.5))
+      for _, name in ipairs(sorted(entry.functions, function(n) return entry.functions[n] end)) do
+        if entry.functions[name] >= entry.total * KEPT then
+          lines[#lines + 1] = ("%s %s %d %s"):format(env, kind, math.floor(entry.functions[name] + 0.5), name)
+        end
+      end
+    end
+  end
+  process.write_file(FILE, table.concat(lines, "\n") .. "\n")
+end
+
+--- Where the difference is: what grew and what shrank most.
+local function show_difference(old, new)
+  local all = {}
+  for _, functions in ipairs { old.functions, new.functions } do
+    for name in pairs(functions) do all[name] = true end
+  end
+  local function change(name) return (new.functions[name] or 0) - (old.functions[name] or 0) end
+  local names = sorted(all, function(name) return math.abs(change(name)) end)
+  for i = 1, math.min(SHOWN, #names) do print(("  %+8.0f  %s"):format(change(names[i]), names[i])) end
+end
+
+--- False when it is too far above what is kept.
+local function judge(env, kind, old, new)
+  if not old or not old.total then
+    print(("%-9s %6.0f instructions a request; none kept for %s: add them with --update"):format(kind, new.total, env))
+    return true
+  end
+  print(("%-9s %6.0f instructions a request; kept: %d, %+.1f %%"):format(kind, new.total, old.total, (new.total / old.total - 1) * 100))
+  if new.total <= old.total * TOLERANCE then return true end
+  show_difference(old, new)
+  return false
+end
+
+local function main(arguments)
+  local update, kinds = false, {}
+  for _, a in ipairs(arguments) do
+    if a == "--update" then update = true else kinds[#kinds + 1] = a end
+  end
+  local env = environment()
+  local kept, others = read(env)
+  local good = true
+  for _, kind in ipairs(#kinds > 0 and kinds or KINDS) do
+    local new = {}
+    new.total, new.functions = per_request(kind, os.getenv "JETON_BINARY" or uv.cwd() .. "/build/jeton")
+    good = judge(env, kind, kept[kind], new) and good
+    if update then kept[kind] = new end
+  end
+  if update then write(env, kept, others) end
+  return good or update
+end
+
+local ok, result = xpcall(main, debug.traceback, { ... })
+process.clean()
+if not ok then io.stderr:write(result, "\n") end
+os.exit(ok and result and 0 or 1)
