@@ -17,7 +17,7 @@ return {
       client_id = jeton.env.CLIENT_ID or "reports",
       client_secret = jeton.secret.file(jeton.env.SECRET_FILE or "/run/secrets/reports"), -- opaque, read again when the file changes
       scope = "reports.read",
-      -- auth = "post",                        -- credentials in the form; default: "basic", in the Authorization header
+      -- auth = "client_secret_post",          -- credentials in the form; default: "client_secret_basic", in the Authorization header
       -- audience = "https://api.example.com", -- some issuers want it
       wait = "2s",                             -- how long a request waits while there is no valid token
     },

@@ -5,6 +5,9 @@
 --
 --   tokens = { api = oauth2.client_credentials { token_url = "https://…", client_id = "…", client_secret = jeton.secret.file "…" } }
 
+local authentication = require "jeton.oauth2.authentication"
+local jwt = require "jeton.jwt"
+
 local M = {}
 
 --- Keys of a policy's token, passed through as they are.
@@ -12,10 +15,13 @@ local TOKEN_KEYS = {
   "refresh_at", "jitter", "leeway", "wait", "missing", "reject_on", "hosts", "reveal", "timeout", "backoff", "family", "max", "idle",
 }
 
-local CLIENT_KEYS = { "token_url", "client_id", "client_secret", "auth", "scope", "audience", "extra", "tls", "lifetime" }
+local CLIENT_KEYS = { "token_url", "client_id", "client_secret", "auth", "assertion", "scope", "audience", "extra", "tls", "lifetime" }
 local REFRESH_KEYS = { "refresh_token", "path" }
 
-local RESERVED = { grant_type = true, client_id = true, client_secret = true, refresh_token = true, scope = true, audience = true }
+local RESERVED = {
+  grant_type = true, client_id = true, client_secret = true, client_assertion = true, client_assertion_type = true,
+  refresh_token = true, scope = true, audience = true,
+}
 
 local REPLY_MAX = "256k"
 
@@ -37,15 +43,6 @@ local function check_keys(options, known)
   end
 end
 
-local function is_secret(value) return getmetatable(value) == "secret" or getmetatable(value) == "token" end
-
-local function check_credential(options, key)
-  local value = options[key]
-  if not (is_secret(value) or (type(value) == "string" and value ~= "")) then
-    fail("%s: expected a string or a secret, got %s", key, type(value))
-  end
-end
-
 local function check_extra(extra)
   if type(extra) ~= "table" then fail("extra: expected a table, got %s", type(extra)) end
   for name in pairs(extra) do
@@ -59,20 +56,26 @@ local function check(options, own_keys)
   if type(options.token_url) ~= "string" or not options.token_url:find "^https?://" then
     fail("token_url: expected an http or https URL, got %s", type(options.token_url))
   end
-  if options.auth ~= nil and options.auth ~= "basic" and options.auth ~= "post" and options.auth ~= "none" then
-    fail("auth: expected \"basic\", \"post\" or \"none\"")
-  end
-  check_credential(options, "client_id")
-  if options.auth ~= "none" then check_credential(options, "client_secret") end
+  if options.tls ~= nil and type(options.tls) ~= "table" then fail("tls: expected a table, got %s", type(options.tls)) end
+  authentication.check(options)
   if options.extra ~= nil then check_extra(options.extra) end
-  if own_keys == REFRESH_KEYS and (options.path == nil or options.refresh_token ~= nil) then check_credential(options, "refresh_token") end
+  if own_keys == REFRESH_KEYS and (options.path == nil or options.refresh_token ~= nil) then
+    authentication.check_credential(options, "refresh_token")
+  end
   if options.lifetime ~= nil and type(options.lifetime) ~= "number" then fail("lifetime: expected seconds as a number") end
 end
 
---- Raises with the policy's line for what is wrong with the options.
+--- The options, with the whole name of the authentication method. Raises with the policy's line for what is wrong with them.
 local function checked(where, options, own_keys)
-  local ok, why = pcall(check, options, own_keys)
+  local made = options
+  if type(options) == "table" then
+    made = {}
+    for key, value in pairs(options) do made[key] = value end
+    made.auth = authentication.method(options.auth)
+  end
+  local ok, why = pcall(check, made, own_keys)
   if not ok then error(("oauth2.%s: %s"):format(where, why), 3) end
+  return made
 end
 
 --- The token's table: the keys that the policy knows, and fetch.
@@ -97,16 +100,6 @@ local function form_of(options, grant)
   form.scope = scope_of(options.scope)
   form.audience = options.audience
   return form
-end
-
---- Client authentication (RFC 6749 section 2.3.1): in the header, form-encoded first; or in the body; or the id alone.
-local function authenticate(options, request)
-  if options.auth == "post" or options.auth == "none" then
-    request.form.client_id = options.client_id
-    if options.auth == "post" then request.form.client_secret = options.client_secret end
-  else
-    request.auth = { options.client_id, options.client_secret, form = true }
-  end
 end
 
 -- the reply -------------------------------------------------------------------------------------------------------------------
@@ -146,8 +139,10 @@ local function request_token(options, grant)
     tls = options.tls,
     limits = { body = REPLY_MAX },
   }
-  authenticate(options, request)
-  local res, why = jeton.http.post(options.token_url, request)
+  local ready, why = authentication.add(options, request)
+  if not ready then return nil, why end
+  local res
+  res, why = jeton.http.post(options.token_url, request)
   if not res then return nil, why end
   if res.status ~= 200 then return nil, describe(res) end
   return read(res)
@@ -158,8 +153,15 @@ local function present(value)
   return value
 end
 
+--- A server that tells no lifetime: the policy's, or the end that stands in the token if that is a JWT. Of the two the earlier one counts.
 local function result(options, body)
-  return { value = body.access_token, expires_in = present(body.expires_in) or options.lifetime }
+  local made = { value = body.access_token, expires_in = present(body.expires_in) }
+  if made.expires_in == nil then
+    local claims = jwt.claims(body.access_token)
+    made.expires_in = options.lifetime
+    made.expires_at = claims and type(claims.exp) == "number" and claims.exp or nil
+  end
+  return made
 end
 
 -- the grants ------------------------------------------------------------------------------------------------------------------
@@ -168,7 +170,7 @@ end
 ---@param options jeton.oauth2.client_credentials
 ---@return jeton.token_options
 function M.client_credentials(options)
-  checked("client_credentials", options, {})
+  options = checked("client_credentials", options, {})
   return token(options, function()
     local body, why = request_token(options, { grant_type = "client_credentials" })
     if not body then return nil, why end
@@ -198,7 +200,7 @@ end
 ---@param options jeton.oauth2.refresh_token
 ---@return jeton.token_options
 function M.refresh_token(options)
-  checked("refresh_token", options, REFRESH_KEYS)
+  options = checked("refresh_token", options, REFRESH_KEYS)
   return token(options, function(ctx)
     local why = ("no refresh token: %s does not exist"):format(options.path)
     local body, used, code

@@ -133,6 +133,63 @@ function handle(req, body, send) {
     end)
   end)
 
+  describe("private-key-jwt", function()
+    it("signs with the key in the file, which the issuer knows", function()
+      local ca = process.temp_dir()
+      local code, _, err = process.run { "sh", jeton.root .. "/spec/support/ca.sh", ca }
+      assert.equal(0, code, err)
+      local oidc = process.start { "node", jeton.root .. "/spec/support/peers/oidc.mjs", ca }
+      local ports = cjson.decode(process.poll(function() return oidc:ended() and error(oidc:errors()) or oidc:output():match "^(.-)\n" end, 30, "oidc-provider to start"))
+      local p = start("private-key-jwt", {
+        UPSTREAM = ("http://127.0.0.1:%d"):format(ports.upstream), TOKEN_URL = ("https://localhost:%d/token"):format(ports.issuer),
+        CLIENT_ID = "ES256", KEY_FILE = ca .. "/ecdsa.key", ISSUER_CA = ca .. "/ca.pem",
+      })
+      local res = http.get(p.port)
+      assert.equal(200, res.status, p:errors())
+      assert.equal("ES256", cjson.decode(res.body).client)
+      p:finish()
+      oidc:stop()
+    end)
+  end)
+
+  describe("service-account", function()
+    it("exchanges what it signed for a token, and says why it could not", function()
+      local ca = process.temp_dir()
+      local code, _, err = process.run { "sh", jeton.root .. "/spec/support/ca.sh", ca }
+      assert.equal(0, code, err)
+      local issuer = service(([[
+import crypto from 'node:crypto';
+import fs from 'node:fs';
+const key = fs.readFileSync(%q);
+let n = 0;
+function handle(req, body, send) {
+  const form = new URLSearchParams(body);
+  const [head, claims, signature] = form.get('assertion').split('.');
+  const { iss, aud, iat, exp } = JSON.parse(Buffer.from(claims, 'base64url'));
+  const good = crypto.verify('sha256', Buffer.from(head + '.' + claims), key, Buffer.from(signature, 'base64url'))
+    && form.get('grant_type') === 'urn:ietf:params:oauth:grant-type:jwt-bearer' && iss === 'me@example.com' && aud.endsWith('/token')
+    && exp - iat === 300 && Math.abs(iat - Date.now() / 1000) < 60;
+  send(good ? 200 : 400, good ? { access_token: 'account-' + ++n, expires_in: 60 } : { error: 'invalid_grant' });
+}]]):format(ca .. "/rsa.pub"))
+      local upstream = echo()
+      local env = { UPSTREAM = upstream.url, TOKEN_URL = issuer.url .. "/token", ACCOUNT = "me@example.com", KEY_FILE = ca .. "/rsa.key" }
+      local p = start("service-account", env)
+      assert.equal("Bearer account-1", seen(http.get(p.port)).authorization)
+      p:finish()
+
+      env.ACCOUNT = "you@example.com"
+      p = start("service-account", env)
+      p:wait_log "fetch failed: the token endpoint answered 400"
+      p:finish()
+      env.KEY_FILE = ca .. "/ecdsa.key"
+      p = start("service-account", env)
+      p:wait_log "cannot sign RS256: this algorithm needs an RSA key"
+      p:finish()
+      issuer.stop()
+      upstream.stop()
+    end)
+  end)
+
   describe("json-login", function()
     local server
 
@@ -456,8 +513,10 @@ describe("jeton check", function()
   for _, name in ipairs(names) do
     it("finds examples/" .. name .. ".lua good", function()
       local file = process.write_file(process.temp_dir() .. "/secret", SECRET)
+      local key = file .. ".key"
+      assert.equal(0, (process.run { "openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key }))
       local code, out, err = jeton.run({ "check", example(name) }, {
-        env = { JETON_SCRIPTS = jeton.root .. "/scripts", SECRET_FILE = file, PASSWORD_FILE = file, API_KEY_FILE = file, REFRESH_FILE = file,
+        env = { JETON_SCRIPTS = jeton.root .. "/scripts", SECRET_FILE = file, PASSWORD_FILE = file, API_KEY_FILE = file, REFRESH_FILE = file, KEY_FILE = key,
           JETON_DEMO_UPSTREAM = "http://127.0.0.1:1" },
       })
       assert.equal("", err)

@@ -9,7 +9,7 @@
 #   self-signed, foreign    for localhost; by itself, by other-ca
 #   wildcard, exact         *.example.com; a.example.com
 #   chained                 by an intermediate; chained.pem holds the intermediate too, lone.pem does not
-#   client, foreign-client, expired-client   client certificates by ca, other-ca, ca
+#   client, foreign-client, expired-client   client certificates of "reports" by ca, other-ca, ca; other-client of "somebody" by ca
 # And: ecdsa.pin, exact.pin (sha256/BASE64 of the public key), rsa.pub and ecdsa.pub (public keys), encrypted.key, p384.key and p384.pub.
 set -eu
 mkdir -p "$1"
@@ -85,6 +85,7 @@ cp chained.key lone.key
 cat intermediate.pem >> chained.pem
 issue client ca client reports "DNS:reports.example"
 issue foreign-client other-ca client reports "DNS:reports.example"
+issue other-client ca client somebody "DNS:somebody.example"
 issue expired-client ca client reports "DNS:reports.example" 20190101000000Z 20200102000000Z
 key self-signed
 openssl req -config ca.cnf -new -x509 -key self-signed.key -subj /CN=localhost -addext "subjectAltName=$local" \

@@ -67,6 +67,8 @@ static void test_token(struct test_peer *p, struct str request) {
       {"scope=bad", "401 Unauthorized", "{\"error\":\"invalid_client\",\"access_token\":\"leak\"}"},
       {"scope=odd", "200 OK", "{\"access_token\":\"cc\",\"expires_in\":null}"},
       {"scope=html", "200 OK", "<html>leak</html>"},
+      {"scope=jwt", "200 OK",
+       "{\"access_token\":\"e30.eyJleHAiOjEzMDA4MTkzODB9.c2ln\"}"}, /* {} and {"exp":1300819380} */
       {"scope=mac", "200 OK", "{\"access_token\":\"leak\",\"token_type\":\"mac\",\"expires_in\":60}"},
       {"", "200 OK", "{\"access_token\":\"cc\",\"expires_in\":60}"},
   };

@@ -1,21 +1,27 @@
 /* oauth2_test.c: scripts/jeton/oauth2.lua against a token endpoint on the same loop. Run from the repository's top. */
 #include "library_run.h"
 
-static char *module;
+enum { MODULES = 3 };
+static const char *const paths[MODULES] = {"scripts/jeton/jwt.lua", "scripts/jeton/oauth2/authentication.lua",
+                                           "scripts/jeton/oauth2.lua"};
+static char *modules[MODULES];
 
-/* The module, its functions' fetch results checked in Lua: `run(token, previous)` calls fetch as the keeper does. */
+/* The module with those it requires, its functions' fetch results checked in Lua. */
 static void passes_with_oauth2(const char *script) {
   static const char around[] =
-      "local oauth2 = (function() %s end)() local port, dir = ... local url = 'http://127.0.0.1:' .. port .. '/token'"
+      "local loaded = {} local function require(name) return assert(loaded[name], name) end"
+      " loaded['jeton.jwt'] = (function() %s end)() loaded['jeton.oauth2.authentication'] = (function() %s end)()"
+      " local oauth2 = (function() %s end)() local port, dir = ... local url = 'http://127.0.0.1:' .. port .. '/token'"
       " local function last() return jeton.http.get('http://127.0.0.1:' .. port .. '/last').body end"
       " local function options(o) o.token_url, o.client_id, o.client_secret = url, o.client_id or 'an id', "
       "jeton.secret.value 'a&secret' return o end"
       " local function shown(s) jeton.file.write(dir .. '/shown', s) return jeton.file.read(dir .. '/shown') end"
       " local function previous(f) return { field = function(_, name) return f.fields[name] end } end %s";
-  size_t n = sizeof around + strlen(module) + strlen(script);
+  size_t n = sizeof around + strlen(script);
+  for (int i = 0; i < MODULES; i++) n += strlen(modules[i]);
   char *whole = malloc(n);
   CHECK(whole != NULL);
-  (void)snprintf(whole, n, around, module, script);
+  (void)snprintf(whole, n, around, modules[0], modules[1], modules[2], script);
   passes(whole);
   free(whole);
 }
@@ -75,6 +81,30 @@ static void an_invalid_saved_token_gives_way_to_the_policys(void) {
       "refresh_token = 'r1', path = path }).fetch {})"
       " assert(f.value == 'a1' and jeton.file.read(path) == 'r2')");
 }
+static void a_jwt_tells_its_own_lifetime_when_the_server_does_not(void) {
+  passes_with_oauth2(
+      "local f = assert(oauth2.client_credentials(options { scope = 'jwt' }).fetch {}) assert(f.expires_in == nil and "
+      "f.expires_at == 1300819380)"
+      " f = assert(oauth2.client_credentials(options { scope = 'jwt', lifetime = 90 }).fetch {}) assert(f.expires_in "
+      "== "
+      "90 and f.expires_at == 1300819380)");
+}
+static void client_credentials_with_a_signed_assertion(void) {
+  passes_with_oauth2(
+      "local o = options { auth = 'client_secret_jwt', assertion = { kid = 'k1', audience = { 'https://issuer' } } }"
+      " assert(oauth2.client_credentials(o).fetch {}) assert(o.auth == 'client_secret_jwt') local r = last()"
+      " local input, head, body, sig = r:match 'client_assertion=(([%w_-]+)%.([%w_-]+))%.([%w_-]+)' assert(sig, r)"
+      " assert(r:find('client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer', 1, "
+      "true) and r:find('client_id=an+id', 1, true) and not r:find('client_secret=', 1, true), r)"
+      " assert(not r:lower():find('authorization:', 1, true), r)"
+      " local function json(t) return jeton.json.decode(jeton.base64.decode_url(t)) end head, body = json(head), "
+      "json(body)"
+      " assert(head.alg == 'HS256' and head.typ == 'JWT' and head.kid == 'k1')"
+      " assert(body.iss == 'an id' and body.sub == 'an id' and body.aud[1] == 'https://issuer' and #body.jti == 22)"
+      " assert(body.exp == body.iat + 60 and math.abs(body.iat - jeton.now()) < 30)"
+      " assert(sig == jeton.base64.encode_url(jeton.crypto.hmac('sha256', 'a&secret', input)))"
+      " assert(oauth2.client_credentials(o).fetch {}) assert(not last():find(input, 1, true))");
+}
 static void wrong_options_raise_with_the_policys_line(void) {
   passes_with_oauth2(
       "for _, o in ipairs { { token_url = 5 }, { extra = { grant_type = 'x' } }, { secope = 'x' }, { auth = 'digest' "
@@ -95,17 +125,19 @@ static char *read_module(const char *path) {
 }
 
 int main(void) {
-  module = read_module("scripts/jeton/oauth2.lua");
+  for (int i = 0; i < MODULES; i++) modules[i] = read_module(paths[i]);
   library_begin();
   RUN(client_credentials_with_basic_authentication);
   RUN(client_credentials_in_the_body);
   RUN(errors_say_what_the_server_said_and_no_more);
   RUN(a_lifetime_can_be_assumed);
+  RUN(a_jwt_tells_its_own_lifetime_when_the_server_does_not);
+  RUN(client_credentials_with_a_signed_assertion);
   RUN(a_rotated_refresh_token_is_kept);
   RUN(a_rotated_refresh_token_is_saved);
   RUN(an_invalid_saved_token_gives_way_to_the_policys);
   RUN(wrong_options_raise_with_the_policys_line);
   library_end();
-  free(module);
+  for (int i = 0; i < MODULES; i++) free(modules[i]);
   return 0;
 }

@@ -1,6 +1,7 @@
 // An issuer (oauth2-mock-server) and an upstream (node:http) that believes only its tokens, in one process, so that "valid now" is judged by one clock.
 // Prints {"issuer":PORT,"upstream":PORT} and takes orders on the upstream's /world paths:
-//   POST /world {"ttl":2,"delay":300,"mode":"ok|refuse|hang|500|empty|nolife|zero|negative|string|html","revoke":true}   GET /world -> statistics
+//   POST /world {"ttl":2,"delay":300,"mode":"ok|refuse|hang|500|empty|nolife|jwtlife|zero|negative|string|html","revoke":true}
+//   GET /world -> statistics. In mode nolife the token is opaque, in mode jwtlife only its own exp tells its end.
 import http from 'node:http';
 import { OAuth2Server } from 'oauth2-mock-server';
 
@@ -18,8 +19,9 @@ server.service.on('beforeTokenSigning', (token) => {
 });
 server.service.on('beforeResponse', (response, request) => {
   stats.bodies.push({ form: request.body, authorization: request.headers.authorization ?? null });
+  if (world.mode === 'nolife') response.body.access_token = `opaque-${stats.fetches}`;
   const token = response.body.access_token;
-  const life = { nolife: undefined, zero: 0, negative: -5, string: String(world.ttl) };
+  const life = { nolife: undefined, jwtlife: undefined, zero: 0, negative: -5, string: String(world.ttl) };
   response.body.expires_in = world.mode in life ? life[world.mode] : world.ttl;
   if (world.mode === '500') { response.statusCode = 500; response.body = { error: 'server_error', error_description: 'on purpose' }; }
   else if (world.mode === 'empty') response.body = {};
