@@ -13,6 +13,7 @@
 #include "lua/l_json.h"
 #include "lua/l_log.h"
 #include "lua/l_secret.h"
+#include "lua/l_shared.h"
 #include "lua/l_timer.h"
 #include "ops/version.h"
 
@@ -22,7 +23,8 @@ static int l_now(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"now", l_now}, {"sleep", l_sleep}, {"spawn", l_spawn}, {"every", l_every}, {"exec", l_exec}, {NULL, NULL},
+    {"now", l_now},   {"sleep", l_sleep},   {"spawn", l_spawn}, {"every", l_every},
+    {"exec", l_exec}, {"shared", l_shared}, {NULL, NULL},
 };
 static const luaL_Reg parts[] = {
     {"http", l_http_open},     {"file", l_file_open}, {"env", l_env_open},

@@ -221,7 +221,8 @@ static void host_status(void *ctx, bool text, struct buf *out) {
                           .listeners = reload_listeners(p->reload),
                           .workers = p->workers,
                           .nworkers = p->running,
-                          .reload = reload_facts(p->reload)};
+                          .reload = reload_facts(p->reload),
+                          .names = p->names};
   (text ? status_text : status_json)(&v, out);
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/shared.h"
 #include "ops/version.h"
 #include "token/family.h"
 
@@ -37,12 +38,12 @@ static void add_text(struct buf *out, const char *key, const char *value) {
   json_add_string(out, str_of(value));
 }
 
-struct each_slot {
+struct each {
   struct buf *out;
   unsigned n;
 };
 static void add_slot(void *arg, struct slot *s) {
-  struct each_slot *each = arg;
+  struct each *each = arg;
   struct slot_facts f;
   slot_facts(s, clock_boot_ms(), &f);
   buf_addz(each->out, each->n++ > 0 ? ",\n    {" : "\n    {");
@@ -64,6 +65,24 @@ static void each_slot(const struct status_view *v, void (*fn)(void *arg, struct 
     if (v->tokens->slots[i] != NULL) fn(arg, v->tokens->slots[i]);
     if (v->tokens->families[i] != NULL) family_each(v->tokens->families[i], fn, arg);
   }
+}
+
+static void add_store(void *arg, struct named *n) {
+  struct each *each = arg;
+  struct shared_facts f;
+  shared_facts(shared_of(n), &f);
+  buf_addz(each->out, each->n++ > 0 ? ",\n    {" : "\n    {");
+  add_text(each->out, "name", n->name);
+  buf_addf(each->out, ",\"entries\":%llu,\"bytes\":%llu,\"max\":%llu,\"evictions\":%llu}",
+           (unsigned long long)f.entries, (unsigned long long)f.bytes, (unsigned long long)f.max,
+           (unsigned long long)f.evictions);
+}
+
+static void add_stores(const struct status_view *v, struct buf *out) {
+  struct each each = {.out = out};
+  buf_addz(out, ",\n  \"shared\":[");
+  registry_each(v->names, &shared_kind, add_store, &each);
+  buf_addz(out, "]");
 }
 
 static void add_workers(const struct status_view *v, struct buf *out) {
@@ -117,9 +136,10 @@ void status_json(const struct status_view *v, struct buf *out) {
            (unsigned long long)v->reload.refused, (double)v->reload.last_at / 1000);
   add_text(out, "last_error", v->reload.last_error);
   buf_addz(out, "},\n  \"tokens\":[");
-  struct each_slot each = {.out = out};
+  struct each each = {.out = out};
   each_slot(v, add_slot, &each);
   buf_addz(out, "]");
+  add_stores(v, out);
   add_workers(v, out);
   add_listeners(v, out);
   if (v->policy != NULL) add_upstreams(v->policy, out);
@@ -142,6 +162,13 @@ static void say_slot(void *arg, struct slot *s) {
   buf_addz(out, "\n");
   if (f.consecutive_failures > 0)
     buf_addf(out, "  %-20s %u failures in a row, the last: %s\n", "", f.consecutive_failures, f.last_error);
+}
+
+static void say_store(void *arg, struct named *n) {
+  struct shared_facts f;
+  shared_facts(shared_of(n), &f);
+  buf_addf(arg, "shared     %s: %llu entries, %llu KiB of %llu, %llu evicted\n", n->name, (unsigned long long)f.entries,
+           (unsigned long long)(f.bytes >> 10), (unsigned long long)(f.max >> 10), (unsigned long long)f.evictions);
 }
 
 static void say_reload(const struct status_view *v, struct buf *out) {
@@ -178,6 +205,7 @@ void status_text(const struct status_view *v, struct buf *out) {
              insecure(u) ? ", NOT VERIFIED (insecure)" : "");
   }
   say_counts(v, out);
+  registry_each(v->names, &shared_kind, say_store, out);
   if (v->tokens->n > 0) buf_addz(out, "tokens\n");
   each_slot(v, say_slot, out);
 }

@@ -11,6 +11,7 @@
 #include "policy/policy.h"
 #include "proxy/worker.h"
 
+struct registry;
 struct status_view { /* borrowed for the call */
   const char *path;  /* of the policy's file */
   int64_t uptime_ms;
@@ -21,6 +22,7 @@ struct status_view { /* borrowed for the call */
   struct worker *const *workers;
   unsigned nworkers;
   struct reload_facts reload;
+  struct registry *names;
 };
 void status_json(const struct status_view *v, struct buf *out);
 void status_text(const struct status_view *v, struct buf *out);

@@ -126,6 +126,44 @@ function response:json() end
 ---@field timeout? jeton.duration
 ---@field limits? { stdout: jeton.size?, stderr: jeton.size? }
 
+---@alias jeton.shared.value boolean|number|string
+
+---Values that all workers and the keeper see, and that stay over reloads. Every method is one step.
+---@class jeton.shared
+local store = {}
+---@param key string 1 to 256 bytes
+---@return jeton.shared.value?
+function store:get(key) end
+---@param key string
+---@param value jeton.shared.value
+---@param ttl? jeton.duration
+---@return true? ok, string? message, string? code
+function store:set(key, value, ttl) end
+---@param key string
+---@param value jeton.shared.value
+---@param ttl? jeton.duration
+---@return boolean? stored, string? message, string? code
+function store:add(key, value, ttl) end
+---@param key string
+---@param by? number default 1
+---@param ttl? jeton.duration of a value made by this call
+---@return number? sum, string? message, string? code
+function store:incr(key, by, ttl) end
+---@param key string
+---@param old jeton.shared.value? nil: there is none
+---@param new jeton.shared.value? nil: remove it
+---@param ttl? jeton.duration
+---@return boolean? swapped, string? message, string? code
+function store:cas(key, old, new, ttl) end
+---@param key string
+---@return boolean there_was_one
+function store:delete(key) end
+---@param limit? integer default 1000, at most 10000
+---@return string[]
+function store:keys(limit) end
+---@return { entries: integer, bytes: integer, max: integer, evictions: integer }
+function store:stats() end
+
 ---@class jeton
 ---@field version string
 ---@field env table<string, string?>|fun(name: string): string?
@@ -143,6 +181,11 @@ function jeton.spawn(fn, ...) end
 ---@param fn async fun()
 ---@return jeton.handle
 function jeton.every(interval, fn) end
+---At the top of a policy's file, or for a name that the top has named.
+---@param name string
+---@param options? { max: jeton.size? } default "1m"
+---@return jeton.shared
+function jeton.shared(name, options) end
 ---@async
 ---@param options jeton.exec.options
 ---@return { status: integer, signal: integer?, stdout: string, stderr: string }? result, string? message, string? code
