@@ -55,7 +55,8 @@ static void release(struct exchange *ex) {
     lua_rawsetp(L, LUA_REGISTRYINDEX, ex);
   }
   client_fini(&ex->call);
-  mailbox_cancel(&w->services.mailbox, &ex->nudge);
+  if (ex->nudge.in != NULL)
+    mailbox_cancel(&w->services.mailbox, &ex->nudge); /* no other thread posts it: no lock to look */
   timeout_fini(&ex->timeout);
   timeout_fini(&ex->deadline);
   buf_fini(&ex->body);

@@ -1,0 +1,95 @@
+--- Cost discipline: what a request on a kept-alive connection asks of the system. The release binary, with every such call counted.
+local jeton = require "spec.support.jeton"
+local http = require "spec.support.http"
+local peers = require "spec.support.peers"
+local process = require "spec.support.process"
+
+local NAMES = { "reads", "writes", "epoll_ctls", "epoll_waits", "allocations", "timers", "locks", "clocks" } -- as in spec/support/counters.c
+local N = 1000
+-- Several times a second a worker looks at its gauges and its wheel, and other threads live as well. Not by the request: what a request does
+-- counts 1 at least.
+local HOUSEKEEPING = 0.5
+
+describe("a request on a kept-alive connection", function()
+  local library, upstream
+
+  setup(function()
+    library = process.temp_dir() .. "/counters.so"
+    local code, _, err = process.run { "gcc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-o", library, jeton.root .. "/spec/support/counters.c", "-ldl" }
+    assert.equal(0, code, err)
+    upstream = peers.nginx("keepalive_timeout 600; location / { return 200 'ok'; }")
+  end)
+
+  local function counts(file)
+    local values = table.pack(string.unpack(("=" .. ("I8"):rep(#NAMES)), process.read_file(file)))
+    local out = {}
+    for i, name in ipairs(NAMES) do out[name] = values[i] end
+    return out
+  end
+
+  --- What one request costs: { reads =, … }, averages of N requests after N others.
+  local function cost(more)
+    local file = process.write_file(process.temp_dir() .. "/counters", ("\0"):rep(8 * #NAMES))
+    local p = jeton.start {
+      policy = ('return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d", log = { access = false }, %s }'):format(upstream.port, more),
+      binary = jeton.root .. "/build/jeton", env = { LD_PRELOAD = library, COUNTERS = file },
+    }
+    local c = http.connect(p.port)
+    local function exchanges()
+      for _ = 1, N do assert.equal(200, c:request("GET", "/path?query", { Accept = "text/plain", ["User-Agent"] = "spec" }).status) end
+    end
+    exchanges()
+    local before = counts(file)
+    exchanges()
+    local after, each = counts(file), {}
+    for name, value in pairs(after) do each[name] = (value - before[name]) / N end
+    c:close()
+    p:finish()
+    return each
+  end
+
+  local function about(expected, actual, what)
+    assert.is_true(math.abs(actual - expected) <= HOUSEKEEPING, ("%s: expected about %d a request, counted %g"):format(what, expected, actual))
+  end
+
+  --- own_clocks: looks at a clock beside the loop's own, which are two each time it waits.
+  local function is_frugal(each, own_clocks)
+    about(2, each.reads, "reads")
+    about(2, each.writes, "writes")
+    about(0, each.epoll_ctls, "calls of epoll_ctl")
+    about(0, each.timers, "timer calls")
+    about(0, each.locks, "locks")
+    about(0, each.allocations, "allocations")
+    local clocks = each.clocks - 2 * each.epoll_waits
+    assert.is_true(clocks <= own_clocks + HOUSEKEEPING, ("looks at a clock: expected %d a request, counted %g"):format(own_clocks, clocks))
+  end
+
+  it("is two reads and two writes, without allocation, lock, timer or epoll_ctl", function()
+    is_frugal(cost "", 1)
+  end)
+
+  it("costs no more with a hook that sets a token", function()
+    is_frugal(cost [[
+      tokens = { api = { fetch = function() return { value = "value-of-the-token", expires_in = 3600 } end } },
+      on_request = function(req, tokens) req.headers["authorization"] = "Bearer " .. tokens.api end, ]], 3) -- and: the hook's budget begins, the token's expiry
+  end)
+
+  it("costs no more with a hook on the response", function()
+    is_frugal(cost [[on_response = function(res) res.headers["x-served-by"] = "spec" end, ]], 2)
+  end)
+
+  it("is counted at all: a new connection each time needs epoll_ctl", function()
+    local file = process.write_file(process.temp_dir() .. "/counters", ("\0"):rep(8 * #NAMES))
+    local p = jeton.start {
+      policy = ('return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d", log = { access = false } }'):format(upstream.port),
+      binary = jeton.root .. "/build/jeton", env = { LD_PRELOAD = library, COUNTERS = file },
+    }
+    local before = counts(file)
+    for _ = 1, 20 do assert.equal(200, http.get(p.port).status) end
+    local after = counts(file)
+    for _, name in ipairs { "reads", "writes", "epoll_ctls", "epoll_waits", "allocations", "locks" } do
+      assert.is_true(after[name] - before[name] >= 20, name .. " were not counted")
+    end
+    p:finish()
+  end)
+end)
