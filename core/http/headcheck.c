@@ -4,8 +4,9 @@
  * it like a longer value. Two parsers that disagree about such bytes are what request smuggling is made of, so they never get through here.
  *
  * Design: a state machine over byte classes, one function a state. Each function eats as much as it can in a tight loop and leaves at the first
- * byte that ends its part, so the dispatcher runs a few times a line and not once a byte. Limits cut the input before it is looked
- * at, which makes the verdict a function of the bytes alone, however they arrive.
+ * byte that ends its part, so the dispatcher runs a few times a line and not once a byte; whole_lines takes the usual field lines, those that
+ * lie in one piece, without it. Limits cut the input before it is looked at, which makes the verdict a function of the bytes alone, however they
+ * arrive. Where each line lies is noted on the way, so that nobody has to look for it again.
  *
  * Invariant: after DONE every line of the head ends in CRLF and no other CR or LF is in it; every field line is token ":" value.
  * Owned by whoever embeds the struct; no state outside it. */
@@ -96,6 +97,40 @@ size_t value_span(const uint8_t *p, size_t n) {
   return i;
 }
 
+size_t plain_name_span(const uint8_t *p, size_t n) {
+  size_t i = 0;
+#ifdef __SSE2__
+  const __m128i low = _mm_set1_epi8(0x20), a = _mm_set1_epi8('a'), letters = _mm_set1_epi8(25);
+  const __m128i zero = _mm_set1_epi8('0'), digits = _mm_set1_epi8(9), dash = _mm_set1_epi8('-');
+  for (; n - i >= 16; i += 16) {
+    __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(p + i));
+    __m128i letter = _mm_sub_epi8(_mm_or_si128(v, low), a), digit = _mm_sub_epi8(v, zero);
+    __m128i fine = _mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(letter, letters), letter),
+                                _mm_cmpeq_epi8(_mm_min_epu8(digit, digits), digit));
+    unsigned stop = ~(unsigned)_mm_movemask_epi8(_mm_or_si128(fine, _mm_cmpeq_epi8(v, dash))) & 0xffff;
+    if (stop != 0) return i + (size_t)__builtin_ctz(stop);
+  }
+#endif
+  while (i < n && (is(p[i], CHAR_HOST) && p[i] != '.' && p[i] != '_' && p[i] != '~')) i++;
+  return i;
+}
+
+/* How many bytes from p on are CHAR_TARGET. */
+static size_t target_span(const uint8_t *p, size_t n) {
+  size_t i = 0;
+#ifdef __SSE2__
+  const __m128i space = _mm_set1_epi8(0x20), del = _mm_set1_epi8(0x7f);
+  for (; n - i >= 16; i += 16) { /* signed: what is not US-ASCII is below SP */
+    __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(p + i));
+    __m128i fine = _mm_and_si128(_mm_cmpgt_epi8(v, space), _mm_cmplt_epi8(v, del));
+    unsigned stop = ~(unsigned)_mm_movemask_epi8(fine) & 0xffff;
+    if (stop != 0) return i + (size_t)__builtin_ctz(stop);
+  }
+#endif
+  while (i < n && is(p[i], CHAR_TARGET)) i++;
+  return i;
+}
+
 static const uint8_t *in_method(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
   for (; p < end && is(*p, CHAR_TOKEN); p++)
     if (++c->at > METHOD_MAX) return refuse(c, p, 501, "the method is longer than any known one (RFC 9112 section 3)");
@@ -109,7 +144,7 @@ static const uint8_t *in_method(struct headcheck *c, const uint8_t *p, const uin
 
 static const uint8_t *in_target(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
   const uint8_t *start = p;
-  while (p < end && is(*p, CHAR_TARGET)) p++;
+  p += target_span(p, (size_t)(end - p));
   if (p > start) c->at = 1;
   if (p == end) return p;
   if (*p == '\r') return refuse(c, p, 400, "a request line without a version (RFC 9112 section 3)");
@@ -128,6 +163,10 @@ static bool version_byte(unsigned at, uint8_t byte) {
 }
 
 static const uint8_t *in_version(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
+  if (c->at == 0 && end - p > 8 && memcmp(p, "HTTP/1.1\r", 9) == 0) {
+    c->state = START_LF;
+    return p + 9;
+  }
   for (; p < end && c->at < 8; p++, c->at++) {
     if (*p == ' ') return refuse(c, p, 400, "more than two spaces in the request line (RFC 9112 section 3)");
     if (!version_byte(c->at, *p))
@@ -140,6 +179,10 @@ static const uint8_t *in_version(struct headcheck *c, const uint8_t *p, const ui
 }
 
 static const uint8_t *in_status_version(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
+  if (c->at == 0 && end - p > 8 && memcmp(p, "HTTP/1.1 ", 9) == 0) {
+    c->state = STATUS;
+    return p + 9;
+  }
   for (; p < end && c->at < 8; p++, c->at++)
     if (!version_byte(c->at, *p))
       return refuse_byte(c, p, "the reply does not begin with an HTTP version (RFC 9112 section 4)");
@@ -170,19 +213,46 @@ static const uint8_t *in_reason(struct headcheck *c, const uint8_t *p, const uin
   return p + 1;
 }
 
+static uint32_t offset(const struct headcheck *c, const uint8_t *p) { return c->total + (uint32_t)(p - c->fed); }
+
 static const uint8_t *in_name(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
   while (p < end && is(*p, CHAR_TOKEN)) p++;
   if (p == end) return p;
   if (*p == ' ' || *p == '\t')
     return refuse(c, p, 400, "white space between a field's name and its colon (RFC 9112 section 5.1)");
   if (*p != ':') return refuse_byte(c, p, "a field name is not a token (RFC 9110 section 5.1)");
+  if (c->table != NULL) c->table[c->fields - 1].value = offset(c, p + 1);
   c->state = VALUE;
   return p + 1;
 }
 
+/* Field lines of plain names that lie in the input as a whole. Stops at the first that is not one, for the states to look at. */
+static const uint8_t *whole_lines(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
+  uint32_t fields = c->fields, most = c->limits.fields;
+  if (c->table == NULL) return p;
+  if (c->table_cap < most) most = c->table_cap;
+  for (; fields < most; fields++) {
+    const uint8_t *colon = p + plain_name_span(p, (size_t)(end - p));
+    if (colon == p || colon == end || *colon != ':') break;
+    const uint8_t *cr = colon + 1 + value_span(colon + 1, (size_t)(end - colon - 1));
+    if (end - cr < 2 || cr[0] != '\r' || cr[1] != '\n') break;
+    c->table[fields] = (struct headcheck_field){offset(c, p), offset(c, colon + 1), offset(c, cr)};
+    p = cr + 2;
+  }
+  c->fields = fields;
+  return p;
+}
+
 static const uint8_t *at_line(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
+  p = whole_lines(c, p, end);
+  if (p == end) return p;
   if (is(*p, CHAR_TOKEN)) {
     if (c->fields == c->limits.fields) return refuse(c, p, 431, "more header fields than the limit");
+    if (c->table != NULL && c->fields == c->table_cap) {
+      c->full = true;
+      return p;
+    }
+    if (c->table != NULL) c->table[c->fields].name = offset(c, p);
     c->fields++;
     c->state = NAME;
     return in_name(c, p + 1, end);
@@ -201,6 +271,7 @@ static const uint8_t *in_value(struct headcheck *c, const uint8_t *p, const uint
   p += value_span(p, (size_t)(end - p));
   if (p == end) return p;
   if (*p != '\r') return refuse_byte(c, p, "a control byte in a field's value (RFC 9110 section 5.5)");
+  if (c->table != NULL) c->table[c->fields - 1].end = offset(c, p);
   if (end - p > 1 && p[1] == '\n') { /* spares the usual line a turn of the dispatcher */
     c->state = LINE;
     return p + 2;
@@ -254,15 +325,23 @@ void headcheck_init(struct headcheck *c, enum headcheck_kind kind, const struct 
   c->state = kind == HEADCHECK_REQUEST ? METHOD : kind == HEADCHECK_RESPONSE ? STATUS_VERSION : LINE;
 }
 
+void headcheck_table(struct headcheck *c, struct headcheck_field *table, uint32_t cap) {
+  c->table = table;
+  c->table_cap = cap;
+  c->full = false;
+}
+
 enum headcheck_result headcheck_feed(struct headcheck *c, const uint8_t *p, size_t n, size_t *consumed) {
   const uint8_t *at = p, *end = p + n;
   size_t room = c->limits.total - c->total;
   if (n > room) end = p + room;
+  c->fed = p;
   if (c->state <= REASON) at = start_line(c, at, end);
-  while (at < end && c->state < DONE) at = step(c, at, end);
+  while (at < end && c->state < DONE && !c->full) at = step(c, at, end);
   c->total += (uint32_t)(at - p);
   *consumed = (size_t)(at - p);
   if (n > room && at == end && c->state < DONE)
     refuse(c, at, 431, "the head is longer than the limit (RFC 6585 section 5)");
+  if (c->full) return HEADCHECK_FULL;
   return c->state == DONE ? HEADCHECK_DONE : c->state == REFUSED ? HEADCHECK_REFUSED : HEADCHECK_MORE;
 }

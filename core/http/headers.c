@@ -8,49 +8,69 @@
 #include "http/headcheck.h"
 #include "token/secret.h"
 
-enum { FIRST_CAP = 32 };
+enum { FIRST_CAP = 16, SPARE = 8 /* for what a proxy and its scripts add */ };
 
 static inline char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c; }
 
-/* name.n == the literal's length is known; `low` is lower-case. */
-static inline bool is(struct str name, const char *low) {
-  for (size_t i = 0; i < name.n; i++)
-    if (lower(name.p[i]) != low[i]) return false;
-  return true;
+/* --- names to ids --- */
+
+/* A perfect hash of length and first letter: each known name has a place of its own, so one comparison decides. Two names in one place are an
+ * initialiser that overrides another, which does not compile; other factors are found by trying. */
+enum { NAME_SLOTS = 64, KNOWN_MAX = 19 };
+#define NAME_SLOT(n, first) (((n) + (first)*5u) % NAME_SLOTS)
+
+static const struct known_name {
+  uint8_t n, id;
+  char low[KNOWN_MAX + 1];
+} known_names[NAME_SLOTS] = {
+#define KNOWN(id, first, low) [NAME_SLOT(sizeof(low) - 1, first)] = {sizeof(low) - 1, id, low}
+    KNOWN(H_TE, 't', "te"),
+    KNOWN(H_VIA, 'v', "via"),
+    KNOWN(H_HOST, 'h', "host"),
+    KNOWN(H_DATE, 'd', "date"),
+    KNOWN(H_ACCEPT, 'a', "accept"),
+    KNOWN(H_COOKIE, 'c', "cookie"),
+    KNOWN(H_SERVER, 's', "server"),
+    KNOWN(H_EXPECT, 'e', "expect"),
+    KNOWN(H_UPGRADE, 'u', "upgrade"),
+    KNOWN(H_TRAILER, 't', "trailer"),
+    KNOWN(H_FORWARDED, 'f', "forwarded"),
+    KNOWN(H_CONNECTION, 'c', "connection"),
+    KNOWN(H_KEEP_ALIVE, 'k', "keep-alive"),
+    KNOWN(H_AUTHORIZATION, 'a', "authorization"),
+    KNOWN(H_CONTENT_LENGTH, 'c', "content-length"),
+    KNOWN(H_X_FORWARDED_FOR, 'x', "x-forwarded-for"),
+    KNOWN(H_X_FORWARDED_HOST, 'x', "x-forwarded-host"),
+    KNOWN(H_PROXY_CONNECTION, 'p', "proxy-connection"),
+    KNOWN(H_X_FORWARDED_PROTO, 'x', "x-forwarded-proto"),
+    KNOWN(H_TRANSFER_ENCODING, 't', "transfer-encoding"),
+    KNOWN(H_PROXY_AUTHENTICATE, 'p', "proxy-authenticate"),
+    KNOWN(H_PROXY_AUTHORIZATION, 'p', "proxy-authorization"),
+#undef KNOWN
+};
+
+/* low holds small letters and "-". Where it has a letter (bit 0x40), the bit that makes a letter small does not count. */
+static inline bool equal8(const char *p, const char *low) {
+  uint64_t a, b;
+  memcpy(&a, p, sizeof a);
+  memcpy(&b, low, sizeof b);
+  return (a | (b & 0x4040404040404040u) >> 1) == b;
+}
+static inline bool equal_low(const char *p, const char *low, size_t n) {
+  if (n < 8) {
+    for (size_t i = 0; i < n; i++)
+      if ((p[i] | (low[i] & 0x40) >> 1) != low[i]) return false;
+    return true;
+  }
+  for (size_t i = 0; i + 8 < n; i += 8)
+    if (!equal8(p + i, low + i)) return false;
+  return equal8(p + n - 8, low + n - 8); /* the last ones, some of them again */
 }
 
-static enum header_id id_of_short(struct str s) {
-  switch (s.n) {
-    case 2: return is(s, "te") ? H_TE : H_OTHER;
-    case 3: return is(s, "via") ? H_VIA : H_OTHER;
-    case 4: return is(s, "host") ? H_HOST : is(s, "date") ? H_DATE : H_OTHER;
-    case 6:
-      if (is(s, "accept")) return H_ACCEPT;
-      if (is(s, "cookie")) return H_COOKIE;
-      if (is(s, "server")) return H_SERVER;
-      return is(s, "expect") ? H_EXPECT : H_OTHER;
-    case 7: return is(s, "upgrade") ? H_UPGRADE : is(s, "trailer") ? H_TRAILER : H_OTHER;
-    case 9: return is(s, "forwarded") ? H_FORWARDED : H_OTHER;
-    case 10: return is(s, "connection") ? H_CONNECTION : is(s, "keep-alive") ? H_KEEP_ALIVE : H_OTHER;
-    default: return H_OTHER;
-  }
-}
-
-enum header_id header_id(struct str s) {
-  switch (s.n) {
-    case 13: return is(s, "authorization") ? H_AUTHORIZATION : H_OTHER;
-    case 14: return is(s, "content-length") ? H_CONTENT_LENGTH : H_OTHER;
-    case 15: return is(s, "x-forwarded-for") ? H_X_FORWARDED_FOR : H_OTHER;
-    case 16:
-      if (is(s, "x-forwarded-host")) return H_X_FORWARDED_HOST;
-      return is(s, "proxy-connection") ? H_PROXY_CONNECTION : H_OTHER;
-    case 17:
-      if (is(s, "x-forwarded-proto")) return H_X_FORWARDED_PROTO;
-      return is(s, "transfer-encoding") ? H_TRANSFER_ENCODING : H_OTHER;
-    case 18: return is(s, "proxy-authenticate") ? H_PROXY_AUTHENTICATE : H_OTHER;
-    case 19: return is(s, "proxy-authorization") ? H_PROXY_AUTHORIZATION : H_OTHER;
-    default: return id_of_short(s);
-  }
+enum header_id header_id(struct str name) {
+  if (name.n == 0) return H_OTHER;
+  const struct known_name *k = &known_names[NAME_SLOT(name.n, (uint8_t)name.p[0] | 0x20u)];
+  return k->n == name.n && equal_low(name.p, k->low, name.n) ? (enum header_id)k->id : H_OTHER;
 }
 
 static inline bool names(const struct header *f, enum header_id id, struct str name) {
@@ -66,6 +86,7 @@ static void drop(struct header *f) {
 
 /* The first field of that name from index i on, or NULL. */
 static struct header *find_from(const struct headers *h, unsigned i, enum header_id id, struct str name) {
+  if (!headers_may_have(h, id)) return NULL;
   for (; i < h->n; i++)
     if (names(&h->v[i], id, name)) return &h->v[i];
   return NULL;
@@ -73,6 +94,7 @@ static struct header *find_from(const struct headers *h, unsigned i, enum header
 
 static unsigned remove_from(struct headers *h, unsigned i, enum header_id id, struct str name) {
   unsigned removed = 0;
+  if (!headers_may_have(h, id)) return 0;
   for (; i < h->n; i++) {
     if (!names(&h->v[i], id, name)) continue;
     drop(&h->v[i]);
@@ -81,14 +103,16 @@ static unsigned remove_from(struct headers *h, unsigned i, enum header_id id, st
   return removed;
 }
 
-static struct header *grow(struct headers *h) {
-  if (h->n == h->cap) {
-    unsigned cap = h->cap == 0 ? FIRST_CAP : h->cap * 2;
-    struct header *v = arena_alloc(h->arena, cap * sizeof *v);
-    if (h->n > 0) memcpy(v, h->v, h->n * sizeof *v);
-    h->v = v;
-    h->cap = cap;
-  }
+static void make_room(struct headers *h, unsigned cap) {
+  struct header *v = arena_alloc(h->arena, cap * sizeof *v);
+  if (h->n > 0) memcpy(v, h->v, h->n * sizeof *v);
+  h->v = v;
+  h->cap = cap;
+}
+
+static inline struct header *grow(struct headers *h, enum header_id id) {
+  if (h->n == h->cap) make_room(h, h->cap == 0 ? FIRST_CAP : h->cap * 2);
+  h->ids |= 1u << id;
   return &h->v[h->n++];
 }
 
@@ -99,7 +123,7 @@ static struct header *sole(struct headers *h, struct str name) {
   if (f != NULL) {
     remove_from(h, (unsigned)(f - h->v) + 1, id, name);
   } else {
-    f = grow(h);
+    f = grow(h, id);
   }
   *f = (struct header){.name = name, .id = (uint8_t)id};
   return f;
@@ -109,8 +133,13 @@ static void unref_secret(void *s) { secret_unref(s); }
 
 void headers_init(struct headers *h, struct arena *a) { *h = (struct headers){.arena = a}; }
 
+void headers_reserve(struct headers *h, unsigned n) {
+  if (h->cap - h->n < n) make_room(h, h->n + n + SPARE);
+}
+
 void headers_add(struct headers *h, struct str name, struct str value) {
-  *grow(h) = (struct header){.name = name, .value = value, .id = (uint8_t)header_id(name)};
+  enum header_id id = header_id(name);
+  *grow(h, id) = (struct header){.name = name, .value = value, .id = (uint8_t)id};
 }
 
 struct header *headers_find(const struct headers *h, struct str name) {
@@ -118,6 +147,7 @@ struct header *headers_find(const struct headers *h, struct str name) {
 }
 
 struct header *headers_find_id(const struct headers *h, enum header_id id) {
+  if (!headers_may_have(h, id)) return NULL;
   for (unsigned i = 0; i < h->n; i++)
     if (h->v[i].id == id && h->v[i].name.p != NULL) return &h->v[i];
   return NULL;
@@ -136,6 +166,7 @@ unsigned headers_remove(struct headers *h, struct str name) { return remove_from
 
 unsigned headers_remove_id(struct headers *h, enum header_id id) {
   unsigned removed = 0;
+  if (!headers_may_have(h, id)) return 0;
   for (unsigned i = 0; i < h->n; i++) {
     if (h->v[i].id != id || h->v[i].name.p == NULL) continue;
     drop(&h->v[i]);
@@ -217,6 +248,7 @@ bool list_next(struct str *list, struct str *member) {
 }
 
 bool headers_has_token(const struct headers *h, enum header_id id, struct str token) {
+  if (!headers_may_have(h, id)) return false;
   for (unsigned i = 0; i < h->n; i++) {
     if (h->v[i].id != id || h->v[i].name.p == NULL) continue;
     struct str list = h->v[i].value, member;
@@ -229,6 +261,7 @@ bool headers_has_token(const struct headers *h, enum header_id id, struct str to
 /* What the Connection fields name goes; their own tokens "close" and "keep-alive" name no field that would be kept anyway.
  * TE has a rule of its own: `Connection: TE` is how a client rightly sends it. */
 static void strip_named(struct headers *h) {
+  if (!headers_may_have(h, H_CONNECTION)) return;
   for (unsigned i = 0; i < h->n; i++) {
     if (h->v[i].id != H_CONNECTION || h->v[i].name.p == NULL) continue;
     struct str list = h->v[i].value, member;
@@ -240,6 +273,10 @@ static void strip_named(struct headers *h) {
 }
 
 void headers_strip_hop_by_hop(struct headers *h) {
+  static const uint32_t hop_by_hop = 1u << H_CONNECTION | 1u << H_TE | 1u << H_KEEP_ALIVE | 1u << H_PROXY_CONNECTION |
+                                     1u << H_PROXY_AUTHENTICATE | 1u << H_PROXY_AUTHORIZATION |
+                                     1u << H_TRANSFER_ENCODING | 1u << H_UPGRADE;
+  if (!(h->ids & hop_by_hop)) return;
   bool trailers = headers_has_token(h, H_TE, STR("trailers"));
   strip_named(h);
   for (unsigned i = 0; i < h->n; i++) {

@@ -38,7 +38,8 @@ enum header_id {
   H_ACCEPT,
   H_COUNT
 };
-enum header_id header_id(struct str name); /* case-insensitive; a switch on the length first */
+enum header_id header_id(struct str name); /* case-insensitive */
+_Static_assert(H_COUNT <= 32, "ids fit a mask");
 
 struct header {
   struct str name; /* as the peer or the script wrote it; name.p == NULL: deleted */
@@ -49,10 +50,13 @@ struct header {
 struct headers {
   struct header *v;
   unsigned n, cap;
+  uint32_t ids; /* 1 << id of every field that was ever in the list: what is not there need not be looked for */
   struct arena *arena;
 };
 
 void headers_init(struct headers *h, struct arena *a);
+void headers_reserve(struct headers *h, unsigned n); /* room for n more, so that adding them moves nothing */
+static inline bool headers_may_have(const struct headers *h, enum header_id id) { return (h->ids >> id & 1) != 0; }
 /* The slices are not copied: they must live as long as the arena. */
 void headers_add(struct headers *h, struct str name, struct str value);
 struct header *headers_find(const struct headers *h, struct str name); /* the first, or NULL */

@@ -1,8 +1,8 @@
 /* parser.h: reads HTTP/1 messages: gather, check, parse.
  *
  * A head (or a trailer section, or a chunk's size line) is first gathered whole into the exchange's arena, with its
- * bytes checked as they come (http/headcheck.h), and only then given to llhttp in one call. So llhttp never sees a
- * head that is folded, oversized or split, spans are never cut, and every slice points into the arena.
+ * bytes checked as they come (http/headcheck.h), and only then taken apart and given to llhttp. So llhttp never sees a
+ * head that is folded, oversized or split, and every slice points into the arena.
  * The parser is pulled: each call returns the next event and consumes input up to it. Owned by one loop's thread. */
 #ifndef JETON_HTTP_PARSER_H
 #define JETON_HTTP_PARSER_H
@@ -87,10 +87,8 @@ struct http_parser {
   uint64_t body_left;  /* of a body with a length, or of a chunk */
   uint64_t chunk_size; /* as llhttp read it */
   uint64_t overhead;   /* see http_limits.chunk_overhead */
-  uint32_t nfields;    /* field lines that llhttp has told of in this section */
   uint8_t stage;
   bool is_response, head_request, connect_request, complete;
-  struct str field, value; /* llhttp's present header */
 };
 
 /* `into` must outlive the parser's use; its headers are made in `arena`. Takes no memory before the first byte comes. */

@@ -7,12 +7,16 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
+enum { FIELDS_MAX = 20 };
+
 static enum headcheck_result feed(enum headcheck_kind kind, const uint8_t *p, size_t n, size_t first, size_t step,
-                                  struct headcheck *c, size_t *end) {
-  static const struct headcheck_limits limits = {200, 20, 2000};
+                                  uint32_t room, struct headcheck *c, size_t *end) {
+  static const struct headcheck_limits limits = {200, FIELDS_MAX, 2000};
+  static struct headcheck_field table[FIELDS_MAX + 8];
   enum headcheck_result r = HEADCHECK_MORE;
   size_t at = 0, piece = first < n ? first : n;
   headcheck_init(c, kind, &limits);
+  if (room > 0) headcheck_table(c, table, room);
   while (at < n && r == HEADCHECK_MORE) {
     uint8_t *copy = malloc(piece > 0 ? piece : 1);
     size_t used;
@@ -22,6 +26,13 @@ static enum headcheck_result feed(enum headcheck_kind kind, const uint8_t *p, si
     free(copy);
     CHECK(used <= piece && (r != HEADCHECK_MORE || used == piece));
     at += used;
+    if (r == HEADCHECK_FULL) {
+      CHECK(c->fields == c->table_cap && c->table_cap < FIELDS_MAX);
+      headcheck_table(c, table, c->table_cap + room);
+      r = HEADCHECK_MORE;
+      piece = n - at < step ? n - at : step;
+      continue;
+    }
     piece = n - at < step ? n - at : step;
   }
   *end = at;
@@ -42,6 +53,8 @@ static void check_shape(enum headcheck_kind kind, const uint8_t *p, size_t n, co
       const uint8_t *colon = memchr(p + line, ':', length);
       CHECK(colon != NULL && colon > p + line);
       for (const uint8_t *name = p + line; name < colon; name++) CHECK(*name > ' ' && *name < 0x7f);
+      const struct headcheck_field *f = &c->table[fields];
+      CHECK(f->name == line && f->value == (size_t)(colon - p) + 1 && f->end == i - 1);
       fields++;
     }
     CHECK((length == 0) == (i + 1 == n));
@@ -57,11 +70,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
   enum headcheck_kind kind = (enum headcheck_kind)(data[0] % 3);
   size_t cut = 1 + data[1] % (n - 2);
   data += 2, n -= 2;
-  enum headcheck_result r = feed(kind, data, n, n, n, &whole, &end);
-  CHECK(feed(kind, data, n, cut, n, &other, &end2) == r && end == end2 && whole.fault == other.fault &&
+  enum headcheck_result r = feed(kind, data, n, n, n, 0, &whole, &end);
+  CHECK(feed(kind, data, n, cut, n, 1 + cut % 5, &other, &end2) == r && end == end2 && whole.fault == other.fault &&
         whole.line == other.line);
-  CHECK(feed(kind, data, n, 1, 1, &other, &end2) == r && end == end2 && whole.fault == other.fault &&
+  if (r == HEADCHECK_DONE) check_shape(kind, data, end, &other);
+  CHECK(feed(kind, data, n, 1, 1, 2, &other, &end2) == r && end == end2 && whole.fault == other.fault &&
         whole.fields == other.fields);
-  if (r == HEADCHECK_DONE) check_shape(kind, data, end, &whole);
+  if (r == HEADCHECK_DONE) check_shape(kind, data, end, &other);
   return 0;
 }

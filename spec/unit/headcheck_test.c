@@ -1,18 +1,38 @@
 /* headcheck_test.c: the verdict on raw heads, however they are cut, and the vector loop against the table. */
 #include "http/headcheck.h"
 
+#include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "check.h"
 
 static const struct headcheck_limits roomy = {1 << 16, 1 << 10, 1 << 20};
 
-/* Feeds `step` bytes at a time behind a first piece. Returns the status of the fault, 0 for DONE (then *used is where), -1 for MORE. */
-static int verdict(enum headcheck_kind kind, const char *p, size_t n, size_t first, size_t step, size_t *used,
-                   const char **text) {
+enum { FIELDS_MAX = 8 };
+
+/* The notes on a head that is done are of all its lines, in order. */
+static void check_notes(const char *p, const struct headcheck *c) {
+  uint32_t at = c->kind == HEADCHECK_TRAILERS ? 0 : c->line + 2;
+  for (uint32_t i = 0; i < c->fields; i++) {
+    const struct headcheck_field *f = &c->table[i];
+    CHECK(f->name == at && f->value > at + 1 && f->end >= f->value);
+    CHECK(memchr(p + at, ':', f->value - at) == p + f->value - 1);
+    CHECK(memchr(p + at, '\r', c->total - at) == p + f->end);
+    at = f->end + 2;
+  }
+  CHECK(c->total == at + 2);
+}
+
+/* Feeds `step` bytes at a time behind a first piece, with a table of room for `room` lines more each time it is full (0: without one). Returns the
+ * status of the fault, 0 for DONE (then *used is where), -1 for MORE. */
+static int verdict(enum headcheck_kind kind, const char *p, size_t n, size_t first, size_t step, uint32_t room,
+                   size_t *used, const char **text) {
   struct headcheck c;
+  struct headcheck_field table[FIELDS_MAX];
   size_t at = 0, piece = first < n ? first : n;
   headcheck_init(&c, kind, &roomy);
+  if (room > 0) headcheck_table(&c, table, room);
   *text = NULL;
   while (at < n) {
     uint8_t *copy = malloc(piece);
@@ -25,9 +45,15 @@ static int verdict(enum headcheck_kind kind, const char *p, size_t n, size_t fir
     *used = at;
     CHECK(c.total == at);
     *text = c.fault;
+    if (r == HEADCHECK_DONE && room > 0) check_notes(p, &c);
     if (r == HEADCHECK_DONE) return 0;
     if (r == HEADCHECK_REFUSED) return c.fault_status;
-    CHECK(took == piece);
+    if (r == HEADCHECK_FULL) {
+      CHECK(c.fields == c.table_cap && c.table_cap + room <= FIELDS_MAX);
+      headcheck_table(&c, table, c.table_cap + room);
+    } else {
+      CHECK(took == piece);
+    }
     piece = n - at < step ? n - at : step;
   }
   return -1;
@@ -36,19 +62,23 @@ static int verdict(enum headcheck_kind kind, const char *p, size_t n, size_t fir
 static void check_head(enum headcheck_kind kind, const char *p, size_t n, int expected, size_t end) {
   size_t used = 0, used2 = 0;
   const char *text, *text2;
-  int v = verdict(kind, p, n, n, n, &used, &text);
+  int v = verdict(kind, p, n, n, n, 0, &used, &text);
   if (v != expected) fprintf(stderr, "%.*s: %d, expected %d\n", (int)n, p, v, expected);
   CHECK(v == expected && (v != 0 || used == end));
   CHECK((v > 0) == (text != NULL));
-  CHECK(verdict(kind, p, n, 1, 1, &used2, &text2) == v && used == used2 && text == text2);
-  for (size_t cut = 1; cut < n; cut++)
-    CHECK(verdict(kind, p, n, cut, n, &used2, &text2) == v && used == used2 && text == text2);
+  for (uint32_t room = 0; room < 4; room++) {
+    CHECK(verdict(kind, p, n, 1, 1, room, &used2, &text2) == v && used == used2 && text == text2);
+    for (size_t cut = 1; cut <= n; cut++)
+      CHECK(verdict(kind, p, n, cut, n, room, &used2, &text2) == v && used == used2 && text == text2);
+  }
 }
 #define HEAD(kind, text, expected) check_head(kind, text, sizeof(text) - 1, expected, sizeof(text) - 1)
 
 static void accepts_heads(void) {
   HEAD(HEADCHECK_REQUEST, "GET / HTTP/1.1\r\n\r\n", 0);
   HEAD(HEADCHECK_REQUEST, "GET / HTTP/1.1\r\na:\r\nb: c\r\nd:\te \xff\r\n\r\n", 0);
+  HEAD(HEADCHECK_REQUEST,
+       "GET /a/rather/long/target?with=a&query HTTP/1.0\r\nX_y.z: 1\r\nAccept-Language-And-More: en\r\n\r\n", 0);
   HEAD(HEADCHECK_RESPONSE, "HTTP/1.1 200\r\n\r\n", 0);
   HEAD(HEADCHECK_RESPONSE, "HTTP/1.1 200 \r\n\r\n", 0);
   HEAD(HEADCHECK_RESPONSE, "HTTP/1.1 200 All is well\r\nA: b\r\n\r\n", 0);
@@ -110,6 +140,35 @@ static void values_are_spanned_alike_everywhere(void) {
   }
 }
 
+static void plain_names_are_spanned_alike_everywhere(void) {
+  uint8_t text[70];
+  for (unsigned byte = 0; byte < 256; byte++) {
+    bool fine = byte == '-' || (byte < 128 && isalnum((int)byte));
+    for (size_t at = 0; at < sizeof text; at++) {
+      memset(text, "aZ09-"[at % 5], sizeof text);
+      text[at] = (uint8_t)byte;
+      CHECK(plain_name_span(text, sizeof text) == (fine ? sizeof text : at));
+      CHECK(plain_name_span(text + at, 1) == (fine ? 1 : 0));
+    }
+  }
+}
+
+static void targets_are_spanned_alike_everywhere(void) {
+  for (unsigned byte = 1; byte < 256; byte++) {
+    if (byte == ' ') continue;
+    for (unsigned at = 0; at < 40; at++) {
+      char head[96];
+      snprintf(head, sizeof head, "GET %.*s%c%s HTTP/1.1\r\n\r\n", (int)at, "////////////////////////////////////////",
+               (char)byte, "////////////////////////");
+      struct headcheck c;
+      size_t used;
+      headcheck_init(&c, HEADCHECK_REQUEST, &roomy);
+      bool fine = headcheck_feed(&c, (const uint8_t *)head, strlen(head), &used) == HEADCHECK_DONE;
+      CHECK(fine == ((char_class[byte] & CHAR_TARGET) != 0));
+    }
+  }
+}
+
 static void classes_are_as_the_grammar_says(void) {
   for (int c = 0; c < 256; c++) {
     bool alnum = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
@@ -127,6 +186,8 @@ int main(void) {
   RUN(refuses_heads);
   RUN(limits_do_not_depend_on_the_cut);
   RUN(values_are_spanned_alike_everywhere);
+  RUN(plain_names_are_spanned_alike_everywhere);
+  RUN(targets_are_spanned_alike_everywhere);
   RUN(classes_are_as_the_grammar_says);
   return 0;
 }
