@@ -1,5 +1,5 @@
 /* jwt_test.c: scripts/jeton/jwt.lua as scripts see it. What it signs is read back through a file, verified with jeton.crypto; that others can verify it is
- * in spec/proxy/jwt_spec.lua. Run from the repository's top. */
+ * in spec/proxy/oauth2_tls_spec.lua. Run from the repository's top. */
 #include "library_run.h"
 
 static char module[64 * 1024];
@@ -65,7 +65,8 @@ static void the_header_takes_a_kid_and_more(void) {
 
 static void what_comes_back_is_opaque(void) {
   passes_with_jwt(
-      "local s = assert(jwt.sign({}, { alg = 'ES256', key = key 'ecdsa' })) assert(tostring(s) == 'secret<<secret value>>', "
+      "local s = assert(jwt.sign({}, { alg = 'ES256', key = key 'ecdsa' })) assert(tostring(s) == 'secret<<secret "
+      "value>>', "
       "tostring(s))"
       " assert(type('Bearer ' .. s) == 'userdata') assert(not pcall(jeton.json.encode, { s }))");
 }
