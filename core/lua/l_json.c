@@ -2,7 +2,8 @@
  *
  * Decoding is lua-cjson's; encoding is done here. cjson knows nothing of opaque secrets, keeps what it encoded in a buffer that nobody wipes, and writes
  * integers above 2^46 in 14 digits. For the same reason what it decodes is walked once: it makes a float of every number, and an id of 42 that a
- * script puts into a path must not read "42.0".
+ * script puts into a path must not read "42.0". And it makes the same empty table of [] and {}: where the text has an empty list, text and tables are
+ * walked side by side and the list is marked, so that a body which is decoded, changed and encoded keeps it.
  *
  * The module is looked up along the C path that Lua was built with (or LUA_CPATH_5_4, LUA_CPATH) and never shows in package.loaded: a policy's
  * require serves Lua sources only. */
@@ -70,6 +71,14 @@ static void set_option(lua_State *L, const char *name, bool value) {
 
 /* --- decoding --- */
 
+static void mark_array(lua_State *L) { /* the table on top */
+  if (luaL_newmetatable(L, ARRAY)) {
+    lua_pushboolean(L, true);
+    lua_setfield(L, -2, ARRAY);
+  }
+  lua_setmetatable(L, -2);
+}
+
 static void keep_integers(lua_State *L, int depth) { /* the table on top */
   luaL_checkstack(L, 4, "JSON nested too deep");
   int table = lua_gettop(L);
@@ -85,10 +94,129 @@ static void keep_integers(lua_State *L, int depth) { /* the table on top */
   }
 }
 
-static int l_decode_raw(lua_State *L) { /* the text; raises cjson's error */
-  lua_getfield(L, LUA_REGISTRYINDEX, DECODE);
-  lua_insert(L, 1);
+/* The text has been decoded, so it is JSON; wherever it should not be, the walk still stays inside of it and comes to an end. */
+struct walk {
+  const char *p, *end;
+};
+
+static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+
+static char walk_peek(struct walk *w) { /* behind white space; 0 at the end */
+  while (w->p < w->end && is_space(*w->p)) w->p++;
+  return w->p < w->end ? *w->p : '\0';
+}
+
+static bool walk_past(struct walk *w, char c) {
+  bool there = walk_peek(w) == c && c != '\0';
+  if (there) w->p++;
+  return there;
+}
+
+static void walk_scalar(struct walk *w) {
+  while (w->p < w->end && !is_space(*w->p) && *w->p != ',' && *w->p != ']' && *w->p != '}') w->p++;
+}
+
+static struct str walk_string(struct walk *w) { /* with its quotes */
+  const char *begin = w->p++;
+  while (w->p < w->end && *w->p != '"') w->p += *w->p == '\\' ? 2 : 1;
+  w->p = w->p < w->end ? w->p + 1 : w->end;
+  return (struct str){begin, (size_t)(w->p - begin)};
+}
+
+static void push_name(lua_State *L, struct str text) {
+  if (memchr(text.p, '\\', text.n) == NULL && text.n >= 2) {
+    lua_pushlstring(L, text.p + 1, text.n - 2);
+    return;
+  }
+  lua_getfield(L, LUA_REGISTRYINDEX, DECODE); /* what escapes mean is cjson's business */
+  lua_pushliteral(L, "[");
+  lua_pushlstring(L, text.p, text.n);
+  lua_pushliteral(L, "]");
+  lua_concat(L, 3);
   lua_call(L, 1, 1);
+  lua_rawgeti(L, -1, 1);
+  lua_remove(L, -2);
+}
+
+/* The member of that name of the value on top; nil when that is no table. */
+static void push_member(lua_State *L, struct str name) {
+  if (!lua_istable(L, -1)) {
+    lua_pushnil(L);
+    return;
+  }
+  push_name(L, name);
+  lua_rawget(L, -2);
+}
+
+static bool is_empty(lua_State *L, int idx) {
+  idx = lua_absindex(L, idx);
+  lua_pushnil(L);
+  if (lua_next(L, idx) == 0) return true;
+  lua_pop(L, 2);
+  return false;
+}
+
+static void mark_value(lua_State *L, struct walk *w, int depth);
+
+static void mark_object(lua_State *L, struct walk *w, int depth) {
+  while (walk_peek(w) == '"') {
+    push_member(L, walk_string(w));
+    (void)walk_past(w, ':');
+    mark_value(L, w, depth);
+    lua_pop(L, 1);
+    (void)walk_past(w, ',');
+  }
+  (void)walk_past(w, '}');
+}
+
+static void mark_list(lua_State *L, struct walk *w, int depth) {
+  if (walk_past(w, ']')) {
+    if (lua_istable(L, -1) && is_empty(L, -1)) mark_array(L);
+    return;
+  }
+  for (lua_Integer i = 1; walk_peek(w) != '\0'; i++) {
+    if (lua_istable(L, -1))
+      lua_rawgeti(L, -1, i);
+    else
+      lua_pushnil(L);
+    mark_value(L, w, depth);
+    lua_pop(L, 1);
+    if (!walk_past(w, ',')) break;
+  }
+  (void)walk_past(w, ']');
+}
+
+static void mark_value(lua_State *L, struct walk *w, int depth) { /* the value on top */
+  if (depth > DEPTH_MAX) return;
+  luaL_checkstack(L, 8, "JSON nested too deep");
+  char c = walk_peek(w);
+  if (c == '"') {
+    (void)walk_string(w);
+  } else if (walk_past(w, '{')) {
+    mark_object(L, w, depth + 1);
+  } else if (walk_past(w, '[')) {
+    mark_list(L, w, depth + 1);
+  } else {
+    walk_scalar(w);
+  }
+}
+
+static bool has_empty_list(struct str text) {
+  struct walk w = {text.p, text.p + text.n};
+  while ((w.p = memchr(w.p, '[', (size_t)(w.end - w.p))) != NULL) {
+    w.p++;
+    if (walk_peek(&w) == ']') return true;
+  }
+  return false;
+}
+
+static int l_decode_raw(lua_State *L) { /* the text; raises cjson's error */
+  struct str text;
+  text.p = lua_tolstring(L, 1, &text.n);
+  lua_getfield(L, LUA_REGISTRYINDEX, DECODE);
+  lua_pushvalue(L, 1);
+  lua_call(L, 1, 1);
+  if (has_empty_list(text)) mark_value(L, &(struct walk){text.p, text.p + text.n}, 0);
   lua_createtable(L, 1, 0);
   lua_insert(L, -2);
   lua_rawseti(L, -2, 1); /* so that a bare number is a table's value too */
@@ -144,12 +272,12 @@ static const char *add_number(struct encoder *e, int idx) {
   return NULL;
 }
 
-/* A list: keys are 1…n without holes; or marked with jeton.json.array. -1: it is an object. */
+/* A list: keys are 1…n without holes; or marked with jeton.json.array, unless all it has are names. -1: it is an object. */
 static lua_Integer list_length(lua_State *L, int idx) {
   lua_Integer n = (lua_Integer)lua_rawlen(L, idx), count = 0;
   if (luaL_getmetafield(L, idx, ARRAY) != LUA_TNIL) {
     lua_pop(L, 1);
-    return n;
+    if (n > 0 || is_empty(L, idx)) return n;
   }
   if (n == 0) return -1;
   for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) count++;
@@ -265,11 +393,7 @@ static int l_encode(lua_State *L) {
 static int l_array(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_settop(L, 1);
-  if (luaL_newmetatable(L, ARRAY)) {
-    lua_pushboolean(L, true);
-    lua_setfield(L, -2, ARRAY);
-  }
-  lua_setmetatable(L, 1);
+  mark_array(L);
   return 1;
 }
 

@@ -417,6 +417,8 @@ function handle(req, body, send) {
   if (req.url === '/text') return send(200, 'as it is');
   if (req.url === '/large') return send(200, { internal_id: 7, filler: 'x'.repeat(400000) });
   if (req.url === '/list') return send(200, [1, 2]);
+  if (req.url === '/none') return send(200, []);
+  if (req.url === '/tags') return send(200, { internal_id: 7, tags: [], of: {} });
   send(200, { internal_id: 7, got: body, encoding: req.headers['accept-encoding'] ?? null }, { etag: '"1"' });
 }]]
       p = start("body-rewrite", { UPSTREAM = upstream.url })
@@ -441,6 +443,9 @@ function handle(req, body, send) {
     it("leaves everything else as it is", function()
       assert.equal("as it is", http.get(p.port, "/text").body)
       assert.same({ 1, 2 }, cjson.decode(http.get(p.port, "/list").body))
+      assert.equal("[]", http.get(p.port, "/none").body)
+      local tags = http.get(p.port, "/tags").body
+      assert.is_truthy(tags:find('"tags":[]', 1, true) and tags:find('"of":{}', 1, true), tags)
       local body = cjson.decode(http.request(p.port, "POST", "/", { ["Content-Type"] = "text/plain" }, "plain").body)
       assert.equal("plain", body.got)
     end)
@@ -455,6 +460,7 @@ function handle(req, body, send) {
       assert.equal(413, http.request(p.port, "POST", "/", JSON, '{"a":"' .. ("x"):rep(300000) .. '"}').status)
       assert.equal(400, http.request(p.port, "POST", "/", JSON, "not json").status)
       assert.equal(400, http.request(p.port, "POST", "/", JSON, "[1]").status)
+      assert.equal(400, http.request(p.port, "POST", "/", JSON, "[]").status)
     end)
   end)
 

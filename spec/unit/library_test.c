@@ -354,6 +354,20 @@ static void json_goes_both_ways(void) {
       " v, m, c = j.decode(('['):rep(1000)) assert(v == nil) local ok, m = pcall(j.encode, { a = jeton.secret.value "
       "'hush' }) assert(not ok and not m:find('hush'), m)");
 }
+static void json_keeps_lists_that_are_empty(void) {
+  passes(
+      "local j = jeton.json local function same(text) local got = j.encode(assert(j.decode(text))) assert(got == text, "
+      "got) end"
+      " for _, text in ipairs { '[]', '{}', '[[],{},[]]', '[{\"a\":[]}]', '{\"a\":{\"b\":[[],[[]]]}}', "
+      "'[1,\"[]\",[],\"]\",{}]',"
+      "   [=[[\"\\\\\",[],\"\\\"[\",{}]]=], '[null,[],true,{}]', '{\"\":[]}', '\"[]\"' } do same(text) end"
+      " local v = j.decode [=[ { \"\\u0061\\n\" : [ ] , \"o\" : { } } ]=]"
+      " assert(j.encode { v['a' .. string.char(10)] } == '[[]]' and j.encode { v.o } == '[{}]')"
+      " v = j.decode '[]' v[1] = 5 assert(j.encode(v) == '[5]') v = j.decode '[]' v.name = 5 assert(j.encode(v) == "
+      "'{\"name\":5}')"
+      " v = j.decode '{\"a\":[],\"a\":[1]}' assert(v.a[1] == 1) v = j.decode '{\"a\":[[]],\"a\":7}' assert(v.a == 7)"
+      " local deep = ('['):rep(90) .. (']'):rep(90) same(deep) assert(j.decode '{\"a\":[]' == nil)");
+}
 static void logging_takes_anything(void) {
   passes(
       "jeton.log 'a' jeton.log.info('b', { k = 1, s = jeton.secret.value 'hush', [1] = {} }) jeton.log.error(nil) "
@@ -580,6 +594,7 @@ static void run_http(void) {
 
 static void run_tokens(void) {
   RUN(json_goes_both_ways);
+  RUN(json_keeps_lists_that_are_empty);
   RUN(logging_takes_anything);
   RUN(the_loading_file_only_declares);
   RUN(a_token_is_set_and_sent);
