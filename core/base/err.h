@@ -20,6 +20,7 @@ enum err {
   ERR_CLOSED = -5012,         /* the object is closed or the exchange is over */
   ERR_CONFIG = -5013,         /* the policy is not valid; the problems are in the report */
   ERR_SECRET_SOURCE = -5014,  /* a secret's file, variable or command could not be read */
+  ERR_FORBIDDEN = -5015,      /* the policy does not forward there, or not to this address */
 };
 
 /* A short lower-case sentence for any code of ours or libuv's. Static storage, never NULL. */

@@ -247,7 +247,8 @@ static const union address *pick(struct origin *o, const union address *v, unsig
 static void lease_end(struct origin_lease *l, struct origin_conn *c, int status, const char *reason) {
   timeout_fini(&l->timeout);
   l->dialing = NULL;
-  l->origin->down_until = c != NULL ? 0 : uv_now(l->origin->origins->net->loop) + FAIL_TIMEOUT_MS;
+  if (status != ERR_FORBIDDEN) /* says nothing of the server */
+    l->origin->down_until = c != NULL ? 0 : uv_now(l->origin->origins->net->loop) + FAIL_TIMEOUT_MS;
   l->done(l, c, status, reason);
 }
 
@@ -325,23 +326,35 @@ static void dial(struct origin_lease *l, const union address *a) {
     lease_end(l, NULL, rc, err_text(rc));
 }
 
+/* Those of v that may be connected, into out; how many. */
+static unsigned only_allowed(struct origin_lease *l, const union address *v, unsigned n, union address *out) {
+  unsigned kept = 0;
+  for (unsigned i = 0; i < n && kept < RESOLVE_MAX; i++)
+    if (l->allowed(l, &v[i])) out[kept++] = v[i];
+  return kept;
+}
+
 static void on_resolved(struct resolve *r, int status, const union address *v, unsigned n) {
   struct origin_lease *l = CONTAINER_OF(r, struct origin_lease, resolve);
+  union address kept[RESOLVE_MAX];
   l->resolving = false;
   if (status != 0 || n == 0) {
     lease_end(l, NULL, status != 0 ? status : UV_EAI_NONAME, err_text(status != 0 ? status : UV_EAI_NONAME));
     return;
   }
+  if (l->allowed != NULL) {
+    n = only_allowed(l, v, n, kept);
+    v = kept;
+    if (n == 0) {
+      lease_end(l, NULL, ERR_FORBIDDEN, "the name leads to no address that the policy allows");
+      return;
+    }
+  }
   if (l->tried >= n) { /* every address has been tried */
     lease_end(l, NULL, l->status, err_text(l->status));
     return;
   }
-  const union address *a = pick(l->origin, v, n);
-  if (l->allowed != NULL && !l->allowed(l, a)) {
-    lease_end(l, NULL, UV_EACCES, "the name resolves to an address that the policy does not allow");
-    return;
-  }
-  dial(l, a);
+  dial(l, pick(l->origin, v, n));
 }
 
 static void lease_try(struct origin_lease *l) {
@@ -370,6 +383,15 @@ static void on_lease_due(struct timeout *t) {
   lease_end(l, NULL, UV_ETIMEDOUT, reason);
 }
 
+/* The one used last that this lease may have, or NULL: another policy, or an upstream, may have dialled those that it may not. */
+static struct origin_conn *idle_for(struct origin *o, struct origin_lease *l) {
+  for (struct link *i = o->idle.next; i != &o->idle; i = i->next) {
+    struct origin_conn *c = CONTAINER_OF(i, struct origin_conn, link);
+    if (l->allowed == NULL || l->allowed(l, &c->address)) return c;
+  }
+  return NULL;
+}
+
 void origin_lease(struct origin *o, struct origin_lease *l, uint64_t connect_ms, bool fresh) {
   l->origin = o;
   l->dialing = NULL;
@@ -377,8 +399,8 @@ void origin_lease(struct origin *o, struct origin_lease *l, uint64_t connect_ms,
   l->status = 0;
   l->resolving = false;
   timeout_init(&l->timeout, o->origins->wheel, on_lease_due);
-  if (!fresh && !list_empty(&o->idle)) {
-    struct origin_conn *c = CONTAINER_OF(o->idle.next, struct origin_conn, link);
+  struct origin_conn *c = fresh ? NULL : idle_for(o, l);
+  if (c != NULL) {
     idle_remove(c);
     timeout_clear(&c->idle);
     o->origins->counts.reused++;

@@ -60,8 +60,9 @@ struct origin_lease { /* a request for a connection, embedded in who wants one *
   unsigned tried; /* addresses that failed for this lease */
   int status;     /* of the last failure */
   bool resolving;
-  bool (*allowed)(struct origin_lease *l,
-                  const union address *a); /* NULL: any address; judged on the address that is connected */
+  /* NULL: any address. Else asked of each address that the name has now, and of the one that a pooled connection has; the others are passed
+   * over. When none is left, the lease ends with ERR_FORBIDDEN. */
+  bool (*allowed)(struct origin_lease *l, const union address *a);
 };
 /* fresh: no pooled connection (the retry after a stale one). connect_ms: limit for DNS, connect and handshake together. */
 void origin_lease(struct origin *o, struct origin_lease *l, uint64_t connect_ms, bool fresh);

@@ -95,7 +95,9 @@ static bool is_private4(uint32_t ip) { /* host byte order */
       {0x7f000000, 0xff000000}, /* 127.0.0.0/8 */
       {0xa9fe0000, 0xffff0000}, /* 169.254.0.0/16: link-local, and the metadata services of clouds */
       {0xac100000, 0xfff00000}, /* 172.16.0.0/12 */
+      {0xc0000000, 0xffffff00}, /* 192.0.0.0/24: protocol assignments (RFC 6890) */
       {0xc0a80000, 0xffff0000}, /* 192.168.0.0/16 */
+      {0xc6120000, 0xfffe0000}, /* 198.18.0.0/15: benchmarks (RFC 2544) */
       {0xe0000000, 0xe0000000}, /* 224.0.0.0/3: multicast, reserved, broadcast */
   };
   for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
@@ -103,17 +105,28 @@ static bool is_private4(uint32_t ip) { /* host byte order */
   return false;
 }
 
-static uint32_t last_32_bits(const struct in6_addr *ip) {
-  const uint8_t *b = ip->s6_addr;
-  return (uint32_t)b[12] << 24 | (uint32_t)b[13] << 16 | (uint32_t)b[14] << 8 | b[15];
+static uint32_t bits32(const struct in6_addr *ip, unsigned at) {
+  const uint8_t *b = ip->s6_addr + at;
+  return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
+}
+
+/* Where in the address the IPv4 one stands that the packets end up at, or 0. */
+static unsigned embedded4(const struct in6_addr *ip) {
+  static const uint8_t translated[12] = {0x00, 0x64, 0xff, 0x9b};            /* 64:ff9b::/96 (RFC 6052) */
+  static const uint8_t stateless[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}; /* ::ffff:0:0:0/96 (RFC 2765) */
+  if (IN6_IS_ADDR_V4MAPPED(ip) || IN6_IS_ADDR_V4COMPAT(ip)) return 12;
+  if (memcmp(ip, translated, sizeof translated) == 0 || memcmp(ip, stateless, sizeof stateless) == 0) return 12;
+  return ip->s6_addr[0] == 0x20 && ip->s6_addr[1] == 0x02 ? 2 : 0; /* 2002::/16, 6to4 (RFC 3056) */
 }
 
 static bool is_private6(const struct in6_addr *ip) {
-  static const uint8_t translated[12] = {0x00, 0x64, 0xff, 0x9b}; /* 64:ff9b::/96 (RFC 6052) */
-  if (IN6_IS_ADDR_V4MAPPED(ip) || IN6_IS_ADDR_V4COMPAT(ip) || memcmp(ip, translated, sizeof translated) == 0)
-    return is_private4(last_32_bits(ip));
+  static const uint8_t local_translation[6] = {0x00, 0x64, 0xff, 0x9b, 0x00, 0x01}; /* 64:ff9b:1::/48 (RFC 8215) */
+  static const uint8_t teredo[4] = {0x20, 0x01};                                    /* 2001::/32 (RFC 4380) */
+  unsigned at = embedded4(ip);
+  if (at > 0) return is_private4(bits32(ip, at));
   return IN6_IS_ADDR_UNSPECIFIED(ip) || IN6_IS_ADDR_LOOPBACK(ip) || IN6_IS_ADDR_MULTICAST(ip) ||
-         IN6_IS_ADDR_LINKLOCAL(ip) || IN6_IS_ADDR_SITELOCAL(ip) || (ip->s6_addr[0] & 0xfe) == 0xfc;
+         IN6_IS_ADDR_LINKLOCAL(ip) || IN6_IS_ADDR_SITELOCAL(ip) || (ip->s6_addr[0] & 0xfe) == 0xfc ||
+         memcmp(ip, local_translation, sizeof local_translation) == 0 || memcmp(ip, teredo, sizeof teredo) == 0;
 }
 
 bool address_is_private(const union address *a) {

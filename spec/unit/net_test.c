@@ -12,6 +12,7 @@
 #include "base/list.h"
 #include "check.h"
 #include "net/address.h"
+#include "net/range.h"
 #include "net/stream.h"
 
 /* --- addresses --- */
@@ -55,14 +56,51 @@ static void private_addresses_are_known_in_every_form(void) {
                                        "224.0.0.1:1",        "[::1]:1",           "[fe80::1]:1",
                                        "[fd00::1]:1",        "[ff02::1]:1",       ":1",
                                        "100.64.0.1:1",       "255.255.255.255:1", "[::ffff:10.0.0.1]:1",
-                                       "[64:ff9b::a00:1]:1", "[::127.0.0.1]:1",   "unix:/x"};
-  static const char *const outside[] = {"8.8.8.8:1", "172.32.0.1:1", "[2001:db8::1]:1", "[::ffff:8.8.8.8]:1",
-                                        "[64:ff9b::808:808]:1"};
+                                       "[64:ff9b::a00:1]:1", "[::127.0.0.1]:1",   "unix:/x",
+                                       "192.0.0.8:1",        "198.19.255.255:1",  "[2002:7f00:1::1]:1",
+                                       "[::ffff:0:a00:1]:1", "[64:ff9b:1::1]:1",  "[2001::1]:1",
+                                       "[fec0::1]:1",        "[fdff::1]:1",       "[::ffff:169.254.169.254]:1"};
+  static const char *const outside[] = {
+      "8.8.8.8:1",   "172.32.0.1:1",         "[2001:db8::1]:1",     "[::ffff:8.8.8.8]:1",   "198.20.0.1:1",
+      "192.0.1.1:1", "[64:ff9b::808:808]:1", "[2002:808:808::1]:1", "[::ffff:0:8.8.8.8]:1", "[2606:4700::1111]:1"};
   union address a;
   for (size_t i = 0; i < sizeof inside / sizeof *inside; i++)
     CHECK(address_parse(str_of(inside[i]), &a) == 0 && address_is_private(&a));
   for (size_t i = 0; i < sizeof outside / sizeof *outside; i++)
     CHECK(address_parse(str_of(outside[i]), &a) == 0 && !address_is_private(&a));
+}
+
+static bool in_range(const char *range, const char *address) {
+  struct address_range r;
+  union address a;
+  CHECK(range_parse(str_of(range), &r) == RANGE_FINE && address_parse(str_of(address), &a) == 0);
+  return range_holds(&r, &a);
+}
+
+static void ranges_hold_what_is_in_them_however_it_is_written(void) {
+  CHECK(in_range("10.0.0.0/8", "10.255.0.1:1") && !in_range("10.0.0.0/8", "11.0.0.1:1"));
+  CHECK(in_range("10.0.0.0/8", "[::ffff:10.1.2.3]:1") && in_range("::ffff:10.0.0.0/104", "10.1.2.3:1"));
+  CHECK(in_range("127.0.0.1", "127.0.0.1:9") && !in_range("127.0.0.1", "127.0.0.2:9"));
+  CHECK(in_range("127.0.0.0/31", "127.0.0.1:9") && !in_range("127.0.0.0/31", "127.0.0.2:9"));
+  CHECK(in_range("0.0.0.0/0", "8.8.8.8:1") && !in_range("0.0.0.0/0", "[::1]:1"));
+  CHECK(in_range("::/0", "[::1]:1") && in_range("::/0", "[2001:db8::1]:1") && !in_range("::/0", "8.8.8.8:1"));
+  CHECK(in_range("fd00::/8", "[fdff::1]:1") && !in_range("fd00::/8", "[fc00::1]:1"));
+  CHECK(in_range("::1", "[::1]:1") && !in_range("::1", "127.0.0.1:1") && !in_range("::/0", "unix:/x"));
+}
+
+static void what_is_no_range_is_refused(void) {
+  static const char *const bad[] = {"",           "x",       "10.0.0.0/33", "10.0.0.0/",   "10/8", "127.1",
+                                    "::/129",     "[::1]/8", "10.0.0.0/8 ", "10.0.0.0/-1", "/8",   "10.0.0.0/08888",
+                                    "010.0.0.0/8"};
+  struct address_range r;
+  char text[RANGE_TEXT];
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) CHECK(range_parse(str_of(bad[i]), &r) == RANGE_WRONG);
+  CHECK(range_parse(STR("10.1.2.3/8"), &r) == RANGE_HOST_BITS);
+  range_format(&r, text, sizeof text);
+  CHECK(strcmp(text, "10.0.0.0/8") == 0);
+  CHECK(range_parse(STR("fd12::1/16"), &r) == RANGE_HOST_BITS);
+  range_format(&r, text, sizeof text);
+  CHECK(strcmp(text, "fd12::/16") == 0);
 }
 
 static void several_sockets_share_a_port_that_the_kernel_chose(void) {
@@ -531,6 +569,8 @@ int main(void) {
   RUN(addresses_parse_and_format);
   RUN(what_is_no_address_is_refused);
   RUN(private_addresses_are_known_in_every_form);
+  RUN(ranges_hold_what_is_in_them_however_it_is_written);
+  RUN(what_is_no_range_is_refused);
   RUN(several_sockets_share_a_port_that_the_kernel_chose);
   RUN(a_stale_unix_socket_is_replaced_a_living_one_is_not);
   RUN(literals_are_answered_at_once);
