@@ -16,6 +16,7 @@
 #include "net/tls.h"
 #include "proxy/conn.h"
 #include "proxy/exchange.h"
+#include "proxy/forward.h"
 #include "proxy/worker_internal.h"
 
 #define REQUEST_TYPE "jeton.request"
@@ -249,10 +250,17 @@ static void push_id(lua_State *L, const struct exchange *ex) {
   lua_pushstring(L, id);
 }
 
-static const char *scheme(const struct exchange *ex) { return ex->conn->tls ? "https" : "http"; }
+static const char *scheme(const struct exchange *ex) {
+  bool tls = ex->forward != NULL ? forward_url(ex->forward)->tls : ex->conn->tls;
+  return tls ? "https" : "http";
+}
 
 static void push_url(lua_State *L, const struct exchange *ex) {
   const struct request *r = &ex->request;
+  if (r->is_connect) {
+    push_str(L, r->authority);
+    return;
+  }
   lua_pushfstring(L, "%s://", scheme(ex));
   lua_pushlstring(L, r->authority.p != NULL ? r->authority.p : "", r->authority.n);
   lua_pushlstring(L, r->path.p, r->path.n);
@@ -265,6 +273,11 @@ static void push_url(lua_State *L, const struct exchange *ex) {
   lua_concat(L, 5);
 }
 
+static void push_upstream(lua_State *L, const struct exchange *ex) {
+  bool forwards = ex->forward != NULL && ex->upstream_name.p == NULL;
+  push_str(L, forwards || ex->upstream_name.p != NULL ? ex->upstream_name : STR("default"));
+}
+
 static void push_request_field(lua_State *L, struct exchange *ex, enum request_field f) {
   struct request *r = &ex->request;
   switch (f) {
@@ -275,7 +288,7 @@ static void push_request_field(lua_State *L, struct exchange *ex, enum request_f
     case R_HEADERS: l_headers_push(L, ex, false); break;
     case R_CLIENT: push_client(L, ex); break;
     case R_ID: push_id(L, ex); break;
-    case R_UPSTREAM: push_str(L, ex->upstream_name.p != NULL ? ex->upstream_name : STR("default")); break;
+    case R_UPSTREAM: push_upstream(L, ex); break;
     case R_CTX: push_ctx(L, ex); break;
     case R_HOST: push_str(L, r->authority); break;
     case R_VERSION: lua_pushstring(L, r->minor == 0 ? "1.0" : "1.1"); break;
@@ -321,6 +334,7 @@ static void set_query(lua_State *L, struct exchange *ex) {
 
 static void set_upstream(lua_State *L, struct exchange *ex) {
   struct str s = exchange_dup(L, ex, 3);
+  if (ex->request.is_connect) luaL_error(L, "req.upstream: CONNECT goes to its target, and to no upstream");
   if (runtime_upstream(ex->runtime, s) == NULL) luaL_error(L, "req.upstream: the policy has no upstream '%s'", s.p);
   ex->upstream_name = s;
 }
@@ -419,10 +433,11 @@ static void set_int_field(lua_State *L, const char *name, uint64_t v) {
 
 int l_exchange_push_log(lua_State *L, void *arg) {
   struct exchange *ex = arg;
-  lua_createtable(L, 0, 13);
+  lua_createtable(L, 0, 14);
   set_str_field(L, "method", ex->request.method);
   set_str_field(L, "path", ex->request.path);
   if (ex->request.query.p != NULL) set_str_field(L, "query", ex->request.query);
+  if (ex->request.authority.p != NULL) set_str_field(L, "host", ex->request.authority);
   set_str_field(L, "client", conn_peer(ex->conn));
   set_str_field(L, "upstream", str_of(ex->upstream != NULL ? ex->upstream->conf->name : ""));
   set_int_field(L, "status", (uint64_t)exchange_status(ex));

@@ -149,9 +149,9 @@ static int command_run(const struct arguments *a) {
 }
 
 static void print_summary(const char *path, const struct policy *p) {
-  (void)printf("%s: good: %zu listen address%s, %zu upstream%s, %zu token%s\n", path, p->nlistens,
+  (void)printf("%s: good: %zu listen address%s, %zu upstream%s, %zu token%s%s\n", path, p->nlistens,
                p->nlistens == 1 ? "" : "es", p->nupstreams, p->nupstreams == 1 ? "" : "s", p->ntokens,
-               p->ntokens == 1 ? "" : "s");
+               p->ntokens == 1 ? "" : "s", p->forward != NULL ? ", a forward proxy" : "");
 }
 
 static int command_check(const struct arguments *a) {

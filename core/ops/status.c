@@ -123,6 +123,10 @@ static void add_upstreams(const struct policy *p, struct buf *out) {
              p->upstreams[i].tls != NULL ? "true" : "false", insecure(&p->upstreams[i]) ? "true" : "false");
   }
   buf_addz(out, "]");
+  const struct forward_conf *f = p->forward;
+  if (f != NULL)
+    buf_addf(out, ",\n  \"forward\":{\"hosts\":%s,\"connect\":%s,\"insecure\":%s}", f->hosts != NULL ? "true" : "false",
+             f->connect != NULL ? "true" : "false", insecure(&f->conf) ? "true" : "false");
 }
 
 void status_json(const struct status_view *v, struct buf *out) {
@@ -204,6 +208,9 @@ void status_text(const struct status_view *v, struct buf *out) {
     buf_addf(out, "upstream   %s, %zu address%s%s\n", u->name, u->nurls, u->nurls == 1 ? "" : "es",
              insecure(u) ? ", NOT VERIFIED (insecure)" : "");
   }
+  if (v->policy != NULL && v->policy->forward != NULL)
+    buf_addf(out, "forward    to the hosts that the policy lists%s\n",
+             insecure(&v->policy->forward->conf) ? ", NOT VERIFIED (insecure)" : "");
   say_counts(v, out);
   registry_each(v->names, &shared_kind, say_store, out);
   if (v->tokens->n > 0) buf_addz(out, "tokens\n");

@@ -29,8 +29,15 @@ static bool names_secret(struct str key) {
   return false;
 }
 
+/* forward.private: its word is that of keys, its values are addresses. */
+static bool is_ranges(const struct path *at) {
+  return at != NULL && at->parent != NULL && at->parent->parent == NULL && str_eq(at->key, STR("private")) &&
+         str_eq(at->parent->key, STR("forward"));
+}
+
 bool hint_hidden(struct schema *s, const struct path *at, int value) {
   while (at != NULL && at->key.p == NULL) at = at->parent; /* a place in a list: the list's name counts */
+  if (is_ranges(at)) return false;
   if (at != NULL && (names_secret(at->key) || (at->parent != NULL && str_eq(at->parent->key, STR("tokens"))))) {
     bool table = at->parent == NULL && lua_type(s->L, value) == LUA_TTABLE; /* nothing of a table is ever shown */
     return !table;

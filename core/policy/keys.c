@@ -112,6 +112,7 @@ static const struct field top_fields[] = {
     {"limits", FIELD_TABLE, AT(policy, limits), NULL, 0, 0, {.fields = limit_fields}},
     {"upstream", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = keys_read_upstream}},
     {"upstreams", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = keys_read_upstreams}},
+    {"forward", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = keys_read_forward}},
     {"workers", FIELD_COUNT, AT(policy, workers), "0", 1, 256, {0}},
     {"log", FIELD_TABLE, AT(policy, log), NULL, 0, 0, {.fields = log_fields}},
     {"access_log", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_access}},
@@ -178,10 +179,10 @@ void keys_finish(struct schema *s) {
   const struct policy *p = s->policy;
   static const struct path listen = {NULL, {"listen", 6}, 0}, upstream = {NULL, {"upstream", 8}, 0};
   if (!s->has_listen) schema_problem(s, &listen, "expected an address such as \"127.0.0.1:8080\", got nothing");
-  if (!s->has_upstream && !p->on_request)
-    schema_problem(
-        s, &upstream,
-        "expected a URL such as \"https://api.example.com\", or an on_request that responds itself, got nothing");
+  if (!s->has_upstream && !p->on_request && p->forward == NULL)
+    schema_problem(s, &upstream,
+                   "expected a URL such as \"https://api.example.com\", a forward table, or an on_request that "
+                   "responds itself, got nothing");
   check_limits(s);
   keys_finish_tokens(s);
 }

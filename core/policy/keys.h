@@ -1,4 +1,5 @@
-/* keys.h: the keys of a policy's table, a file a group: keys.c the top level, keys_net.c listeners and upstreams, keys_tls.c their TLS, keys_token.c tokens. */
+/* keys.h: the keys of a policy's table, a file a group: keys.c the top level, keys_net.c listeners and upstreams, keys_forward.c what is forwarded to, keys_tls.c
+ * TLS of all three, keys_token.c tokens. */
 #ifndef JETON_POLICY_KEYS_H
 #define JETON_POLICY_KEYS_H
 
@@ -17,12 +18,16 @@ void keys_make_tls(struct schema *s);
 void keys_read_listen(struct schema *s, const struct path *at, int value, void *unused);
 void keys_read_upstream(struct schema *s, const struct path *at, int value, void *unused);
 void keys_read_upstreams(struct schema *s, const struct path *at, int value, void *unused);
+void keys_read_forward(struct schema *s, const struct path *at, int value, void *unused);
 void keys_read_tokens(struct schema *s, const struct path *at, int value, void *unused);
 void keys_override_listen(struct schema *s);
 void keys_finish_tokens(struct schema *s);
-void keys_tls_upstream(struct schema *s, const struct path *at, int value, size_t upstream); /* the key `tls` of one */
+/* The key `tls` of one; KEYS_FORWARD stands for the targets of `forward`. */
+#define KEYS_FORWARD SIZE_MAX
+void keys_tls_upstream(struct schema *s, const struct path *at, int value, size_t upstream);
 void keys_tls_default(struct schema *s, const struct path *at, size_t upstream); /* an https upstream without the key */
 void keys_tls_listen(struct schema *s, const struct path *at, int value, size_t listen);
+unsigned keys_pool_default(void); /* idle connections kept, unless an upstream says otherwise */
 bool keys_is_type(struct schema *s, int table, const char *key, int type); /* the key's value has this Lua type */
 
 #endif

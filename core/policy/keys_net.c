@@ -175,6 +175,12 @@ static const struct field upstream_fields[] = {
     {"preserve_host", FIELD_BOOLEAN, AT(upstream_keys, preserve_host), "false", 0, 0, {0}},
     {0}};
 
+unsigned keys_pool_default(void) {
+  struct upstream_keys keys = {0};
+  schema_defaults(upstream_fields, &keys);
+  return keys.pool_idle;
+}
+
 static const char url_expected[] = "a URL";
 
 /* A URL without its scheme: with a port it is most often a plain server nearby. */
@@ -260,9 +266,7 @@ static void read_upstream_table(struct schema *s, const struct path *at, int val
 static void read_one(struct schema *s, const struct path *at, int value, struct str name) {
   size_t index = add_upstream(s, name);
   struct upstream_conf *u = &s->policy->upstreams[index];
-  struct upstream_keys defaults = {0};
-  schema_defaults(upstream_fields, &defaults);
-  u->pool_idle = defaults.pool_idle;
+  u->pool_idle = keys_pool_default();
   if (lua_istable(s->L, value)) {
     read_upstream_table(s, at, value, u);
     lua_pushliteral(s->L, "tls");

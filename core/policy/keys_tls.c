@@ -1,4 +1,4 @@
-/* keys_tls.c: the key `tls` of upstreams and of listeners. What the table says is read inside of Lua; the files are read afterwards, outside of it, since
+/* keys_tls.c: the key `tls` of upstreams, of `forward` and of listeners. What the table says is read inside of Lua; the files are read afterwards, outside of it, since
  * that may take long and must not leak when Lua raises. Between the two a job keeps the settings. Runs on control's thread. */
 #include "policy/keys.h"
 
@@ -9,7 +9,7 @@ struct tls_job {
   const char *path;
   unsigned line;
   bool server, plain; /* plain: every setting is its default */
-  size_t index;       /* in policy->upstreams or policy->listens */
+  size_t index;       /* in policy->upstreams, or KEYS_FORWARD; or in policy->listens */
   struct tls_client_settings client;
   struct tls_server_settings listen;
 };
@@ -70,6 +70,10 @@ static const struct field upstream_fields[] = {
     {"pins", FIELD_CUSTOM, AT(upstream_tls, to), NULL, 0, 0, {.read = read_pins}},
     {0}};
 
+static struct upstream_conf *upstream_at(const struct schema *s, size_t index) {
+  return index == KEYS_FORWARD ? &s->policy->forward->conf : &s->policy->upstreams[index];
+}
+
 static struct tls_job *add_job(struct schema *s, const struct path *at, size_t index, bool server) {
   struct tls_job *job = arena_alloc(s->arena, sizeof *job);
   *job = (struct tls_job){.next = s->tls_jobs,
@@ -93,6 +97,12 @@ static void check_pair(struct schema *s, const struct path *at, const char *cert
   if (key != NULL && cert == NULL) schema_problem(s, at, "expected a cert beside key, got nothing");
 }
 
+static void check_name(struct schema *s, const struct path *at, const char *server_name, size_t upstream) {
+  struct path name = {at, STR("server_name"), 0};
+  if (upstream == KEYS_FORWARD && server_name != NULL)
+    schema_problem(s, &name, "has no use here: the name that is asked for and verified is the target's");
+}
+
 static void check_verify(struct schema *s, const struct path *at, const struct upstream_tls *t) {
   struct path verify = {at, STR("verify"), 0}, insecure = {at, STR("insecure"), 0};
   const char *name = t->insecure;
@@ -111,8 +121,9 @@ void keys_tls_upstream(struct schema *s, const struct path *at, int value, size_
   schema_read(s, at, value, upstream_fields, &t, false);
   check_pair(s, at, t.to.cert, t.to.key);
   check_verify(s, at, &t);
+  check_name(s, at, t.to.server_name, upstream);
   t.to.insecure = !t.verify;
-  s->policy->upstreams[upstream].insecure = t.verify ? NULL : t.insecure;
+  upstream_at(s, upstream)->insecure = t.verify ? NULL : t.insecure;
   add_job(s, at, upstream, false)->client = t.to;
 }
 
@@ -200,11 +211,11 @@ void keys_make_tls(struct schema *s) {
     if (job->server) {
       make_server(s, job);
     } else if (!job->plain) {
-      s->policy->upstreams[job->index].tls = make_client(s, job);
+      upstream_at(s, job->index)->tls = make_client(s, job);
     } else if (!plain_failed) {
       if (plain == NULL) plain = make_client(s, job);
       plain_failed = plain == NULL;
-      s->policy->upstreams[job->index].tls = plain;
+      upstream_at(s, job->index)->tls = plain;
     }
   }
 }

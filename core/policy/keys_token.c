@@ -182,6 +182,14 @@ static struct audience *upstreams_audience(struct schema *s) {
   return a;
 }
 
+/* What a policy forwards to is a list of who may be reached, not of who may be trusted with a token. */
+static void missing_hosts(struct schema *s, const struct path *at) {
+  struct path hosts = {at, STR("hosts"), 0};
+  schema_problem(s, &hosts,
+                 "expected a list of hosts such as { \"api.example.com\" }, got nothing: without an upstream, who may "
+                 "receive the token must be said");
+}
+
 void keys_finish_tokens(struct schema *s) {
   struct policy *p = s->policy;
   static const struct path tokens = {NULL, {"tokens", 6}, 0};
@@ -192,7 +200,9 @@ void keys_finish_tokens(struct schema *s) {
     if (all == NULL) all = upstreams_audience(s);
     t->audience = all;
     struct path at = {&tokens, str_of(t->name), 0};
-    if (p->nupstreams == 0 && p->on_request)
+    if (p->nupstreams == 0 && p->forward != NULL)
+      missing_hosts(s, &at);
+    else if (p->nupstreams == 0 && p->on_request)
       schema_warning(s, &at, "nobody may receive it: the policy has no upstream, and the token no hosts");
   }
 }

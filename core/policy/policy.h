@@ -15,6 +15,7 @@
 #include "http/parser.h"
 #include "http/url.h"
 #include "net/address.h"
+#include "net/range.h"
 #include "net/tls.h"
 #include "token/schedule.h"
 #include "token/secret.h"
@@ -62,6 +63,14 @@ struct upstream_conf {
   unsigned pool_idle;            /* kept connections a worker: 256 */
   bool preserve_host;            /* Host as the client sent it; default false: the upstream's */
 };
+struct forward_conf {           /* jeton as a forward proxy */
+  struct audience *hosts;       /* targets of requests with an absolute URL; NULL: none */
+  struct audience *connect;     /* targets of CONNECT, as if they were https; NULL: CONNECT is refused */
+  struct address_range *allows; /* private addresses that a listed name may lead to */
+  size_t nallows;
+  bool any_tls;              /* one of `hosts` may be reached over https */
+  struct upstream_conf conf; /* of connections to targets: name "forward", the policy's timeouts, TLS; no URLs */
+};
 struct token_conf {
   const char *name;
   bool family;
@@ -94,6 +103,7 @@ struct policy {
   struct upstream_conf *upstreams; /* [0] is the default one, name "default", when there is one */
   size_t nupstreams;
   bool has_default;
+  struct forward_conf *forward; /* NULL: not a forward proxy */
   struct token_conf *tokens;
   size_t ntokens;
   const char **tasks; /* names */

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "proxy/conn.h"
+#include "proxy/forward.h"
 #include "proxy/worker_internal.h"
 
 static const struct {
@@ -24,6 +25,7 @@ static const struct {
     [STEP_RESPONSE_HOOK] = {"on_response", step_response_hook},
     [STEP_REPLY] = {"reply", step_reply},
     [STEP_RELAY] = {"relay", step_relay},
+    [STEP_TUNNEL] = {"tunnel", step_tunnel},
     [STEP_ERROR] = {"error", step_error},
 };
 
@@ -87,6 +89,7 @@ static void cancel_waits(struct exchange *ex) {
   slot_wait_cancel(&ex->waiter);
   timeout_clear(&ex->timeout);
   client_cancel(&ex->call);
+  if (ex->forward != NULL) forward_cancel(ex->forward);
 }
 
 void exchange_abort(struct exchange *ex) {

@@ -29,19 +29,21 @@
 #include "token/slot.h"
 
 struct conn;
+struct forward_target;
 struct worker;
 
 enum step {
-  STEP_ADMIT, /* limits, CONNECT, hop-by-hop, forwarded fields: before any hook */
+  STEP_ADMIT, /* limits, forward targets, hop-by-hop, forwarded fields: before any hook */
   STEP_REQUEST_HOOK,
   STEP_ROUTE, /* which upstream */
   STEP_TOKEN, /* every token that the head needs is valid, or waits for it */
   STEP_SEND,  /* connection, head, body: until the upstream's head is there */
   STEP_JUDGE, /* rejected token: refresh and replay */
   STEP_RESPONSE_HOOK,
-  STEP_REPLY, /* the head to the client */
-  STEP_RELAY, /* the body to the client, to its end */
-  STEP_ERROR, /* after a failure: on_error, then the error reply; or a reset when a reply has begun */
+  STEP_REPLY,  /* the head to the client */
+  STEP_RELAY,  /* the body to the client, to its end */
+  STEP_TUNNEL, /* CONNECT: from the route step, when the connection to its target is there */
+  STEP_ERROR,  /* after a failure: on_error, then the error reply; or a reset when a reply has begun */
   STEP_COUNT
 };
 /* NEXT: the following step, or the one that the step has set. WAIT: exchange_resume goes on. DONE: it has ended. FAIL: exchange_fail was called. */
@@ -86,6 +88,7 @@ struct exchange {
 
   /* the upstream */
   struct upstream *upstream;
+  struct forward_target *forward; /* where a request to a forward proxy goes; NULL: to an upstream */
   const struct url *url;
   struct str host_field; /* Host for that URL */
   struct origin *origin;
@@ -120,6 +123,7 @@ struct exchange {
     int status;           /* what the client gets; 0: nothing failed */
     int code;             /* enum err or libuv's, for on_error and the log */
     char reason[200];     /* for the log */
+    const char *told;     /* a static sentence for the client, too; NULL: it gets the status alone */
     unsigned retry_after; /* seconds; 0: none */
   } failure;
   bool error_hook_done, has_ctx;
@@ -156,6 +160,7 @@ enum verdict step_judge(struct exchange *ex);
 enum verdict step_response_hook(struct exchange *ex);
 enum verdict step_reply(struct exchange *ex);
 enum verdict step_relay(struct exchange *ex);
+enum verdict step_tunnel(struct exchange *ex);
 enum verdict step_error(struct exchange *ex);
 extern const struct client_events upstream_events;
 /* Runs a hook as a task with `push` making its arguments; `done` notes the outcome in ex and is called before this returns when nothing awaited. */

@@ -32,9 +32,10 @@ static void error_reply(struct exchange *ex) {
   const char *phrase = status_phrase(status);
   struct arena *a = &ex->arena;
   bool json = wants_json(ex);
-  struct str body = json ? arena_printf(a, "{\"status\":%d,\"error\":\"%s\",\"id\":\"%016llx\"}\n", status, phrase,
-                                        (unsigned long long)ex->id)
-                         : arena_printf(a, "%d %s\nrequest %016llx\n", status, phrase, (unsigned long long)ex->id);
+  const char *told = ex->failure.told, *open = told == NULL ? "" : json ? ",\"message\":\"" : ": ";
+  struct str body = arena_printf(
+      a, json ? "{\"status\":%d,\"error\":\"%s\"%s%s%s,\"id\":\"%016llx\"}\n" : "%d %s%s%s%s\nrequest %016llx\n",
+      status, phrase, open, told != NULL ? told : "", told != NULL && json ? "\"" : "", (unsigned long long)ex->id);
   reply_local(ex, status, body);
   struct headers *h = &ex->response.headers;
   headers_add(h, STR("Content-Type"), json ? STR("application/json") : STR("text/plain; charset=utf-8"));

@@ -10,6 +10,7 @@
 #include "lua/l_exchange.h"
 #include "proxy/conn.h"
 #include "proxy/exchange.h"
+#include "proxy/forward.h"
 #include "proxy/tunnel.h"
 #include "proxy/worker_internal.h"
 
@@ -18,10 +19,11 @@
 enum verdict step_admit(struct exchange *ex) {
   struct request *r = &ex->request;
   const struct policy *p = ex->runtime->policy;
-  if (r->is_connect) return exchange_fail(ex, 405, ERR_PROTOCOL, "CONNECT: this is not a forward proxy");
+  if ((r->is_connect || r->absolute_form) && forward_admit(ex) != NEXT) return FAIL;
   if (p->limits.body > 0 && r->framing == FRAMING_LENGTH && r->content_length > p->limits.body)
     return exchange_fail(ex, 413, ERR_LIMIT, "the request's body is over the limit");
   headers_strip_hop_by_hop(&r->headers);
+  if (ex->forward != NULL) forward_keep_credentials(ex);
   headers_remove_id(&r->headers, H_EXPECT); /* answered here: the upstream sees the body, not the question */
   headers_remove_twins(&r->headers, STR("Transfer-Encoding")); /* CGI's kin read "_" as "-": no second framing */
   headers_remove_twins(&r->headers, STR("Content-Length"));
@@ -57,8 +59,10 @@ enum verdict step_request_hook(struct exchange *ex) {
 /* --- route --- */
 
 enum verdict step_route(struct exchange *ex) {
+  if (ex->forward != NULL && ex->upstream_name.p == NULL) return forward_route(ex);
   struct str name = ex->upstream_name.p != NULL ? ex->upstream_name : STR("default");
   ex->upstream = runtime_upstream(ex->runtime, name);
+  if (ex->upstream == NULL && ex->runtime->policy->forward != NULL) return forward_refuse_origin_form(ex);
   if (ex->upstream == NULL)
     return exchange_fail(ex, 500, ERR_CONFIG,
                          "the policy has no default upstream, and on_request neither chose one nor responded");
@@ -332,8 +336,10 @@ static void on_error(struct client_call *call, int status, const char *reason) {
     body_wait_done(&ex->reply_wait, status);
     return;
   }
+  if (status == ERR_FORBIDDEN) forward_tell_forbidden(ex);
   exchange_fail_now(ex,
                     status == UV_ETIMEDOUT                                       ? 504
+                    : status == ERR_FORBIDDEN                                    ? 403
                     : status == ERR_TOKEN_AUDIENCE || status == ERR_SECRET_BYTES ? 500
                                                                                  : 502,
                     status, reason);

@@ -98,6 +98,13 @@ static void on_upstream_drain(struct stream *s, int status) {
 
 static void on_idle(struct timeout *timeout) { tunnel_end(CONTAINER_OF(timeout, struct tunnel, idle)); }
 
+static bool send_head(struct exchange *ex, const struct response_head *h) {
+  buf_reset(&ex->head);
+  write_response_head(&ex->head, h);
+  uv_buf_t b = uv_buf_init((char *)ex->head.p, (unsigned)ex->head.n);
+  return stream_write(&ex->conn->stream, &b, 1, false) == 0;
+}
+
 static bool send_switching(struct exchange *ex) {
   headers_strip_hop_by_hop(&ex->response.headers);
   struct response_head h = {.status = 101,
@@ -107,10 +114,20 @@ static bool send_switching(struct exchange *ex) {
                             .keep_alive = true,
                             .client_minor = 1,
                             .upgrade = ex->request.upgrade_protocol};
-  buf_reset(&ex->head);
-  write_response_head(&ex->head, &h);
-  uv_buf_t b = uv_buf_init((char *)ex->head.p, (unsigned)ex->head.n);
-  return stream_write(&ex->conn->stream, &b, 1, false) == 0;
+  return send_head(ex, &h);
+}
+
+/* No field at all: a Content-Length, a Transfer-Encoding or a Connection would speak of bytes that are the tunnel's (RFC 9110 section 9.3.6). */
+static bool send_connected(struct exchange *ex) {
+  ex->response = (struct response){.status = 200, .reason = STR("Connection established"), .minor = 1};
+  headers_init(&ex->response.headers, &ex->arena);
+  struct response_head h = {.status = 200,
+                            .reason = ex->response.reason,
+                            .headers = &ex->response.headers,
+                            .no_body = true,
+                            .keep_alive = true,
+                            .client_minor = 1};
+  return send_head(ex, &h);
 }
 
 static struct tunnel *tunnel_new(struct exchange *ex, struct origin_conn *upstream) {
@@ -128,25 +145,37 @@ static struct tunnel *tunnel_new(struct exchange *ex, struct origin_conn *upstre
   return t;
 }
 
-bool tunnel_begin(struct exchange *ex) {
-  struct str from_upstream;
+/* Both heads are through: what either side sent behind its own goes on, in order; the client's FIN, too, when it has come already. */
+static void join(struct exchange *ex, struct origin_conn *u, struct str from_upstream) {
   struct buf from_client;
-  if (!send_switching(ex)) return false;
   ex->tunnel = true;
-  struct origin_conn *u = client_take_connection(&ex->call, &from_upstream);
   struct tunnel *t = tunnel_new(ex, u);
   struct conn *c = ex->conn;
   conn_become_tunnel(c, t, &from_client);
   c->exchange = ex; /* until the dispatcher lets go of it */
   c->stream.on_drain = on_client_drain;
   u->stream.on_drain = on_upstream_drain;
-  stream_read_start(&c->stream, on_client_read);
+  if (!c->eof) stream_read_start(&c->stream, on_client_read);
   stream_read_start(&u->stream, on_upstream_read);
   bool live = from_upstream.n == 0 || pass(t, &u->stream, &c->stream, (ssize_t)from_upstream.n,
                                            (const uint8_t *)from_upstream.p, &t->upstream_ended, false);
   if (live && from_client.n > 0)
-    pass(t, &c->stream, &u->stream, (ssize_t)from_client.n, from_client.p, &t->client_ended, false);
+    live = pass(t, &c->stream, &u->stream, (ssize_t)from_client.n, from_client.p, &t->client_ended, false);
+  if (live && c->eof) pass(t, &c->stream, &u->stream, UV_EOF, NULL, &t->client_ended, false);
   buf_fini(&from_client);
+}
+
+bool tunnel_begin(struct exchange *ex) {
+  struct str from_upstream;
+  if (!send_switching(ex)) return false;
+  struct origin_conn *u = client_take_connection(&ex->call, &from_upstream);
+  join(ex, u, from_upstream);
+  return true;
+}
+
+bool tunnel_begin_connect(struct exchange *ex, struct origin_conn *upstream) {
+  if (!send_connected(ex)) return false;
+  join(ex, upstream, (struct str){0});
   return true;
 }
 

@@ -1,4 +1,4 @@
-/* tunnel.h: after a true 101, bytes both ways until both sides have ended. Owned by the worker's thread.
+/* tunnel.h: after a true 101, or for a CONNECT, bytes both ways until both sides have ended. Owned by the worker's thread.
  *
  * A tunnel pins no policy: it outlives reloads, and is ended by the drain limit. */
 #ifndef JETON_PROXY_TUNNEL_H
@@ -7,10 +7,13 @@
 #include <stdbool.h>
 
 struct exchange;
+struct origin_conn;
 struct worker;
 
 /* Answers the client with the upstream's 101 and turns both connections into a tunnel. The exchange ends behind it. */
 bool tunnel_begin(struct exchange *ex);
+/* The same for a CONNECT with the connection to its target: answers 200. False: the client is gone, and `upstream` is still the caller's. */
+bool tunnel_begin_connect(struct exchange *ex, struct origin_conn *upstream);
 void tunnels_close(struct worker *w);
 
 #endif

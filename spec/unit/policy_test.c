@@ -259,10 +259,12 @@ static void what_is_missing_is_told(void) {
       {"return { upstream = 'http://a' }",
        "policy.lua: listen: expected an address such as \"127.0.0.1:8080\", got nothing\n"},
       {"return { listen = ':1' }",
-       "policy.lua: upstream: expected a URL such as \"https://api.example.com\", or an on_request that responds "
+       "policy.lua: upstream: expected a URL such as \"https://api.example.com\", a forward table, or an on_request "
+       "that responds "
        "itself, got nothing\n"},
       {"return { listen = ':1', upstreams = { a = 'http://a' } }",
-       "policy.lua: upstream: expected a URL such as \"https://api.example.com\", or an on_request that responds "
+       "policy.lua: upstream: expected a URL such as \"https://api.example.com\", a forward table, or an on_request "
+       "that responds "
        "itself, got nothing\n"},
       {"local x = 1",
        "policy.lua: expected the file to return a table, got nothing (does it end with return { ... }?)\n"},
@@ -281,7 +283,8 @@ static void unknown_keys_are_told_with_the_nearest(void) {
       {PLAIN("timeouts = {\nconect = 1 }"), "policy.lua:4: timeouts.conect: unknown key (did you mean \"connect\"?)\n"},
       {PLAIN("log = { colour = 1 }"), "policy.lua:3: log.colour: unknown key (known here: level, format, access)\n"},
       {PLAIN("['a b'] = 1, log = { ['x y\"'] = 1 }"),
-       "policy.lua:3: [\"a b\"]: unknown key (known here: listen, timeouts, limits, upstream, upstreams, workers, log, "
+       "policy.lua:3: [\"a b\"]: unknown key (known here: listen, timeouts, limits, upstream, upstreams, forward, "
+       "workers, log, "
        "access_log, forwarded, via, tokens, "
        "tasks, on_start, on_request, on_response, on_error, on_log)\n"
        "policy.lua:3: log[\"x y\\\"\"]: unknown key (known here: level, format, access)\n"},
@@ -524,7 +527,8 @@ static void all_problems_come_together_by_line(void) {
              ", got \"5 sec\" (did you mean \"5s\"?)\n"
              "policy.lua:8: lisetn: unknown key (did you mean \"listen\"?)\n"
              "policy.lua: listen: expected an address such as \"127.0.0.1:8080\", got nothing\n"
-             "policy.lua: upstream: expected a URL such as \"https://api.example.com\", or an on_request that responds "
+             "policy.lua: upstream: expected a URL such as \"https://api.example.com\", a forward table, or an "
+             "on_request that responds "
              "itself, got nothing\n");
 }
 

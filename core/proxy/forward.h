@@ -1,0 +1,25 @@
+/* forward.h: jeton as a forward proxy (the policy's `forward`): requests whose target is an absolute URL, and CONNECT.
+ *
+ * The target is judged before any hook runs, its addresses when a connection to it is made or taken from the pool. Owned by the worker's thread. */
+#ifndef JETON_PROXY_FORWARD_H
+#define JETON_PROXY_FORWARD_H
+
+#include "http/url.h"
+#include "proxy/exchange.h"
+
+/* For a CONNECT or an absolute-form target. NEXT: ex->forward is the target, or stays NULL: the policy forwards nothing and its upstream serves.
+ * FAIL: refused. */
+enum verdict forward_admit(struct exchange *ex);
+/* Proxy-Authorization is for this proxy: hooks see it, no head ever carries it on. After the hop-by-hop fields have gone. */
+void forward_keep_credentials(struct exchange *ex);
+/* The route step of such a request: to the token step, or for a CONNECT to its target's connection. */
+enum verdict forward_route(struct exchange *ex);
+/* The route step of a request that named no target, where there is nothing but forwarding. */
+enum verdict forward_refuse_origin_form(struct exchange *ex);
+/* A failure that is about to be reported came of the address: the client is told. */
+void forward_tell_forbidden(struct exchange *ex);
+/* Ends the wait for a CONNECT's connection; harmless otherwise. */
+void forward_cancel(struct forward_target *t);
+const struct url *forward_url(const struct forward_target *t);
+
+#endif
