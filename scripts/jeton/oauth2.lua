@@ -178,15 +178,36 @@ function M.client_credentials(options)
   end)
 end
 
+--- Once each: using a refresh token again that has just been refused looks like theft to an issuer that rotates (RFC 9700 section 4.14.2).
+local function add_candidate(list, refresh_token)
+  if refresh_token == nil then return end
+  for _, known in ipairs(list) do
+    if jeton.crypto.equal(known, refresh_token) then return end
+  end
+  list[#list + 1] = refresh_token
+end
+
+--- The refresh token on disk, or nil, message.
+local function saved_token(path)
+  local text, why = jeton.file.read(path, { max = "64k" })
+  if not text then return nil, why end
+  text = text:gsub("%s+$", "")
+  if text == "" then return nil, path .. " is empty" end
+  return jeton.secret.value(text)
+end
+
 --- The refresh tokens to try, the newest first: the one that came with the last token (it outlives reloads, since it is kept beside it), the one
--- on disk (it outlives restarts), the policy's own.
+-- on disk (it outlives restarts), the policy's own. And why there is none on disk.
 local function candidates(options, previous)
-  local list = { previous and previous:field "refresh_token" }
-  local saved = options.path and jeton.file.read(options.path, { max = "64k" })
-  saved = saved and saved:gsub("%s+$", "")
-  if saved and saved ~= "" then list[#list + 1] = jeton.secret.value(saved) end
-  list[#list + 1] = options.refresh_token
-  return list
+  local list, why = {}, nil
+  add_candidate(list, previous and previous:field "refresh_token")
+  if options.path then
+    local saved
+    saved, why = saved_token(options.path)
+    add_candidate(list, saved)
+  end
+  add_candidate(list, options.refresh_token)
+  return list, why
 end
 
 --- On disk first: a rotated token that is lost cannot be had again. The access token serves even if the disk does not.
@@ -202,9 +223,10 @@ end
 function M.refresh_token(options)
   options = checked("refresh_token", options, REFRESH_KEYS)
   return token(options, function(ctx)
-    local why = ("no refresh token: %s does not exist"):format(options.path)
+    local list, unread = candidates(options, ctx.previous)
     local body, used, code
-    for _, refresh_token in ipairs(candidates(options, ctx.previous)) do
+    local why = "no refresh token: " .. tostring(unread)
+    for _, refresh_token in ipairs(list) do
       used = refresh_token
       body, why, code = request_token(options, { grant_type = "refresh_token", refresh_token = refresh_token })
       if body or code ~= "invalid_grant" then break end

@@ -25,7 +25,7 @@ return {
   listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d", log = { level = "debug" },
   tokens = { api = oauth2.%s { token_url = "https://localhost:%d/token", client_id = %q, tls = { %s }, wait = %q, %s } },
   on_request = function(req, tokens) req.headers.authorization = "Bearer " .. tokens.api end,
-}]]):format(ports.upstream, grant, ports.issuer, client, tls or ("ca = %q"):format(pem "ca.pem"), options:find "BAD" and "50ms" or "5s", options))
+}]]):format(ports.upstream, grant, ports.issuer, client, tls or ("ca = %q"):format(pem "ca.pem"), options:find "BAD" and "50ms" or "9s", options))
   return proxy
 end
 local function with_certificate(name) return ("ca = %q, cert = %q, key = %q"):format(pem "ca.pem", pem(name .. ".pem"), pem(name .. ".key")) end

@@ -72,8 +72,11 @@ static void a_rotated_refresh_token_is_saved(void) {
       "assert(t.fetch {}) assert(jeton.file.read(path) == 'r2')"
       " assert(jeton.file.stat(path).mode == '0600') local f = assert(oauth2.refresh_token(options { path = path "
       "}).fetch {}) assert(f.value == 'a2' and shown(f.fields.refresh_token) == 'r2')"
-      " local v, m = oauth2.refresh_token(options { path = dir .. '/none' }).fetch {} assert(v == nil and m:find('does "
-      "not exist'), m)");
+      " local v, m = oauth2.refresh_token(options { path = dir .. '/none' }).fetch {} assert(v == nil and m:find('no "
+      "refresh token', 1, true) and m:find('no such file', 1, true), m)"
+      " jeton.file.write(dir .. '/empty', ' \\n') v, m = oauth2.refresh_token(options { path = dir .. '/empty' "
+      "}).fetch {} "
+      "assert(v == nil and m:find('/empty is empty', 1, true), m)");
 }
 static void an_invalid_saved_token_gives_way_to_the_policys(void) {
   passes_with_oauth2(
