@@ -208,6 +208,7 @@ void client_resume(struct client_call *c) {
 
 static void on_drain(struct stream *s, int status) {
   struct client_call *c = ((struct origin_conn *)s->owner)->user;
+  c->sending = false;
   if (status < 0) {
     c->broken = true;
     timeout_set(&c->timeout, BROKEN_MS);
@@ -225,11 +226,22 @@ static void wrote(struct client_call *c, int rc) {
   timeout_set(&c->timeout, BROKEN_MS);
 }
 
+/* The limit counts from the upstream's last progress. */
+static void watch_sending(struct client_call *c) {
+  if (c->sending) return;
+  c->sending = true;
+  stall_begin(&c->stall, &c->conn->stream);
+  timeout_set(&c->timeout, stall_step(c->send_ms));
+}
+
 /* Whoever does not read what we send is bounded by send_ms; the reply's first byte counts from the last byte sent. */
 static void start_waiting(struct client_call *c) {
   if (c->phase == CLIENT_SEND) c->phase = CLIENT_WAIT;
   if (c->phase != CLIENT_WAIT || c->broken) return;
-  timeout_set(&c->timeout, client_queued(c) > 0 ? c->send_ms : c->first_byte_ms);
+  if (client_queued(c) > 0)
+    watch_sending(c);
+  else
+    timeout_set(&c->timeout, c->first_byte_ms);
 }
 
 static int send_head(struct client_call *c) {
@@ -254,7 +266,7 @@ static void on_lease(struct origin_lease *l, struct origin_conn *conn, int statu
   c->conn = conn;
   conn->user = c;
   conn->stream.on_drain = on_drain;
-  c->got_bytes = c->paused = c->broken = c->feeding = false;
+  c->got_bytes = c->paused = c->broken = c->feeding = c->sending = false;
   http_parser_init_response(&c->parser, c->arena, c->limits, &c->response, NULL, c->method);
   c->phase = CLIENT_SEND;
   int rc = send_head(c);
@@ -279,7 +291,7 @@ void client_send_body(struct client_call *c, const uv_buf_t *bufs, unsigned n) {
   wrote(c, stream_write(&c->conn->stream, bufs, n, false));
   if (!c->broken && c->phase == CLIENT_SEND) {
     if (client_queued(c) > 0)
-      timeout_set(&c->timeout, c->send_ms);
+      watch_sending(c);
     else
       timeout_clear(&c->timeout); /* the client's own pace is bounded on its side */
   }
@@ -297,6 +309,10 @@ static void on_due(struct timeout *t) {
   static const char *const text[] = {[CLIENT_SEND] = "the upstream does not read the request",
                                      [CLIENT_WAIT] = "no reply from the upstream in time",
                                      [CLIENT_BODY] = "the upstream's reply stalled"};
+  if (c->sending && !c->broken && c->phase < CLIENT_BODY && !stall_look(&c->stall, &c->conn->stream)) {
+    timeout_set(&c->timeout, stall_step(c->send_ms));
+    return;
+  }
   const char *reason = c->phase <= CLIENT_BODY && text[c->phase] != NULL ? text[c->phase] : "timed out";
   if (c->broken)
     fail(c, UV_ECONNRESET, "the upstream closed while the request was sent");

@@ -15,6 +15,7 @@
 #include "http/origin.h"
 #include "http/parser.h"
 #include "http/writer.h"
+#include "net/stall.h"
 
 struct client_call;
 struct
@@ -54,7 +55,8 @@ struct client_call { /* embedded */
   struct http_parser parser;
   struct response response;
   struct timeout timeout;
-  struct buf stash; /* reply bytes that came while paused; bounded by one read */
+  struct stall stall; /* of the upstream, while `sending` */
+  struct buf stash;   /* reply bytes that came while paused; bounded by one read */
   /* set by the owner before client_start */
   struct str method;
   const struct http_limits *limits;
@@ -65,6 +67,7 @@ struct client_call { /* embedded */
   /* state */
   bool body_done; /* the request is complete */
   bool got_bytes, retried, paused, broken, feeding;
+  bool sending;      /* the timeout belongs to what is queued for the upstream */
   unsigned interims; /* 1xx replies so far: each costs arena */
   bool *gone;        /* set by cancel and end while an event loop of ours is on the stack */
   enum client_phase phase;

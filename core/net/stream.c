@@ -9,7 +9,9 @@
  * only libuv's own callbacks still come (the write and connect requests are cancelled), then on_close. */
 #include <assert.h>
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -22,6 +24,7 @@ struct stream_queue {
   uv_write_t req;
   struct buf flying;  /* in libuv's hands */
   struct buf waiting; /* gathers what comes meanwhile */
+  uint64_t landed;    /* bytes that the kernel has taken whole buffers of */
 };
 
 /* A connection attempt; uv.handle.data points to it until it has ended. */
@@ -136,6 +139,7 @@ static void on_written(uv_write_t *req, int status) {
     return;
   }
   struct stream_queue *q = s->queue;
+  q->landed += q->flying.n;
   s->queued -= q->flying.n;
   s->net->queued -= q->flying.n;
   if (status == 0 && q->waiting.n > 0) {
@@ -196,6 +200,15 @@ void stream_plain_shutdown(struct stream *s) {
   if (s->queue == NULL) shutdown(fd_of(s), SHUT_WR); /* on failure the peer has gone, which the next read tells */
 }
 
+/* What the kernel has taken from us is not yet what the peer has taken from the kernel, whose buffer may hold megabytes: what it still holds counts. */
+uint64_t stream_taken(const struct stream *s) {
+  int held = 0;
+  uint64_t taken = 0;
+  if (s->queue != NULL) taken = s->queue->landed + s->queue->flying.n - uv_stream_get_write_queue_size(&s->uv.stream);
+  if (ioctl(fd_of(s), SIOCOUTQ, &held) != 0) held = 0;
+  return taken - (uint64_t)held;
+}
+
 static void plain_raw_drain(struct stream *s, int status) {
   if (s->on_drain != NULL) s->on_drain(s, status);
 }
@@ -224,6 +237,16 @@ int stream_init_accept(struct stream *s, struct net *net, uv_stream_t *listener)
   int rc = uv_accept(listener, &s->uv.stream);
   if (rc != 0) abort(); /* refused only when there is no connection to take, which breaks the contract */
   return 0;
+}
+
+void stream_init_socket(struct stream *s, struct net *net, int fd, bool is_unix) {
+  reset_fields(s, net);
+  if (is_unix)
+    uv_pipe_init(net->loop, &s->uv.pipe, 0);
+  else
+    uv_tcp_init(net->loop, &s->uv.tcp);
+  int rc = is_unix ? uv_pipe_open(&s->uv.pipe, fd) : uv_tcp_open(&s->uv.tcp, fd);
+  if (rc != 0) abort(); /* refused only for what is no socket of that kind, or is another handle's */
 }
 
 static void attempt_end(struct attempt *a, int status) {

@@ -74,6 +74,8 @@ struct stream {
  *
  * Takes the connection that a listener's connection callback with status 0 tells of. On failure nothing needs closing. */
 int stream_init_accept(struct stream *s, struct net *net, uv_stream_t *listener);
+/* Takes a connected socket: from accept4(2), of TCP or of a Unix socket. */
+void stream_init_socket(struct stream *s, struct net *net, int fd, bool is_unix);
 /* Connects. on_open is called exactly once, later, unless this returns an error (then nothing needs closing)
  * or stream_close comes first. A failed stream must be closed as well. */
 int stream_init_connect(struct stream *s, struct net *net, const struct sockaddr *addr, stream_open_fn on_open);
@@ -89,6 +91,9 @@ void stream_read_stop(struct stream *s);
  * on_drain. `sensitive`: the queued copy is wiped when it is freed. */
 int stream_write(struct stream *s, const uv_buf_t *bufs, unsigned nbufs, bool sensitive);
 static inline size_t stream_queued(const struct stream *s) { return s->queued; }
+/* Grows with every byte that the peer's side has taken while something is queued; only differences mean anything. One system call: for timers
+ * (net/stall.h). */
+uint64_t stream_taken(const struct stream *s);
 /* Sends FIN (and close_notify) once the queue is empty. */
 void stream_shutdown(struct stream *s);
 /* Closes at once; what is queued is dropped. on_closed is called later from the loop. */

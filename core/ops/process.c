@@ -27,6 +27,7 @@
 #include "ops/status.h"
 #include "ops/version.h"
 #include "ops/watch.h"
+#include "proxy/addresses.h"
 #include "proxy/services.h"
 #include "proxy/worker.h"
 #include "token/family.h"
@@ -49,7 +50,8 @@ struct process {
   struct keeper_request stop_keeper;
   struct worker **workers;
   struct worker_end *ends;
-  unsigned nworkers, running; /* threads wanted, and those that run */
+  struct addresses *addresses; /* of clients, over all workers */
+  unsigned nworkers, running;  /* threads wanted, and those that run */
   unsigned undrained, unstopped;
   struct reload *reload;
   struct control *control;
@@ -306,7 +308,7 @@ static int start_threads(struct process *p) {
   }
   for (unsigned i = 0; i < p->nworkers; i++) {
     p->ends[i].process = p;
-    p->workers[i] = worker_new(i, p->nworkers, p->names);
+    p->workers[i] = worker_new(i, p->nworkers, p->names, p->addresses);
     status = p->workers[i] != NULL ? worker_start(p->workers[i]) : UV_ENOMEM;
     if (status != 0) return status;
     p->running++;
@@ -318,6 +320,7 @@ static void make_threads(struct process *p, const struct policy *policy) {
   p->nworkers = policy->workers != 0 ? policy->workers : uv_available_parallelism();
   p->workers = calloc(p->nworkers, sizeof *p->workers);
   p->ends = calloc(p->nworkers, sizeof *p->ends);
+  p->addresses = addresses_new();
   p->keeper = keeper_thread_new(p->names);
   if (p->workers == NULL || p->ends == NULL || p->keeper == NULL) abort();
   struct reload_parts parts = {.services = &p->services,
@@ -389,6 +392,7 @@ int process_run(const struct process_options *o) {
   }
   services_close(&p.services);
   registry_free(p.names);
+  addresses_free(p.addresses);
   free(p.workers);
   free(p.ends);
   return p.exit_code;

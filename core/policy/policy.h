@@ -29,12 +29,12 @@ struct listen_conf {
 struct timeouts_conf { /* milliseconds; 0: none */
   uint64_t handshake;  /* TLS of a client: 10 s */
   uint64_t head;       /* first byte to the end of a request head: 10 s */
-  uint64_t body;       /* between reads of a request body: 30 s */
+  uint64_t body;       /* a client's silence within a request body, see proxy/pace.h: 30 s */
   uint64_t idle;       /* a kept-alive client connection: 75 s */
   uint64_t connect;    /* DNS, connect and TLS to an upstream: 5 s */
   uint64_t first_byte; /* request sent to the reply's first byte: 60 s */
   uint64_t response;   /* between reads of a reply's body: 60 s */
-  uint64_t send;       /* a peer that does not read: 60 s */
+  uint64_t send;       /* a peer that takes nothing of what is queued for it: 60 s */
   uint64_t exchange;   /* the whole of one exchange, tunnels aside: 0 */
   uint64_t tunnel;     /* a tunnel with no byte either way: 1 h */
   uint64_t drain;      /* SIGTERM to the end: 30 s */
@@ -42,15 +42,17 @@ struct timeouts_conf { /* milliseconds; 0: none */
 };
 struct limits_conf {
   struct http_limits http;
-  uint64_t body;          /* largest request body: 0 none */
-  uint64_t script_body;   /* largest body that req:body() or res:body() gathers: 1 MiB */
-  uint64_t replay_buffer; /* 64 KiB */
-  uint64_t memory;        /* a VM: 64 MiB */
-  int64_t script_time_us; /* 50 ms */
-  uint32_t connections;   /* of a worker's share of the process: 0 means from RLIMIT_NOFILE */
-  uint32_t waiters;       /* per token: 10000 */
-  uint32_t pipelined;     /* requests served in a row without a pause to other connections: 64 */
-  uint64_t buffered;      /* bytes in all write queues of a worker: 64 MiB */
+  uint64_t body;                    /* largest request body: 0 none */
+  uint64_t body_rate;               /* bytes a second that a client must sustain within a body: 240 */
+  uint64_t script_body;             /* largest body that req:body() or res:body() gathers: 1 MiB */
+  uint64_t replay_buffer;           /* 64 KiB */
+  uint64_t memory;                  /* a VM: 64 MiB */
+  int64_t script_time_us;           /* 50 ms */
+  uint32_t connections;             /* of a worker's share of the process: 0 means from RLIMIT_NOFILE */
+  uint32_t connections_per_address; /* of one client, over all workers: 0 none */
+  uint32_t waiters;                 /* per token: 10000 */
+  uint32_t pipelined;               /* requests served in a row without a pause to other connections: 64 */
+  uint64_t buffered;                /* bytes in all write queues of a worker: 64 MiB */
 };
 
 struct upstream_conf {

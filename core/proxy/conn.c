@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "net/address.h"
@@ -30,6 +31,7 @@ static void on_closed(struct stream *s) {
   timeout_fini(&c->timeout);
   mailbox_cancel(&c->worker->services.mailbox, &c->turn);
   buf_fini(&c->stash);
+  if (c->counted) addresses_leave(c->worker->addresses, c->address);
   worker_conn_gone(c->worker, c);
   free(c);
 }
@@ -74,7 +76,7 @@ static void finish_writing(struct conn *c) {
     return;
   }
   c->state = CONN_FLUSH;
-  timeout_set(&c->timeout, timeouts(c)->send);
+  conn_arm(c);
 }
 
 /* --- time limits --- */
@@ -86,36 +88,57 @@ static bool owes_body(const struct conn *c) {
   return !asked && exchange_wants_body(ex);
 }
 
-static void arm(struct conn *c) {
-  const struct timeouts_conf *t = timeouts(c);
-  if (c->state == CONN_IDLE) timeout_set(&c->timeout, stream_queued(&c->stream) > 0 ? t->send : t->idle);
-  if (c->state != CONN_BUSY) return;
-  if (stream_queued(&c->stream) > 0)
-    timeout_set(&c->timeout, t->send);
-  else if (owes_body(c))
-    timeout_set(&c->timeout, t->body);
-  else
+/* The limit counts from the client's last progress: what is added to the queue meanwhile does not move it. */
+static void arm_sending(struct conn *c) {
+  if (c->state == CONN_BUSY) pace_hold(&c->exchange->pace, uv_now(c->stream.net->loop));
+  if (c->sending) return;
+  c->sending = true;
+  stall_begin(&c->stall, &c->stream);
+  timeout_set(&c->timeout, stall_step(timeouts(c)->send));
+}
+
+static void arm_body(struct conn *c) {
+  struct exchange *ex = c->exchange;
+  uint64_t now = uv_now(c->stream.net->loop), rate = c->worker->runtime->policy->limits.body_rate;
+  timeout_set(&c->timeout, pace_run(&ex->pace, now, ex->body_seen, timeouts(c)->body, rate));
+}
+
+void conn_arm(struct conn *c) {
+  if (c->state != CONN_IDLE && c->state != CONN_BUSY && c->state != CONN_FLUSH) return;
+  if (stream_queued(&c->stream) > 0) {
+    arm_sending(c);
+    return;
+  }
+  c->sending = false;
+  if (c->state == CONN_IDLE) {
+    timeout_set(&c->timeout, timeouts(c)->idle);
+  } else if (c->state == CONN_BUSY && owes_body(c)) {
+    arm_body(c);
+  } else if (c->state == CONN_BUSY) {
     timeout_clear(&c->timeout);
+    if (c->exchange->pace.running) pace_hold(&c->exchange->pace, uv_now(c->stream.net->loop));
+  }
+}
+
+static void look_at_sending(struct conn *c) {
+  if (stall_look(&c->stall, &c->stream))
+    conn_reset(c);
+  else
+    timeout_set(&c->timeout, stall_step(timeouts(c)->send));
 }
 
 static void on_due(struct timeout *t) {
   struct conn *c = CONTAINER_OF(t, struct conn, timeout);
   static const struct http_fault slow_head = {408, "the head did not come in time"},
-                                 slow_body = {408, "the body stalled"};
+                                 slow_body = {408, "the body came too slowly"};
+  if (c->sending && stream_queued(&c->stream) > 0) {
+    look_at_sending(c);
+    return;
+  }
   switch ((enum conn_state)c->state) {
     case CONN_HEAD: exchange_refuse(c->exchange, &slow_head); break;
     case CONN_BUSY:
-      if (stream_queued(&c->stream) > 0)
-        conn_reset(c);
-      else if (owes_body(c))
-        exchange_refuse(c->exchange, &slow_body);
-      break;
-    case CONN_FLUSH: conn_reset(c); break;
-    case CONN_IDLE:
-      if (stream_queued(&c->stream) > 0)
-        conn_reset(c);
-      else
-        conn_close(c);
+      if (owes_body(c)) exchange_refuse(c->exchange, &slow_body);
       break;
     default: conn_close(c); break;
   }
@@ -128,6 +151,7 @@ static void begin_exchange(struct conn *c) {
   list_push(&c->worker->busy, &c->link);
   c->exchange = exchange_begin(c);
   c->state = CONN_HEAD;
+  c->sending = false; /* the timeout is the head's now */
   timeout_set(&c->timeout, timeouts(c)->head);
 }
 
@@ -237,7 +261,7 @@ static void on_read(struct stream *s, ssize_t n, const uint8_t *data) {
     buf_add(&c->stash, data + used, (size_t)n - used);
     read_more(c, c->stash.n <= STASH_MAX);
   }
-  if (c->state != CONN_HEAD && c->state != CONN_FLUSH) arm(c);
+  conn_arm(c);
 }
 
 void conn_continue(struct conn *c) {
@@ -260,7 +284,7 @@ void conn_continue(struct conn *c) {
     if (c->state != CONN_BUSY) return;
   }
   read_more(c, c->stash.n <= STASH_MAX);
-  if (c->state != CONN_HEAD && c->state != CONN_FLUSH) arm(c);
+  conn_arm(c);
 }
 
 static void on_turn(struct mail *m) {
@@ -276,7 +300,7 @@ static void on_drain(struct stream *s, int status) {
   else if (c->state == CONN_FLUSH)
     begin_linger(c);
   else if (c->state == CONN_BUSY) {
-    arm(c);
+    conn_arm(c);
     exchange_drained(c->exchange);
   } else if (c->state == CONN_IDLE && c->worker->draining) {
     conn_close(c);
@@ -295,7 +319,7 @@ void conn_exchange_ended(struct conn *c, bool keep_alive) {
   }
   c->state = CONN_IDLE;
   if (stream_queued(&c->stream) == 0) become_idle(c);
-  arm(c);
+  conn_arm(c);
   if (c->stash.n > 0 || c->eof || c->reading_stopped) conn_continue(c);
 }
 
@@ -331,14 +355,27 @@ static void on_handshake(struct stream *s, int status) {
   conn_close(c);
 }
 
-void conn_accept(struct worker *w, uv_stream_t *listener, struct tls_server *tls) {
+/* With a reset: who opens connections without end is not owed a TIME-WAIT for each. */
+static void turn_away(struct worker *w, int fd) {
+  COUNT(w, over_address_limit, 1);
+  (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1, .l_linger = 0}, sizeof(struct linger));
+  close(fd);
+}
+
+bool conn_accept(struct worker *w, int fd, const union address *peer, struct tls_server *tls) {
+  struct address_key address = {0};
+  uint32_t limit = w->runtime->policy->limits.connections_per_address;
+  bool counted = limit > 0 && address_key(peer, &address);
+  if (counted && !addresses_enter(w->addresses, address, limit)) {
+    turn_away(w, fd);
+    return false;
+  }
   struct conn *c = calloc(1, sizeof *c);
   if (c == NULL) abort();
-  if (stream_init_accept(&c->stream, &w->services.net, listener) != 0) {
-    free(c);
-    return;
-  }
+  stream_init_socket(&c->stream, &w->services.net, fd, peer->sa.sa_family == AF_UNIX);
   c->stream.owner = c;
+  c->counted = counted;
+  c->address = address;
   c->worker = w;
   c->tls = tls != NULL;
   buf_init(&c->stash);
@@ -348,11 +385,12 @@ void conn_accept(struct worker *w, uv_stream_t *listener, struct tls_server *tls
   stream_nodelay(&c->stream);
   if (tls == NULL) {
     open_for_http(c);
-    return;
+    return true;
   }
   c->state = CONN_HANDSHAKE;
   timeout_set(&c->timeout, timeouts(c)->handshake);
   if (stream_start_tls_server(&c->stream, tls, on_handshake) != 0) conn_close(c);
+  return true;
 }
 
 /* "192.0.2.1:80" -> "192.0.2.1", "[::1]:80" -> "::1", "unix:" as it is. */

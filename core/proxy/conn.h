@@ -11,7 +11,9 @@
 #include "base/list.h"
 #include "base/mailbox.h"
 #include "base/wheel.h"
+#include "net/stall.h"
 #include "net/stream.h"
+#include "proxy/addresses.h"
 
 struct worker;
 struct exchange;
@@ -35,22 +37,28 @@ struct conn {
   struct exchange *exchange; /* NULL: none */
   void *tunnel;
   struct timeout timeout;
-  struct buf stash; /* input that nobody wants yet: bounded by STASH_MAX and one read */
-  struct mail turn; /* goes on with what is stashed, when others have had their turn */
-  uint32_t in_row;  /* requests begun since the loop last came to this connection */
+  struct stall stall; /* of the client, while `sending` */
+  struct buf stash;   /* input that nobody wants yet: bounded by STASH_MAX and one read */
+  struct mail turn;   /* goes on with what is stashed, when others have had their turn */
+  uint32_t in_row;    /* requests begun since the loop last came to this connection */
   uint32_t lingered;
+  struct address_key address;
   char peer[48]; /* the client's address as text, made when it is first asked for */
   uint8_t state;
   bool eof; /* the client sent FIN */
   bool feeding, reading_stopped, tls;
+  bool counted; /* in worker->addresses, under `address` */
+  bool sending; /* the timeout belongs to what is queued for the client */
 };
 
-/* Accepts from a listener that has a connection ready. */
-void conn_accept(struct worker *w, uv_stream_t *listener, struct tls_server *tls);
+/* Takes a socket that was accepted from `peer`. False: its address has as many connections as the policy allows, and it is closed. */
+bool conn_accept(struct worker *w, int fd, const union address *peer, struct tls_server *tls);
 /* The exchange has ended; the connection goes on to the next request or closes. */
 void conn_exchange_ended(struct conn *c, bool keep_alive);
 /* The exchange wants body again, or is gone: what is stashed is looked at, and reading goes on. */
 void conn_continue(struct conn *c);
+/* Sets the time limit that fits what the connection waits for: after whatever changed that. */
+void conn_arm(struct conn *c);
 void conn_reset(struct conn *c); /* the reply was cut short: the client must see it */
 void conn_close(struct conn *c);
 /* Drain: closes when idle, else after the current exchange. */

@@ -24,6 +24,7 @@
 #include "http/client.h"
 #include "http/parser.h"
 #include "lua/vm.h"
+#include "proxy/pace.h"
 #include "proxy/runtime.h"
 #include "token/secret.h"
 #include "token/slot.h"
@@ -77,6 +78,7 @@ struct exchange {
   struct http_parser parser;
   struct buf body;    /* gathered: for replay, for req:body(), until the upstream takes it */
   uint64_t body_seen; /* bytes of body read from the client */
+  struct pace pace;   /* its time for them */
   bool body_complete, body_kept /* all of it is in `body` */, body_replaced, body_wanted_all, continue_sent;
   struct body_wait request_wait;
   struct str upstream_name; /* .p NULL: the default one */

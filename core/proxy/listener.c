@@ -1,9 +1,15 @@
 /* listener.c: see listener.h.
  *
- * When all places are taken the connection idle longest is closed for the new one; when none is idle the new one is left in libuv's hand, which stops
- * polling the socket until it is accepted: nothing spins, and the kernel's queue is what waits. */
+ * The socket is watched by a uv_poll_t and accepted from here, rather than by uv_listen, whose accept loop ends only when the kernel has nothing more: without
+ * descriptors it would throw clients away, or go round in circles while another thread holds the last descriptor. Here a listener that can take nobody
+ * stops watching, so that nothing spins and the kernel's queue is what waits:
+ *  - all places are taken and no connection is idle: `held`, until one goes or becomes idle (listeners_resume);
+ *  - no descriptor, no memory: for PAUSE_MS.
+ * When all places are taken, or descriptors are, the connection idle longest is closed for the new one. An address that has its share is turned
+ * away before that, so that it cannot drive others out. */
 #include "proxy/listener.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,46 +20,94 @@
 #include "proxy/conn.h"
 #include "proxy/worker_internal.h"
 
-enum { BACKLOG = 1024 };
+enum {
+  ACCEPTS_MAX = 1024 /* a turn of the loop; the kernel's queue is as long */,
+  PAUSE_MS = 100,
+  TELL_MS = 10 * 1000
+};
 
 struct listener {
   struct link link;
-  union {
-    uv_handle_t handle;
-    uv_stream_t stream;
-    uv_tcp_t tcp;
-    uv_pipe_t pipe;
-  } uv;
+  uv_poll_t poll;
+  struct timeout pause;
   struct worker *worker;
   char *key; /* listen_conf.text */
   struct tls_server *tls;
-  bool held; /* a connection waits to be accepted */
+  int fd;
+  uint64_t told; /* uv_now of the last line about a failure; 0: none */
+  bool held;     /* not watched: no place */
   bool wanted;
 };
 
-static bool make_room(struct worker *w) {
-  if (w->nconns < w->max_conns) return true;
+static bool has_room(const struct worker *w) { return w->nconns < w->max_conns || !list_empty(&w->idle); }
+
+/* False: none is idle. */
+static bool close_idlest(struct worker *w) {
   if (list_empty(&w->idle)) return false;
+  COUNT(w, shed, 1);
   conn_close(CONTAINER_OF(w->idle.next, struct conn, link));
   return true;
 }
 
-static void on_connection(uv_stream_t *s, int status) {
-  struct listener *l = s->data;
-  if (status != 0) {
-    log_warn("accepting on %s: %s", l->key, err_text(status));
-    return;
+static void on_ready(uv_poll_t *poll, int status, int events);
+
+static void watch(struct listener *l) {
+  l->held = false;
+  uv_poll_start(&l->poll, UV_READABLE, on_ready);
+}
+
+static void on_pause_over(struct timeout *t) { watch(CONTAINER_OF(t, struct listener, pause)); }
+
+static void tell_failure(struct listener *l, int error) {
+  uint64_t now = uv_now(l->poll.loop);
+  if (l->told > 0 && now - l->told < TELL_MS) return;
+  l->told = now;
+  log_warn("accepting on %s: %s", l->key, err_text(uv_translate_sys_error(error)));
+}
+
+/* Nothing was accepted. True: it is worth trying again at once. */
+static bool accept_failed(struct listener *l, int error) {
+  if (error == EINTR || error == ECONNABORTED) return true;
+  if (error == EAGAIN || error == EWOULDBLOCK) return false;
+  if (error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM)
+    return false; /* the one connection's own trouble (accept(2)); what waits behind it is told of again */
+  tell_failure(l, error);
+  if (error == EMFILE && close_idlest(l->worker)) return true; /* its descriptor is free at once */
+  uv_poll_stop(&l->poll);
+  timeout_set(&l->pause, PAUSE_MS);
+  return false;
+}
+
+static void take(struct listener *l, int fd, const union address *peer) {
+  struct worker *w = l->worker;
+  bool full = w->nconns >= w->max_conns;
+  if (conn_accept(w, fd, peer, l->tls) && full) close_idlest(w);
+}
+
+static void on_ready(uv_poll_t *poll, int status, int events) {
+  struct listener *l = CONTAINER_OF(poll, struct listener, poll);
+  (void)status, (void)events; /* what is wrong, accept tells */
+  for (unsigned i = 0; i < ACCEPTS_MAX; i++) {
+    if (!has_room(l->worker)) {
+      l->held = true;
+      uv_poll_stop(&l->poll);
+      return;
+    }
+    union address peer = {0};
+    socklen_t n = sizeof peer;
+    int fd = accept4(l->fd, &peer.sa, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0)
+      take(l, fd, &peer);
+    else if (!accept_failed(l, errno))
+      return;
   }
-  l->held = !make_room(l->worker);
-  if (!l->held) conn_accept(l->worker, s, l->tls);
 }
 
 void listeners_resume(struct worker *w) {
+  if (!has_room(w)) return;
   for (struct link *i = w->listeners.next; i != &w->listeners; i = i->next) {
     struct listener *l = CONTAINER_OF(i, struct listener, link);
-    if (!l->held || !make_room(w)) continue;
-    l->held = false;
-    conn_accept(w, &l->uv.stream, l->tls);
+    if (l->held) watch(l);
   }
 }
 
@@ -64,8 +118,8 @@ void listeners_want_room(struct worker *w) {
   if (held && w->room_mail.in == NULL) mailbox_post(&w->services.mailbox, &w->room_mail);
 }
 
-static void on_listener_closed(uv_handle_t *h) {
-  struct listener *l = h->data;
+static void on_poll_closed(uv_handle_t *h) {
+  struct listener *l = CONTAINER_OF(h, struct listener, poll);
   if (l->tls != NULL) tls_server_unref(l->tls);
   free(l->key);
   free(l);
@@ -73,7 +127,9 @@ static void on_listener_closed(uv_handle_t *h) {
 
 static void listener_close(struct listener *l) {
   list_remove(&l->link);
-  uv_close(&l->uv.handle, on_listener_closed);
+  timeout_fini(&l->pause);
+  uv_close((uv_handle_t *)&l->poll, on_poll_closed);
+  close(l->fd);
 }
 
 static struct listener *listener_find(struct worker *w, const char *key) {
@@ -84,31 +140,27 @@ static struct listener *listener_find(struct worker *w, const char *key) {
   return NULL;
 }
 
-static int open_handle(struct listener *l, bool is_unix, int fd) {
-  uv_loop_t *loop = &l->worker->services.loop;
-  if (is_unix)
-    uv_pipe_init(loop, &l->uv.pipe, 0);
-  else
-    uv_tcp_init(loop, &l->uv.tcp);
-  l->uv.handle.data = l;
-  int rc = is_unix ? uv_pipe_open(&l->uv.pipe, fd) : uv_tcp_open(&l->uv.tcp, fd);
-  return rc != 0 ? rc : uv_listen(&l->uv.stream, BACKLOG, on_connection);
-}
-
+/* Takes the descriptor. */
 static int listener_open(struct worker *w, const struct listen_conf *conf, int fd) {
   struct listener *l = calloc(1, sizeof *l);
   if (l == NULL) abort();
-  l->worker = w;
-  l->wanted = true;
-  l->key = strdup(conf->text);
-  l->tls = conf->tls != NULL ? tls_server_ref(conf->tls) : NULL;
-  list_push(&w->listeners, &l->link);
-  int rc = open_handle(l, conf->address.sa.sa_family == AF_UNIX, fd);
+  int rc = uv_poll_init(&w->services.loop, &l->poll, fd);
   if (rc != 0) {
     log_error("listening on %s: %s", conf->text, err_text(rc));
-    listener_close(l);
+    free(l);
+    close(fd);
+    return rc;
   }
-  return rc;
+  l->worker = w;
+  l->fd = fd;
+  l->wanted = true;
+  l->key = strdup(conf->text);
+  if (l->key == NULL) abort();
+  l->tls = conf->tls != NULL ? tls_server_ref(conf->tls) : NULL;
+  timeout_init(&l->pause, &w->services.wheel, on_pause_over);
+  list_push(&w->listeners, &l->link);
+  watch(l);
+  return 0;
 }
 
 static void keep(struct listener *l, const struct listen_conf *conf) { /* the certificates may be new */

@@ -141,7 +141,7 @@ void relay_flush(struct exchange *ex) {
     return;
   }
   if (worker_overfull(ex->worker, stream_queued(&c->stream))) client_pause(&ex->call);
-  if (stream_queued(&c->stream) > 0) timeout_set(&c->timeout, ex->runtime->policy->timeouts.send);
+  if (stream_queued(&c->stream) > 0) conn_arm(c);
 }
 
 void relay_out(struct exchange *ex, struct str span) {

@@ -213,19 +213,20 @@ void worker_counts(const struct worker *w, struct worker_counts *out) {
       ADD(token_waits);
   ADD(token_timeouts), ADD(script_errors), ADD(tunnels), ADD(bytes_in), ADD(bytes_out), ADD(upstream_idle),
       ADD(upstream_leased);
-  ADD(upstream_dialed), ADD(vm_bytes), ADD(refused);
+  ADD(upstream_dialed), ADD(vm_bytes), ADD(refused), ADD(shed), ADD(over_address_limit);
   for (int i = 0; i < 6; i++) ADD(responses[i]);
 #undef ADD
 }
 
 /* --- life --- */
 
-struct worker *worker_new(unsigned index, unsigned count, struct registry *names) {
+struct worker *worker_new(unsigned index, unsigned count, struct registry *names, struct addresses *addresses) {
   struct worker *w = calloc(1, sizeof *w);
   if (w == NULL) return NULL;
   w->index = index;
   w->count = count;
   w->names = names;
+  w->addresses = addresses;
   random_bytes(&w->id_base, sizeof w->id_base);
   list_init(&w->listeners);
   list_init(&w->idle);

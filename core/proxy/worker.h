@@ -13,6 +13,7 @@
 #include "token/family.h"
 #include "token/slot.h"
 
+struct addresses;
 struct registry;
 struct worker;
 
@@ -23,11 +24,14 @@ struct worker_counts {
   uint64_t bytes_in, bytes_out;
   uint64_t upstream_idle, upstream_leased, upstream_dialed;
   uint64_t vm_bytes;
-  uint64_t refused; /* requests that were not HTTP we read */
+  uint64_t refused;            /* requests that were not HTTP we read */
+  uint64_t shed;               /* idle client connections closed to make room for new ones */
+  uint64_t over_address_limit; /* client connections turned away: limits.connections_per_address */
 };
 
-/* The index-th of `count` workers: each takes its share of the process's descriptors. */
-struct worker *worker_new(unsigned index, unsigned count, struct registry *names);
+/* The index-th of `count` workers: each takes its share of the process's descriptors. `addresses` is shared by all, and outlives them; NULL when no policy
+ * limits connections by address. */
+struct worker *worker_new(unsigned index, unsigned count, struct registry *names, struct addresses *addresses);
 int worker_start(struct worker *w);
 
 /* The slots of a policy, made by the keeper before the workers prepare: [i] for policy->tokens[i]. */

@@ -29,6 +29,7 @@ struct worker {
   /* immutable after worker_new */
   unsigned index, count;
   struct registry *names; /* the process's */
+  struct addresses *addresses;
   uint64_t id_base; /* random: ids of requests do not repeat over workers and restarts */
   /* owned by the worker's thread */
   pthread_t thread;
@@ -57,7 +58,7 @@ struct worker {
   struct {
     atomic_uint_fast64_t connections, accepted, requests, responses[6], upstream_errors, client_aborts, replays,
         token_waits, token_timeouts, script_errors, tunnels, bytes_in, bytes_out, upstream_idle, upstream_leased,
-        upstream_dialed, vm_bytes, refused;
+        upstream_dialed, vm_bytes, refused, shed, over_address_limit;
   } counts;
 };
 

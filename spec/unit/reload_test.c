@@ -59,7 +59,7 @@ static void begin(struct fixture *f) {
   f->keeper = keeper_thread_new(f->names);
   CHECK(f->keeper != NULL && keeper_thread_start(f->keeper) == 0);
   for (unsigned i = 0; i < NWORKERS; i++) {
-    f->workers[i] = worker_new(i, NWORKERS, f->names);
+    f->workers[i] = worker_new(i, NWORKERS, f->names, NULL);
     CHECK(worker_start(f->workers[i]) == 0);
   }
   struct reload_parts parts = {.services = &f->services,
