@@ -79,7 +79,8 @@ static const char USAGE[] =
     "  jeton run POLICY       run a policy: [--listen ADDR]... [--workers N] [--watch] [--control PATH] "
     "[--debug-dumpable]\n"
     "  jeton check POLICY     say what is wrong with a policy, without running it\n"
-    "  jeton demo             an issuer, an upstream and the proxy in one process: [--listen ADDR]\n"
+    "  jeton demo [POLICY]    an issuer, an upstream and the proxy in one process; with a policy visitors, too: "
+    "[--listen ADDR]\n"
     "  jeton init [FILE]      write a commented policy to begin with (policy.lua)\n"
     "\n"
     "of a running jeton, found by its control socket (--control PATH):\n"
@@ -176,7 +177,10 @@ static int command_check(const struct arguments *a) {
 }
 
 static int command_demo(const struct arguments *a) {
-  struct demo_options o = {.listen = a->nlisten > 0 ? a->listen : NULL,
+  int status = a->operand != NULL ? refuse_unreadable(a->operand) : EXIT_GOOD;
+  if (status != EXIT_GOOD) return status;
+  struct demo_options o = {.policy = a->operand,
+                           .listen = a->nlisten > 0 ? a->listen : NULL,
                            .nlisten = a->nlisten,
                            .control_path = (a->given & OPTION_CONTROL) != 0 ? a->control : NULL};
   return demo_run(&o);
@@ -259,7 +263,7 @@ static const struct command COMMANDS[] = {
     {"run", "POLICY", OPTION_LISTEN | OPTION_WORKERS | OPTION_WATCH | OPTION_CONTROL | OPTION_DUMPABLE | OPTION_HELP,
      command_run},
     {"check", "POLICY", OPTION_HELP, command_check},
-    {"demo", NULL, OPTION_LISTEN | OPTION_CONTROL | OPTION_HELP, command_demo},
+    {"demo", "[POLICY]", OPTION_LISTEN | OPTION_CONTROL | OPTION_HELP, command_demo},
     {"init", "[FILE]", OPTION_HELP, command_init},
     {"reload", NULL, OF_A_RUNNING_ONE | OPTION_PROVE, command_reload},
     {"status", NULL, OF_A_RUNNING_ONE | OPTION_JSON, command_status},

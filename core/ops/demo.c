@@ -1,4 +1,5 @@
-/* demo.c: finds examples/demo.lua, tells it where the embedded servers are, and runs it like any policy. Main thread. */
+/* demo.c: finds examples/demo.lua, or takes the policy of the command line, tells it where the embedded servers are, and runs it like any policy. One of the command
+ * line gets visitors, too. Main thread. */
 #include "ops/demo.h"
 
 #include <limits.h>
@@ -12,6 +13,7 @@
 #include "ops/control.h"
 #include "ops/control_client.h"
 #include "ops/demo_servers.h"
+#include "ops/demo_visitors.h"
 #include "ops/exits.h"
 #include "ops/listeners.h"
 #include "ops/process.h"
@@ -47,8 +49,7 @@ static void choose_control(char *out, size_t n) {
   buf_fini(&body);
 }
 
-static void on_ready(void *arg, const char *url) {
-  (void)arg;
+static void tell_how_to_try(const char *url) {
   bool file = strncmp(url, "unix:", 5) == 0;
   (void)printf(
       "\n"
@@ -62,9 +63,26 @@ static void on_ready(void *arg, const char *url) {
   (void)fflush(stdout);
 }
 
+struct demo {
+  const char *policy; /* of the command line, or NULL */
+  struct demo_visitors *visitors;
+};
+
+static void on_ready(void *arg, const char *url) {
+  struct demo *d = arg;
+  if (d->policy == NULL) {
+    tell_how_to_try(url);
+    return;
+  }
+  (void)printf("\n  %s is at %s, with visitors that ask 200 times a second. Ctrl-C ends the demo.\n\n", d->policy, url);
+  (void)fflush(stdout);
+  d->visitors = demo_visitors_start(url);
+}
+
 int demo_run(const struct demo_options *o) {
   char policy[PATH_SIZE], control[256], issuer[DEMO_URL_SIZE], upstream[DEMO_URL_SIZE];
-  if (!find_policy(policy)) {
+  struct demo demo = {.policy = o->policy};
+  if (o->policy == NULL && !find_policy(policy)) {
     (void)fprintf(stderr, "jeton: the demo's policy is not where it should be: %s\n", policy);
     return EXIT_NOINPUT;
   }
@@ -78,11 +96,13 @@ int demo_run(const struct demo_options *o) {
   choose_control(control, sizeof control);
   const char *address = usual_or_free_address();
   struct process_options p = {
-      .policy_path = policy,
+      .policy_path = o->policy != NULL ? o->policy : policy,
       .overrides = {.listen = o->listen != NULL ? o->listen : &address, .nlisten = o->listen != NULL ? o->nlisten : 1},
       .control_path = o->control_path != NULL ? o->control_path : control,
-      .on_ready = on_ready};
+      .on_ready = on_ready,
+      .arg = &demo};
   int code = process_run(&p);
+  demo_visitors_stop(demo.visitors);
   demo_servers_stop(servers);
   return code;
 }

@@ -1,10 +1,11 @@
-/* demo.h: `jeton demo`: issuer, upstream and proxy in one process, with no network and no configuration. */
+/* demo.h: `jeton demo`: issuer, upstream and proxy in one process, with no network and no configuration; with a policy of the user's, visitors too. */
 #ifndef JETON_OPS_DEMO_H
 #define JETON_OPS_DEMO_H
 
 #include <stddef.h>
 
 struct demo_options {
+  const char *policy;        /* NULL: examples/demo.lua, with no visitors: whoever reads its line is the visitor */
   const char *const *listen; /* NULL: 127.0.0.1:8080, or another port when that one is taken */
   size_t nlisten;
   const char *control_path; /* NULL: the default, or one of its own when a jeton answers there */

@@ -15,6 +15,8 @@
 #include "base/clock.h"
 #include "base/list.h"
 #include "base/rand.h"
+#include "base/units.h"
+#include "base/wheel.h"
 #include "http/parser.h"
 #include "http/writer.h"
 #include "net/address.h"
@@ -40,6 +42,7 @@ struct demo_listener {
 struct demo_servers {
   uv_loop_t loop;
   struct net net;
+  struct wheel wheel;
   uv_thread_t thread;
   uv_async_t stop;
   struct demo_listener issuer, upstream;
@@ -54,10 +57,28 @@ struct demo_conn {
   struct arena arena;
   struct http_parser parser;
   struct request request;
+  struct timeout delay; /* of the reply; nothing is read meanwhile */
   _Alignas(16) uint8_t first[FIRST_BLOCK];
 };
 
 /* --- the issuer --- */
+
+/* The duration NAME=… of the query, or what is usual; never more than a day. */
+static int64_t asked_ms(const struct request *q, struct str name, int64_t usual) {
+  enum { DAY_MS = 24 * 3600 * 1000 };
+  struct str rest = q->query;
+  while (rest.n > 0) {
+    const char *end = memchr(rest.p, '&', rest.n);
+    struct str part = {rest.p, end != NULL ? (size_t)(end - rest.p) : rest.n};
+    int64_t ms;
+    if (str_starts(part, name) && part.n > name.n && part.p[name.n] == '=' &&
+        units_duration_ms((struct str){part.p + name.n + 1, part.n - name.n - 1}, &ms))
+      return ms < DAY_MS ? ms : DAY_MS;
+    rest.p += part.n + (end != NULL);
+    rest.n -= part.n + (end != NULL);
+  }
+  return usual;
+}
 
 static void serve_token(struct demo_servers *d, const struct request *q, struct reply *out) {
   if (!str_eq(q->method, STR("POST")) || !str_eq(q->path, STR("/token"))) {
@@ -70,10 +91,11 @@ static void serve_token(struct demo_servers *d, const struct request *q, struct 
   random_bytes(bytes, sizeof bytes);
   for (unsigned i = 0; i < TOKEN_BYTES; i++) (void)snprintf(t->value + (size_t)2 * i, 3, "%02x", bytes[i]);
   t->number = ++d->issued;
-  t->until = clock_boot_ms() + DEMO_TOKEN_MS;
-  buf_addf(&out->body, "{\"access_token\":\"%s\",\"token_type\":\"Bearer\",\"expires_in\":%d}\n", t->value,
-           DEMO_TOKEN_MS / 1000);
-  (void)fprintf(stderr, "issuer:   token %u issued, good for %d s\n", t->number, DEMO_TOKEN_MS / 1000);
+  int64_t life = asked_ms(q, STR("life"), DEMO_TOKEN_MS);
+  t->until = clock_boot_ms() + life;
+  buf_addf(&out->body, "{\"access_token\":\"%s\",\"token_type\":\"Bearer\",\"expires_in\":%g}\n", t->value,
+           (double)life / 1000);
+  (void)fprintf(stderr, "issuer:   token %u issued, good for %g s\n", t->number, (double)life / 1000);
 }
 
 /* --- the upstream --- */
@@ -111,6 +133,7 @@ static void on_conn_closed(struct stream *s) {
 
 static void close_conn(struct demo_conn *c) {
   list_remove(&c->link);
+  timeout_fini(&c->delay);
   stream_close(&c->stream, on_conn_closed);
 }
 
@@ -150,6 +173,26 @@ static bool answer(struct demo_conn *c) {
   return stays;
 }
 
+static void on_read(struct stream *s, ssize_t n, const uint8_t *data);
+
+static void on_delay_over(struct timeout *t) {
+  struct demo_conn *c = CONTAINER_OF(t, struct demo_conn, delay);
+  if (answer(c)) stream_read_start(&c->stream, on_read);
+}
+
+/* The reply comes later. A client that has sent more behind a request for that is hung up on: it would have to be kept. */
+static bool is_delayed(struct demo_conn *c, size_t behind) {
+  int64_t ms = asked_ms(&c->request, STR("delay"), 0);
+  if (ms == 0) return false;
+  if (behind > 0) {
+    close_conn(c);
+    return true;
+  }
+  stream_read_stop(&c->stream);
+  timeout_set(&c->delay, (uint64_t)ms);
+  return true;
+}
+
 static void on_read(struct stream *s, ssize_t n, const uint8_t *data) {
   struct demo_conn *c = s->owner;
   if (n < 0) {
@@ -164,7 +207,7 @@ static void on_read(struct stream *s, ssize_t n, const uint8_t *data) {
       case PARSE_HEAD:
       case PARSE_BODY: break;
       case PARSE_END:
-        if (!answer(c)) return;
+        if (is_delayed(c, left) || !answer(c)) return;
         break;
       case PARSE_ERROR: close_conn(c); return;
     }
@@ -183,6 +226,7 @@ static void on_connection(uv_stream_t *handle, int status) {
   c->listener = l;
   list_push(&l->servers->conns, &c->link);
   arena_init(&c->arena, c->first, sizeof c->first);
+  timeout_init(&c->delay, &l->servers->wheel, on_delay_over);
   begin_message(c);
   stream_read_start(&c->stream, on_read);
 }
@@ -210,6 +254,7 @@ static void close_all(struct demo_servers *d) {
   uv_close((uv_handle_t *)&d->issuer.handle, NULL);
   uv_close((uv_handle_t *)&d->upstream.handle, NULL);
   uv_close((uv_handle_t *)&d->stop, NULL);
+  wheel_close(&d->wheel);
 }
 
 static void on_stop(uv_async_t *a) { close_all(a->data); }
@@ -231,6 +276,7 @@ struct demo_servers *demo_servers_start(char issuer[DEMO_URL_SIZE], char upstrea
     return NULL;
   }
   net_init(&d->net, &d->loop);
+  wheel_init(&d->wheel, &d->loop);
   list_init(&d->conns);
   d->issuer.serve = serve_token;
   d->upstream.serve = serve_api;

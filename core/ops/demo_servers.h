@@ -1,5 +1,5 @@
 /* demo_servers.h: the two other parties of the demo, on a thread of their own: an issuer of tokens that live ten seconds, and an upstream that
- * answers 401 to any request whose token is not valid now. */
+ * answers 401 to any request whose token is not valid now. `POST /token?life=3s&delay=500ms` asks the issuer for another life, and to take its time. */
 #ifndef JETON_OPS_DEMO_SERVERS_H
 #define JETON_OPS_DEMO_SERVERS_H
 

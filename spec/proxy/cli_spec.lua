@@ -401,4 +401,33 @@ describe("jeton demo", function()
     p:kill "sigint"
     assert.equal(0, (p:wait(10)))
   end)
+
+  it("runs a policy of the user's between its servers, with visitors, and the issuer is as slow as the policy asks", function()
+    local dir = process.temp_dir()
+    local path = process.write_file(dir .. "/policy.lua", [[
+return {
+  listen = "127.0.0.1:0", upstream = jeton.env.JETON_DEMO_UPSTREAM, log = { access = false },
+  tokens = { api = { wait = "5s", refresh_at = "500ms", fetch = function()
+    local begun = jeton.now()
+    local body = jeton.http.post(jeton.env.JETON_DEMO_ISSUER .. "/token?life=2s&delay=300ms", { form = { a = "b" } }):json()
+    jeton.log.info(("life %g, in time %s"):format(body.expires_in, jeton.now() - begun >= 0.299))
+    return { value = body.access_token, expires_in = body.expires_in }
+  end } },
+  on_request = function(req, tokens) req.headers.authorization = "Bearer " .. tokens.api end,
+}]])
+    local p = process.start({ jeton.binary, "demo", path, "--listen", "127.0.0.1:0", "--control", dir .. "/demo.sock" }, { env = { JETON_SCRIPTS = jeton.root .. "/scripts" } })
+    process.poll(function() return p:ended() or p:output():find "visitors:.-visitors: .-\n" end, 25, function() return p:errors() end)
+    assert.matches("life 2, in time true", p:errors())
+    local n, within, refused, failed = p:output():match "visitors: +(%d+) requests; .- all within ([%d.]+) ms; (%d+) refused by the upstream, (%d+) failed\n$"
+    assert.same({ "0", "0" }, { refused, failed }, p:output() .. p:errors())
+    assert.is_true(tonumber(n) > 100 and tonumber(within) > 0, p:output())
+    p:kill "sigint"
+    assert.equal(0, (p:wait(10)))
+  end)
+
+  it("says that a policy is not there", function()
+    local code, _, err = run { "demo", "/nowhere.lua" }
+    assert.equal(66, code)
+    assert.matches("cannot read /nowhere.lua", err)
+  end)
 end)
