@@ -33,7 +33,7 @@ struct tls_server_settings {
   const struct tls_certificate_settings *certificates; /* chosen by SNI (exact, then wildcard), else the first */
   size_t ncertificates;
   const char *client_ca; /* NULL: client certificates are not asked for */
-  bool client_required;
+  bool client_required;  /* false: a client may have none; a certificate that it does show must be good all the same */
   enum tls_version min_version;
 };
 

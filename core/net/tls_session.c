@@ -134,15 +134,22 @@ static bool client_accepts(struct tls_session *t) {
   return true;
 }
 
-/* A session may be resumed after its certificate has expired: dates are asked once more. */
+/* A session may be resumed after its certificate has expired, and mbedTLS looks at usages behind tls_verdict_step: both are asked once
+ * more. A client without a certificate is welcome where none is required; one with a bad certificate nowhere. */
 static bool server_accepts(struct tls_session *t) {
   const mbedtls_x509_crt *peer = mbedtls_ssl_get_peer_cert(&t->ssl);
   if (t->server->client_trust == NULL) return true;
   t->verified =
       peer != NULL && mbedtls_ssl_get_verify_result(&t->ssl) == 0 && !mbedtls_x509_time_is_past(&peer->valid_to);
   if (peer != NULL) t->peer = tls_report_peer(peer);
-  if (t->verified || !t->server->client_required) return true;
-  set_reason(t, "the client's certificate is not valid any more");
+  if (t->verified || (peer == NULL && !t->server->client_required)) return true;
+  const char *phrase = tls_flags_phrase(mbedtls_ssl_get_verify_result(&t->ssl));
+  char text[TLS_REASON_MAX];
+  snprintf(text, sizeof text, "client certificate %s",
+           peer == NULL     ? "is missing"
+           : phrase != NULL ? phrase
+                            : "has expired");
+  set_reason(t, text);
   return false;
 }
 

@@ -151,5 +151,6 @@ int tls_verdict_step(void *p, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
   }
   if (*flags != 0 && v->reason[0] == '\0') say(v, crt, depth, *flags);
   v->flags |= *flags;
-  return 0;
+  /* A listener may do without a client's certificate, but not with a bad one: only an error ends the handshake there. */
+  return v->client == NULL && *flags != 0 ? MBEDTLS_ERR_X509_FATAL_ERROR : 0;
 }
