@@ -28,7 +28,6 @@ struct origin {
   uint16_t port;
   char *host, *unix_path;
   struct tls_client *client;
-  uint64_t fingerprint;
   struct link idle; /* origin_conn, used last first */
   unsigned nidle;
   unsigned turn; /* round robin */
@@ -50,10 +49,12 @@ static void lease_try(struct origin_lease *l);
 
 /* --- life of an origin --- */
 
-static bool same_settings(const struct origin *o, const struct origin_settings *s, uint64_t fingerprint) {
+static bool same_settings(const struct origin *o, const struct origin_settings *s) {
   const char *path = s->unix_path != NULL ? s->unix_path : "";
-  return o->tls == s->tls && o->port == s->port && o->fingerprint == fingerprint && str_eq(str_of(o->host), s->host) &&
-         strcmp(o->unix_path != NULL ? o->unix_path : "", path) == 0;
+  if (o->tls != s->tls || o->port != s->port || !str_eq(str_of(o->host), s->host) ||
+      strcmp(o->unix_path != NULL ? o->unix_path : "", path) != 0)
+    return false;
+  return !o->tls || tls_client_fingerprint(o->client) == tls_client_fingerprint(s->client);
 }
 
 static char *dup_str(struct str s) {
@@ -74,10 +75,9 @@ static void origin_maybe_free(struct origin *o) {
 }
 
 struct origin *origin_get(struct origins *all, const struct origin_settings *s) {
-  uint64_t fingerprint = s->tls ? tls_client_fingerprint(s->client) : 0;
   for (struct link *l = all->all.next; l != &all->all; l = l->next) {
     struct origin *o = CONTAINER_OF(l, struct origin, link);
-    if (same_settings(o, s, fingerprint)) return origin_ref(o);
+    if (same_settings(o, s)) return origin_ref(o);
   }
   struct origin *o = calloc(1, sizeof *o);
   if (o == NULL) abort();
@@ -88,7 +88,6 @@ struct origin *origin_get(struct origins *all, const struct origin_settings *s) 
   o->host = dup_str(s->host);
   o->unix_path = s->unix_path != NULL ? dup_str(str_of(s->unix_path)) : NULL;
   o->client = s->tls ? tls_client_ref(s->client) : NULL;
-  o->fingerprint = fingerprint;
   list_init(&o->idle);
   list_push(&all->all, &o->link);
   return o;
@@ -179,11 +178,16 @@ static void conn_unmake(struct origin_conn *c) { /* its stream was never opened 
   free(c);
 }
 
+/* Its certificates or authorities have been read again since: what is connected with the old ones serves no new request. */
+static bool outdated(const struct origin_conn *c) {
+  return c->origin->tls && c->fingerprint != tls_client_fingerprint(c->origin->client);
+}
+
 void origin_release(struct origin_conn *c, uint64_t keep_ms, unsigned max_idle) {
   struct origin *o = c->origin;
   o->origins->counts.leased--;
   c->user = NULL;
-  if (keep_ms == 0 || max_idle == 0 || stream_queued(&c->stream) > 0) {
+  if (keep_ms == 0 || max_idle == 0 || stream_queued(&c->stream) > 0 || outdated(c)) {
     conn_close(c);
     return;
   }
@@ -288,6 +292,7 @@ static void on_open(struct stream *s, int status) {
   struct origin_conn *c = s->owner;
   struct origin_lease *l = c->user;
   if (status == 0 && c->origin->tls) {
+    c->fingerprint = tls_client_fingerprint(c->origin->client);
     status = stream_start_tls_client(s, c->origin->client, c->origin->host, on_tls_open);
     if (status == 0) return;
   }
@@ -385,9 +390,13 @@ static void on_lease_due(struct timeout *t) {
 
 /* The one used last that this lease may have, or NULL: another policy, or an upstream, may have dialled those that it may not. */
 static struct origin_conn *idle_for(struct origin *o, struct origin_lease *l) {
-  for (struct link *i = o->idle.next; i != &o->idle; i = i->next) {
+  for (struct link *i = o->idle.next, *next; i != &o->idle; i = next) {
     struct origin_conn *c = CONTAINER_OF(i, struct origin_conn, link);
-    if (l->allowed == NULL || l->allowed(l, &c->address)) return c;
+    next = i->next;
+    if (outdated(c))
+      idle_close(c);
+    else if (l->allowed == NULL || l->allowed(l, &c->address))
+      return c;
   }
   return NULL;
 }

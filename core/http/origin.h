@@ -45,6 +45,7 @@ struct origin_conn {
   struct timeout idle;
   void *user;            /* the lease's */
   union address address; /* what it is connected to */
+  uint64_t fingerprint;  /* of the TLS settings and files that it was made with */
   bool reused;           /* has served a request before: a failure before any byte of the reply may be staleness */
 };
 

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "lua/guard.h"
 #include "lua/http_redirect.h"
 #include "lua/services.h"
@@ -215,9 +216,18 @@ static void start_call(struct http_op *op) {
 
 /* --- what comes before it --- */
 
+static void on_tls_note(void *arg, const char *text) {
+  (void)arg;
+  log_warn("jeton.http: tls: %s", text);
+}
+
 static void on_read_tls(uv_work_t *w) {
   struct http_op *op = w->data;
+  const char *insecure = op->tls.settings.insecure;
   op->client = tls_client_new(&op->tls.settings, op->tls_error, sizeof op->tls_error);
+  if (op->client != NULL) tls_client_notes(op->client, false, on_tls_note, NULL);
+  if (op->client != NULL && insecure != NULL)
+    log_warn("jeton.http: tls: certificates are not verified (%s): secrets may go to anyone", insecure);
 }
 
 static void on_tls_read(uv_work_t *w, int status) {

@@ -23,6 +23,7 @@ void tls_choice_fini(struct tls_choice *c) {
   free((char *)(uintptr_t)s->cert);
   free((char *)(uintptr_t)s->key);
   free((char *)(uintptr_t)s->server_name);
+  free((char *)(uintptr_t)s->insecure);
   for (size_t i = 0; i < s->npins; i++) free(c->pins[i]);
   free(c->key);
   memset(c, 0, sizeof *c);
@@ -62,7 +63,7 @@ static void read_pins(lua_State *L, int idx, struct tls_choice *c) {
 }
 
 /* As in a policy's upstream: no verification only when both keys say so, so that it is never a slip. */
-static bool read_insecure(lua_State *L, int idx) {
+static const char *read_insecure(lua_State *L, int idx) {
   bool verify = arg_field_bool(L, idx, what, "verify", true);
   const char *name = arg_field_string(L, idx, what, "insecure");
   if (!verify && name == NULL)
@@ -70,8 +71,9 @@ static bool read_insecure(lua_State *L, int idx) {
         L, "%s: verify: expected an insecure = \"NAME\" beside verify = false, to say on purpose what is not verified",
         what);
   if (verify && name != NULL) luaL_error(L, "%s: insecure: only has a meaning beside verify = false", what);
+  const char *kept = name != NULL ? copy(name) : NULL;
   lua_pop(L, 1);
-  return !verify;
+  return kept;
 }
 
 static void add_key(struct buf *b, const char *text) {
@@ -83,7 +85,8 @@ static void make_key(struct tls_choice *c) {
   const struct tls_client_settings *s = &c->settings;
   struct buf b;
   buf_init(&b);
-  buf_addf(&b, "%d %d\n", s->insecure, (int)s->min_version);
+  buf_addf(&b, "%d %d\n", s->insecure != NULL, (int)s->min_version);
+  add_key(&b, s->insecure);
   add_key(&b, s->ca);
   add_key(&b, s->cert);
   add_key(&b, s->key);

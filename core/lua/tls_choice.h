@@ -18,7 +18,7 @@ struct tls_choice {                    /* zeroed: the defaults */
 /* Reads the table at idx (or nil). Raises; what was read by then is freed by tls_choice_fini. */
 void tls_choice_read(lua_State *L, int idx, struct tls_choice *c);
 void tls_choice_fini(struct tls_choice *c);
-/* A reference to what this VM has for these settings, or NULL. Files are read once a VM: a reload reads them again. */
+/* A reference to what this VM has for these settings, or NULL. Files are read once a VM, and again when they change. */
 struct tls_client *tls_choice_known(lua_State *L, const struct tls_choice *c);
 void tls_choice_keep(lua_State *L, const struct tls_choice *c,
                      struct tls_client *client); /* takes a reference of its own */

@@ -1,8 +1,9 @@
 /* tls.h: TLS over a stream. Only files of core/net/tls_* name an mbedTLS type; both major versions (2.28, 3.x) behind them.
  *
- * A tls_client or tls_server is an immutable, refcounted configuration, made by control from the policy, shared by all
- * threads. A connected plain stream becomes a TLS stream with stream_start_tls. Verification is on unless the
- * configuration says `insecure`; the peer's name is always checked, IP addresses included (against iPAddress SANs). */
+ * A tls_client or tls_server is a refcounted configuration, made by control from the policy or by a script's call, shared by all threads.
+ * Its settings never change; its files are read again by tls_reread, and connections that begin afterwards have what they said then. A
+ * connected plain stream becomes a TLS stream with stream_start_tls. Verification is on unless the configuration says `insecure`; the
+ * peer's name is always checked, IP addresses included (against iPAddress SANs). */
 #ifndef JETON_NET_TLS_H
 #define JETON_NET_TLS_H
 
@@ -24,7 +25,7 @@ struct tls_client_settings {
    * insecure client too. */
   const char *const *pins;
   size_t npins;
-  bool insecure; /* no verification at all: the policy had to name it so */
+  const char *insecure; /* the name under which all verification was turned off; NULL: it is on */
 };
 struct tls_certificate_settings {
   const char *cert, *key;
@@ -39,16 +40,40 @@ struct tls_server_settings {
 
 struct tls_client;
 struct tls_server;
-/* Reads and checks every file. On failure returns NULL and writes a sentence that names the file to err. */
+/* Reads and checks every file. On failure returns NULL and writes a sentence that names the file to err. Any thread. */
 struct tls_client *tls_client_new(const struct tls_client_settings *s, char *err, size_t errsize);
 struct tls_server *tls_server_new(const struct tls_server_settings *s, char *err, size_t errsize);
 struct tls_client *tls_client_ref(struct tls_client *c);
 struct tls_server *tls_server_ref(struct tls_server *c);
 void tls_client_unref(struct tls_client *c);
 void tls_server_unref(struct tls_server *c);
-bool tls_client_insecure(const struct tls_client *c);
-/* Equal settings give equal fingerprints: connections may be pooled together. */
+/* Equal settings and files give equal fingerprints: connections may be pooled together. Another one after files have been read again: those
+ * made before are not for new requests. */
 uint64_t tls_client_fingerprint(const struct tls_client *c);
+
+/* --- the files, while the process runs --- */
+
+typedef void (*tls_tell_fn)(void *arg, const char *text);
+/* What is not wrong but soon may be, or is careless: a certificate that ends soon, a key that others may read, a chain out of order. thorough:
+ * also whether a chain ends at an authority that this system knows. */
+void tls_client_notes(const struct tls_client *c, bool thorough, tls_tell_fn tell, void *arg);
+void tls_server_notes(const struct tls_server *v, bool thorough, tls_tell_fn tell, void *arg);
+
+/* Every file that a living configuration was made of, and the folders of authorities. Some may be told more than once. */
+void tls_files(tls_tell_fn tell, void *arg);
+/* The names under which verification is off in living configurations, each once. */
+void tls_insecure(tls_tell_fn tell, void *arg);
+/* Called, on any thread, when tls_files would tell something else than before; NULL: nobody is any more. One at a time, never called from
+ * within this call. */
+void tls_on_files(void (*changed)(void *arg), void *arg);
+struct tls_reread_sink {
+  void (*done)(void *arg, const char *file);   /* a configuration whose first file this is has been renewed */
+  void (*failed)(void *arg, const char *text); /* one keeps what it had: a sentence that names the file */
+  tls_tell_fn note;
+  void *arg;
+};
+/* Reads the files of each living configuration of which one has changed since they were read last. One thread at a time. */
+void tls_reread(const struct tls_reread_sink *sink);
 
 /* What is known of the connection and, on a server, of the client's certificate; strings live as long as the stream. */
 struct tls_peer {

@@ -1,16 +1,16 @@
-/* tls_config.c: tls_client and tls_server: what connections have in common, made once and then only read.
+/* tls_config.c: what one reading of a configuration's files gave: what connections have in common, made once and then only read.
  *
- * Every file is read, every key tried and every setting refused here, on control's thread, so that a connection can fail
- * for its peer's sake only. mbedtls_ssl_config is safe to share between threads as long as nobody changes it; what does change
- * behind it (saved sessions, ticket keys, the session cache, RSA blinding) has locks of its own. */
+ * Every file is read, every key tried and every setting refused here, so that a connection can fail for its peer's sake only.
+ * mbedtls_ssl_config is safe to share between threads as long as nobody changes it; what does change behind it (saved sessions, ticket
+ * keys, the session cache, RSA blinding) has locks of its own. Saved sessions and ticket keys outlive a reading: whoever is the same in all
+ * that a session depends on (tls_digest_add, below) shares them, so neither a reload nor a renewed certificate costs anybody a full
+ * handshake. */
 #include <mbedtls/base64.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "net/tls_internal.h"
-
-enum { TICKET_SECONDS = 4 * 3600, CACHE_ENTRIES = 512 };
 
 static const char *alpn[] = {"http/1.1", NULL}; /* mbedTLS keeps the pointer; its type forbids const */
 
@@ -56,7 +56,7 @@ static bool parse_pin(const char *text, uint8_t out[TLS_PIN_SIZE], char *err, si
   return false;
 }
 
-static bool client_pins(struct tls_client *c, const struct tls_client_settings *s, char *err, size_t errsize) {
+static bool client_pins(struct tls_client_conf *c, const struct tls_client_settings *s, char *err, size_t errsize) {
   if (s->npins == 0) return true;
   c->pins = calloc(s->npins, sizeof *c->pins);
   if (c->pins == NULL) abort();
@@ -65,7 +65,7 @@ static bool client_pins(struct tls_client *c, const struct tls_client_settings *
   return true;
 }
 
-static bool client_identity(struct tls_client *c, const struct tls_client_settings *s, char *err, size_t errsize) {
+static bool client_identity(struct tls_client_conf *c, const struct tls_client_settings *s, char *err, size_t errsize) {
   if (s->cert == NULL && s->key == NULL) return true;
   if (s->cert == NULL || s->key == NULL) {
     snprintf(err, errsize, "%s: a client certificate needs both `cert` and `key`", s->cert != NULL ? s->cert : s->key);
@@ -76,9 +76,9 @@ static bool client_identity(struct tls_client *c, const struct tls_client_settin
 }
 
 /* insecure: the certificate is judged for its pins alone, if there are any. */
-static bool client_trust(struct tls_client *c, const struct tls_client_settings *s, char *err, size_t errsize) {
-  c->insecure = s->insecure;
-  if (s->insecure) {
+static bool client_trust(struct tls_client_conf *c, const struct tls_client_settings *s, char *err, size_t errsize) {
+  c->insecure = s->insecure != NULL;
+  if (c->insecure) {
     mbedtls_ssl_conf_authmode(&c->conf, c->npins > 0 ? MBEDTLS_SSL_VERIFY_OPTIONAL : MBEDTLS_SSL_VERIFY_NONE);
     return true;
   }
@@ -89,35 +89,21 @@ static bool client_trust(struct tls_client *c, const struct tls_client_settings 
   return true;
 }
 
-/* Over the meaning, not the text: files that have changed since give another fingerprint. */
-static uint64_t client_fingerprint(const struct tls_client *c, enum tls_version min) {
-  struct {
-    uint8_t so_far[32], part[32];
-  } h = {{0}, {0}};
-  uint64_t out;
-  h.part[0] = (uint8_t)min;
-  h.part[1] = c->insecure;
-  if (compat_sha256((uint8_t *)&h, sizeof h, h.so_far) != 0) abort();
-  memset(h.part, 0, sizeof h.part);
-  if (c->trust != NULL) memcpy(h.part, tls_trust_digest(c->trust), sizeof h.part);
-  if (compat_sha256((uint8_t *)&h, sizeof h, h.so_far) != 0) abort();
-  memset(h.part, 0, sizeof h.part);
-  if (c->identity != NULL) tls_chain_digest(&c->identity->chain, h.part);
-  if (compat_sha256((uint8_t *)&h, sizeof h, h.so_far) != 0) abort();
+/* Over the meaning, not the text: files that have changed since give another one. */
+static void client_digest(const struct tls_client_conf *c, enum tls_version min, uint8_t out[TLS_DIGEST]) {
   const char *name = c->server_name != NULL ? c->server_name : "";
-  if (compat_sha256((const uint8_t *)name, strlen(name), h.part) != 0) abort();
-  if (compat_sha256((uint8_t *)&h, sizeof h, h.so_far) != 0) abort();
-  for (size_t i = 0; i < c->npins; i++) {
-    memcpy(h.part, c->pins[i], TLS_PIN_SIZE);
-    if (compat_sha256((uint8_t *)&h, sizeof h, h.so_far) != 0) abort();
-  }
-  memcpy(&out, h.so_far, sizeof out);
-  return out;
+  uint8_t head[] = {'c', (uint8_t)min, c->insecure, c->trust != NULL, c->identity != NULL};
+  memset(out, 0, TLS_DIGEST);
+  tls_digest_add(out, head, sizeof head);
+  tls_digest_add(out, name, strlen(name));
+  if (c->trust != NULL) tls_digest_add(out, tls_trust_digest(c->trust), TLS_DIGEST);
+  if (c->identity != NULL) tls_digest_chain(out, &c->identity->chain);
+  for (size_t i = 0; i < c->npins; i++) tls_digest_add(out, c->pins[i], TLS_PIN_SIZE);
 }
 
-static void client_free(struct tls_client *c) {
+static void client_free(struct tls_client_conf *c) {
   mbedtls_ssl_config_free(&c->conf);
-  tls_resume_fini(&c->resume);
+  tls_resume_unref(c->resume);
   tls_identity_free(c->identity);
   tls_trust_unref(c->trust);
   free(c->server_name);
@@ -125,17 +111,19 @@ static void client_free(struct tls_client *c) {
   free(c);
 }
 
-struct tls_client *tls_client_new(const struct tls_client_settings *s, char *err, size_t errsize) {
-  struct tls_client *c = calloc(1, sizeof *c);
+struct tls_client_conf *tls_client_conf_new(const struct tls_client_settings *s, char *err, size_t errsize) {
+  struct tls_client_conf *c = calloc(1, sizeof *c);
   if (c == NULL || (s->server_name != NULL && (c->server_name = strdup(s->server_name)) == NULL)) abort();
   library_once();
   snprintf(err, errsize, "not enough memory for TLS"); /* unless something says more */
   atomic_init(&c->refs, 1);
   mbedtls_ssl_config_init(&c->conf);
-  tls_resume_init(&c->resume);
   if (conf_common(&c->conf, MBEDTLS_SSL_IS_CLIENT, s->min_version, err, errsize) && client_pins(c, s, err, errsize) &&
       client_trust(c, s, err, errsize) && client_identity(c, s, err, errsize)) {
-    c->fingerprint = client_fingerprint(c, s->min_version);
+    uint8_t digest[TLS_DIGEST];
+    client_digest(c, s->min_version, digest);
+    memcpy(&c->fingerprint, digest, sizeof c->fingerprint);
+    c->resume = tls_resume_get(digest);
     err[0] = '\0';
     return c;
   }
@@ -143,21 +131,14 @@ struct tls_client *tls_client_new(const struct tls_client_settings *s, char *err
   return NULL;
 }
 
-struct tls_client *tls_client_ref(struct tls_client *c) {
-  atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
-  return c;
-}
-
-void tls_client_unref(struct tls_client *c) {
+void tls_client_conf_unref(struct tls_client_conf *c) {
   if (c != NULL && atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) == 1) client_free(c);
 }
 
-bool tls_client_insecure(const struct tls_client *c) { return c->insecure; }
-uint64_t tls_client_fingerprint(const struct tls_client *c) { return c->fingerprint; }
-
 /* --- server --- */
 
-static bool server_identities(struct tls_server *v, const struct tls_server_settings *s, char *err, size_t errsize) {
+static bool server_identities(struct tls_server_conf *v, const struct tls_server_settings *s, char *err,
+                              size_t errsize) {
   if (s->ncertificates == 0) {
     snprintf(err, errsize, "a TLS listener needs at least one certificate");
     return false;
@@ -172,7 +153,8 @@ static bool server_identities(struct tls_server *v, const struct tls_server_sett
   return mbedtls_ssl_conf_own_cert(&v->conf, &v->identities[0]->chain, &v->identities[0]->key) == 0;
 }
 
-static bool server_client_ca(struct tls_server *v, const struct tls_server_settings *s, char *err, size_t errsize) {
+static bool server_client_ca(struct tls_server_conf *v, const struct tls_server_settings *s, char *err,
+                             size_t errsize) {
   mbedtls_ssl_conf_authmode(&v->conf, MBEDTLS_SSL_VERIFY_NONE);
   if (s->client_ca == NULL) {
     if (s->client_required) snprintf(err, errsize, "client certificates are required, but no `client_ca` is given");
@@ -186,14 +168,32 @@ static bool server_client_ca(struct tls_server *v, const struct tls_server_setti
   return true;
 }
 
+/* A session remembers that its client was verified, and by whom; its client remembers the name that it reached. So the authorities of clients
+ * and the names in our certificates make the difference, and not the keys and dates, which a renewal changes. The kind of key does, too: 2.28
+ * chooses a cipher anew when it resumes, and when RSA has taken the place of ECDSA its client cannot follow. */
+static void server_digest(const struct tls_server_conf *v, uint8_t out[TLS_DIGEST]) {
+  uint8_t head[] = {'s', v->client_trust != NULL, v->client_required};
+  memset(out, 0, TLS_DIGEST);
+  tls_digest_add(out, head, sizeof head);
+  if (v->client_trust != NULL) tls_digest_add(out, tls_trust_digest(v->client_trust), TLS_DIGEST);
+  for (size_t i = 0; i < v->nidentities; i++) {
+    const mbedtls_x509_crt *crt = &v->identities[i]->chain;
+    uint8_t kind = (uint8_t)mbedtls_pk_get_type(&crt->pk);
+    tls_digest_add(out, &kind, sizeof kind);
+    tls_digest_add(out, crt->subject_raw.p, crt->subject_raw.len);
+    for (const mbedtls_x509_sequence *s = &crt->subject_alt_names; s != NULL; s = s->next)
+      tls_digest_add(out, s->buf.p, s->buf.len);
+  }
+}
+
 /* Tickets and the cache serve every thread, so that a client may come back to any worker. */
-static bool server_resumption(struct tls_server *v) {
-  mbedtls_ssl_cache_set_max_entries(&v->cache, CACHE_ENTRIES);
-  mbedtls_ssl_cache_set_timeout(&v->cache, TICKET_SECONDS);
-  mbedtls_ssl_conf_session_cache(&v->conf, &v->cache, mbedtls_ssl_cache_get, mbedtls_ssl_cache_set);
-  if (v->client_trust != NULL && !compat_tickets_keep_client()) return true;
-  mbedtls_ssl_conf_session_tickets_cb(&v->conf, mbedtls_ssl_ticket_write, mbedtls_ssl_ticket_parse, &v->tickets);
-  return mbedtls_ssl_ticket_setup(&v->tickets, compat_rng, NULL, MBEDTLS_CIPHER_AES_256_GCM, TICKET_SECONDS) == 0;
+static bool server_resumption(struct tls_server_conf *v) {
+  uint8_t digest[TLS_DIGEST];
+  server_digest(v, digest);
+  v->tickets = tls_tickets_get(digest);
+  if (v->tickets == NULL) return false;
+  tls_tickets_use(v->tickets, &v->conf, v->client_trust == NULL || compat_tickets_keep_client());
+  return true;
 }
 
 /* The certificate covers `name` (lower case, n bytes): exactly, or by a wildcard for its first label. */
@@ -212,7 +212,7 @@ static bool covers(const mbedtls_x509_crt *crt, struct str name, bool wildcard) 
 }
 
 /* All that fit are offered: an RSA and an ECDSA certificate of one name may stand side by side. */
-static unsigned offer(struct tls_server *v, mbedtls_ssl_context *ssl, struct str name, bool wildcard) {
+static unsigned offer(struct tls_server_conf *v, mbedtls_ssl_context *ssl, struct str name, bool wildcard) {
   unsigned n = 0;
   for (size_t i = 0; i < v->nidentities; i++) {
     struct tls_identity *id = v->identities[i];
@@ -222,32 +222,29 @@ static unsigned offer(struct tls_server *v, mbedtls_ssl_context *ssl, struct str
 }
 
 static int on_sni(void *p, mbedtls_ssl_context *ssl, const unsigned char *name, size_t n) {
-  struct tls_server *v = p;
+  struct tls_server_conf *v = p;
   struct str s = {(const char *)name, n};
   tls_session_saw_sni(ssl, name, n);
   if (offer(v, ssl, s, false) > 0 || offer(v, ssl, s, true) > 0) return 0;
   return mbedtls_ssl_set_hs_own_cert(ssl, &v->identities[0]->chain, &v->identities[0]->key);
 }
 
-static void server_free(struct tls_server *v) {
+static void server_free(struct tls_server_conf *v) {
   mbedtls_ssl_config_free(&v->conf);
-  mbedtls_ssl_ticket_free(&v->tickets);
-  mbedtls_ssl_cache_free(&v->cache);
+  tls_tickets_unref(v->tickets);
   for (size_t i = 0; i < v->nidentities; i++) tls_identity_free(v->identities[i]);
   free(v->identities);
   tls_trust_unref(v->client_trust);
   free(v);
 }
 
-struct tls_server *tls_server_new(const struct tls_server_settings *s, char *err, size_t errsize) {
-  struct tls_server *v = calloc(1, sizeof *v);
+struct tls_server_conf *tls_server_conf_new(const struct tls_server_settings *s, char *err, size_t errsize) {
+  struct tls_server_conf *v = calloc(1, sizeof *v);
   if (v == NULL) abort();
   library_once();
   snprintf(err, errsize, "not enough memory for TLS"); /* unless something says more */
   atomic_init(&v->refs, 1);
   mbedtls_ssl_config_init(&v->conf);
-  mbedtls_ssl_ticket_init(&v->tickets);
-  mbedtls_ssl_cache_init(&v->cache);
   if (conf_common(&v->conf, MBEDTLS_SSL_IS_SERVER, s->min_version, err, errsize) &&
       server_identities(v, s, err, errsize) && server_client_ca(v, s, err, errsize) && server_resumption(v)) {
     mbedtls_ssl_conf_sni(&v->conf, on_sni, v);
@@ -258,11 +255,6 @@ struct tls_server *tls_server_new(const struct tls_server_settings *s, char *err
   return NULL;
 }
 
-struct tls_server *tls_server_ref(struct tls_server *v) {
-  atomic_fetch_add_explicit(&v->refs, 1, memory_order_relaxed);
-  return v;
-}
-
-void tls_server_unref(struct tls_server *v) {
+void tls_server_conf_unref(struct tls_server_conf *v) {
   if (v != NULL && atomic_fetch_sub_explicit(&v->refs, 1, memory_order_acq_rel) == 1) server_free(v);
 }

@@ -1,9 +1,11 @@
 /* tls_internal.h: what the files of core/net/tls_* share. Nobody else includes it.
  *
  *   tls_pem.c     files: certificates, keys          tls_trust.c    authorities, shared by all configurations
- *   tls_config.c  tls_client and tls_server          tls_verify.c   names, dates, pins: the verdict and its sentence
- *   tls_resume.c  a client's saved sessions          tls_session.c  one connection
- *   tls_report.c  what went wrong, who the peer is */
+ *   tls_config.c  what one reading of files gave     tls_living.c   tls_client and tls_server: settings and their newest reading
+ *   tls_shared.c  what configurations have in common tls_tickets.c  a server's tickets and sessions
+ *   tls_resume.c  a client's saved sessions          tls_verify.c   names, dates, pins: the verdict and its sentence
+ *   tls_session.c one connection                     tls_report.c   what went wrong, who the peer is
+ *   tls_notes.c   what soon may be wrong */
 #ifndef JETON_NET_TLS_INTERNAL_H
 #define JETON_NET_TLS_INTERNAL_H
 
@@ -29,13 +31,31 @@ struct tls_identity *tls_identity_load(const char *cert, const char *key, char *
 void tls_identity_free(struct tls_identity *id);
 /* Appends the certificates of a file: one at least. secret: the file may hold a key as well. */
 bool tls_certificates_load(mbedtls_x509_crt *chain, const char *path, bool secret, char *err, size_t errsize);
-/* SHA-256 over the DER of every certificate of a chain. */
-void tls_chain_digest(const mbedtls_x509_crt *chain, uint8_t out[32]);
+
+/* --- digests: what is the same may be shared --- */
+
+enum { TLS_DIGEST = 32 };
+/* so_far = SHA-256(so_far, SHA-256(p)) */
+void tls_digest_add(uint8_t so_far[TLS_DIGEST], const void *p, size_t n);
+void tls_digest_chain(uint8_t so_far[TLS_DIGEST], const mbedtls_x509_crt *chain); /* the DER of every certificate */
+
+/* --- tls_shared.c: what lives as long as a configuration needs it, and is the same for all whose digest is the same --- */
+
+struct tls_shared { /* embedded, first */
+  uint8_t digest[TLS_DIGEST];
+  /* guarded by a lock of tls_shared.c */
+  unsigned refs;
+  struct link link;
+};
+/* A reference to the one with that digest, made by `make` (which may fail: NULL) when there is none. Under the lock: make must be quick. */
+struct tls_shared *tls_shared_get(const uint8_t digest[TLS_DIGEST], struct tls_shared *(*make)(void));
+void tls_shared_unref(struct tls_shared *s, void (*free_it)(struct tls_shared *s)); /* NULL is fine */
 
 /* --- tls_trust.c --- */
 
 struct tls_trust; /* immutable, refcounted; equal files that have not changed give the same one */
 struct tls_trust *tls_trust_get(const char *path, char *err, size_t errsize); /* NULL path: the system's bundle */
+const char *tls_trust_bundle(void);                                           /* the system's, or NULL */
 void tls_trust_unref(struct tls_trust *t);
 mbedtls_x509_crt *tls_trust_chain(struct tls_trust *t);     /* to be read only, whatever its type says */
 const uint8_t *tls_trust_digest(const struct tls_trust *t); /* 32 bytes */
@@ -44,8 +64,8 @@ const uint8_t *tls_trust_digest(const struct tls_trust *t); /* 32 bytes */
 
 struct tls_verdict { /* of one handshake */
   /* set before */
-  const char *name;                /* the name to verify; NULL: none (a server judges a client) */
-  const struct tls_client *client; /* its pins; NULL: none */
+  const char *name;                     /* the name to verify; NULL: none (a server judges a client) */
+  const struct tls_client_conf *client; /* its pins; NULL: none */
   /* set by the handshake */
   bool judged;    /* a certificate was seen: not a resumed session */
   bool pinned;    /* one of the pins matched */
@@ -62,13 +82,9 @@ bool tls_is_ip(const char *name); /* an IPv4 or IPv6 literal */
 
 /* --- tls_resume.c --- */
 
-struct tls_resume { /* sessions by name; any thread */
-  pthread_mutex_t lock;
-  struct link entries; /* guarded by lock; the freshest last */
-  unsigned n;          /* guarded by lock */
-};
-void tls_resume_init(struct tls_resume *r);
-void tls_resume_fini(struct tls_resume *r);
+struct tls_resume; /* sessions by name; any thread */
+struct tls_resume *tls_resume_get(const uint8_t digest[TLS_DIGEST]);
+void tls_resume_unref(struct tls_resume *r);
 /* Offers the saved session of that name in ssl's coming handshake. *until: when it must have been verified anew (clock_boot_ms). */
 bool tls_resume_offer(struct tls_resume *r, const char *name, mbedtls_ssl_context *ssl, int64_t *until);
 void tls_resume_save(struct tls_resume *r, const char *name, const mbedtls_ssl_context *ssl, int64_t until);
@@ -76,11 +92,19 @@ void tls_resume_forget(struct tls_resume *r, const char *name);
 /* The end of a session that is verified now: an hour, or its certificate's end when that is nearer. */
 int64_t tls_resume_until(const mbedtls_x509_crt *peer);
 
-/* --- tls_config.c --- */
+/* --- tls_tickets.c --- */
 
-struct tls_client {
+struct tls_tickets;
+/* For servers of the same names that ask the same of clients. NULL: not enough memory. */
+struct tls_tickets *tls_tickets_get(const uint8_t digest[TLS_DIGEST]);
+void tls_tickets_unref(struct tls_tickets *t);
+/* conf uses it from now on; without tickets: its session cache alone. */
+void tls_tickets_use(struct tls_tickets *t, mbedtls_ssl_config *conf, bool tickets);
+
+/* --- tls_config.c: what one reading of all files gave; immutable, refcounted, kept by every connection that began with it --- */
+
+struct tls_client_conf {
   atomic_uint refs;
-  /* immutable */
   mbedtls_ssl_config conf;
   struct tls_trust *trust;       /* NULL: insecure */
   struct tls_identity *identity; /* NULL: no client certificate */
@@ -89,22 +113,33 @@ struct tls_client {
   size_t npins;
   bool insecure;
   uint64_t fingerprint;
-  /* has a lock of its own */
-  struct tls_resume resume;
+  struct tls_resume *resume;
 };
 
-struct tls_server {
+struct tls_server_conf {
   atomic_uint refs;
-  /* immutable */
   mbedtls_ssl_config conf;
   struct tls_identity **identities;
   size_t nidentities;
   struct tls_trust *client_trust; /* NULL: client certificates are not asked for */
   bool client_required;
-  /* have locks of their own */
-  mbedtls_ssl_ticket_context tickets;
-  mbedtls_ssl_cache_context cache;
+  struct tls_tickets *tickets;
 };
+struct tls_client_conf *tls_client_conf_new(const struct tls_client_settings *s, char *err, size_t errsize);
+struct tls_server_conf *tls_server_conf_new(const struct tls_server_settings *s, char *err, size_t errsize);
+void tls_client_conf_unref(struct tls_client_conf *c);
+void tls_server_conf_unref(struct tls_server_conf *v);
+
+/* --- tls_living.c --- */
+
+struct tls_client_conf *tls_client_now(const struct tls_client *c); /* a new reference */
+struct tls_server_conf *tls_server_now(const struct tls_server *v);
+
+/* --- tls_notes.c --- */
+
+void tls_identity_notes(const struct tls_identity *id, const struct tls_certificate_settings *files, bool thorough,
+                        tls_tell_fn tell, void *arg);
+void tls_authority_notes(const mbedtls_x509_crt *chain, const char *path, tls_tell_fn tell, void *arg);
 
 /* --- tls_report.c --- */
 
@@ -115,6 +150,7 @@ struct tls_peer_text { /* what struct tls_peer points into; made only when the p
   char subject[256], san[512], fingerprint[65];
 };
 struct tls_peer_text *tls_report_peer(const mbedtls_x509_crt *crt);
+int64_t tls_valid_until(const mbedtls_x509_crt *crt); /* milliseconds of the wall clock */
 
 /* --- tls_session.c --- */
 

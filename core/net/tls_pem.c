@@ -88,13 +88,6 @@ bool tls_certificates_load(mbedtls_x509_crt *chain, const char *path, bool secre
   return true;
 }
 
-static void warn_if_readable(const char *path) {
-  struct stat st;
-  if (stat(path, &st) == 0 && (st.st_mode & (S_IRGRP | S_IROTH)) != 0)
-    log_warn("%s: a private key that %s may read (chmod 600 mends it)", path,
-             (st.st_mode & S_IROTH) != 0 ? "everybody" : "its group");
-}
-
 static bool load_key(mbedtls_pk_context *key, const char *path, char *err, size_t errsize) {
   struct pem_file f;
   if (!file_read(path, true, &f, err, errsize)) return false;
@@ -103,7 +96,6 @@ static bool load_key(mbedtls_pk_context *key, const char *path, char *err, size_
   if (r == MBEDTLS_ERR_PK_PASSWORD_REQUIRED || r == MBEDTLS_ERR_PK_PASSWORD_MISMATCH)
     return fail(err, errsize, path, "the key is encrypted; jeton needs it in the clear");
   if (r != 0) return fail(err, errsize, path, "holds no private key in PEM");
-  warn_if_readable(path);
   return true;
 }
 
@@ -115,15 +107,6 @@ static bool try_key(mbedtls_pk_context *key) {
   return compat_sign(key, MBEDTLS_MD_SHA256, digest, sizeof digest, sig, sizeof sig, &n) == 0;
 }
 
-static void warn_of_dates(const mbedtls_x509_crt *crt, const char *path) {
-  if (mbedtls_x509_time_is_past(&crt->valid_to))
-    log_warn("%s: the certificate expired on %04d-%02d-%02d", path, crt->valid_to.year, crt->valid_to.mon,
-             crt->valid_to.day);
-  else if (mbedtls_x509_time_is_future(&crt->valid_from))
-    log_warn("%s: the certificate is not valid before %04d-%02d-%02d", path, crt->valid_from.year, crt->valid_from.mon,
-             crt->valid_from.day);
-}
-
 static bool load_identity(struct tls_identity *id, const char *cert, const char *key, char *err, size_t errsize) {
   if (!tls_certificates_load(&id->chain, cert, true, err, errsize) || !load_key(&id->key, key, err, errsize))
     return false;
@@ -132,7 +115,6 @@ static bool load_identity(struct tls_identity *id, const char *cert, const char 
     return false;
   }
   if (!try_key(&id->key)) return fail(err, errsize, key, "a key that cannot sign");
-  warn_of_dates(&id->chain, cert);
   return true;
 }
 
@@ -151,13 +133,4 @@ void tls_identity_free(struct tls_identity *id) {
   mbedtls_x509_crt_free(&id->chain);
   mbedtls_pk_free(&id->key);
   free(id);
-}
-
-void tls_chain_digest(const mbedtls_x509_crt *chain, uint8_t out[32]) {
-  uint8_t both[64] = {0}; /* the digest so far, then this certificate's */
-  for (; chain != NULL && chain->version != 0; chain = chain->next) {
-    if (compat_sha256(chain->raw.p, chain->raw.len, both + 32) != 0) abort();
-    if (compat_sha256(both, sizeof both, both) != 0) abort();
-  }
-  memcpy(out, both, 32);
 }

@@ -1,6 +1,7 @@
 /* tls_report.c: sentences about a connection for logs and error pages, and the facts about its peer. Pure functions. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "net/tls_internal.h"
 
@@ -86,4 +87,15 @@ struct tls_peer_text *tls_report_peer(const mbedtls_x509_crt *crt) {
     t->fingerprint[2 * i + 1] = digits[digest[i] & 15];
   }
   return t;
+}
+
+int64_t tls_valid_until(const mbedtls_x509_crt *crt) {
+  const mbedtls_x509_time *t = &crt->valid_to;
+  struct tm end = {.tm_year = t->year - 1900,
+                   .tm_mon = t->mon - 1,
+                   .tm_mday = t->day,
+                   .tm_hour = t->hour,
+                   .tm_min = t->min,
+                   .tm_sec = t->sec};
+  return (int64_t)timegm(&end) * 1000;
 }

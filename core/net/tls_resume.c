@@ -1,20 +1,25 @@
 /* tls_resume.c: the sessions that a client saved, to spare the next connection half of the handshake.
  *
- * Kept per configuration, hence only offered where the same authorities, pins and client certificate hold, and per name that
- * was verified. A resumed handshake shows no certificate, so a session has an end: an hour after its certificate was verified,
+ * Kept for all configurations of the same meaning (tls_shared.c), hence only offered where the same authorities, pins and client
+ * certificate hold, across threads and reloads, and per name that was verified. A resumed handshake shows no certificate, so a session has an end: an hour after its certificate was verified,
  * or when that certificate expires; what is saved from a resumed connection keeps the end of the first. The table is
  * bounded; the least recently saved goes. A session whose handshake failed is forgotten: 3.6 insists on the version of the
  * session it offers, so a server that has gone back from TLS 1.3 to 1.2 fails once, not for an hour. Sessions hold master
  * secrets, which mbedTLS wipes when they are freed. */
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "net/tls_internal.h"
 
 enum { RESUME_MAX = 128, RESUME_MS = 60 * 60 * 1000 };
 
+struct tls_resume {
+  struct tls_shared shared;
+  pthread_mutex_t lock;
+  struct link entries; /* guarded by lock; the freshest last */
+  unsigned n;          /* guarded by lock */
+};
 struct entry {
   struct link link;
   char *name;
@@ -22,23 +27,33 @@ struct entry {
   mbedtls_ssl_session session;
 };
 
-void tls_resume_init(struct tls_resume *r) {
-  pthread_mutex_init(&r->lock, NULL);
-  list_init(&r->entries);
-  r->n = 0;
-}
-
 static void entry_free(struct entry *e) {
   mbedtls_ssl_session_free(&e->session);
   free(e->name);
   free(e);
 }
 
-void tls_resume_fini(struct tls_resume *r) {
+static void resume_free(struct tls_shared *s) {
+  struct tls_resume *r = CONTAINER_OF(s, struct tls_resume, shared);
   struct link *l;
   while ((l = list_pop(&r->entries)) != NULL) entry_free(CONTAINER_OF(l, struct entry, link));
   pthread_mutex_destroy(&r->lock);
+  free(r);
 }
+
+static struct tls_shared *resume_new(void) {
+  struct tls_resume *r = calloc(1, sizeof *r);
+  if (r == NULL) abort();
+  pthread_mutex_init(&r->lock, NULL);
+  list_init(&r->entries);
+  return &r->shared;
+}
+
+struct tls_resume *tls_resume_get(const uint8_t digest[TLS_DIGEST]) {
+  return CONTAINER_OF(tls_shared_get(digest, resume_new), struct tls_resume, shared);
+}
+
+void tls_resume_unref(struct tls_resume *r) { tls_shared_unref(r != NULL ? &r->shared : NULL, resume_free); }
 
 static struct entry *find(struct tls_resume *r, const char *name) {
   for (struct link *l = r->entries.prev; l != &r->entries; l = l->prev) {
@@ -98,13 +113,6 @@ void tls_resume_forget(struct tls_resume *r, const char *name) {
 }
 
 int64_t tls_resume_until(const mbedtls_x509_crt *peer) {
-  const mbedtls_x509_time *t = &peer->valid_to;
-  struct tm end = {.tm_year = t->year - 1900,
-                   .tm_mon = t->mon - 1,
-                   .tm_mday = t->day,
-                   .tm_hour = t->hour,
-                   .tm_min = t->min,
-                   .tm_sec = t->sec};
-  int64_t left = (int64_t)timegm(&end) * 1000 - clock_wall_ms();
+  int64_t left = tls_valid_until(peer) - clock_wall_ms();
   return clock_boot_ms() + (left < RESUME_MS ? left : RESUME_MS);
 }

@@ -36,8 +36,8 @@ enum phase { PHASE_HANDSHAKE, PHASE_OPEN, PHASE_FAILED };
 struct tls_session {
   mbedtls_ssl_context ssl;
   struct stream *stream;
-  struct tls_client *client; /* one of these two */
-  struct tls_server *server;
+  struct tls_client_conf *client; /* one of these two */
+  struct tls_server_conf *server;
   enum phase phase;
   const uint8_t *in; /* ciphertext that mbedTLS has not taken yet; valid during a read callback */
   size_t in_n;
@@ -111,7 +111,7 @@ static void open_failed(struct tls_session *t) {
   struct stream *s = t->stream;
   t->phase = PHASE_FAILED;
   t->end = ERR_TLS;
-  if (t->client != NULL && t->offered) tls_resume_forget(&t->client->resume, t->name);
+  if (t->client != NULL && t->offered) tls_resume_forget(t->client->resume, t->name);
   stream_plain_read_stop(s);
   tell_open(s, ERR_TLS);
 }
@@ -119,7 +119,7 @@ static void open_failed(struct tls_session *t) {
 /* What the handshake itself does not judge. Returns false with the reason when the peer must not be talked to. */
 static bool client_accepts(struct tls_session *t) {
   const mbedtls_x509_crt *peer = mbedtls_ssl_get_peer_cert(&t->ssl);
-  const struct tls_client *c = t->client;
+  const struct tls_client_conf *c = t->client;
   bool unseen = !t->verdict.judged;
   if (unseen && !t->offered && (!c->insecure || c->npins > 0)) {
     set_reason(t, "the peer showed no certificate");
@@ -154,7 +154,7 @@ static bool server_accepts(struct tls_session *t) {
 }
 
 static void save_session(struct tls_session *t) {
-  if (t->client != NULL && t->until > clock_boot_ms()) tls_resume_save(&t->client->resume, t->name, &t->ssl, t->until);
+  if (t->client != NULL && t->until > clock_boot_ms()) tls_resume_save(t->client->resume, t->name, &t->ssl, t->until);
 }
 
 /* Returns whether the connection is open and the session still there. */
@@ -370,8 +370,8 @@ static const char *tls_reason(const struct stream *s) { return s->tls->verdict.r
 static void session_free(struct tls_session *t) {
   mbedtls_ssl_free(&t->ssl);
   buf_fini(&t->kept);
-  tls_client_unref(t->client);
-  tls_server_unref(t->server);
+  tls_client_conf_unref(t->client);
+  tls_server_conf_unref(t->server);
   free(t->peer);
   free(t->name);
   free(t);
@@ -439,23 +439,25 @@ static char *name_to_verify(const char *host) {
   return name;
 }
 
-int stream_start_tls_client(struct stream *s, struct tls_client *c, const char *host, stream_open_fn on_open) {
+int stream_start_tls_client(struct stream *s, struct tls_client *client, const char *host, stream_open_fn on_open) {
+  struct tls_client_conf *c = tls_client_now(client);
   int r = session_new(s, &c->conf, on_open);
   struct tls_session *t = s->tls;
-  t->client = tls_client_ref(c);
+  t->client = c;
   t->name = name_to_verify(c->server_name != NULL ? c->server_name : host);
   t->verdict.client = c;
   t->verdict.name = c->insecure ? NULL : t->name;
   /* An address is no name for SNI, and 2.28 would compare it with names: tls_verify.c looks for it by itself. NULL must be
    * said, or 3.6 refuses to verify. */
   if (r == 0) r = mbedtls_ssl_set_hostname(&t->ssl, tls_is_ip(t->name) ? NULL : t->name);
-  if (r == 0) t->offered = tls_resume_offer(&c->resume, t->name, &t->ssl, &t->until);
+  if (r == 0) t->offered = tls_resume_offer(c->resume, t->name, &t->ssl, &t->until);
   return session_start(t, r);
 }
 
-int stream_start_tls_server(struct stream *s, struct tls_server *v, stream_open_fn on_open) {
+int stream_start_tls_server(struct stream *s, struct tls_server *server, stream_open_fn on_open) {
+  struct tls_server_conf *v = tls_server_now(server);
   int r = session_new(s, &v->conf, on_open);
-  s->tls->server = tls_server_ref(v);
+  s->tls->server = v;
   return session_start(s->tls, r);
 }
 

@@ -2,7 +2,7 @@
  *
  * The system's bundle is some 140 certificates: 20 ms to parse and most of a megabyte. Every upstream of a policy, and every
  * jeton.http call with settings of its own, wants it, so a trust is shared by whoever names the same file, as long as that
- * file has not changed since. The list of living trusts is the one process-wide variable of the TLS code; it only
+ * file has not changed since. The list of living trusts is process-wide; it only
  * remembers, it never keeps a trust alive, and its mutex also guards the references, so that the last unref and a
  * new get cannot meet. What a trust holds never changes. A directory is not shared: its stamp does not tell when one of
  * its files changes. */
@@ -34,7 +34,7 @@ static struct link living = {&living, &living}; /* guarded by living_lock */
 static const char *const bundles[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
                                       "/etc/ssl/cert.pem"};
 
-static const char *system_bundle(void) {
+const char *tls_trust_bundle(void) {
   for (size_t i = 0; i < sizeof bundles / sizeof *bundles; i++)
     if (access(bundles[i], R_OK) == 0) return bundles[i];
   return NULL;
@@ -71,7 +71,7 @@ static bool load(struct tls_trust *t, char *err, size_t errsize) {
     snprintf(err, errsize, "%s: not enough memory for its keys", t->path);
     return false;
   }
-  tls_chain_digest(&t->chain, t->digest);
+  tls_digest_chain(t->digest, &t->chain);
   return true;
 }
 
@@ -90,7 +90,7 @@ static struct tls_trust *trust_new(const char *path, const struct stat *stamp, c
 
 struct tls_trust *tls_trust_get(const char *path, char *err, size_t errsize) {
   struct stat now;
-  if (path == NULL) path = system_bundle();
+  if (path == NULL) path = tls_trust_bundle();
   if (path == NULL) {
     snprintf(err, errsize, "%s: no such file, and no `ca` is given", bundles[0]);
     return NULL;

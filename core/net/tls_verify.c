@@ -69,7 +69,7 @@ void tls_certificate_names(const mbedtls_x509_crt *crt, char *out, size_t n) {
 
 /* --- pins (RFC 7469 section 2.4) --- */
 
-static bool pin_matches(const struct tls_client *c, const mbedtls_x509_crt *crt) {
+static bool pin_matches(const struct tls_client_conf *c, const mbedtls_x509_crt *crt) {
   uint8_t digest[TLS_PIN_SIZE];
   if (compat_sha256(crt->pk_raw.p, crt->pk_raw.len, digest) != 0) return false;
   for (size_t i = 0; i < c->npins; i++)

@@ -166,7 +166,7 @@ static int command_check(const struct arguments *a) {
   }
   struct report report;
   report_init(&report);
-  struct policy *p = reload_load(&services, a->operand, &(struct policy_overrides){0}, &report);
+  struct policy *p = reload_load(&services, a->operand, &(struct policy_overrides){.thorough = true}, &report);
   if (report.text.n > 0) (void)fwrite(report.text.p, 1, report.text.n, stderr);
   if (p != NULL) print_summary(a->operand, p);
   if (p != NULL) policy_unref(p);

@@ -20,6 +20,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/named.h"
+#include "ops/certificates.h"
 #include "ops/control.h"
 #include "ops/exits.h"
 #include "ops/keeper_thread.h"
@@ -56,6 +57,7 @@ struct process {
   struct reload *reload;
   struct control *control;
   struct watch *watch;
+  struct certificates *certificates;
   int64_t started_at;
   int exit_code;
   bool ready, stopping, workers_stopping;
@@ -224,7 +226,8 @@ static void host_status(void *ctx, bool text, struct buf *out) {
                           .workers = p->workers,
                           .nworkers = p->running,
                           .reload = reload_facts(p->reload),
-                          .names = p->names};
+                          .names = p->names,
+                          .certificates = certificates_facts(p->certificates)};
   (text ? status_text : status_json)(&v, out);
 }
 
@@ -343,12 +346,14 @@ static void open_handles(struct process *p) {
   p->drain_limit.data = p;
   (void)uv_timer_init(&p->services.loop, &p->drain_limit);
   if (p->options->watch) p->watch = watch_new(&p->services.loop, on_files_changed, p);
+  p->certificates = certificates_new(&p->services.loop);
 }
 
 static void close_handles(struct process *p) {
   for (int i = 0; i < NSIGNALS; i++) uv_close((uv_handle_t *)&p->signals[i], NULL);
   uv_close((uv_handle_t *)&p->drain_limit, NULL);
   if (p->watch != NULL) watch_close(p->watch);
+  certificates_close(p->certificates);
 }
 
 /* Takes the reference to the policy. Returns when everything that it started has ended. */

@@ -126,21 +126,49 @@ static void add_listeners(const struct status_view *v, struct buf *out) {
   buf_addz(out, "]");
 }
 
-static bool insecure(const struct upstream_conf *u) { return u->tls != NULL && tls_client_insecure(u->tls); }
+static void add_insecure(const struct upstream_conf *u, struct buf *out) {
+  if (u->insecure == NULL) return;
+  buf_addz(out, ",");
+  add_text(out, "insecure", u->insecure);
+}
 
 static void add_upstreams(const struct policy *p, struct buf *out) {
   buf_addz(out, ",\n  \"upstreams\":[");
   for (size_t i = 0; i < p->nupstreams; i++) {
     buf_addz(out, i > 0 ? ",{" : "{");
     add_text(out, "name", p->upstreams[i].name);
-    buf_addf(out, ",\"addresses\":%zu,\"tls\":%s,\"insecure\":%s}", p->upstreams[i].nurls,
-             p->upstreams[i].tls != NULL ? "true" : "false", insecure(&p->upstreams[i]) ? "true" : "false");
+    buf_addf(out, ",\"addresses\":%zu,\"tls\":%s", p->upstreams[i].nurls,
+             p->upstreams[i].tls != NULL ? "true" : "false");
+    add_insecure(&p->upstreams[i], out);
+    buf_addz(out, "}");
   }
   buf_addz(out, "]");
   const struct forward_conf *f = p->forward;
-  if (f != NULL)
-    buf_addf(out, ",\n  \"forward\":{\"hosts\":%s,\"connect\":%s,\"insecure\":%s}", f->hosts != NULL ? "true" : "false",
-             f->connect != NULL ? "true" : "false", insecure(&f->conf) ? "true" : "false");
+  if (f == NULL) return;
+  buf_addf(out, ",\n  \"forward\":{\"hosts\":%s,\"connect\":%s", f->hosts != NULL ? "true" : "false",
+           f->connect != NULL ? "true" : "false");
+  add_insecure(&f->conf, out);
+  buf_addz(out, "}");
+}
+
+struct each_name {
+  struct buf *out;
+  unsigned n;
+};
+static void add_name(void *arg, const char *name) {
+  struct each_name *each = arg;
+  if (each->n++ > 0) buf_addz(each->out, ",");
+  json_add_string(each->out, str_of(name));
+}
+
+static void add_tls(const struct status_view *v, struct buf *out) {
+  struct each_name each = {.out = out};
+  buf_addf(out, ",\n  \"tls\":{\"renewed\":%llu,\"failed\":%llu,", (unsigned long long)v->certificates.renewed,
+           (unsigned long long)v->certificates.failed);
+  add_text(out, "last_error", v->certificates.last_error);
+  buf_addz(out, ",\"insecure\":[");
+  tls_insecure(add_name, &each);
+  buf_addz(out, "]}");
 }
 
 void status_json(const struct status_view *v, struct buf *out) {
@@ -161,6 +189,7 @@ void status_json(const struct status_view *v, struct buf *out) {
   add_workers(v, out);
   add_listeners(v, out);
   if (v->policy != NULL) add_upstreams(v->policy, out);
+  add_tls(v, out);
   buf_addz(out, "}\n");
 }
 
@@ -196,6 +225,14 @@ static void say_reload(const struct status_view *v, struct buf *out) {
   if (v->reload.last_error[0] != '\0') buf_addf(out, "the last reload was refused:\n%s", v->reload.last_error);
 }
 
+static void say_insecure(void *arg, const char *name) { buf_addf(arg, "not verified %s\n", name); }
+
+static void say_tls(const struct status_view *v, struct buf *out) {
+  const char *error = v->certificates.last_error;
+  if (error[0] != '\0') buf_addf(out, "tls        %s; the certificates read before go on\n", error);
+  tls_insecure(say_insecure, out);
+}
+
 static void say_counts(const struct status_view *v, struct buf *out) {
   struct worker_counts c = {0};
   for (unsigned i = 0; i < v->nworkers; i++) worker_counts(v->workers[i], &c);
@@ -219,12 +256,12 @@ void status_text(const struct status_view *v, struct buf *out) {
   }
   for (size_t i = 0; v->policy != NULL && i < v->policy->nupstreams; i++) {
     const struct upstream_conf *u = &v->policy->upstreams[i];
-    buf_addf(out, "upstream   %s, %zu address%s%s\n", u->name, u->nurls, u->nurls == 1 ? "" : "es",
-             insecure(u) ? ", NOT VERIFIED (insecure)" : "");
+    buf_addf(out, "upstream   %s, %zu address%s", u->name, u->nurls, u->nurls == 1 ? "" : "es");
+    if (u->insecure != NULL) buf_addf(out, ", NOT VERIFIED (%s)", u->insecure);
+    buf_addz(out, "\n");
   }
-  if (v->policy != NULL && v->policy->forward != NULL)
-    buf_addf(out, "forward    to the hosts that the policy lists%s\n",
-             insecure(&v->policy->forward->conf) ? ", NOT VERIFIED (insecure)" : "");
+  if (v->policy != NULL && v->policy->forward != NULL) buf_addz(out, "forward    to the hosts that the policy lists\n");
+  say_tls(v, out);
   say_counts(v, out);
   registry_each(v->names, &shared_kind, say_store, out);
   if (v->tokens->n > 0) buf_addz(out, "tokens\n");

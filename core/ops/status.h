@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "ops/certificates.h"
 #include "ops/listeners.h"
 #include "ops/reload.h"
 #include "policy/policy.h"
@@ -23,6 +24,7 @@ struct status_view { /* borrowed for the call */
   unsigned nworkers;
   struct reload_facts reload;
   struct registry *names;
+  struct certificates_facts certificates;
 };
 void status_json(const struct status_view *v, struct buf *out);
 void status_text(const struct status_view *v, struct buf *out);

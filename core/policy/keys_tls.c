@@ -122,7 +122,7 @@ void keys_tls_upstream(struct schema *s, const struct path *at, int value, size_
   check_pair(s, at, t.to.cert, t.to.key);
   check_verify(s, at, &t);
   check_name(s, at, t.to.server_name, upstream);
-  t.to.insecure = !t.verify;
+  t.to.insecure = t.verify ? NULL : t.insecure;
   upstream_at(s, upstream)->insecure = t.verify ? NULL : t.insecure;
   add_job(s, at, upstream, false)->client = t.to;
 }
@@ -182,11 +182,24 @@ static void unref_server(void *c) { tls_server_unref(c); }
 
 enum { WHY_MAX = 512 };
 
+struct note {
+  struct schema *schema;
+  const struct tls_job *job;
+};
+static void on_note(void *arg, const char *text) {
+  const struct note *n = arg;
+  schema_warning_at(n->schema, n->job->line, n->job->path, text);
+}
+
+static bool thorough(const struct schema *s) { return s->overrides != NULL && s->overrides->thorough; }
+
 static struct tls_client *make_client(struct schema *s, const struct tls_job *job) {
   char why[WHY_MAX] = "";
+  struct note note = {s, job};
   struct tls_client *c = tls_client_new(&job->client, why, sizeof why);
   if (c != NULL) {
     arena_defer(s->arena, unref_client, c);
+    tls_client_notes(c, thorough(s), on_note, &note);
   } else {
     schema_problem_at(s, job->line, job->path, why);
   }
@@ -195,10 +208,12 @@ static struct tls_client *make_client(struct schema *s, const struct tls_job *jo
 
 static void make_server(struct schema *s, const struct tls_job *job) {
   char why[WHY_MAX] = "";
+  struct note note = {s, job};
   struct tls_server *c = tls_server_new(&job->listen, why, sizeof why);
   s->policy->listens[job->index].tls = c;
   if (c != NULL) {
     arena_defer(s->arena, unref_server, c);
+    tls_server_notes(c, thorough(s), on_note, &note);
   } else {
     schema_problem_at(s, job->line, job->path, why);
   }

@@ -140,11 +140,12 @@ void report_problem(struct report *r, const char *fmt, ...) __attribute__((forma
 void report_warning(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 struct vm;
-/* Overrides from the command line, applied before validation. */
+/* What the command line says, applied before validation. */
 struct policy_overrides {
   const char *const *listen;
   size_t nlisten;
   unsigned workers;
+  bool thorough; /* jeton check: also warnings that take time to find */
 };
 /* Reads the file, runs it in `vm` (a fresh control VM), validates its table. NULL with the problems in r. */
 struct policy *policy_load(struct vm *vm, const char *path, const struct policy_overrides *o, struct report *r);

@@ -54,6 +54,10 @@ void schema_problem_at(struct schema *s, unsigned line, const char *path, const 
   add(s, false, line, path, arena_dup(s->arena, str_of(text)).p);
 }
 
+void schema_warning_at(struct schema *s, unsigned line, const char *path, const char *text) {
+  add(s, true, line, path, arena_dup(s->arena, str_of(text)).p);
+}
+
 void schema_expected(struct schema *s, const struct path *at, int value, const char *expected, const char *hint) {
   const char *got = hint_value(s, at, value);
   if (hint == NULL || hint_hidden(s, at, value)) {

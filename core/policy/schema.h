@@ -94,6 +94,7 @@ void schema_warning(struct schema *s, const struct path *at, const char *fmt, ..
     __attribute__((format(printf, 3, 4)));
 unsigned schema_line(struct schema *s, const struct path *at);
 void schema_problem_at(struct schema *s, unsigned line, const char *path, const char *text);
+void schema_warning_at(struct schema *s, unsigned line, const char *path, const char *text);
 /* Moves them, by line, into the report. */
 void schema_report(struct schema *s, struct report *r);
 

@@ -62,10 +62,28 @@ describe("TLS", function()
       end)
     end
 
-    it("is not verified only under a name that says so, with a warning and in status", function()
+    it("is not verified only under a name that says so, with a warning, and in status", function()
       local p = start("expired", 'tls = { verify = false, insecure = "a spec looks at it" }')
       assert.equal(200, http.get(p.port).status)
-      assert.is_true(p:status().upstreams[1].insecure)
+      assert.equal("a spec looks at it", p:status().upstreams[1].insecure)
+      assert.same({ "a spec looks at it" }, p:status().tls.insecure)
+      assert.matches("NOT VERIFIED %(a spec looks at it%)", select(2, jeton.run { "status", "--control", p.control_path }))
+      p:wait_log "certificates are not verified (\"a spec looks at it\")"
+      p:finish()
+    end)
+
+    it("is not verified by jeton.http either but under a name, with a warning, and in status", function()
+      local nginx = peers.nginx(([[ssl_certificate %s/expired.pem; ssl_certificate_key %s/expired.key; location / { return 200 "hello"; }]]):format(dir, dir), "ssl")
+      local p = jeton.start(([[return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:1", on_request = function(req)
+        local tls = req.path == "/lax" and { verify = false, insecure = "a trial" } or { ca = %q }
+        local res, why = jeton.http.get("https://localhost:%d/", { tls = tls })
+        req:respond(200, nil, res and res.body or why)
+      end }]]):format(dir .. "/ca.pem", nginx.port))
+      assert.matches("certificate expired on 2020%-01%-02", http.get(p.port, "/").body)
+      assert.same({}, p:status().tls.insecure)
+      for _ = 1, 2 do assert.equal("hello", http.get(p.port, "/lax").body) end
+      p:wait_log "jeton.http: tls: certificates are not verified (a trial)"
+      assert.same({ "a trial" }, p:status().tls.insecure)
       p:finish()
     end)
 

@@ -1,0 +1,408 @@
+/* tls_living.c: tls_client and tls_server: settings that never change, and what the newest good reading of their files gave.
+ *
+ * A renewed certificate must not need a reload of the policy, whose file may be half edited at that moment: so a configuration reads its files
+ * again by itself (tls_reread) and swaps one pointer. Connections hold the reading that they began with. All living configurations are in one
+ * list, so that control knows which files to watch, whoever made a configuration: a policy, or a call of jeton.http on any thread. The list does
+ * not keep them alive.
+ *
+ * A reading is tried when the stamp of its files (what stat tells) is another than at the last try, which may have failed: so a bad file is told
+ * of once, and a pair that is written one file after the other is good in the end. The stamp is taken before the files are read: a
+ * change in between is found by the next look. */
+#include <dirent.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "base/arena.h"
+#include "net/tls_internal.h"
+
+enum { PATH_SIZE = 4096 };
+
+struct living;
+struct kind {
+  void *(*read)(const struct living *l, char *err, size_t errsize);
+  void (*drop)(void *reading);
+  void (*notes)(const struct living *l, bool thorough, tls_tell_fn tell, void *arg);
+};
+struct living {
+  atomic_uint refs;
+  /* immutable */
+  const struct kind *kind;
+  struct arena memory; /* of the settings */
+  const char **files;
+  size_t nfiles;
+  /* set by who makes it, then the re-reading thread's */
+  uint64_t stamp;
+  struct link link; /* guarded by list_lock */
+  pthread_mutex_t lock;
+  void *now; /* guarded by lock */
+};
+struct tls_client {
+  struct living living;
+  struct tls_client_settings settings;
+  atomic_uint_fast64_t fingerprint; /* relaxed: a connection more or less that is pooled as before */
+};
+struct tls_server {
+  struct living living;
+  struct tls_server_settings settings;
+};
+
+static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct link list = {&list, &list}; /* guarded by list_lock */
+static pthread_mutex_t hook_lock = PTHREAD_MUTEX_INITIALIZER;
+static void (*hook)(void *arg); /* guarded by hook_lock */
+static void *hook_arg;          /* guarded by hook_lock */
+
+/* --- files --- */
+
+static void each_in_folder(const char *folder, tls_tell_fn tell, void *arg) {
+  char path[PATH_SIZE];
+  DIR *d = opendir(folder);
+  if (d == NULL) return;
+  for (struct dirent *e; (e = readdir(d)) != NULL;) { /* "." tells of files that come and go */
+    if (strcmp(e->d_name, "..") == 0) continue;
+    if (snprintf(path, sizeof path, "%s/%s", folder, e->d_name) < (int)sizeof path) tell(arg, path);
+  }
+  closedir(d);
+}
+
+static void each_file(const struct living *l, tls_tell_fn tell, void *arg) {
+  for (size_t i = 0; i < l->nfiles; i++) {
+    struct stat st;
+    tell(arg, l->files[i]);
+    if (stat(l->files[i], &st) == 0 && S_ISDIR(st.st_mode)) each_in_folder(l->files[i], tell, arg);
+  }
+}
+
+static void stamp_add(uint64_t *stamp, int64_t v) { /* FNV-1a, eight bytes at once */
+  *stamp = (*stamp ^ (uint64_t)v) * 0x100000001b3u;
+  *stamp ^= *stamp >> 32;
+}
+
+static void stamp_file(void *arg, const char *path) {
+  struct stat st;
+  uint64_t *sum = arg, one = 0xcbf29ce484222325u;
+  for (const char *p = path; *p != '\0'; p++) stamp_add(&one, *p);
+  if (stat(path, &st) == 0) {
+    int64_t facts[] = {(int64_t)st.st_dev, (int64_t)st.st_ino, st.st_size,        st.st_mtim.tv_sec,
+                       st.st_mtim.tv_nsec, st.st_ctim.tv_sec,  st.st_ctim.tv_nsec};
+    for (size_t i = 0; i < sizeof facts / sizeof *facts; i++) stamp_add(&one, facts[i]);
+  }
+  *sum += one; /* a folder may be listed in any order */
+}
+
+static uint64_t stamp_of(const struct living *l) {
+  uint64_t sum = 0;
+  each_file(l, stamp_file, &sum);
+  return sum;
+}
+
+/* --- life --- */
+
+static void tell_hook(void) {
+  pthread_mutex_lock(&hook_lock);
+  if (hook != NULL) hook(hook_arg);
+  pthread_mutex_unlock(&hook_lock);
+}
+
+void tls_on_files(void (*changed)(void *arg), void *arg) {
+  pthread_mutex_lock(&hook_lock);
+  hook = changed;
+  hook_arg = arg;
+  pthread_mutex_unlock(&hook_lock);
+}
+
+static const char *copy(struct living *l, const char *text) {
+  return text != NULL ? arena_dup(&l->memory, str_of(text)).p : NULL;
+}
+
+static void add_file(struct living *l, const char *path) {
+  if (path != NULL) l->files[l->nfiles++] = path;
+}
+
+static void living_init(struct living *l, const struct kind *kind, size_t max_files) {
+  atomic_init(&l->refs, 1);
+  l->kind = kind;
+  arena_init(&l->memory, NULL, 0);
+  l->files = arena_alloc(&l->memory, (max_files + 1) * sizeof *l->files);
+  list_init(&l->link);
+  pthread_mutex_init(&l->lock, NULL);
+}
+
+static void living_fini(struct living *l) {
+  pthread_mutex_lock(&list_lock);
+  list_remove(&l->link);
+  pthread_mutex_unlock(&list_lock);
+  if (l->now != NULL) {
+    tell_hook();
+    l->kind->drop(l->now);
+  }
+  pthread_mutex_destroy(&l->lock);
+  arena_reset(&l->memory);
+}
+
+/* The first reading. */
+static bool living_begin(struct living *l, char *err, size_t errsize) {
+  l->stamp = stamp_of(l);
+  l->now = l->kind->read(l, err, errsize);
+  if (l->now == NULL) return false;
+  pthread_mutex_lock(&list_lock);
+  list_push(&list, &l->link);
+  pthread_mutex_unlock(&list_lock);
+  tell_hook();
+  return true;
+}
+
+static void living_ref(struct living *l) { atomic_fetch_add_explicit(&l->refs, 1, memory_order_relaxed); }
+static bool living_unref(struct living *l) { /* true: that was the last */
+  return atomic_fetch_sub_explicit(&l->refs, 1, memory_order_acq_rel) == 1;
+}
+
+/* One from the list: its last reference may be gone, and its end wait for list_lock. */
+static bool living_try_ref(struct living *l) {
+  unsigned n = atomic_load_explicit(&l->refs, memory_order_relaxed);
+  while (n > 0)
+    if (atomic_compare_exchange_weak_explicit(&l->refs, &n, n + 1, memory_order_acq_rel, memory_order_relaxed))
+      return true;
+  return false;
+}
+
+/* --- clients --- */
+
+static void client_notes(const struct living *l, bool thorough, tls_tell_fn tell, void *arg) {
+  tls_client_notes(CONTAINER_OF(l, struct tls_client, living), thorough, tell, arg);
+}
+static void *client_read(const struct living *l, char *err, size_t errsize) {
+  const struct tls_client *c = CONTAINER_OF(l, struct tls_client, living);
+  return tls_client_conf_new(&c->settings, err, errsize);
+}
+static void client_drop(void *reading) { tls_client_conf_unref(reading); }
+static const struct kind client_kind = {client_read, client_drop, client_notes};
+
+static void client_settings(struct tls_client *c, const struct tls_client_settings *s) {
+  struct living *l = &c->living;
+  const char **pins = arena_alloc(&l->memory, (s->npins + 1) * sizeof *pins);
+  for (size_t i = 0; i < s->npins; i++) pins[i] = copy(l, s->pins[i]);
+  c->settings = *s;
+  c->settings.ca = copy(l, s->ca);
+  c->settings.cert = copy(l, s->cert);
+  c->settings.key = copy(l, s->key);
+  c->settings.server_name = copy(l, s->server_name);
+  c->settings.insecure = copy(l, s->insecure);
+  c->settings.pins = pins;
+  add_file(l, c->settings.cert);
+  add_file(l, c->settings.key);
+  if (s->insecure == NULL) add_file(l, s->ca != NULL ? c->settings.ca : tls_trust_bundle());
+}
+
+static void client_free(struct tls_client *c) {
+  living_fini(&c->living);
+  free(c);
+}
+
+static void client_note_fingerprint(struct tls_client *c) {
+  struct tls_client_conf *now = tls_client_now(c);
+  atomic_store_explicit(&c->fingerprint, now->fingerprint, memory_order_relaxed);
+  tls_client_conf_unref(now);
+}
+
+struct tls_client *tls_client_new(const struct tls_client_settings *s, char *err, size_t errsize) {
+  struct tls_client *c = calloc(1, sizeof *c);
+  if (c == NULL) abort();
+  living_init(&c->living, &client_kind, 3);
+  client_settings(c, s);
+  if (!living_begin(&c->living, err, errsize)) {
+    client_free(c);
+    return NULL;
+  }
+  client_note_fingerprint(c);
+  return c;
+}
+
+struct tls_client *tls_client_ref(struct tls_client *c) {
+  living_ref(&c->living);
+  return c;
+}
+void tls_client_unref(struct tls_client *c) {
+  if (c != NULL && living_unref(&c->living)) client_free(c);
+}
+
+struct tls_client_conf *tls_client_now(const struct tls_client *c) {
+  pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&c->living.lock;
+  pthread_mutex_lock(lock);
+  struct tls_client_conf *now = c->living.now;
+  atomic_fetch_add_explicit(&now->refs, 1, memory_order_relaxed);
+  pthread_mutex_unlock(lock);
+  return now;
+}
+
+uint64_t tls_client_fingerprint(const struct tls_client *c) {
+  return atomic_load_explicit(&c->fingerprint, memory_order_relaxed);
+}
+
+void tls_client_notes(const struct tls_client *c, bool thorough, tls_tell_fn tell, void *arg) {
+  struct tls_client_conf *now = tls_client_now(c);
+  struct tls_certificate_settings files = {c->settings.cert, c->settings.key};
+  if (now->identity != NULL) tls_identity_notes(now->identity, &files, thorough, tell, arg);
+  if (now->trust != NULL && c->settings.ca != NULL)
+    tls_authority_notes(tls_trust_chain(now->trust), c->settings.ca, tell, arg);
+  tls_client_conf_unref(now);
+}
+
+/* --- servers --- */
+
+static void server_notes(const struct living *l, bool thorough, tls_tell_fn tell, void *arg) {
+  tls_server_notes(CONTAINER_OF(l, struct tls_server, living), thorough, tell, arg);
+}
+static void *server_read(const struct living *l, char *err, size_t errsize) {
+  const struct tls_server *v = CONTAINER_OF(l, struct tls_server, living);
+  return tls_server_conf_new(&v->settings, err, errsize);
+}
+static void server_drop(void *reading) { tls_server_conf_unref(reading); }
+static const struct kind server_kind = {server_read, server_drop, server_notes};
+
+static void server_settings(struct tls_server *v, const struct tls_server_settings *s) {
+  struct living *l = &v->living;
+  struct tls_certificate_settings *certificates =
+      arena_alloc(&l->memory, (s->ncertificates + 1) * sizeof *certificates);
+  for (size_t i = 0; i < s->ncertificates; i++) {
+    certificates[i] =
+        (struct tls_certificate_settings){copy(l, s->certificates[i].cert), copy(l, s->certificates[i].key)};
+    add_file(l, certificates[i].cert);
+    add_file(l, certificates[i].key);
+  }
+  v->settings = *s;
+  v->settings.certificates = certificates;
+  v->settings.client_ca = copy(l, s->client_ca);
+  add_file(l, v->settings.client_ca);
+}
+
+static void server_free(struct tls_server *v) {
+  living_fini(&v->living);
+  free(v);
+}
+
+struct tls_server *tls_server_new(const struct tls_server_settings *s, char *err, size_t errsize) {
+  struct tls_server *v = calloc(1, sizeof *v);
+  if (v == NULL) abort();
+  living_init(&v->living, &server_kind, 2 * s->ncertificates + 1);
+  server_settings(v, s);
+  if (living_begin(&v->living, err, errsize)) return v;
+  server_free(v);
+  return NULL;
+}
+
+struct tls_server *tls_server_ref(struct tls_server *v) {
+  living_ref(&v->living);
+  return v;
+}
+void tls_server_unref(struct tls_server *v) {
+  if (v != NULL && living_unref(&v->living)) server_free(v);
+}
+
+struct tls_server_conf *tls_server_now(const struct tls_server *v) {
+  pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&v->living.lock;
+  pthread_mutex_lock(lock);
+  struct tls_server_conf *now = v->living.now;
+  atomic_fetch_add_explicit(&now->refs, 1, memory_order_relaxed);
+  pthread_mutex_unlock(lock);
+  return now;
+}
+
+void tls_server_notes(const struct tls_server *v, bool thorough, tls_tell_fn tell, void *arg) {
+  struct tls_server_conf *now = tls_server_now(v);
+  for (size_t i = 0; i < now->nidentities; i++)
+    tls_identity_notes(now->identities[i], &v->settings.certificates[i], thorough, tell, arg);
+  if (now->client_trust != NULL)
+    tls_authority_notes(tls_trust_chain(now->client_trust), v->settings.client_ca, tell, arg);
+  tls_server_conf_unref(now);
+}
+
+/* --- all that live --- */
+
+static void living_release(struct living *l) {
+  if (l->kind == &client_kind)
+    tls_client_unref(CONTAINER_OF(l, struct tls_client, living));
+  else
+    tls_server_unref(CONTAINER_OF(l, struct tls_server, living));
+}
+
+/* References to all of them; the caller frees the array. */
+static struct living **take_all(size_t *n) {
+  size_t room = 1;
+  *n = 0;
+  pthread_mutex_lock(&list_lock);
+  for (const struct link *i = list.next; i != &list; i = i->next) room++;
+  struct living **all = calloc(room, sizeof *all);
+  if (all == NULL) abort();
+  for (struct link *i = list.next; i != &list; i = i->next) {
+    struct living *l = CONTAINER_OF(i, struct living, link);
+    if (living_try_ref(l)) all[(*n)++] = l;
+  }
+  pthread_mutex_unlock(&list_lock);
+  return all;
+}
+
+void tls_files(tls_tell_fn tell, void *arg) {
+  size_t n;
+  struct living **all = take_all(&n);
+  for (size_t i = 0; i < n; i++) {
+    each_file(all[i], tell, arg);
+    living_release(all[i]);
+  }
+  free(all);
+}
+
+static const char *insecure_of(const struct living *l) {
+  return l->kind == &client_kind ? CONTAINER_OF(l, struct tls_client, living)->settings.insecure : NULL;
+}
+
+static bool named_before(struct living *const *all, size_t n, const char *name) {
+  for (size_t i = 0; i < n; i++) {
+    const char *other = insecure_of(all[i]);
+    if (other != NULL && strcmp(other, name) == 0) return true;
+  }
+  return false;
+}
+
+void tls_insecure(tls_tell_fn tell, void *arg) {
+  size_t n;
+  struct living **all = take_all(&n);
+  for (size_t i = 0; i < n; i++) {
+    const char *name = insecure_of(all[i]);
+    if (name != NULL && !named_before(all, i, name)) tell(arg, name);
+  }
+  for (size_t i = 0; i < n; i++) living_release(all[i]);
+  free(all);
+}
+
+static void reread(struct living *l, const struct tls_reread_sink *sink) {
+  char err[TLS_REASON_MAX + PATH_SIZE];
+  uint64_t stamp = stamp_of(l);
+  if (stamp == l->stamp) return;
+  l->stamp = stamp;
+  void *fresh = l->kind->read(l, err, sizeof err), *old;
+  if (fresh == NULL) {
+    sink->failed(sink->arg, err);
+    return;
+  }
+  pthread_mutex_lock(&l->lock);
+  old = l->now;
+  l->now = fresh;
+  pthread_mutex_unlock(&l->lock);
+  l->kind->drop(old);
+  if (l->kind == &client_kind) client_note_fingerprint(CONTAINER_OF(l, struct tls_client, living));
+  sink->done(sink->arg, l->files[0]);
+  l->kind->notes(l, false, sink->note, sink->arg);
+}
+
+void tls_reread(const struct tls_reread_sink *sink) {
+  size_t n;
+  struct living **all = take_all(&n);
+  for (size_t i = 0; i < n; i++) {
+    reread(all[i], sink);
+    living_release(all[i]);
+  }
+  free(all);
+}

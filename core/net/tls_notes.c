@@ -1,0 +1,105 @@
+/* tls_notes.c: what is not wrong with a certificate, its key or an authority yet, or is careless: told when a policy is checked or loaded, and when
+ * its files have been read again. Sentences name the file. Pure functions but for stat. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "net/tls_internal.h"
+
+enum { SOON_DAYS = 30, DAY_MS = 24 * 3600 * 1000, NAME_MAX_TEXT = 160, AUTHORITIES_MAX = 8 };
+
+struct teller {
+  tls_tell_fn tell;
+  void *arg;
+};
+
+__attribute__((format(printf, 2, 3))) static void say(const struct teller *t, const char *fmt, ...) {
+  char text[1024];
+  va_list args;
+  va_start(args, fmt);
+  vsnprintf(text, sizeof text, fmt, args);
+  va_end(args);
+  t->tell(t->arg, text);
+}
+
+static const char *name_of(const mbedtls_x509_name *name, char out[NAME_MAX_TEXT]) {
+  if (mbedtls_x509_dn_gets(out, NAME_MAX_TEXT, name) < 0) snprintf(out, NAME_MAX_TEXT, "a nameless one");
+  return out;
+}
+
+static void note_dates(const struct teller *t, const mbedtls_x509_crt *crt, const char *path, const char *what) {
+  const mbedtls_x509_time *end = &crt->valid_to, *begin = &crt->valid_from;
+  int64_t days = (tls_valid_until(crt) - clock_wall_ms()) / DAY_MS;
+  if (mbedtls_x509_time_is_past(end))
+    say(t, "%s: %s expired on %04d-%02d-%02d", path, what, end->year, end->mon, end->day);
+  else if (mbedtls_x509_time_is_future(begin))
+    say(t, "%s: %s is not valid before %04d-%02d-%02d", path, what, begin->year, begin->mon, begin->day);
+  else if (days < SOON_DAYS)
+    say(t, "%s: %s expires in %lld day%s, on %04d-%02d-%02d", path, what, (long long)days, days == 1 ? "" : "s",
+        end->year, end->mon, end->day);
+}
+
+static void note_key(const struct teller *t, const char *path) {
+  struct stat st;
+  if (stat(path, &st) != 0 || (st.st_mode & (S_IRGRP | S_IROTH)) == 0) return;
+  say(t, "%s: a private key that %s may read (chmod 600 mends it)", path,
+      (st.st_mode & S_IROTH) != 0 ? "everybody" : "its group");
+}
+
+static bool same_name(const mbedtls_x509_buf *a, const mbedtls_x509_buf *b) {
+  return a->len == b->len && memcmp(a->p, b->p, a->len) == 0;
+}
+
+/* Each certificate of the file is to be followed by that of its issuer (RFC 8446 section 4.4.2). The last one, or NULL when they are not. */
+static const mbedtls_x509_crt *note_order(const struct teller *t, const mbedtls_x509_crt *crt, const char *path) {
+  char subject[NAME_MAX_TEXT], issuer[NAME_MAX_TEXT];
+  for (; crt->next != NULL && crt->next->version != 0; crt = crt->next) {
+    if (same_name(&crt->issuer_raw, &crt->next->subject_raw)) continue;
+    say(t, "%s: the chain is out of order: behind the certificate of %s comes %s, not its issuer", path,
+        name_of(&crt->subject, subject), name_of(&crt->next->subject, issuer));
+    return NULL;
+  }
+  return crt;
+}
+
+static bool system_knows(const mbedtls_x509_buf *name) {
+  char err[TLS_REASON_MAX];
+  struct tls_trust *system = tls_trust_get(NULL, err, sizeof err);
+  bool known = false;
+  if (system == NULL) return false;
+  for (const mbedtls_x509_crt *c = tls_trust_chain(system); c != NULL && c->version != 0 && !known; c = c->next)
+    known = same_name(&c->subject_raw, name);
+  tls_trust_unref(system);
+  return known;
+}
+
+static void note_end_of_chain(const struct teller *t, const mbedtls_x509_crt *last, const char *path) {
+  char issuer[NAME_MAX_TEXT];
+  if (same_name(&last->issuer_raw, &last->subject_raw) || system_knows(&last->issuer_raw)) return;
+  say(t,
+      "%s: the chain ends below %s, which is no authority of this system: is an intermediate certificate missing, or "
+      "is "
+      "this a private authority that the others know?",
+      path, name_of(&last->issuer, issuer));
+}
+
+void tls_identity_notes(const struct tls_identity *id, const struct tls_certificate_settings *files, bool thorough,
+                        tls_tell_fn tell, void *arg) {
+  struct teller t = {tell, arg};
+  note_dates(&t, &id->chain, files->cert, "the certificate");
+  for (const mbedtls_x509_crt *c = id->chain.next; c != NULL && c->version != 0; c = c->next)
+    note_dates(&t, c, files->cert, "an intermediate certificate");
+  note_key(&t, files->key);
+  const mbedtls_x509_crt *last = note_order(&t, &id->chain, files->cert);
+  if (thorough && last != NULL) note_end_of_chain(&t, last, files->cert);
+}
+
+/* A large bundle always has some that have ended, which is nobody's fault. */
+void tls_authority_notes(const mbedtls_x509_crt *chain, const char *path, tls_tell_fn tell, void *arg) {
+  struct teller t = {tell, arg};
+  unsigned n = 0;
+  for (const mbedtls_x509_crt *c = chain; c != NULL && c->version != 0; c = c->next) n++;
+  for (const mbedtls_x509_crt *c = chain; n <= AUTHORITIES_MAX && c != NULL && c->version != 0; c = c->next)
+    note_dates(&t, c, path, "an authority");
+}

@@ -1,0 +1,134 @@
+/* certificates.c: the files of all living TLS configurations, watched.
+ *
+ * Which files these are changes with every policy, and with every call of jeton.http that has settings of its own, on any thread: net/tls.h then
+ * calls on_files, which wakes this loop, and the set is made anew. What libuv's file events cannot tell (a network file system, a watch that
+ * could not be had) the slow timer finds: looking costs a stat a file. Whatever is wrong with new files, the old ones go on, and the log and
+ * `jeton status` say so. Owned by control's thread, but for the async handle. */
+#include "ops/certificates.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "net/tls.h"
+#include "ops/watch.h"
+
+enum { LOOK_MS = 60 * 1000 };
+
+struct certificates {
+  uv_async_t files; /* sent by any thread: the set of files has changed */
+  uv_timer_t look;
+  struct watch *watch;
+  struct certificates_facts facts;
+  struct buf last_error;
+  bool watch_failed;
+  unsigned closing;
+};
+
+struct paths {
+  const char **v;
+  size_t n, room;
+};
+
+static void add_path(void *arg, const char *path) {
+  struct paths *p = arg;
+  for (size_t i = 0; i < p->n; i++)
+    if (strcmp(p->v[i], path) == 0) return;
+  if (p->n == p->room) {
+    p->room = p->room > 0 ? 2 * p->room : 16;
+    p->v = realloc(p->v, p->room * sizeof *p->v);
+  }
+  char *copy = strdup(path);
+  if (p->v == NULL || copy == NULL) abort();
+  p->v[p->n++] = copy;
+}
+
+static void watch_files(struct certificates *c) {
+  struct paths p = {0};
+  tls_files(add_path, &p);
+  int status = watch_set(c->watch, p.v, p.n);
+  if (status != 0 && !c->watch_failed)
+    log_warn("certificates are looked at once a minute only, since their folders cannot be watched: %s",
+             err_text(status));
+  c->watch_failed = status != 0;
+  for (size_t i = 0; i < p.n; i++) free((char *)(uintptr_t)p.v[i]);
+  free(p.v);
+}
+
+/* --- reading again --- */
+
+static void on_done(void *arg, const char *file) {
+  struct certificates *c = arg;
+  c->facts.renewed++;
+  log_info("%s: the certificates were read again; new connections use them", file);
+}
+
+static void on_failed(void *arg, const char *text) {
+  struct certificates *c = arg;
+  c->facts.failed++;
+  buf_reset(&c->last_error);
+  buf_addz(&c->last_error, text);
+  (void)buf_z(&c->last_error);
+  log_error("%s; the certificates read before go on", text);
+}
+
+static void on_note(void *arg, const char *text) {
+  (void)arg;
+  log_warn("%s", text);
+}
+
+static void look(struct certificates *c) {
+  uint64_t before = c->facts.renewed;
+  struct tls_reread_sink sink = {.done = on_done, .failed = on_failed, .note = on_note, .arg = c};
+  uint64_t failed = c->facts.failed;
+  tls_reread(&sink);
+  if (c->facts.renewed > before && c->facts.failed == failed) buf_reset(&c->last_error);
+}
+
+static void on_changed(void *arg) {
+  look(arg);
+  watch_files(arg); /* a folder of authorities may have other files now */
+}
+static void on_look(uv_timer_t *t) { look(t->data); }
+static void on_files(uv_async_t *a) { watch_files(a->data); }
+static void wake(void *arg) { (void)uv_async_send(&((struct certificates *)arg)->files); }
+
+/* --- life --- */
+
+struct certificates *certificates_new(uv_loop_t *loop) {
+  struct certificates *c = calloc(1, sizeof *c);
+  if (c == NULL) abort();
+  buf_init(&c->last_error);
+  c->watch = watch_new(loop, on_changed, c);
+  c->files.data = c->look.data = c;
+  if (uv_async_init(loop, &c->files, on_files) != 0) abort(); /* the loop has made its descriptors by now */
+  (void)uv_timer_init(loop, &c->look);
+  (void)uv_timer_start(&c->look, on_look, LOOK_MS, LOOK_MS);
+  tls_on_files(wake, c);
+  wake(c);
+  return c;
+}
+
+static void on_closed(uv_handle_t *h) {
+  struct certificates *c = h->data;
+  if (--c->closing > 0) return;
+  buf_fini(&c->last_error);
+  free(c);
+}
+
+void certificates_close(struct certificates *c) {
+  tls_on_files(NULL, NULL);
+  watch_close(c->watch);
+  c->closing = 2;
+  uv_close((uv_handle_t *)&c->files, on_closed);
+  uv_close((uv_handle_t *)&c->look, on_closed);
+}
+
+struct certificates_facts certificates_facts(const struct certificates *c) {
+  struct certificates_facts f = c->facts;
+  f.last_error = c->last_error.n > 0 ? (const char *)c->last_error.p : "";
+  return f;
+}

@@ -1,0 +1,244 @@
+--- Certificates while the process runs: renewed under load, broken, checked beforehand; sessions that go on over workers and reloads.
+local jeton = require "spec.support.jeton"
+local http = require "spec.support.http"
+local peers = require "spec.support.peers"
+local process = require "spec.support.process"
+
+local dir, nginx, proxy
+
+local function shell(text)
+  local code, out, err = process.run { "sh", "-c", "cd " .. dir .. " && " .. text }
+  assert(code == 0, text .. ": " .. err)
+  return out
+end
+--- As a tool that renews certificates does it: each file by a rename, the certificate first.
+local function put(name, as)
+  for _, ending in ipairs { "pem", "key" } do shell(("cp %s.%s new && mv new %s.%s"):format(name, ending, as or "live", ending)) end
+end
+local function policy(keys, more)
+  return ([[return { listen = { { "127.0.0.1:0", tls = { %s } } }, upstream = "http://127.0.0.1:%d", %s }]]):format(
+    keys or ("certificates = { { cert = %q, key = %q } }"):format(dir .. "/live.pem", dir .. "/live.key"), nginx.port, more or "")
+end
+local function start(keys, more, workers)
+  proxy = jeton.start { policy = policy(keys, more), workers = workers or 1 }
+  return proxy
+end
+local function curl(...) return peers.curl("--cacert", dir .. "/ca.pem", ...) end
+local function url() return ("https://localhost:%d/"):format(proxy.port) end
+--- What openssl s_client says with these options; it sends one request.
+local function s_client(options)
+  return shell(("printf 'GET / HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n' | timeout 20 openssl s_client -connect 127.0.0.1:%d -servername localhost -CAfile ca.pem -ign_eof %s 2>&1 || true")
+    :format(proxy.port, options))
+end
+local function serial(name) return shell("openssl x509 -noout -serial -in " .. name .. ".pem"):match "serial=(%x+)" end
+local function served() return s_client("| openssl x509 -noout -serial"):match "serial=(%x+)" end
+
+setup(function()
+  dir = process.temp_dir()
+  assert.equal(0, (process.run { "sh", "spec/support/ca.sh", dir }))
+  nginx = peers.nginx [[location / { return 200 "fine\n"; }]]
+end)
+before_each(function() put "ecdsa" end)
+after_each(function()
+  if proxy then proxy:finish() end
+  proxy = nil
+end)
+teardown(function() nginx.process:stop() end)
+
+describe("a certificate that is renewed while the process runs", function()
+  it("serves new connections without a reload; the log and status say so", function()
+    start()
+    assert.equal(serial "ecdsa", served())
+    put "rsa"
+    proxy:wait_log "the certificates were read again"
+    assert.equal(serial "rsa", served())
+    assert.is_true(proxy:status().tls.renewed >= 1)
+    assert.equal(1, proxy:status().policy.number)
+  end)
+
+  it("under load fails no request, neither on kept connections nor on new ones", function()
+    start(nil, nil, 2)
+    local clients = {}
+    for i = 1, 3 do
+      clients[i] = process.start { "sh", "-c", ("for i in $(seq 40); do curl -sS --max-time 20 --cacert %s/ca.pem %s || echo FAILED; done"):format(dir, url()) }
+    end
+    local urls = {}
+    for i = 1, 400 do urls[i] = url() end
+    clients[4] = process.start { "curl", "-sS", "--max-time", "60", "--cacert", dir .. "/ca.pem", table.unpack(urls) }
+    local n, swaps = 0, { "rsa", "ecdsa" }
+    process.poll(function()
+      n = n + 1
+      put(swaps[n % 2 + 1])
+      for _, c in ipairs(clients) do if not c:ended() then return false end end
+      return true
+    end, 90, "the clients to end")
+    for i, c in ipairs(clients) do
+      local _, answers = c:output():gsub("fine\n", "")
+      assert.equal(i == 4 and 400 or 40, answers, c:output():sub(1, 200) .. c:errors())
+      assert.equal("", c:errors())
+    end
+    put "ecdsa"
+    process.poll(function() return served() == serial "ecdsa" end, 5, "the last certificate")
+  end)
+
+  it("and is broken leaves the old one; the log and status name the file, until it is mended", function()
+    start()
+    shell "echo nonsense > live.pem"
+    proxy:wait_log "the certificates read before go on"
+    assert.matches("live.pem: holds no certificate", proxy:status().tls.last_error)
+    assert.matches("live.pem: holds no certificate", select(2, jeton.run { "status", "--control", proxy.control_path }))
+    assert.equal(serial "ecdsa", served())
+    put "rsa"
+    process.poll(function() return served() == serial "rsa" end, 5, "the mended certificate")
+    assert.equal("", proxy:status().tls.last_error)
+  end)
+
+  it("is found behind a link that is turned, as Kubernetes does it", function()
+    shell "rm -rf v1 v2 data mounted; mkdir v1 v2 mounted; cp ecdsa.pem v1/tls.pem; cp ecdsa.key v1/tls.key; cp rsa.pem v2/tls.pem; cp rsa.key v2/tls.key"
+    shell "ln -s ../v1 mounted/data && ln -s data/tls.pem mounted/tls.pem && ln -s data/tls.key mounted/tls.key"
+    start(("certificates = { { cert = %q, key = %q } }"):format(dir .. "/mounted/tls.pem", dir .. "/mounted/tls.key"))
+    assert.equal(serial "ecdsa", served())
+    shell "ln -s ../v2 mounted/new && mv -T mounted/new mounted/data"
+    process.poll(function() return served() == serial "rsa" end, 5, "the other certificate")
+  end)
+end)
+
+describe("the authorities of an upstream, changed while the process runs", function()
+  it("count for new requests, though a connection is kept", function()
+    shell "cp ca.pem live-ca.pem"
+    local tls = peers.nginx(([[ssl_certificate %s/rsa.pem; ssl_certificate_key %s/rsa.key; location / { return 200 "tls"; }]]):format(dir, dir), "ssl")
+    proxy = jeton.start(([[return { listen = "127.0.0.1:0", upstream = { "https://localhost:%d", tls = { ca = %q } } }]]):format(tls.port, dir .. "/live-ca.pem"))
+    assert.equal(200, http.get(proxy.port).status)
+    shell "cp other-ca.pem new && mv new live-ca.pem"
+    process.poll(function() return http.get(proxy.port).status == 502 end, 5, "a 502")
+    proxy:wait_log "unknown certificate authority"
+    shell "cp ca.pem new && mv new live-ca.pem"
+    process.poll(function() return http.get(proxy.port).status == 200 end, 5, "a 200")
+    tls.process:stop()
+  end)
+
+  it("count for jeton.http, too", function()
+    shell "cp other-ca.pem live-ca.pem"
+    local tls = peers.nginx(([[ssl_certificate %s/rsa.pem; ssl_certificate_key %s/rsa.key; location / { return 200 "tls"; }]]):format(dir, dir), "ssl")
+    proxy = jeton.start(([[return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d", on_request = function(req)
+      local res, why = jeton.http.get("https://localhost:%d/", { tls = { ca = %q } })
+      req:respond(200, nil, res and res.body or why)
+    end }]]):format(nginx.port, tls.port, dir .. "/live-ca.pem"))
+    assert.matches("unknown certificate authority", http.get(proxy.port).body)
+    shell "cp ca.pem new && mv new live-ca.pem"
+    process.poll(function() return http.get(proxy.port).body == "tls" end, 5, "the answer")
+    tls.process:stop()
+  end)
+end)
+
+describe("a session", function()
+  --- All of `n` connections with the saved session resume it, whichever worker they reach.
+  local function resumes(version, n)
+    for _ = 1, n do
+      local out = s_client("-" .. version .. " -sess_in session")
+      assert.matches("Reused, TLSv", out)
+      assert.matches("HTTP/1.1 200 OK", out)
+    end
+  end
+
+  for _, case in ipairs { { "tls1_2", "with a ticket" }, { "tls1_2 -no_ticket", "without tickets" } } do
+    it(case[2] .. " is resumed by every worker, after a reload and after a renewal", function()
+      start(nil, nil, 3)
+      assert.matches("New, TLSv", s_client("-" .. case[1] .. " -sess_out session"))
+      resumes(case[1], 6)
+      assert.equal(0, (jeton.run { "reload", "--control", proxy.control_path }))
+      resumes(case[1], 6)
+      shell("openssl req -x509 -CA ca.pem -CAkey ca.key -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout again.key " ..
+        "-subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1 -days 40 -out again.pem 2>/dev/null")
+      put "again"
+      proxy:wait_log "the certificates were read again"
+      resumes(case[1], 6)
+    end)
+  end
+
+  it("with an upstream is kept over connections, workers and reloads", function()
+    local tls = peers.nginx(([[ssl_certificate %s/rsa.pem; ssl_certificate_key %s/rsa.key; ssl_session_cache shared:s:1m; keepalive_timeout 0;
+      location / { return 200 "$ssl_session_reused"; }]]):format(dir, dir), "ssl")
+    proxy = jeton.start { workers = 2, policy = ([[return { listen = "127.0.0.1:0", upstream = { "https://localhost:%d", tls = { ca = %q } } }]]):format(tls.port, dir .. "/ca.pem") }
+    assert.equal(".", http.get(proxy.port).body)
+    for _ = 1, 6 do assert.equal("r", http.get(proxy.port).body) end
+    assert.equal(0, (jeton.run { "reload", "--control", proxy.control_path }))
+    for _ = 1, 6 do assert.equal("r", http.get(proxy.port).body) end
+    tls.process:stop()
+  end)
+end)
+
+describe("TLS 1.3", function()
+  local function has_1_3()
+    local path = process.write_file(dir .. "/probe.lua", policy(("certificates = { { cert = %q, key = %q } }, min_version = '1.3'"):format(dir .. "/rsa.pem", dir .. "/rsa.key")))
+    local code, _, err = jeton.run { "check", path }
+    if code ~= 0 then assert.matches("TLS 1.3 needs mbedTLS 3.6; this program was built with 2%.", err) end
+    return code == 0
+  end
+
+  it("is spoken with openssl, curl and nginx where the library has it; else 1.2 is, and min_version says what is missing", function()
+    local version = has_1_3() and "1.3" or "1.2"
+    start()
+    assert.matches("New, TLSv" .. version:gsub("%.", "%%."), s_client "")
+    local code, _, err = curl("-v", "--tlsv" .. version, url())
+    assert.equal(0, code, err)
+    assert.is_truthy(err:find("SSL connection using TLSv" .. version, 1, true), err)
+    local tls = peers.nginx(([[ssl_certificate %s/rsa.pem; ssl_certificate_key %s/rsa.key; ssl_protocols TLSv1.2 TLSv1.3; location / { return 200 "$ssl_protocol"; }]]):format(dir, dir), "ssl")
+    local p = jeton.start(([[return { listen = "127.0.0.1:0", upstream = { "https://localhost:%d", tls = { ca = %q } } }]]):format(tls.port, dir .. "/ca.pem"))
+    assert.equal("TLSv" .. version, http.get(p.port).body)
+    p:finish()
+    tls.process:stop()
+  end)
+
+  it("resumes by its tickets over workers and reloads, and is all that min_version = '1.3' takes, where the library has it", function()
+    if not has_1_3() then return end
+    start(("certificates = { { cert = %q, key = %q } }, min_version = '1.3'"):format(dir .. "/live.pem", dir .. "/live.key"), nil, 3)
+    assert.matches("New, TLSv1.3", s_client "-sess_out session")
+    for _ = 1, 4 do assert.matches("Reused, TLSv1.3", s_client "-sess_in session") end
+    assert.equal(0, (jeton.run { "reload", "--control", proxy.control_path }))
+    for _ = 1, 4 do assert.matches("Reused, TLSv1.3", s_client "-sess_in session") end
+    assert.is_not.equal(0, (curl("--tls-max", "1.2", url())))
+  end)
+end)
+
+describe("jeton check", function()
+  local function check(keys)
+    return jeton.run { "check", process.write_file(dir .. "/policy.lua", policy(keys)) }
+  end
+  local function pair(cert, key) return ("certificates = { { cert = %q, key = %q } }"):format(dir .. "/" .. cert, dir .. "/" .. key) end
+
+  it("opens every file and refuses what cannot be used", function()
+    for _, case in ipairs {
+      { pair("rsa.pem", "ecdsa.key"), "listen%[1%]%.tls: .*ecdsa.key: not the key of the certificate in .*rsa.pem" },
+      { pair("none.pem", "ecdsa.key"), "none.pem: no such file" },
+      { pair("ecdsa.pem", "encrypted.key"), "encrypted.key: the key is encrypted; jeton needs it in the clear" },
+      { pair("ecdsa.key", "ecdsa.key"), "ecdsa.key: holds no certificate in PEM" },
+      { pair("ecdsa.pem", "ecdsa.key") .. (", client_ca = %q"):format(dir .. "/ca.key"), "ca.key: holds no certificate in PEM" },
+    } do
+      local code, _, err = check(case[1])
+      assert.equal(78, code, err)
+      assert.matches("policy.lua:1: ", err)
+      assert.matches(case[2], err)
+    end
+  end)
+
+  it("warns of what ends soon, is careless, or will not be believed", function()
+    shell "openssl req -x509 -key ecdsa.key -subj /CN=soon -days 12 -out soon.pem 2>/dev/null; cp ecdsa.key open.key; chmod 644 open.key; cat ecdsa.pem intermediate.pem > jumbled.pem"
+    for _, case in ipairs {
+      { pair("soon.pem", "ecdsa.key"), "soon.pem: the certificate expires in 11 days, on %d+%-%d+%-%d+" },
+      { pair("expired.pem", "expired.key"), "expired.pem: the certificate expired on 2020%-01%-02" },
+      { pair("future.pem", "future.key"), "future.pem: the certificate is not valid before 2099%-01%-01" },
+      { pair("ecdsa.pem", "open.key"), "open.key: a private key that everybody may read %(chmod 600 mends it%)" },
+      { pair("lone.pem", "lone.key"), "lone.pem: the chain ends below CN=jeton test intermediate.*is an intermediate certificate missing" },
+      { pair("jumbled.pem", "ecdsa.key"), "jumbled.pem: the chain is out of order" },
+    } do
+      local code, out, err = check(case[1])
+      assert.equal(0, code, err)
+      assert.matches("good", out)
+      assert.matches("warning: policy.lua:1: listen%[1%]%.tls: ", err)
+      assert.matches(case[2], err)
+    end
+    shell "cat chained.pem ca.pem > whole.pem"
+    assert.equal("", (select(3, check(pair("whole.pem", "chained.key")))))
+  end)
+end)
