@@ -3,6 +3,7 @@
  * A host of the list becomes entries of an audience (token/audience.h), each with its scheme and port: the list is matched by the same rules, and as
  * strictly, as that of who may receive a token. */
 #include <arpa/inet.h>
+#include <assert.h>
 
 #include "policy/hint.h"
 #include "policy/keys.h"
@@ -57,7 +58,9 @@ static bool parse_entry(struct str s, struct entry *e) {
 static void allow(struct schema *s, struct audience *a, const struct entry *e, bool tls) {
   unsigned port = e->port != 0 ? e->port : tls ? 443 : 80;
   struct str text = arena_printf(s->arena, "%s%.*s:%u", tls ? "https://" : "http://", STR_FMT(e->host), port);
-  audience_add_host(a, text);
+  bool added = audience_add_host(a, text); /* its rules are not narrower than those here */
+  assert(added);
+  (void)added;
 }
 
 /* What was meant by a text that is no host: a URL with a path, a name with a final dot, an address in an odd form. */

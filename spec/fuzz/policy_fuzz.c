@@ -100,7 +100,15 @@ static const char *const words[] = {"listen",
                                     "1.3",
                                     "pass",
                                     "a.example.com:8443",
-                                    "http://10.0.0.7"};
+                                    "http://10.0.0.7",
+                                    "forward",
+                                    "private",
+                                    "*.example.com",
+                                    "10.0.0.7/8",
+                                    "::1",
+                                    "127.1",
+                                    "https://a.example.com/x",
+                                    "a.example.com."};
 static const char *const secret_words[] = {"key", "client_secret", "password", "token_value"};
 
 struct program {
@@ -198,7 +206,9 @@ static void check_report(const struct report *r, const struct policy *p) {
   }
   MUST(lines == r->problems + r->warnings);
   if (r->problems > 0) return;
-  MUST(p->nlistens > 0 && (p->nupstreams > 0 || p->on_request));
+  const struct forward_conf *f = p->forward;
+  MUST(p->nlistens > 0 && (p->nupstreams > 0 || p->on_request || f != NULL));
+  MUST(f == NULL || f->hosts != NULL || f->connect != NULL);
   for (size_t i = 0; i < p->nupstreams; i++) MUST(p->upstreams[i].nurls > 0);
   for (size_t i = 0; i < p->ntokens; i++) MUST(p->tokens[i].audience != NULL);
 }

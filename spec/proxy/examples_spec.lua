@@ -498,6 +498,39 @@ function handle(req, body, send) {
     end)
   end)
 
+  describe("forward-proxy", function()
+    it("puts the token on what is sent for its API alone, tunnels to what is listed, and asks for a password", function()
+      local certs = process.temp_dir()
+      local code, _, err = process.run { "sh", "spec/support/ca.sh", certs }
+      assert.equal(0, code, err)
+      local api = peers.nginx(([[ ssl_certificate %s/rsa.pem; ssl_certificate_key %s/rsa.key; location / { return 200 "$http_authorization $http_x_forwarded_for$http_proxy_authorization"; } ]]):format(certs, certs), "ssl")
+      local w = peers.world()
+      local p = start("forward-proxy", { API = "localhost:" .. api.port, CONNECT = "localhost:" .. api.port, PRIVATE = "127.0.0.0/8", CA = certs .. "/ca.pem",
+        TOKEN_URL = w.token_url, SECRET_FILE = secret_file, PROXY_CREDENTIALS = "reports:pass" })
+      local function ask(target, fields)
+        local c = http.connect(p.port)
+        c:send("GET " .. target .. " HTTP/1.1\r\nHost: a\r\n" .. (fields or "") .. "\r\n")
+        local res = c:read_response "GET"
+        c:close()
+        return res
+      end
+      local password = "Proxy-Authorization: Basic cmVwb3J0czpwYXNz\r\n"
+      local url = ("https://localhost:%d/v1"):format(api.port)
+      assert.equal(407, ask(url).status)
+      assert.equal(407, ask(url, "Proxy-Authorization: Basic bm86bm8=\r\n").status)
+      local res = ask(url, password)
+      assert.equal(200, res.status)
+      assert.matches("^Bearer %S+ $", res.body)
+      assert.equal(403, ask("http://127.0.0.1/", password).status)
+      local out
+      code, out, err = peers.curl("-x", "http://reports:pass@127.0.0.1:" .. p.port, "--cacert", certs .. "/ca.pem", url)
+      assert.equal(0, code, err)
+      assert.equal(" ", out) -- its own TLS: no token
+      p:finish()
+      w:stop()
+    end)
+  end)
+
   describe("plain-proxy", function()
     it("relays nginx, says who asked, and writes an access line", function()
       local nginx = peers.nginx [[ location / { return 200 "$http_x_forwarded_for $http_authorization"; } client_max_body_size 100m; ]]

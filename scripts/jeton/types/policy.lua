@@ -17,7 +17,7 @@ function headers:all(name) end
 ---@field headers jeton.headers
 ---@field client table address and TLS identity
 ---@field id string
----@field upstream string? the name of the upstream to use
+---@field upstream string? the name of the upstream to use; nil: a target of `forward`
 ---@field ctx table for this exchange
 ---@field host string
 ---@field version string
@@ -43,10 +43,17 @@ function response:body() end
 ---@param body string
 function response:set_body(body) end
 
+---@class jeton.forward
+---@field hosts? string[] targets of requests: "h", "h:port", "*.h", "http://h", "https://h"
+---@field connect? string[] targets of CONNECT: "h" (port 443), "h:port", "*.h"
+---@field private? string[] private addresses and ranges that these may lead to: "10.0.0.0/8", "127.0.0.1"
+---@field tls? table for https targets, as of an upstream
+
 ---@class jeton.policy
 ---@field listen? string|table
 ---@field upstream? string|table
 ---@field upstreams? table<string, string|table>
+---@field forward? jeton.forward
 ---@field tokens? table<string, jeton.token_options>
 ---@field tasks? table<string, async fun()>
 ---@field workers? integer
