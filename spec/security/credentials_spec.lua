@@ -318,3 +318,65 @@ describe("the control side", function()
     p:finish()
   end)
 end)
+
+describe("credentials at a forward proxy", function()
+  local mine, other, p
+  setup(function()
+    mine, other = peers.raw(wire.fine), peers.raw [[
+      c:read "head" c:write "HTTP/1.1 302 Found\r\nLocation: http://localhost:1/elsewhere\r\nContent-Length: 0\r\n\r\n" c:read(1000) ]]
+    p = jeton.start(([[return {
+      listen = "127.0.0.1:0",
+      forward = { hosts = { "http://localhost:%d", "http://localhost:%d" }, connect = { "localhost:%d" }, private = { "127.0.0.1", "::1" } },
+      tokens = { api = { fetch = function() return { value = %q, expires_in = 60 } end, hosts = { "http://localhost:%d" } } },
+      on_request = function(req, tokens)
+        if req.path ~= "/bare" then req.headers.authorization = "Bearer " .. tokens.api end
+      end }]]):format(mine.port, other.port, mine.port, token, mine.port))
+  end)
+  local function send(port, path, fields)
+    local c = http.connect(p.port)
+    c:send(("GET http://localhost:%d%s HTTP/1.1\r\nHost: a\r\n%s\r\n"):format(port, path, fields or ""))
+    local res = c:read_response "GET"
+    c:close()
+    return res
+  end
+
+  it("are the token where it belongs, once, whatever the client sent or named in Connection", function()
+    for i, fields in ipairs { "", "Authorization: Bearer mine\r\n", "Connection: authorization\r\nauthorization: Bearer mine\r\n" } do
+      assert.equal(200, send(mine.port, "/own" .. i, fields).status)
+      local found = heads_for(mine, "/own" .. i)
+      assert.equal(1, #found)
+      assert.same({ "Bearer " .. token, 1 }, { found[1].fields.authorization, found[1].count.authorization })
+    end
+  end)
+  it("are not sent to another host that may be reached: nothing is", function()
+    assert.equal(500, send(other.port, "/other").status)
+    assert.equal("", other.received())
+  end)
+  it("do not follow a redirect, which is relayed", function()
+    local res = send(other.port, "/bare")
+    assert.same({ 302, "http://localhost:1/elsewhere" }, { res.status, res.headers.location })
+    assert.is_nil(other.received():find(token, 1, true))
+  end)
+  it("for the proxy itself are consumed, in every spelling of it that counts", function()
+    for i, fields in ipairs { "Proxy-Authorization: Basic bWluZQ==\r\n", "pRoXy-AuThOrIzAtIoN: Basic bWluZQ==\r\nProxy-Authorization: Basic bWluZQ==\r\n",
+      "Connection: Proxy-Authorization\r\nProxy-Authorization: Basic bWluZQ==\r\n" } do
+      assert.equal(200, send(mine.port, "/consumed" .. i, fields).status)
+    end
+    assert.is_nil(mine.received():find("bWluZQ==", 1, true))
+    assert.is_nil(p:errors():find("bWluZQ==", 1, true))
+  end)
+  it("are not in a tunnel", function()
+    local before = mine.received()
+    local c = http.connect(p.port)
+    c:send(("CONNECT localhost:%d HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Basic bWluZQ==\r\n\r\n"):format(mine.port))
+    assert.equal("HTTP/1.1 200 Connection established\r\n", (c.sock:receive "*l") .. "\r\n")
+    c:send "GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    process.poll(function() return mine.received():find("/tunnel", 1, true) end, 5, "the request in the tunnel")
+    assert.equal("GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", mine.received():sub(#before + 1))
+    c:close()
+  end)
+  it("leave no trace in the log", function()
+    p:finish()
+    assert.is_nil((p:errors() .. p:output()):find(token, 1, true))
+  end)
+end)

@@ -1,8 +1,11 @@
 --- Who a request is for, which protocol it speaks, and how large its head may be.
+local jeton = require "spec.support.jeton"
 local wire = require "spec.support.wire"
 local http = require "spec.support.http"
 local peers = require "spec.support.peers"
 
+local function forward_policy(forward, more) return ("return { listen = '127.0.0.1:0', forward = { %s }, %s }"):format(forward, more or "") end
+local function jeton_start(forward, more) return jeton.start(forward_policy(forward, more)) end
 local function get(line, fields) return line .. "\r\n" .. (fields or "Host: a\r\n") .. "\r\n" end
 
 local function refusals(title, cases)
@@ -189,6 +192,89 @@ describe("the host of a request", function()
     assert.equal("OPTIONS * HTTP/1.1", last().line)
     send(p, "OPTIONS http://a HTTP/1.1", "Host: a\r\n")
     assert.equal("OPTIONS * HTTP/1.1", last().line)
+    p:finish()
+  end)
+end)
+
+describe("a forward proxy that lists names, and no private address,", function()
+  local inside, proxy
+  setup(function()
+    inside = peers.raw(wire.fine)
+    proxy = jeton_start(("hosts = { 'http://localhost:%d', 'http://*.example.com:%d', 'http://[::2]:%d' }, connect = { 'localhost:%d', '*.example.com:%d' }"):format(
+      inside.port, inside.port, inside.port, inside.port, inside.port))
+  end)
+  local function answer(line)
+    local all, why = wire.exchange(proxy.port, get(line, "Host: a\r\nConnection: close\r\n"))
+    assert.equal("closed", why)
+    return tonumber(all:match "^HTTP/1%.1 (%d%d%d) "), all
+  end
+
+  for name, spelling in pairs {
+    ["its address"] = "127.0.0.1", ["a short address"] = "127.1", ["a decimal address"] = "2130706433", ["an octal address"] = "0177.0.0.1",
+    ["a hexadecimal address"] = "0x7f000001", ["a mixed one"] = "0x7f.1", ["the unspecified address"] = "0.0.0.0", ["zero"] = "0",
+    ["IPv6 loopback"] = "[::1]", ["an IPv4-mapped address"] = "[::ffff:127.0.0.1]", ["the same in hexadecimal"] = "[::ffff:7f00:1]",
+    ["a compatible address"] = "[::127.0.0.1]", ["a 6to4 address"] = "[2002:7f00:1::]", ["a long spelling of a listed one"] = "[0:0:0:0:0:0:0:2]",
+    ["a final dot"] = "localhost.", ["two final dots"] = "localhost..", ["a name under it"] = "x.localhost", ["a name that ends in it"] = "xlocalhost",
+    ["a deeper name than the star's"] = "a.b.example.com", ["the star's own name"] = "example.com", ["an empty label for the star"] = ".example.com",
+    ["the link-local metadata address"] = "169.254.169.254", ["a name that begins with a listed one"] = "localhost.evil.example",
+  } do
+    it("does not reach inside by " .. name, function()
+      assert.equal(403, (answer(("GET http://%s:%d/refused HTTP/1.1"):format(spelling, inside.port))))
+      assert.equal(403, (answer(("CONNECT %s:%d HTTP/1.1"):format(spelling, inside.port))))
+    end)
+  end
+  for name, target in pairs {
+    ["a user"] = "u@localhost:%d", ["a listed name as the user of another host"] = "localhost@evil.example:%d", ["a star"] = "*.example.com:%d", ["an encoded dot"] = "127%%2e0.0.1:%d",
+    ["a zone"] = "[fe80::1%%25lo]:%d", ["an encoded letter"] = "%%6cocalhost:%d", ["an 8-bit name"] = "\xc3\xa9.example.com:%d", ["a backslash"] = "localhost\\x:%d", ["a wide digit"] = "\xef\xbc\x91.example.com:%d",
+  } do
+    it("takes no target with " .. name, function()
+      local at = target:format(inside.port)
+      assert.equal(400, (answer("GET http://" .. at .. "/refused HTTP/1.1")))
+      assert.equal(400, (answer("CONNECT " .. at .. " HTTP/1.1")))
+    end)
+  end
+  it("takes no target with port 0, nor another port of a listed host", function()
+    assert.equal(400, (answer "GET http://localhost:0/ HTTP/1.1"))
+    assert.equal(400, (answer "CONNECT localhost:0 HTTP/1.1"))
+    assert.equal(403, (answer "GET http://localhost/ HTTP/1.1"))
+    assert.equal(403, (answer "CONNECT localhost:22 HTTP/1.1"))
+    assert.equal(403, (answer(("GET https://localhost:%d/ HTTP/1.1"):format(inside.port)))) -- another scheme
+  end)
+  it("does not reach a listed name that leads inside, in any case, and says so", function()
+    for _, name in ipairs { "localhost", "LOCALHOST", "LocalHost" } do
+      for _, line in ipairs { "GET http://%s:%d/refused HTTP/1.1", "CONNECT %s:%d HTTP/1.1" } do
+        local status, all = answer(line:format(name, inside.port))
+        assert.equal(403, status)
+        assert.is_truthy(all:find("403 Forbidden: the host leads to no address that the policy forwards to\n", 1, true), all)
+      end
+    end
+  end)
+  it("has sent nothing inside, and ends well", function()
+    proxy:finish()
+    assert.equal("", inside.received())
+  end)
+end)
+
+describe("a kept connection to a private address", function()
+  it("is not used for a target under a policy that no longer allows the address, though an upstream or an older policy made it", function()
+    local inside = peers.raw(wire.fine)
+    local function keys(private) return ("hosts = { 'http://localhost:%d' }, private = { %s }"):format(inside.port, private) end
+    local upstream = ("upstream = 'http://localhost:%d'"):format(inside.port)
+    local function ask(p)
+      local c = http.connect(p.port)
+      c:send(get(("GET http://localhost:%d/x HTTP/1.1"):format(inside.port)))
+      local res = c:read_response "GET"
+      c:close()
+      return res.status
+    end
+    local p = jeton_start(keys "'127.0.0.1', '::1'", upstream)
+    assert.equal(200, ask(p))
+    p:reload_file(forward_policy(keys "'10.0.0.0/8'", upstream))
+    assert.equal(200, (p:control("POST", "/reload")).status)
+    assert.equal(403, ask(p))
+    assert.equal("fine", http.get(p.port).body) -- the upstream has it still
+    assert.equal(403, ask(p))
+    assert.equal(1, p:dialed())
     p:finish()
   end)
 end)
