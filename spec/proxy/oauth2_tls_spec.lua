@@ -311,6 +311,7 @@ describe("jeton check", function()
     ["a secret and a key"] = { url .. "auth = 'client_secret_jwt', client_secret = SECRET, assertion = { key = KEY }", "assertion.key" },
     ["no certificate"] = { url .. "auth = 'tls_client_auth', tls = { ca = 'ca.pem' }", "needs the client's certificate: tls = { cert =" },
     ["a certificate without TLS"] = { "token_url = 'http://a/t', auth = 'self_signed_tls_client_auth', tls = { cert = 'a', key = 'b' }", "needs https" },
+    ["a certificate that is not there"] = { url .. "auth = 'tls_client_auth', tls = { cert = '/nonexistent/a.pem', key = 'b' }", "tls.cert: /nonexistent/a.pem: no such file" },
     ["an assertion among the extra parameters"] = { url .. "client_secret = 'y', extra = { client_assertion = 'z' }", "extra: client_assertion" },
   } do
     it("tells with the policy's line: " .. what, function()
