@@ -67,6 +67,19 @@ struct named *named_get(struct registry *r, const struct named_kind *kind, struc
   return n;
 }
 
+struct named *named_ref(struct named *n) {
+  pthread_mutex_lock(&n->registry->mutex);
+  n->refs++;
+  pthread_mutex_unlock(&n->registry->mutex);
+  return n;
+}
+
+void named_release(struct named *n) {
+  pthread_mutex_lock(&n->registry->mutex);
+  list_remove(&n->link);
+  pthread_mutex_unlock(&n->registry->mutex);
+}
+
 void named_unref(struct named *n) {
   struct registry *r = n->registry;
   pthread_mutex_lock(&r->mutex);

@@ -33,7 +33,10 @@ void registry_free(struct registry *r); /* when nothing is in it any more */
 bool named_valid(struct str name);
 /* The one there is, or one made with `settings`. A new reference. */
 struct named *named_get(struct registry *r, const struct named_kind *kind, struct str name, const void *settings);
+struct named *named_ref(struct named *n);
 void named_unref(struct named *n);
+/* Its name is free: who asks for it from now on gets a new one. Who holds this one keeps it. Nothing happens when it was free already. */
+void named_release(struct named *n);
 /* fn runs under the registry's mutex: it neither gets nor gives back anything. In the order in which they were made. */
 void registry_each(struct registry *r, const struct named_kind *kind, void (*fn)(void *arg, struct named *n),
                    void *arg);
