@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "lua/l_base64.h"
+#include "lua/l_channel.h"
 #include "lua/l_crypto.h"
 #include "lua/l_env.h"
 #include "lua/l_exec.h"
@@ -13,6 +14,7 @@
 #include "lua/l_json.h"
 #include "lua/l_log.h"
 #include "lua/l_secret.h"
+#include "lua/l_select.h"
 #include "lua/l_shared.h"
 #include "lua/l_timer.h"
 #include "ops/version.h"
@@ -23,13 +25,15 @@ static int l_now(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"now", l_now},   {"sleep", l_sleep},   {"spawn", l_spawn}, {"every", l_every},
-    {"exec", l_exec}, {"shared", l_shared}, {NULL, NULL},
+    {"now", l_now},   {"sleep", l_sleep},   {"spawn", l_spawn},     {"every", l_every},
+    {"exec", l_exec}, {"shared", l_shared}, {"channel", l_channel}, {NULL, NULL},
 };
 static const luaL_Reg parts[] = {
-    {"http", l_http_open},     {"file", l_file_open}, {"env", l_env_open},
-    {"secret", l_secret_open}, {"json", l_json_open}, {"base64", l_base64_open},
-    {"crypto", l_crypto_open}, {"log", l_log_open},   {NULL, NULL},
+    {"http", l_http_open},     {"file", l_file_open},
+    {"env", l_env_open},       {"secret", l_secret_open},
+    {"json", l_json_open},     {"base64", l_base64_open},
+    {"crypto", l_crypto_open}, {"log", l_log_open},
+    {"select", l_select_open}, {NULL, NULL},
 };
 
 int library_open(lua_State *L) {

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "lua/library.h"
@@ -230,6 +231,14 @@ void vm_set_loading(struct vm *vm, bool loading) { vm->loading = loading; }
 bool vm_loading(const struct vm *vm) { return vm->loading; }
 void vm_cancel_tasks(struct vm *vm) { tasks_cancel(vm); }
 uint64_t vm_memory(const struct vm *vm) { return vm->alloc.used; }
+
+bool vm_long_run(const struct vm *vm) {
+  enum { LONG_US = 1000 };
+  const struct budget *b = &vm->budget;
+  if (b->start_us == 0) return false; /* too short for a look at the clock */
+  int64_t limit = b->limit_us > 0 && b->limit_us / 2 < LONG_US ? b->limit_us / 2 : LONG_US;
+  return clock_mono_us() - b->start_us >= limit;
+}
 
 void vm_limit(struct vm *vm, uint64_t memory_max, int64_t budget_us) {
   vm->alloc.max = memory_max;

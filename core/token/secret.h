@@ -50,6 +50,9 @@ enum secret_encoding {
   SECRET_JSON /* without quotes */
 };
 struct secret *secret_encode(struct secret *s, enum secret_encoding e);
+/* The secret for use in another thread: s itself where nothing in it belongs to this one; else a copy, in which tokens have readers of their own, and what a source
+ * gives now stands for the source. Call it on the thread that owns s. 0 with a new reference in *out; what a source's read said; or ERR_LIMIT: over the bounds. */
+int secret_carry(struct secret *s, struct secret **out);
 struct secret *secret_ref(struct secret *s);
 void secret_unref(struct secret *s); /* NULL is fine */
 /* "Bearer <token api>": what tostring shows. Control bytes of literals come out as '?'. */

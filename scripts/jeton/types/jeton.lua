@@ -191,6 +191,56 @@ function jeton.shared(name, options) end
 ---@return { status: integer, signal: integer?, stdout: string, stderr: string }? result, string? message, string? code
 function jeton.exec(options) end
 
+---What can be sent: copied, at most 1 MiB.
+---@alias jeton.scalar boolean|number|string|jeton.secret
+---@alias jeton.message jeton.scalar|table<boolean|number|string, jeton.scalar>
+
+---A case of jeton.select.
+---@class jeton.channel.case
+
+---@class jeton.channel
+---@field name string
+---@field capacity integer
+---@field closed boolean
+---@operator len: integer how many messages it holds
+local channel = {}
+---Raises when the channel is closed.
+---@async
+---@param value jeton.message
+---@param timeout? jeton.duration
+---@return true? ok, string? why "timeout" or what is too large, string? code
+function channel:send(value, timeout) end
+---@async
+---@param timeout? jeton.duration
+---@return jeton.message? value, string? why "closed" or "timeout", string? code
+function channel:recv(timeout) end
+---@param value jeton.message
+---@return true? ok, string? why "full" or what is too large, string? code
+function channel:try_send(value) end
+---@return jeton.message? value, string? why "closed" or "empty", string? code
+function channel:try_recv() end
+function channel:close() end
+---@param f? async fun(value: jeton.message?, why: string?, code: string?): ...
+---@return jeton.channel.case
+function channel:on_recv(f) end
+---@param value jeton.message
+---@param f? async fun(): ...
+---@return jeton.channel.case
+function channel:on_send(value, f) end
+
+---The channel of that name, the same in every thread.
+---@param name string
+---@param capacity? integer 0: sender and receiver meet
+---@return jeton.channel
+function jeton.channel(name, capacity) end
+
+---@class jeton.select
+---@overload async fun(cases: { [integer]: jeton.channel.case, timeout: jeton.duration?, default: (async fun(): ...)? }): ...
+jeton.select = {}
+---Makes this VM's choices repeatable.
+---@param seed integer
+function jeton.select.seed(seed) end
+
 jeton.http = {}
 ---@async
 ---@param request jeton.http.request
