@@ -66,6 +66,9 @@ $(B)/core/%.o: core/%.c
 $(B)/spec/%_test.o: spec/unit/%_test.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+$(B)/spec/%_bench.o: spec/bench/slot/%_bench.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 $(B)/spec/%_fuzz.o: spec/fuzz/%_fuzz.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
@@ -73,6 +76,8 @@ $(B)/llhttp/%.o: /usr/share/llhttp/%.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) -g $(OPT_$(VARIANT)) -DLLHTTP_STRICT_MODE=1 $(INCS) -c -o $@ $<
 $(B)/spec/%_test: $(B)/spec/%_test.o $(OBJ) $(LLHTTP_OBJ)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+$(B)/spec/%_bench: $(B)/spec/%_bench.o $(OBJ) $(LLHTTP_OBJ)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 $(B)/spec/%_fuzz: $(B)/spec/%_fuzz.o $(OBJ) $(LLHTTP_OBJ)
 	$(Q)$(CC) -fsanitize=fuzzer $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
@@ -111,7 +116,7 @@ lint: deps
 	clang-format --dry-run --Werror $$(git ls-files 'core/*.[ch]' 'spec/*.[ch]')
 	luacheck --quiet scripts examples spec
 .PHONY: lint-objects
-lint-objects: $(OBJ) $(B)/core/main.o $(TEST_BIN:=.o)
+lint-objects: $(OBJ) $(B)/core/main.o $(TEST_BIN:=.o) $(B)/spec/slot_bench.o
 format:
 	clang-format -i $$(git ls-files 'core/*.[ch]' 'spec/*.[ch]')
 
@@ -127,15 +132,15 @@ fuzz-run: $(FUZZ_BIN)
 
 # QUICK=1: one round of a second each. The suite itself runs on the core of the load; as many connections as the system allows.
 bench: bench-deps
-	@ulimit -n $$(ulimit -Hn); $(if $(QUICK),QUICK=1) WRITE=$(WRITE) ROUNDS=$(ROUNDS) ROUND_SECONDS=$(ROUND_SECONDS) taskset -c 1 lua5.4 spec/bench/bench.lua $(CASES)
+	@ulimit -n 65536 2>/dev/null || ulimit -n $$(ulimit -Hn); $(if $(QUICK),QUICK=1) WRITE=$(WRITE) ROUNDS=$(ROUNDS) ROUND_SECONDS=$(ROUND_SECONDS) taskset -c 1 lua5.4 spec/bench/bench.lua $(CASES)
 bench-instructions: bench-deps
 	@lua5.4 spec/bench/instructions.lua $(if $(UPDATE),--update)
 .PHONY: bench bench-instructions bench-deps
 bench-deps:
 	@spec/support/deps bench
-	$(MAKE) -j$(JOBS) all
+	$(MAKE) -j$(JOBS) all $(B)/spec/slot_bench
 
 clean:
 	rm -rf build
 
--include $(OBJ:.o=.d) $(B)/core/main.d $(TEST_BIN:=.d) $(FUZZ_BIN:=.d)
+-include $(OBJ:.o=.d) $(B)/core/main.d $(TEST_BIN:=.d) $(FUZZ_BIN:=.d) $(B)/spec/slot_bench.d

@@ -13,11 +13,17 @@ local function output_of(argv)
 end
 
 --- The proxy has core 0 to itself, load and origin share core 1: with more cores the figures stay comparable, with one there are none.
-M.cores = { proxy = "0", load = "1", both = "0,1" }
+M.cores = { proxy = "0", load = "1", both = "0,1", all = "0-" .. #uv.cpu_info() - 1 }
 function M.check()
   if #uv.cpu_info() < 2 then error("two cores are needed: one for the proxy, one for load and origin", 0) end
 end
 function M.pinned(core, argv) return { "taskset", "-c", core, table.unpack(argv) } end
+
+--- Connections that a proxy may hold open on one side: it needs as many descriptors again for the other.
+function M.connections_allowed()
+  local descriptors = tonumber(process.read_file("/proc/self/limits"):match "Max open files%s+(%d+)") or 1024
+  return (descriptors - 400) // 2
+end
 
 --- The process and all its descendants.
 local function tree(pid, out)

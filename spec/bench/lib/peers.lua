@@ -67,7 +67,7 @@ function M.relay(origin) return printing("relay", machine.cores.proxy, { build.c
 function M.go(origin) return printing("Go, token behind RWMutex", machine.cores.proxy, { build.go("peers", "proxy"), tostring(origin.port) }) end
 
 local NGINX = [[
-daemon off; worker_processes %d; pid %s/pid; error_log %s/error.log warn; worker_rlimit_nofile 15000; %s
+daemon off; worker_processes %d; pid %s/pid; error_log %s/error.log warn; %s
 events { worker_connections 12000; }
 http {
   access_log %s; client_body_temp_path %s/b; proxy_temp_path %s/p; fastcgi_temp_path %s/f; uwsgi_temp_path %s/u; scgi_temp_path %s/s;
@@ -124,7 +124,7 @@ end
 local HAPROXY = [[
 global
   nbthread 1
-  maxconn 9900
+  maxconn %d
   %s
 defaults
   mode http
@@ -143,7 +143,7 @@ backend origin
 
 local function haproxy(origin, name, global, frontend)
   local dir, port = process.temp_dir(), free_port()
-  process.write_file(dir .. "/haproxy.cfg", HAPROXY:format(global or "", port, frontend or "", origin.port))
+  process.write_file(dir .. "/haproxy.cfg", HAPROXY:format(math.min(12000, machine.connections_allowed()), global or "", port, frontend or "", origin.port))
   local p = process.start(machine.pinned(machine.cores.proxy, { "/usr/sbin/haproxy", "-db", "-f", dir .. "/haproxy.cfg" }))
   listening(p, port)
   return peer(name, p, port)
@@ -173,12 +173,13 @@ function M.jeton(origin, kind, options)
   options = options or {}
   local policy = policies[kind]
   local core = (options.workers or 1) > 1 and machine.cores.both or machine.cores.proxy
+  local binary = options.binary or uv.cwd() .. "/build/jeton"
   local p = jeton.start {
     policy = policies.text(origin, policy, options), workers = options.workers, prefix = machine.pinned(core, options.prefix or {}),
-    binary = options.binary or uv.cwd() .. "/build/jeton",
+    binary = binary,
   }
   local out = peer(options.name or "jeton, " .. policy.name, p, p.port, options.tls)
-  out.jeton = p
+  out.jeton, out.binary = p, binary
   return out
 end
 

@@ -19,7 +19,8 @@ M.headers = hooked("hook reads 5 fields, sets 3", [[
   h["x-route"] = tenant
   h["x-parent"] = trace
   h["authorization"] = "Bearer " .. tokens.api]])
-M.response = hooked("and on_response", BEARER, [[on_response = function(res) res.headers["x-served-by"] = "bench" end,]])
+M.response = hooked("token and on_response", BEARER, [[on_response = function(res) res.headers["x-served-by"] = "bench" end,]])
+M.logged_plain = { name = "no hook, access log", token = false, more = "", log = true }
 M.logged = { name = "hook with a token, access log", token = true, more = M.token.more, log = true }
 --- The token is refreshed every second, by hand, so that the rate does not hang on schedules.
 M.refreshed = { name = "hook with a token", token = true, more = M.token.more .. [[
