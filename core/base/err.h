@@ -11,7 +11,7 @@ enum err {
   ERR_TOKEN_MISSING = -5003,  /* no valid token, and the policy says not to wait (or the wait is over) */
   ERR_TOKEN_EXPIRED = -5004,  /* the token expired between the token step and the write */
   ERR_TOKEN_AUDIENCE = -5005, /* scheme, host or port of the target may not receive this secret */
-  ERR_SECRET_BYTES = -5006,   /* a secret expands to bytes that may not stand in a header (CR, LF, NUL) */
+  ERR_SECRET_BYTES = -5006,   /* a secret expands to bytes that may not stand in a header: control bytes */
   ERR_SCRIPT = -5007,         /* a Lua error; its message has been logged with file and line */
   ERR_BUDGET = -5008,         /* Lua ran longer than its time budget */
   ERR_MEMORY = -5009,         /* a VM reached its memory cap */

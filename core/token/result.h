@@ -9,7 +9,7 @@
 #include "token/token.h"
 
 /* Borrowed from the caller, and judged here: a lifetime must exist, be finite, positive after the leeway, and at most 10 years; the value must be
- * non-empty and fit in a header (no CR, LF, NUL). When both expires_in and expires_at are given, the earlier counts.
+ * non-empty and fit in a header (no control byte but HTAB). When both expires_in and expires_at are given, the earlier counts.
  * Not ok: `error` is a sanitised message without secrets. */
 struct fetch_result {
   bool ok;

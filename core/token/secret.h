@@ -73,7 +73,7 @@ struct secret_context {
   struct str host;
   uint16_t port;
   bool any_target;        /* crypto keys and other uses inside the process: audience is not asked */
-  bool header_safe;       /* refuse CR, LF, NUL (ERR_SECRET_BYTES) */
+  bool header_safe;       /* refuse control bytes but HTAB, DEL included (ERR_SECRET_BYTES) */
   int64_t (*clock)(void); /* NULL: clock_boot_ms, read anew at each expansion. For tests. */
   /* what was expanded, each slot and generation once: for rejection by generation. Of a failed expansion nothing is noted. */
   struct {

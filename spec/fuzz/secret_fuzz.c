@@ -183,7 +183,7 @@ static void judge(const struct model *m, bool header_safe) {
   int rc = secret_expand(m->secret, &ctx, &out);
   bool unsafe = false;
   for (size_t i = 0; i < m->bytes.n; i++)
-    unsafe |= m->bytes.p[i] == '\r' || m->bytes.p[i] == '\n' || m->bytes.p[i] == '\0';
+    unsafe |= (m->bytes.p[i] < 0x20 && m->bytes.p[i] != '\t') || m->bytes.p[i] == 0x7f;
   if (m->status != 0)
     MUST(rc == m->status);
   else if (header_safe && unsafe)
