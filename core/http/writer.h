@@ -39,8 +39,9 @@ int write_request_head(struct buf *out, const struct request_head *h, struct sec
 struct response_head {
   int status;
   struct str reason; /* .p NULL, or not fit for a status line: the standard phrase */
-  const struct headers
-      *headers; /* framing, Connection, Upgrade, Keep-Alive and Proxy-* fields and secrets in it are ignored */
+  const struct headers *
+      headers; /* framing, Connection, Upgrade, Keep-Alive, Proxy-Connection and Proxy-Authorization fields and secrets in it are ignored; Proxy-Authenticate is
+                   ours to send (RFC 9110 section 11.7.1), the upstream's has been stripped */
   struct framing framing;
   bool
       no_body; /* HEAD, 1xx, 204, 304, tunnels: a Content-Length goes out where RFC 9110 section 8.6 allows it and framing.kind is FRAMING_LENGTH */
