@@ -33,12 +33,12 @@
 #include "proxy/worker.h"
 #include "token/family.h"
 
-enum { NSIGNALS = 3 };
-static const int SIGNALS[NSIGNALS] = {SIGHUP, SIGTERM, SIGINT};
+enum { NSIGNALS = 4 };
+static const int SIGNALS[NSIGNALS] = {SIGHUP, SIGTERM, SIGINT, SIGUSR1};
 
 struct process;
-struct worker_end { /* DRAIN, and STOP, which may come while it still drains */
-  struct worker_request drain, stop;
+struct worker_end { /* DRAIN, and STOP, which may come while it still drains; REOPEN before both */
+  struct worker_request drain, stop, reopen;
   struct process *process;
 };
 struct process {
@@ -53,7 +53,7 @@ struct process {
   struct worker_end *ends;
   struct addresses *addresses; /* of clients, over all workers */
   unsigned nworkers, running;  /* threads wanted, and those that run */
-  unsigned undrained, unstopped;
+  unsigned undrained, unstopped, unopened;
   struct reload *reload;
   struct control *control;
   struct watch *watch;
@@ -197,10 +197,35 @@ static void on_files_changed(void *arg) {
   reload_request(p->reload, false, NULL);
 }
 
+/* --- signals --- */
+
+static void on_worker_reopened(struct worker_request *q) {
+  CONTAINER_OF(q, struct worker_end, reopen)->process->unopened--;
+}
+
+/* SIGUSR1, which logrotate sends to other proxies: its default would end the process. */
+static void reopen_logs(struct process *p) {
+  const struct policy *policy = reload_policy(p->reload);
+  if (p->stopping || policy == NULL || p->unopened > 0) return;
+  if (!policy->access_log || policy->access_path == NULL) {
+    log_info("SIGUSR1: no log goes to a file, there is nothing to open anew");
+    return;
+  }
+  log_info("SIGUSR1: opening %s anew", policy->access_path);
+  p->unopened = p->running;
+  for (unsigned i = 0; i < p->running; i++) {
+    p->ends[i].reopen =
+        (struct worker_request){.reply_to = &p->services.mailbox, .done = on_worker_reopened, .kind = WORKER_REOPEN};
+    worker_post(p->workers[i], &p->ends[i].reopen);
+  }
+}
+
 static void on_signal(uv_signal_t *s, int number) {
   struct process *p = s->data;
   if (number == SIGHUP) {
     reload_request(p->reload, false, NULL);
+  } else if (number == SIGUSR1) {
+    reopen_logs(p);
   } else if (p->stopping) {
     _exit(128 + number);
   } else {

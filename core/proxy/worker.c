@@ -83,11 +83,16 @@ static unsigned connection_limit(const struct worker *w, const struct policy *p)
 
 static bool same_path(const char *a, const char *b) { return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0); }
 
+static void reopen_access_log(struct worker *w) {
+  if (w->access == NULL) return;
+  int rc = access_reopen(&w->access->log);
+  if (rc != 0) log_warn("access log %s: cannot be opened again: %s", w->access->log.path, err_text(rc));
+}
+
 static void switch_access_log(struct worker *w, const struct policy *p) {
   if (w->access != NULL && p->access_log && same_path(w->access->log.path, p->access_path)) {
-    if (p->access_path != NULL && access_reopen(&w->access->log) != 0)
-      log_warn("access log %s: cannot be opened again", p->access_path);
-    return; /* after a rotation, a reload writes to the new file */
+    reopen_access_log(w); /* after a rotation, a reload writes to the new file */
+    return;
   }
   if (w->access != NULL) access_close(&w->access->log);
   w->access = NULL;
@@ -177,6 +182,10 @@ static void on_request(struct mail *m) {
     case WORKER_DISCARD: discard(w, q); break;
     case WORKER_DRAIN: drain(w, q); break;
     case WORKER_STOP: stop(w, q); break;
+    case WORKER_REOPEN:
+      reopen_access_log(w);
+      answer(q, 0);
+      break;
   }
 }
 

@@ -1,6 +1,6 @@
 /* worker.h: one worker thread: its loop, its listeners, connections, upstream connections and VM.
  *
- * Control talks to it by mail: prepare a policy, switch to it, discard it, drain, stop. An exchange pins the runtime it began with. */
+ * Control talks to it by mail: prepare a policy, switch to it, discard it, drain, stop, open the access log anew. An exchange pins the runtime it began with. */
 #ifndef JETON_PROXY_WORKER_H
 #define JETON_PROXY_WORKER_H
 
@@ -45,7 +45,7 @@ struct worker_request {
   struct mail mail;
   struct mailbox *reply_to;
   void (*done)(struct worker_request *r);
-  enum { WORKER_PREPARE, WORKER_SWITCH, WORKER_DISCARD, WORKER_DRAIN, WORKER_STOP } kind;
+  enum { WORKER_PREPARE, WORKER_SWITCH, WORKER_DISCARD, WORKER_DRAIN, WORKER_STOP, WORKER_REOPEN } kind;
   struct policy *policy;          /* PREPARE */
   const struct token_set *tokens; /* PREPARE */
   const int *

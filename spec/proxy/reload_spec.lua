@@ -124,6 +124,29 @@ describe("SIGHUP", function()
   end)
 end)
 
+describe("SIGUSR1", function()
+  it("opens the access log anew when it goes to a file, in every worker, and loses no line", function()
+    local log = process.temp_dir() .. "/access.log"
+    proxy = jeton.start { policy = (policy "one"):gsub("return {", ("return { log = { access = %q },"):format(log), 1), workers = 2 }
+    for _ = 1, 20 do assert.equal("one", word()) end
+    os.rename(log, log .. ".1")
+    proxy:kill "sigusr1"
+    proxy:wait_log "SIGUSR1: opening"
+    process.poll(function() return io.open(log) end, 5, "a new file")
+    for _ = 1, 20 do assert.equal("one", word()) end
+    process.poll(function()
+      local old, new = process.read_file(log .. ".1"), process.read_file(log)
+      return select(2, old:gsub("\n", "")) + select(2, new:gsub("\n", "")) == 40 and #new > 0
+    end, 5, "every line in one of the two")
+  end)
+  it("does nothing otherwise, and says so", function()
+    proxy = jeton.start(policy "one")
+    for _ = 1, 3 do proxy:kill "sigusr1" end
+    proxy:wait_log "SIGUSR1: no log goes to a file"
+    assert.equal("one", word())
+  end)
+end)
+
 describe("--watch", function()
   local function watch(text)
     proxy = jeton.start { policy = text, args = { "--watch" } }
