@@ -20,7 +20,7 @@
 #include "token/keeper.h"
 #include "token/result.h"
 
-enum { LINGER_LOOK_MS = 1000, TIMER_MAX_MS = 30 * 1000 };
+enum { LINGER_LOOK_MS = 1000, COLLECT_MS = 250, TIMER_MAX_MS = 30 * 1000 };
 
 struct lingering { /* a policy some of whose tokens are gone from the active one */
   struct link link;
@@ -37,7 +37,7 @@ struct keeper_thread {
   bool started;
   /* keeper's thread from here on */
   struct keeper *keeper;
-  uv_timer_t due, linger;
+  uv_timer_t due, linger, collect;
   int64_t due_at;
   struct keeper_runtime *active, *candidate;
   struct link retired, lingering, families;
@@ -375,6 +375,16 @@ static void prove(struct keeper_thread *k, struct keeper_request *r) {
 
 /* --- the thread --- */
 
+/* A keeper rests for most of its life: what its last fetch left behind (a reply with a token in it) is given back all the same. */
+static void on_collect(uv_timer_t *t) {
+  const struct keeper_thread *k = t->data;
+  if (k->active != NULL) vm_collect_step(k->active->vm);
+  for (const struct link *l = k->retired.next; l != &k->retired; l = l->next) {
+    struct vm *vm = CONTAINER_OF(l, struct keeper_runtime, link)->vm;
+    if (vm != NULL) vm_collect_step(vm);
+  }
+}
+
 static void retire_all(struct keeper_thread *k) {
   for (struct link *l = k->retired.next, *next; l != &k->retired; l = next) {
     next = l->next;
@@ -395,6 +405,7 @@ static void stop(struct keeper_thread *k, struct keeper_request *r) {
   retire_all(k);
   uv_close((uv_handle_t *)&k->due, NULL);
   uv_close((uv_handle_t *)&k->linger, NULL);
+  uv_close((uv_handle_t *)&k->collect, NULL);
   uv_stop(&k->services.loop);
 }
 
@@ -435,9 +446,11 @@ struct keeper_thread *keeper_thread_new(struct registry *names) {
   list_init(&k->lingering);
   list_init(&k->families);
   k->due_at = INT64_MAX;
-  k->due.data = k->linger.data = k;
+  k->due.data = k->linger.data = k->collect.data = k;
   (void)uv_timer_init(&k->services.loop, &k->due);
   (void)uv_timer_init(&k->services.loop, &k->linger);
+  (void)uv_timer_init(&k->services.loop, &k->collect);
+  (void)uv_timer_start(&k->collect, on_collect, COLLECT_MS, COLLECT_MS);
   struct keeper_host host = {
       .ctx = k, .now = host_now, .wall = host_wall, .start_fetch = host_start_fetch, .set_timer = host_set_timer};
   k->keeper = keeper_new(&host, &k->services.mailbox, 0);
@@ -461,6 +474,7 @@ void keeper_thread_join(struct keeper_thread *k) {
   if (!k->started) {
     uv_close((uv_handle_t *)&k->due, NULL);
     uv_close((uv_handle_t *)&k->linger, NULL);
+    uv_close((uv_handle_t *)&k->collect, NULL);
     keeper_free(k->keeper);
     services_close(&k->services);
   }

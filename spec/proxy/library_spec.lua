@@ -615,3 +615,17 @@ describe("a task", function()
     p:finish()
   end)
 end)
+
+describe("the keeper", function()
+  it("gives back what its scripts have left behind while it rests", function()
+    local p = jeton.start [[return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:1",
+      on_start = function()
+        local left = setmetatable({ {} }, { __mode = "v" })
+        jeton.sleep(6) -- a sleep makes no garbage that would get this collected
+        jeton.log.info(left[1] == nil and "it was collected" or "it is still there")
+      end }]]
+    process.poll(function() return p:errors():find("it was collected", 1, true) or p:errors():find("it is still there", 1, true) end, 15, "on_start to end")
+    assert.is_truthy(p:errors():find("it was collected", 1, true))
+    p:finish()
+  end)
+end)
