@@ -71,7 +71,10 @@ static struct forward_target *target_new(struct exchange *ex) {
 enum verdict forward_admit(struct exchange *ex) {
   const struct forward_conf *f = ex->runtime->policy->forward;
   bool connect = ex->request.is_connect;
-  if (connect) ex->client_keep_alive = false;
+  if (connect)
+    ex->client_keep_alive = false;
+  else
+    headers_set(&ex->request.headers, STR("Host"), ex->request.authority); /* the only one that hooks shall see */
   if (connect && (f == NULL || f->connect == NULL))
     return refuse(ex, 405, ERR_FORBIDDEN, "CONNECT is not served here: the policy allows it nowhere");
   if (f == NULL) return NEXT;

@@ -132,6 +132,19 @@ describe("a request with an absolute target", function()
     assert.matches('"message":"the policy does not forward to this host and port"', res.body, 1, true)
     p:finish()
   end)
+  it("may be an upgrade, which becomes a tunnel", function()
+    local peer = peers.raw [[
+      assert(c:read "head":find "^GET /chat HTTP/1.1\r\n")
+      c:write "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n" c:write(c:read(4)) c:close() ]]
+    local p = to_local("hosts", peer.port, nil, ("tls = { ca = %q }"):format(certs .. "/ca.pem"))
+    local c = http.connect(p.port)
+    c:send(("GET http://localhost:%d/chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n"):format(peer.port))
+    assert.equal(101, c:read_response("GET").status)
+    c:send "ping"
+    assert.equal("ping", (c:read_all(5)))
+    c:close()
+    p:finish()
+  end)
   it("that is none is a 400 where there is no upstream, and goes to the upstream where there is one", function()
     local p = to_local("hosts", nginx.port)
     local res = http.get(p.port, "/")
@@ -167,7 +180,7 @@ describe("the hooks of a forward proxy", function()
       upstreams = { own = "http://127.0.0.1:%d/own" },
       on_request = function(req)
         if req.path == "/facts" then
-          return req:respond(200, nil, table.concat({ req.method, req.url, req.scheme, req.host, tostring(req.upstream) }, " "))
+          return req:respond(200, nil, table.concat({ req.method, req.url, req.scheme, req.host, req.headers.host, tostring(req.upstream) }, " "))
         end
         if req.path == "/own" then req.upstream = "own" end
         if req.path == "/rewrite" then req.path = "/written" end
@@ -175,8 +188,8 @@ describe("the hooks of a forward proxy", function()
       on_log = function(entry) if entry.path == "/written" then jeton.log.info("to " .. entry.host .. " by " .. entry.upstream) end end,
     ]]):format(upstream.port), ("tls = { ca = %q }"):format(certs .. "/ca.pem"))
     local at = "localhost:" .. upstream.port
-    assert.equal(("GET http://%s/facts?q http localhost:%d nil"):format(at, upstream.port), ask(p, "http://" .. at .. "/facts?q").body)
-    assert.equal(("GET https://%s/facts https localhost:%d nil"):format(at, upstream.port), ask(p, "https://" .. at .. "/facts").body)
+    assert.equal(("GET http://%s/facts?q http %s %s nil"):format(at, at, at), ask(p, "http://" .. at .. "/facts?q").body)
+    assert.equal(("GET https://%s/facts https %s %s nil"):format(at, at, at), ask(p, "https://" .. at .. "/facts").body)
     assert.equal("fine", ask(p, "http://" .. at .. "/rewrite").body)
     assert.equal("GET /written HTTP/1.1", last().line)
     assert.equal(at, last().fields.host)
@@ -357,6 +370,33 @@ describe("CONNECT", function()
     assert.equal("ping", (c:read_all(5)))
     assert.equal("ping", peer.received())
     c:close()
+    p:finish()
+  end)
+  it("leaves nothing behind when clients leave at any point, by FIN or RST", function()
+    local peer = peers.raw [[ while true do local b = c:read(1) if not b then return c:close() end if b == "q" then return c:reset() end c:write(b) end ]]
+    local p = to_local("connect", peer.port)
+    local whole = ("CONNECT localhost:%d HTTP/1.1\r\nHost: a\r\n\r\nabc"):format(peer.port)
+    local held = {}
+    for i = 1, 150 do
+      local c = http.connect(p.port)
+      c:send(whole:sub(1, i % 5 == 0 and i % #whole or #whole))
+      if i % 7 == 0 then c:send "q" end -- the target resets
+      if i % 3 == 0 then c.sock:setoption("linger", { on = true, timeout = 0 }) end
+      if i % 2 == 0 then
+        c:close()
+      elseif i % 11 == 0 then
+        c:finish()
+        c:read_all(0.05)
+        c:close()
+      else
+        held[#held + 1] = c
+      end
+    end
+    for _, c in ipairs(held) do c:close() end
+    process.poll(function()
+      local w = p:status().workers[1]
+      return w.tunnels == 0 and w.upstream_leased == 0
+    end, 10, "every tunnel to end")
     p:finish()
   end)
   it("goes to its target: a script that chooses an upstream is told so", function()
