@@ -523,7 +523,7 @@ function handle(req, body, send) {
       assert.matches("^Bearer %S+ $", res.body)
       assert.equal(403, ask("http://127.0.0.1/", password).status)
       local out
-      code, out, err = peers.curl("-x", "http://reports:pass@127.0.0.1:" .. p.port, "--cacert", certs .. "/ca.pem", url)
+      code, out, err = peers.curl("--proxy-anyauth", "-x", "http://reports:pass@127.0.0.1:" .. p.port, "--cacert", certs .. "/ca.pem", url)
       assert.equal(0, code, err)
       assert.equal(" ", out) -- its own TLS: no token
       p:finish()

@@ -214,8 +214,9 @@ describe("the hooks of a forward proxy", function()
         if req.headers["proxy-authorization"] ~= "Basic dTpw" then return req:respond(407, { ["proxy-authenticate"] = 'Basic realm="jeton"' }) end
       end]])
     local url = ("http://localhost:%d/with"):format(upstream.port)
-    assert.equal(407, ask(p, url).status)
-    local code, out, err = peers.curl("-x", "http://u:p@127.0.0.1:" .. p.port, url)
+    local res = ask(p, url)
+    assert.same({ 407, 'Basic realm="jeton"' }, { res.status, res.headers["proxy-authenticate"] })
+    local code, out, err = peers.curl("--proxy-anyauth", "-x", "http://u:p@127.0.0.1:" .. p.port, url) -- asks first, and is asked
     assert.equal(0, code, err)
     assert.equal("fine", out)
     assert.is_nil(last().fields["proxy-authorization"])
@@ -358,12 +359,12 @@ describe("CONNECT", function()
       tokens = { api = { fetch = function() return nil, "never" end, hosts = { "http://localhost:%d", "localhost:%d" } } },
       on_request = function(req, tokens)
         if req.method ~= "CONNECT" then return req:respond(500) end
-        if not req.headers["proxy-authorization"] then return req:respond(407, nil, req.url .. " " .. req.path .. "who?") end
+        if not req.headers["proxy-authorization"] then return req:respond(407, { ["proxy-authenticate"] = "Basic" }, req.url .. " " .. req.path .. "who?") end
         req.headers.authorization = "Bearer " .. tokens.api
       end]]):format(peer.port, peer.port))
     local c = connect(p, "localhost:" .. peer.port)
     local res = c:read_response "GET"
-    assert.same({ 407, ("localhost:%d who?"):format(peer.port), "close" }, { res.status, res.body, res.headers.connection })
+    assert.same({ 407, ("localhost:%d who?"):format(peer.port), "close", "Basic" }, { res.status, res.body, res.headers.connection, res.headers["proxy-authenticate"] })
     c = connect(p, "localhost:" .. peer.port, "Proxy-Authorization: Basic dTpw\r\n")
     assert.matches("^HTTP/1.1 200 ", head(c))
     c:send "ping"
