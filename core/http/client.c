@@ -85,6 +85,12 @@ static void retry(struct client_call *c) {
   origin_lease(c->origin, &c->lease, c->connect_ms, true);
 }
 
+/* TLS 1.3 has a server refuse our certificate after the handshake, where we wait for the reply: what it said is the reason. */
+static const char *no_reply(const struct client_call *c, int status) {
+  const char *said = status == ERR_TLS ? stream_reason(&c->conn->stream) : "";
+  return said[0] != '\0' ? said : "the upstream closed without a reply";
+}
+
 static void on_end_of_stream(struct client_call *c, int status) {
   if (may_retry(c)) {
     retry(c);
@@ -98,7 +104,7 @@ static void on_end_of_stream(struct client_call *c, int status) {
   if (c->phase == CLIENT_BODY || http_parser_started(&c->parser))
     fail(c, ERR_TRUNCATED, "the upstream closed in the middle of its reply");
   else
-    fail(c, status == UV_EOF ? UV_ECONNRESET : status, "the upstream closed without a reply");
+    fail(c, status == UV_EOF ? UV_ECONNRESET : status, no_reply(c, status));
 }
 
 /* A head is complete. False: the loop must stop. Bytes behind a 101 belong to the tunnel. */

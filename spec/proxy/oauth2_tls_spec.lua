@@ -88,6 +88,29 @@ describe("jeton.oauth2 over TLS", function()
       end)
     end
 
+    it("tells what TLS said behind the handshake, too", function()
+      -- In front of the issuer: relays the handshake, and answers the client's first application data with what is no record.
+      local script = process.write_file(process.temp_dir() .. "/middle.mjs", [[
+import net from 'node:net';
+const server = net.createServer((client) => {
+  const issuer = net.connect(Number(process.argv[2]), '127.0.0.1');
+  issuer.on('data', (d) => client.write(d));
+  client.on('data', (d) => { if (d[0] === 23) client.end('this is no record of TLS'); else issuer.write(d); });
+  for (const s of [client, issuer]) s.on('error', () => {}).on('close', () => { client.destroy(); issuer.destroy(); });
+});
+server.listen(0, '127.0.0.1', () => console.log(server.address().port));
+process.on('SIGTERM', () => process.exit(0));
+]])
+      local middle = process.start { "node", script, tostring(math.tointeger(ports.issuer)) }
+      local port = process.poll(function() return middle:output():match "^(%d+)\n" end, 20, "the peer in the middle")
+      local issuer = ports.issuer
+      ports.issuer = math.tointeger(tonumber(port))
+      start("client_credentials", "basic", ("--[[BAD]] client_secret = %s"):format(file "client.secret"))
+      ports.issuer = issuer
+      refused "what the peer sent is not TLS"
+      middle:stop()
+    end)
+
     it("sends nothing to a server whose certificate it cannot verify", function()
       local before = #world().granted + #world().errors
       start("client_credentials", "basic", ("--[[BAD]] client_secret = %s"):format(file "client.secret"), ("ca = %q"):format(pem "other-ca.pem"))
@@ -217,6 +240,21 @@ describe("jeton.oauth2 over TLS", function()
         local details = world().details
         assert.matches(detail, details[#details])
         keeps_quiet(lines_of(name .. ".key"))
+      end)
+    end
+
+    -- With TLS 1.2 the server says so within the handshake, with TLS 1.3 behind it.
+    for name, said in pairs { ["foreign-client"] = "it does not know the authority of our certificate", ["expired-client"] = "our certificate has expired" } do
+      it("that a server refuses by itself is told in its words: " .. name, function()
+        local server = process.start { "openssl", "s_server", "-accept", "127.0.0.1:0", "-cert", pem "ecdsa.pem", "-key", pem "ecdsa.key",
+          "-CAfile", pem "ca.pem", "-Verify", "2", "-verify_return_error", "-www" }
+        local port = process.poll(function() return server:output():match "ACCEPT [%d.]+:(%d+)" end, 10, "s_server to listen")
+        local issuer = ports.issuer
+        ports.issuer = math.tointeger(tonumber(port))
+        start("client_credentials", "certificate", "--[[BAD]] auth = 'tls_client_auth'", with_certificate(name))
+        ports.issuer = issuer
+        refused("the peer refused: " .. said)
+        server:stop()
       end)
     end
 
