@@ -51,6 +51,35 @@ describe("memory", function()
     p:finish()
   end)
 
+  it("grows by less than 1 MiB for a body of 1 GB, read at 64 KB/s for 20 s, and then whole", function()
+    local dir = process.temp_dir()
+    local size = 1024 * MIB
+    assert(os.execute(("truncate -s %d %s/huge"):format(size, dir)))
+    local nginx = peers.nginx(("root %s; sendfile on;"):format(dir))
+    local p = wire.release_proxy(nginx)
+    for _ = 1, 20 do http.get(p.port, "/none") end
+    local before, most = wire.rss(p), 0
+    local c = http.connect(p.port)
+    c:send "GET /huge HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    local t0, got = socket.gettime(), 0
+    while socket.gettime() - t0 < 20 do
+      got = got + #assert(c.sock:receive(6553))
+      most = math.max(most, wire.rss(p))
+      socket.sleep(0.1)
+    end
+    assert.is_true(got > MIB // 2 and got < 3 * MIB, got)
+    assert.is_true(most - before < 1024, ("%d KiB more at 64 KB/s"):format(most - before))
+    repeat
+      local data, err, part = c.sock:receive(MIB)
+      got = got + #(data or part)
+      if got % (64 * MIB) < MIB then most = math.max(most, wire.rss(p)) end
+    until err
+    assert.is_true(got > size and got < size + 1000, got)
+    assert.is_true(most - before < 1024, ("%d KiB more"):format(most - before))
+    c:close()
+    p:finish()
+  end)
+
   it("stays bounded while a slow upstream takes 200 MB, and every byte arrives", function()
     local server, port = own_server()
     local p = wire.release_proxy(port)

@@ -4,6 +4,7 @@ local http = require "spec.support.http"
 local jeton = require "spec.support.jeton"
 local peers = require "spec.support.peers"
 local process = require "spec.support.process"
+local socket = require "socket"
 local cjson = require "cjson"
 
 local upgrade = "GET /up HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n"
@@ -78,6 +79,37 @@ describe("a WebSocket", function()
     assert.equal(0, clients:wait(20), clients:errors())
     assert.is_true(cjson.decode(clients:output():match "([^\n]*)\n$").echoed >= 50)
     process.poll(function() return proxy:status().workers[1].tunnels == 0 end, 5, "the tunnels to go")
+  end)
+  it("is one of 1,000 at once that go on over a reload, beside one whose client does not read, in bounded memory", function()
+    if tonumber(process.read_file "/proc/self/limits":match "Max open files%s+%d+%s+(%d+)") < 4096 then return pending "too few descriptors here" end
+    local p = wire.release_proxy(server, "timeouts = { drain = '10s' },")
+    local dir = process.temp_dir()
+    local function tunnels() return p:status().workers[1].tunnels end
+    http.get(p.port)
+    local before = wire.rss(p)
+    local clients = ws_start("hold", p, "/", "1000", dir .. "/stop")
+    process.poll(function() return clients:output():find "open" or clients:ended() end, 30, "the tunnels to open")
+    process.poll(function() return tunnels() == 1000 end, 5, "1,000 tunnels")
+    local open = wire.rss(p)
+    local slow = ws_start("slow", p, "/", "128", dir .. "/read")
+    process.poll(function() return slow:output():find "sending" or slow:ended() end, 20, "the slow one to send")
+    for _ = 1, 3 do
+      assert.equal(200, (p:control("POST", "/reload")).status)
+      assert.equal("plain", http.get(p.port).body)
+    end
+    socket.sleep(1)
+    assert.equal(1001, tunnels())
+    local full = wire.rss(p)
+    process.write_file(dir .. "/read", "")
+    assert.equal(0, slow:wait(20), slow:errors())
+    assert.same({ back = 128, close = 1005 }, cjson.decode(slow:output():match "([^\n]*)\n$"))
+    process.write_file(dir .. "/stop", "")
+    assert.equal(0, clients:wait(30), clients:errors())
+    assert.is_true(cjson.decode(clients:output():match "([^\n]*)\n$").echoed >= 1000)
+    process.poll(function() return tunnels() == 0 end, 5, "the tunnels to go")
+    assert.is_true(open - before < 16 * 1024, ("%d KiB for 1,000 tunnels"):format(open - before))
+    assert.is_true(full - open < 8 * 1024, ("%d KiB for the one that does not read, and reloads"):format(full - open))
+    p:finish()
   end)
   it("leaves the proxy well, and so does one that is open at its end, which is ended by the drain limit", function()
     proxy:finish()
@@ -162,7 +194,7 @@ describe("a tunnel", function()
     local c = open(p)
     local most = 0
     for _ = 1, 20 do
-      require "socket".sleep(0.01)
+      socket.sleep(0.01)
       most = math.max(most, wire.rss(p))
     end
     assert.is_true(most - before < 8192, ("%d KiB more"):format(most - before))

@@ -1,7 +1,8 @@
 // WebSocket clients (npm ws) for specs: node ws-client.mjs MODE URL [ARGUMENTS]; prints one JSON line a result and exits 0 when all is as it should be.
 //   echo N           N messages, one after another, each echoed
 //   big BYTES        one binary message of that size, echoed, compared
-//   hold N FILE      N tunnels; prints "open", then each echoes a message every 50 ms until FILE exists; prints how many were echoed and closes
+//   hold N FILE      N tunnels; prints "open", then each echoes a message every 50 ms (above 50 tunnels: every N ms) until FILE exists; prints how many were echoed and closes
+//   slow N FILE      sends N messages of 256 KB and reads nothing until FILE exists; prints "sending", then how many came back whole and in order
 //   first            prints the first message that comes by itself
 //   closed           sends one message, prints the echo and the close code that follows
 //   status           prints the HTTP status of an upgrade that is not granted
@@ -45,11 +46,27 @@ const modes = {
       while (!fs.existsSync(second)) {
         if ((await echo(ws, `tunnel ${i}`)).toString() !== `tunnel ${i}`) fail('crossed');
         echoed++;
-        await new Promise((done) => setTimeout(done, 50));
+        await new Promise((done) => setTimeout(done, Math.max(50, all.length)));
       }
     }));
     await Promise.all(all.map(end));
     say({ echoed });
+  },
+  async slow() {
+    const ws = await open({ perMessageDeflate: false });
+    const n = Number(first);
+    let back = 0;
+    const all = new Promise((done) => ws.on('message', (m) => {
+      if (m.length !== 256 * 1024 || m[0] !== back % 256 || m[m.length - 1] !== back % 256) fail(`message ${back} changed`);
+      if (++back === n) done();
+    }));
+    ws.pause();
+    for (let i = 0; i < n; i++) ws.send(Buffer.alloc(256 * 1024, i % 256));
+    say('sending');
+    while (!fs.existsSync(second)) await new Promise((done) => setTimeout(done, 20));
+    ws.resume();
+    await all;
+    say({ back, close: await end(ws) });
   },
   async first() {
     const ws = await open();

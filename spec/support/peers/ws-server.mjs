@@ -18,5 +18,5 @@ server.on('upgrade', (req, socket, head) => {
     ws.on('error', () => {});
   });
 });
-server.listen(0, '127.0.0.1', () => console.log(server.address().port));
+server.listen({ port: 0, host: '127.0.0.1', backlog: 4096 }, () => console.log(server.address().port));
 process.on('SIGTERM', () => process.exit(0));
