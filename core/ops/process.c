@@ -288,6 +288,10 @@ static void host_stop(void *ctx) { begin_stop(ctx); }
 
 /* --- start --- */
 
+/* Names are looked up by libuv's threads, at most half of them at a time, and libc waits for a name server that does not answer for ten seconds and
+ * more: with libuv's four threads two such names would be the end of all others. Before the pool's first use, and before there are other threads. */
+static void size_thread_pool(void) { (void)setenv("UV_THREADPOOL_SIZE", "32", 0); }
+
 static void harden(const struct process_options *o) {
   if (!o->debug_dumpable) {
     (void)prctl(PR_SET_DUMPABLE, 0);
@@ -402,6 +406,7 @@ static void serve(struct process *p, struct policy *policy) {
 int process_run(const struct process_options *o) {
   struct process p = {.options = o, .started_at = clock_boot_ms(), .names = registry_new()};
   harden(o);
+  size_thread_pool();
   int status = services_init(&p.services, p.names);
   if (status != 0) {
     registry_free(p.names);

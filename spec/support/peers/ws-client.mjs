@@ -43,11 +43,11 @@ const modes = {
     let echoed = 0;
     say('open');
     await Promise.all(all.map(async (ws, i) => {
-      while (!fs.existsSync(second)) {
+      do { // once at least
         if ((await echo(ws, `tunnel ${i}`)).toString() !== `tunnel ${i}`) fail('crossed');
         echoed++;
         await new Promise((done) => setTimeout(done, Math.max(50, all.length)));
-      }
+      } while (!fs.existsSync(second));
     }));
     await Promise.all(all.map(end));
     say({ echoed });
