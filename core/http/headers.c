@@ -177,14 +177,21 @@ unsigned headers_remove_id(struct headers *h, enum header_id id) {
 
 static inline char dashed(char c) { return c == '_' ? '-' : lower(c); }
 
-static bool is_twin(struct str a, struct str b) {
-  bool same = true;
-  if (a.n != b.n) return false;
-  for (size_t i = 0; i < a.n; i++) {
-    if (dashed(a.p[i]) != dashed(b.p[i])) return false;
-    if (lower(a.p[i]) != lower(b.p[i])) same = false;
+/* Behind the byte at i, and behind further delimiters if it is one. */
+static inline size_t past(struct str s, size_t i) {
+  if (dashed(s.p[i]) == '-')
+    while (i + 1 < s.n && dashed(s.p[i + 1]) == '-') i++;
+  return i + 1;
+}
+
+/* Reads like `name` to one who takes "_" for "-", or several of them for one, and is another name. */
+static bool is_twin(struct str a, struct str name) {
+  size_t i = 0, j = 0;
+  while (i < a.n && j < name.n && dashed(a.p[i]) == dashed(name.p[j])) {
+    i = past(a, i);
+    j = past(name, j);
   }
-  return !same;
+  return i == a.n && j == name.n && !str_ieq(a, name);
 }
 
 unsigned headers_remove_twins(struct headers *h, struct str name) {
@@ -279,6 +286,8 @@ void headers_strip_hop_by_hop(struct headers *h) {
   if (!(h->ids & hop_by_hop)) return;
   bool trailers = headers_has_token(h, H_TE, STR("trailers"));
   strip_named(h);
+  if (headers_may_have(h, H_UPGRADE)) /* what an offer of h2c brings along, named or not (RFC 7540 section 3.2.1) */
+    remove_from(h, 0, H_OTHER, STR("HTTP2-Settings"));
   for (unsigned i = 0; i < h->n; i++) {
     struct header *f = &h->v[i];
     if (f->name.p == NULL) continue;

@@ -67,8 +67,8 @@ void headers_set(struct headers *h, struct str name, struct str value);
 void headers_set_secret(struct headers *h, struct str name, struct secret *s);
 unsigned headers_remove(struct headers *h, struct str name); /* how many there were */
 unsigned headers_remove_id(struct headers *h, enum header_id id);
-/* Removes the fields that a server which reads "_" as "-" would take for `name`, but not those of that very name: a client's X_Auth beside
- * the X-Auth that we set (CVE-2025-64484). Returns how many there were. */
+/* Removes the fields that a server which reads "_" as "-", or several of them as one, would take for `name`, but not those of that very name: a
+ * client's X_Auth beside the X-Auth that we set (CVE-2025-64484), or Transfer--Encoding. Returns how many there were. */
 unsigned headers_remove_twins(struct headers *h, struct str name);
 /* The combined value, "a, b" (RFC 9110 section 5.3), secrets left out; .p NULL when there is none. One field: its own slice, no copy. */
 struct str headers_join(const struct headers *h, struct str name);

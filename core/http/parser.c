@@ -178,11 +178,20 @@ static llhttp_errno_t llhttp_slice(struct http_parser *p, uint32_t from, uint32_
   return llhttp_execute(&p->llhttp, (const char *)p->gathered + from, to - from);
 }
 
+/* The start line. Another method stands in for one that llhttp does not know: to what follows it makes no difference. */
+static llhttp_errno_t llhttp_start(struct http_parser *p) {
+  enum { CRLF = 2 };
+  uint32_t end = p->check.line + CRLF;
+  if (p->is_response || !p->to.request->rare_method) return llhttp_slice(p, 0, end);
+  llhttp_errno_t code = llhttp_execute(&p->llhttp, "POST", 4);
+  return code == HPE_OK ? llhttp_slice(p, (uint32_t)p->to.request->method.n, end) : code;
+}
+
 /* Start line, the fields that say how long the body is, and the empty line. */
 static llhttp_errno_t llhttp_head(struct http_parser *p, const struct headers *fields) {
   const struct headcheck_field *table = p->check.table;
   enum { CRLF = 2 };
-  llhttp_errno_t code = llhttp_slice(p, 0, p->check.line + CRLF);
+  llhttp_errno_t code = llhttp_start(p);
   for (unsigned i = 0; i < fields->n && code == HPE_OK; i++)
     if (llhttp_reads(fields->v[i].id)) code = llhttp_slice(p, table[i].name, table[i].end + CRLF);
   return code == HPE_OK ? llhttp_slice(p, p->ngathered - CRLF, p->ngathered) : code;

@@ -32,9 +32,10 @@ struct request {
   enum http_framing framing;
   uint8_t minor; /* HTTP/1.minor: 0 or 1 */
   bool keep_alive, expect_continue, absolute_form, is_connect, is_head;
+  bool rare_method; /* a registered one that llhttp does not know */
   bool
       upgrade; /* Connection: upgrade with an Upgrade field, on 1.1, without a body; never for h2c (RFC 9113 section 3.1 took it back) */
-  struct str upgrade_protocol; /* the Upgrade field's value */
+  struct str upgrade_protocol; /* with `upgrade`: the Upgrade field's value */
 };
 struct response {
   int status;

@@ -15,16 +15,28 @@ static struct str slice(struct str s, size_t from, size_t to) { return (struct s
 
 /* --- start lines --- */
 
+static bool is_among(struct str m, const char *const *list, size_t n) {
+  for (size_t i = 0; i < n; i++)
+    if (m.p[0] == list[i][0] && str_eq(m, str_of(list[i]))) return true;
+  return false;
+}
+
 /* The methods of HTTP that llhttp knows as such; those of other protocols that it also takes (SOURCE, PRI, RTSP's) are not among them. */
-static bool method_known(struct str m) {
+static bool method_common(struct str m) {
   static const char *const known[] = {
       "GET",       "POST",        "HEAD",  "PUT",        "DELETE",     "OPTIONS",   "PATCH",  "CONNECT",  "TRACE",
       "COPY",      "LOCK",        "MKCOL", "MOVE",       "PROPFIND",   "PROPPATCH", "SEARCH", "UNLOCK",   "BIND",
       "REBIND",    "UNBIND",      "ACL",   "REPORT",     "MKACTIVITY", "CHECKOUT",  "MERGE",  "M-SEARCH", "NOTIFY",
       "SUBSCRIBE", "UNSUBSCRIBE", "PURGE", "MKCALENDAR", "LINK",       "UNLINK"};
-  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-    if (m.p[0] == known[i][0] && str_eq(m, str_of(known[i]))) return true;
-  return false;
+  return is_among(m, known, sizeof known / sizeof *known);
+}
+
+/* The rest of the registry (RFC 9110 section 16.1.1). */
+static bool method_rare(struct str m) {
+  static const char *const known[] = {"BASELINE-CONTROL", "CHECKIN",           "LABEL",          "MKREDIRECTREF",
+                                      "MKWORKSPACE",      "ORDERPATCH",        "QUERY",          "UPDATE",
+                                      "UNCHECKOUT",       "UPDATEREDIRECTREF", "VERSION-CONTROL"};
+  return is_among(m, known, sizeof known / sizeof *known);
 }
 
 static void split_query(struct str s, struct request *r) {
@@ -32,6 +44,12 @@ static void split_query(struct str s, struct request *r) {
   size_t n = mark != NULL ? (size_t)(mark - s.p) : s.n;
   r->path = slice(s, 0, n);
   r->query = mark != NULL ? slice(s, n + 1, s.n) : (struct str){NULL, 0};
+}
+
+/* "host:" is "host" (RFC 3986 section 3.2.3), and goes on as that. */
+static struct str without_empty_port(struct str authority) {
+  bool empty = authority.n > 1 && authority.p[authority.n - 1] == ':';
+  return empty ? slice(authority, 0, authority.n - 1) : authority;
 }
 
 /* RFC 9112 section 3.2.3. The port must be said. */
@@ -55,7 +73,7 @@ static struct http_fault absolute_target(struct request *r, bool options) {
   if (skip == 0) return fault(400, "the request target is neither a path nor an http URL (RFC 9112 section 3.2)");
   for (end = skip; end < t.n && t.p[end] != '/' && t.p[end] != '?';) end++;
   r->absolute_form = true;
-  r->authority = slice(t, skip, end);
+  r->authority = without_empty_port(slice(t, skip, end));
   if (memchr(r->authority.p, '@', r->authority.n) != NULL)
     return fault(400, "userinfo in the request target (RFC 9110 section 4.2.4)");
   if (!host_valid(r->authority)) return fault(400, "the request target has no valid host (RFC 9112 section 3.2.2)");
@@ -93,7 +111,9 @@ struct http_fault request_line(struct str line, struct request *r) {
   r->is_head = str_eq(r->method, STR("HEAD"));
   if (!version(slice(line, target + 1, line.n), &r->minor))
     return fault(505, "only HTTP/1.0 and HTTP/1.1 are served (RFC 9110 section 15.6.6)");
-  if (!method_known(r->method)) return fault(501, "a method that is not known here (RFC 9110 section 9.1)");
+  r->rare_method = !method_common(r->method);
+  if (r->rare_method && !method_rare(r->method))
+    return fault(501, "a method that is not known here (RFC 9110 section 9.1)");
   return request_target(r);
 }
 
@@ -207,8 +227,9 @@ static struct http_fault request_framing(const struct framing_fields *f, struct 
 static struct http_fault request_host(const struct framing_fields *f, struct request *r) {
   if (f->hosts > 1) return fault(400, "more than one Host (RFC 9112 section 3.2)");
   if (f->hosts == 0) return r->minor == 0 ? FINE : fault(400, "no Host on HTTP/1.1 (RFC 9112 section 3.2)");
-  if (!host_valid(f->host->value)) return fault(400, "Host is not host[:port] (RFC 9112 section 3.2)");
-  if (r->authority.p == NULL) r->authority = f->host->value; /* the target's own wins: RFC 9112 section 3.2.2 */
+  struct str host = without_empty_port(f->host->value);
+  if (!host_valid(host)) return fault(400, "Host is not host[:port] (RFC 9112 section 3.2)");
+  if (r->authority.p == NULL) r->authority = host; /* the target's own wins: RFC 9112 section 3.2.2 */
   return FINE;
 }
 
@@ -228,8 +249,10 @@ static void request_upgrade(const struct framing_fields *f, struct request *r) {
   bool body = r->framing == FRAMING_CHUNKED || r->content_length > 0;
   if (f->upgrade == NULL || !f->connection_upgrade || r->minor == 0 || body || r->is_connect) return;
   if (headers_has_token(&r->headers, H_UPGRADE, STR("h2c"))) return;
-  r->upgrade_protocol = headers_join(&r->headers, STR("Upgrade"));
-  r->upgrade = r->upgrade_protocol.n > 0;
+  struct str protocol = headers_join(&r->headers, STR("Upgrade"));
+  if (protocol.n == 0) return;
+  r->upgrade_protocol = protocol;
+  r->upgrade = true;
 }
 
 struct http_fault request_fields(struct request *r) {

@@ -169,6 +169,10 @@ extern const struct client_events upstream_events;
 void exchange_hook(struct exchange *ex, int fn, task_push_fn push, task_done_fn done);
 /* A response made here, from a script (req:respond) or an error: copies body into the exchange; headers are ex->response.headers. */
 void reply_local(struct exchange *ex, int status, struct str body);
+/* For Allow (RFC 9110 section 10.2.1): what is forwarded, the rarer ones aside. */
+#define ALLOWED_METHODS STR("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+/* Now, as an IMF-fixdate (RFC 9110 section 5.6.7), in the exchange's arena. */
+struct str reply_date(struct exchange *ex);
 /* Body of the reply towards the client: collected in ex->out until relay_flush; span must live until then. */
 void relay_out(struct exchange *ex, struct str span);
 void relay_flush(struct exchange *ex);

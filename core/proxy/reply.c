@@ -43,7 +43,7 @@ static void error_reply(struct exchange *ex) {
   if (status == 503)
     headers_add(h, STR("Retry-After"),
                 arena_printf(a, "%u", ex->failure.retry_after > 0 ? ex->failure.retry_after : 1));
-  if (status == 405) headers_add(h, STR("Allow"), STR("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+  if (status == 405) headers_add(h, STR("Allow"), ALLOWED_METHODS);
 }
 
 static void on_error_done(void *arg, lua_State *L, int nresults, int status, const char *message) {
@@ -90,6 +90,21 @@ enum verdict step_error(struct exchange *ex) {
 
 int exchange_status(const struct exchange *ex) {
   return ex->replied || ex->tunnel ? ex->response.status : ex->failure.status;
+}
+
+/* Made once a second; without strftime, whose names of days are the locale's. */
+struct str reply_date(struct exchange *ex) {
+  static const char days[] = "SunMonTueWedThuFriSat", months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+  struct worker *w = ex->worker;
+  time_t now = (time_t)(clock_wall_ms() / 1000);
+  if (now != w->dated) {
+    struct tm tm;
+    gmtime_r(&now, &tm);
+    snprintf(w->date, sizeof w->date, "%.3s, %02d %.3s %04d %02d:%02d:%02d GMT", days + 3 * tm.tm_wday, tm.tm_mday,
+             months + 3 * tm.tm_mon, tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
+    w->dated = now;
+  }
+  return arena_dup(&ex->arena, str_of(w->date));
 }
 
 /* `2026-11-23T20:08:37Z`, made once a second. */

@@ -16,9 +16,27 @@
 
 /* --- admit --- */
 
+/* RFC 9110 section 7.6.2. At 0 the request ends here: all that is forwarded may be asked for. */
+static enum verdict count_hop(struct exchange *ex) {
+  struct headers *hs = &ex->request.headers;
+  const struct header *h = headers_find(hs, STR("Max-Forwards"));
+  unsigned long long left;
+  if (h == NULL || !str_to_u64(h->value, &left)) return NEXT;
+  if (left > 0) {
+    headers_set(hs, STR("Max-Forwards"), arena_printf(&ex->arena, "%llu", left - 1));
+    return NEXT;
+  }
+  reply_local(ex, 200, STR(""));
+  headers_add(&ex->response.headers, STR("Allow"), ALLOWED_METHODS);
+  ex->step = STEP_REPLY;
+  return NEXT;
+}
+
 enum verdict step_admit(struct exchange *ex) {
   struct request *r = &ex->request;
   const struct policy *p = ex->runtime->policy;
+  if (str_eq(r->method, STR("TRACE"))) /* its reply is the request as the upstream saw it */
+    return exchange_fail(ex, 405, ERR_PROTOCOL, "TRACE: the reply would show the client the token");
   if ((r->is_connect || r->absolute_form) && forward_admit(ex) != NEXT) return FAIL;
   if (p->limits.body > 0 && r->framing == FRAMING_LENGTH && r->content_length > p->limits.body)
     return exchange_fail(ex, 413, ERR_LIMIT, "the request's body is over the limit");
@@ -32,7 +50,7 @@ enum verdict step_admit(struct exchange *ex) {
                     r->authority);
   }
   if (p->via) via_add(&r->headers, &ex->arena, r->minor);
-  return NEXT;
+  return str_eq(r->method, STR("OPTIONS")) ? count_hop(ex) : NEXT;
 }
 
 /* --- on_request --- */
@@ -144,7 +162,7 @@ enum verdict step_token(struct exchange *ex) {
 
 static bool idempotent(struct str method) { /* RFC 9110 section 9.2.2 */
   return str_eq(method, STR("GET")) || str_eq(method, STR("HEAD")) || str_eq(method, STR("PUT")) ||
-         str_eq(method, STR("DELETE")) || str_eq(method, STR("OPTIONS")) || str_eq(method, STR("TRACE"));
+         str_eq(method, STR("DELETE")) || str_eq(method, STR("OPTIONS"));
 }
 
 static bool body_at_hand(const struct exchange *ex) {

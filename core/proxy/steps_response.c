@@ -123,6 +123,8 @@ enum verdict step_reply(struct exchange *ex) {
       .keep_alive = ex->client_keep_alive,
       .client_minor = ex->request.minor,
   };
+  if (headers_find_id(&ex->response.headers, H_DATE) == NULL) /* RFC 9110 section 6.6.1: who forwards adds it */
+    headers_add(&ex->response.headers, STR("Date"), reply_date(ex));
   buf_reset(&ex->head);
   write_response_head(&ex->head, &h);
   ex->out[0] = uv_buf_init((char *)ex->head.p, (unsigned)ex->head.n);

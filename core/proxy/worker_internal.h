@@ -43,7 +43,8 @@ struct worker {
   struct link sinks;
   struct access_sink *access; /* NULL: off */
   char stamp[32];             /* of the access log, for the second `stamped` */
-  time_t stamped;
+  char date[40];              /* of replies without one, for the second `dated` */
+  time_t stamped, dated;
   unsigned nconns, max_conns;
   bool draining, stopping;
   uint64_t next_id;

@@ -188,6 +188,22 @@ static void twins_go_and_the_name_itself_stays(void) {
   arena_reset(&arena);
 }
 
+static void twins_may_have_more_delimiters(void) {
+  begin();
+  add("X--Auth", "a"), add("x_-_Auth", "b"), add("X-Auth", "own"), add("XAuth", "other"), add("-X-Auth", "other");
+  CHECK(headers_remove_twins(&list, STR("X-Auth")) == 2);
+  CHECK(holds("X-Auth: own|XAuth: other|-X-Auth: other"));
+  arena_reset(&arena);
+}
+
+static void an_offer_of_h2c_goes_whole(void) {
+  begin();
+  add("Connection", "Upgrade"), add("Upgrade", "h2c"), add("HTTP2-Settings", "AAMAAABk"), add("X", "y");
+  headers_strip_hop_by_hop(&list);
+  CHECK(holds("X: y"));
+  arena_reset(&arena);
+}
+
 static void syntax_of_names_and_values(void) {
   CHECK(header_name_valid(STR("X-a_1!")) && !header_name_valid(STR("")) && !header_name_valid(STR("a b")) &&
         !header_name_valid(STR("a:")));
@@ -211,6 +227,8 @@ int main(void) {
   RUN(strips_hop_by_hop);
   RUN(te_trailers_stays);
   RUN(twins_go_and_the_name_itself_stays);
+  RUN(twins_may_have_more_delimiters);
+  RUN(an_offer_of_h2c_goes_whole);
   RUN(syntax_of_names_and_values);
   return 0;
 }
