@@ -2,6 +2,7 @@
 #include "token/secret.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -439,6 +440,110 @@ static void references_are_taken_in_any_thread(void) {
   end();
 }
 
+/* --- carried to another thread --- */
+
+struct source {
+  const char *text; /* NULL: cannot be read */
+  int reads;
+};
+static int read_source(void *data, struct str *bytes) {
+  struct source *source = data;
+  source->reads++;
+  if (source->text == NULL) return ERR_SECRET_SOURCE;
+  *bytes = str_of(source->text);
+  return 0;
+}
+static void free_source(void *data) { (void)data; }
+static const struct secret_source_ops source_ops = {.read = read_source, .free = free_source};
+
+/* Takes s; the copy. */
+static struct secret *carried(struct secret *s) {
+  struct secret *copy;
+  CHECK(secret_carry(s, &copy) == 0 && copy != NULL);
+  secret_unref(s);
+  return copy;
+}
+
+static void what_never_changes_is_carried_as_it_is(void) {
+  struct secret *all[] = {text("x"), secret_bytes(STR("key"), "k", NULL), encode(text("a b"), SECRET_FORM),
+                          join(text("a"), encode(secret_bytes(STR("b"), "k", NULL), SECRET_BASE64))};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    struct secret *same;
+    CHECK(secret_carry(all[i], &same) == 0 && same == all[i]);
+    secret_unref(same);
+    secret_unref(all[i]);
+  }
+}
+
+static void a_carried_token_is_that_of_the_moment_of_its_use(void) {
+  begin();
+  set("T1", 100);
+  struct secret *here = join(text("a "), join(encode(join(token(), text("&")), SECRET_FORM), text(" z")));
+  struct secret *there = carried(secret_ref(here));
+  CHECK(there != here);
+  CHECK(EXPANDS(secret_ref(there), "a T1%26 z"));
+  set("T2", 100);
+  CHECK(EXPANDS(there, "a T2%26 z"));
+  CHECK(EXPANDS(here, "a T2%26 z"));
+  struct secret *field = carried(secret_token(slot, STR("session"), api_only, MISSING_WAIT));
+  CHECK(EXPANDS(secret_ref(field), "S/E"));
+  struct secret_context ctx = context();
+  ctx.host = STR("other.example.com");
+  CHECK(refused(field, &ctx) == ERR_TOKEN_AUDIENCE);
+  secret_unref(field);
+  end();
+}
+
+static void a_carried_source_is_read_once(void) {
+  begin();
+  struct source file = {.text = "one"};
+  struct secret *here = join(text("<"), encode(secret_source(&source_ops, &file, "file f"), SECRET_JSON));
+  struct secret *there = carried(secret_ref(here));
+  file.text = "two";
+  CHECK(file.reads == 1);
+  CHECK(EXPANDS(there, "<one") && file.reads == 1);
+  file.text = NULL;
+  there = here;
+  CHECK(secret_carry(here, &there) == ERR_SECRET_SOURCE && there == NULL);
+  char *big = malloc(SECRET_BYTES_MAX + 1);
+  memset(big, 'x', SECRET_BYTES_MAX);
+  big[SECRET_BYTES_MAX] = '\0';
+  file.text = big; /* with the text before it that is one too many */
+  CHECK(secret_carry(here, &there) == ERR_LIMIT && there == NULL);
+  secret_unref(here);
+  free(big);
+  end();
+}
+
+static atomic_bool over;
+static void expand_until_over(struct secret *s) {
+  while (!atomic_load(&over)) CHECK(expands_to(secret_ref(s), "x TOKEN", 7));
+}
+static void *expand_there(void *arg) {
+  expand_until_over(arg);
+  secret_unref(arg);
+  return NULL;
+}
+
+static void a_secret_and_its_carried_copy_expand_at_once(void) {
+  begin();
+  set("TOKEN", 100);
+  struct secret *here = join(text("x "), token()), *there;
+  pthread_t other[2];
+  for (int i = 0; i < 2; i++) {
+    CHECK(secret_carry(here, &there) == 0);
+    CHECK(pthread_create(&other[i], NULL, expand_there, there) == 0);
+  }
+  for (int i = 0; i < 300; i++) {
+    set("TOKEN", 100); /* a new generation each */
+    CHECK(expands_to(secret_ref(here), "x TOKEN", 7));
+  }
+  atomic_store(&over, true);
+  for (int i = 0; i < 2; i++) pthread_join(other[i], NULL);
+  secret_unref(here);
+  end();
+}
+
 static void what_a_header_costs(void) {
   enum { N = 1000000 };
   slot = slot_new(STR("api"), (struct str){NULL, 0});
@@ -490,6 +595,10 @@ int main(void) {
   RUN(a_star_is_one_label);
   RUN(what_is_no_host_is_not_added);
   RUN(references_are_taken_in_any_thread);
+  RUN(what_never_changes_is_carried_as_it_is);
+  RUN(a_carried_token_is_that_of_the_moment_of_its_use);
+  RUN(a_carried_source_is_read_once);
+  RUN(a_secret_and_its_carried_copy_expand_at_once);
   RUN(what_a_header_costs);
   return 0;
 }
