@@ -4,8 +4,8 @@
 # make deps          what building and testing needs, from Debian and (for the specs' peers) npm
 # make install       PREFIX=/usr/local DESTDIR=
 # make lint format asan tsan fuzz SECONDS=60
-# make bench         the proxies side by side; CASES="small tls" ROUNDS=3 ROUND_SECONDS=2 WRITE=1 (into docs/performance.md) QUICK=1 (4 minutes)
-# make bench-instructions    instructions of one request against spec/bench/instructions.txt; UPDATE=1 writes it
+# make bench         the proxies side by side (docs/performance.md): CASES="small tls" QUICK=1 WRITE=1
+# make bench-instructions bench-flame    instructions of a request against the kept ones (UPDATE=1 keeps these); where its time goes
 # make Q= … shows the compiler's commands
 
 VARIANT ?= release
@@ -132,10 +132,15 @@ fuzz-run: $(FUZZ_BIN)
 
 # QUICK=1: one round of a second each. The suite itself runs on the core of the load; as many connections as the system allows.
 bench: bench-deps
-	@ulimit -n 65536 2>/dev/null || ulimit -n $$(ulimit -Hn); $(if $(QUICK),QUICK=1) WRITE=$(WRITE) ROUNDS=$(ROUNDS) ROUND_SECONDS=$(ROUND_SECONDS) taskset -c 1 lua5.4 spec/bench/bench.lua $(CASES)
-bench-instructions: bench-deps
+	@ulimit -n 65536 2>/dev/null || ulimit -n $$(ulimit -Hn); $(if $(QUICK),QUICK=1) WRITE=$(WRITE) ROUNDS=$(ROUNDS) ROUND_SECONDS=$(ROUND_SECONDS) \
+	  REFRESH_SECONDS=$(REFRESH_SECONDS) taskset -c 1 lua5.4 spec/bench/bench.lua $(CASES)
+bench-flame: bench-deps
+	@WRITE=$(WRITE) lua5.4 spec/bench/flame.lua
+bench-instructions:
+	@spec/support/deps count
+	$(MAKE) -j$(JOBS) all
 	@lua5.4 spec/bench/instructions.lua $(if $(UPDATE),--update)
-.PHONY: bench bench-instructions bench-deps
+.PHONY: bench bench-flame bench-instructions bench-deps
 bench-deps:
 	@spec/support/deps bench
 	$(MAKE) -j$(JOBS) all $(B)/spec/slot_bench

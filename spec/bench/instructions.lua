@@ -3,67 +3,16 @@
 ---   lua5.4 spec/bench/instructions.lua             compares with spec/bench/instructions.txt; 1 when one is more than 3 % above
 ---   lua5.4 spec/bench/instructions.lua --update    writes the figures of this machine's release and compiler there
 ---   … [KIND…]                                      only these policies of spec/bench/lib/policies.lua
----
---- Two runs, of N and of 2 N requests on one connection: start and end cost the same in both, so the difference is that of N requests. All
---- threads count, since what a request costs elsewhere is its cost as well. Kernel time is not in it.
 package.path = "./?.lua;" .. package.path
 local process = require "spec.support.process"
-local http = require "spec.support.http"
-local peers = require "spec.bench.lib.peers"
-local callgrind = require "spec.bench.lib.callgrind"
+local instructions = require "spec.bench.lib.instructions"
 local uv = require "luv"
 
 local FILE = "spec/bench/instructions.txt"
 local KINDS = { "plain", "token", "headers", "response" }
-local N = 2000
 local TOLERANCE = 1.03
 local SHOWN = 12   -- functions of a difference
 local KEPT = 0.005 -- functions with this share of a request are kept in the file
-
-local REQUEST = table.concat({
-  "GET /some/path?with=query HTTP/1.1", "Host: api.example.com", "User-Agent: bench/1.0", "Accept: application/json", "Accept-Language: en",
-  "X-Tenant: acme", "X-Trace: 7f3a9c52d1e84b06", "", "",
-}, "\r\n")
-
-local function exchanges(port, n)
-  local c = http.connect(port, 60)
-  for _ = 1, n do
-    c:send(REQUEST)
-    local head, rest = "", nil
-    repeat
-      local data, err, partial = c.sock:receive "*l"
-      if not data then error("the connection ended: " .. tostring(err) .. tostring(partial), 0) end
-      local length = data:lower():match "^content%-length: (%d+)"
-      rest = rest or tonumber(length)
-      head = head .. data .. "\n"
-    until data == ""
-    if not head:find "^HTTP/1.1 200 " then error("expected 200, got " .. head, 0) end
-    assert(c.sock:receive(rest))
-  end
-  c:close()
-end
-
---- { function = instructions } of a whole run.
-local function count(kind, n, origin, binary)
-  local out = process.temp_dir() .. "/callgrind.out"
-  local p = peers.jeton(origin, kind, { binary = binary, prefix = callgrind.prefix(out) })
-  exchanges(p.port, n)
-  p.jeton:finish(60)
-  return callgrind.functions(out)
-end
-
---- Instructions of one request: the total, and { function = instructions }.
-local function per_request(kind, binary)
-  local origin = peers.origin()
-  local one, two = count(kind, N, origin, binary), count(kind, 2 * N, origin, binary)
-  process.clean()
-  local total, functions = 0, {}
-  for name, instructions in pairs(two) do
-    functions[name] = (instructions - (one[name] or 0)) / N
-    total = total + functions[name]
-  end
-  return total, functions
-end
 
 local function environment()
   local release = process.read_file "/etc/os-release"
@@ -76,10 +25,10 @@ end
 local function read(env)
   local kept, others = {}, {}
   for line in process.read_file(FILE):gmatch "[^\n]+" do
-    local kind, instructions, name = line:match("^" .. env:gsub("%p", "%%%0") .. " (%S+) (%d+) ?(.*)$")
+    local kind, count, name = line:match("^" .. env:gsub("%p", "%%%0") .. " (%S+) (%d+) ?(.*)$")
     if kind then
       kept[kind] = kept[kind] or { functions = {} }
-      if name == "" then kept[kind].total = tonumber(instructions) else kept[kind].functions[name] = tonumber(instructions) end
+      if name == "" then kept[kind].total = tonumber(count) else kept[kind].functions[name] = tonumber(count) end
     else
       others[#others + 1] = line
     end
@@ -143,7 +92,7 @@ local function main(arguments)
   local good = true
   for _, kind in ipairs(#kinds > 0 and kinds or KINDS) do
     local new = {}
-    new.total, new.functions = per_request(kind, os.getenv "JETON_BINARY" or uv.cwd() .. "/build/jeton")
+    new.total, new.functions = instructions.per_request(kind, os.getenv "JETON_BINARY" or uv.cwd() .. "/build/jeton")
     good = judge(env, kind, kept[kind], new) and good
     if update then kept[kind] = new end
   end

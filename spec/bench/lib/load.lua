@@ -49,8 +49,8 @@ local function parse(text)
 end
 
 --- @param url string
---- @param options { seconds: number, connections?: integer, fields?: string[], post?: integer }  post: bytes of a body
---- @return table run: requests, rate, failed, seconds, histogram
+--- @param options { seconds: number, connections?: integer, fields?: string[], post?: integer, refused?: boolean }  post: bytes of a body; refused: count answers of 401
+--- @return table run: requests, rate, failed, refused, seconds, histogram
 function M.wrk(url, options)
   local argv = { "wrk", "-t1", "-c" .. (options.connections or 64), "-d" .. math.ceil(options.seconds) .. "s", "--timeout", "20s", "-s", script }
   for _, list in ipairs { FIELDS, options.fields or {} } do
@@ -58,7 +58,7 @@ function M.wrk(url, options)
   end
   argv[#argv + 1] = url
   local code, out, err = process.run(machine.pinned(machine.cores.load, argv),
-    { timeout = options.seconds + 60, env = { BENCH_POST = tostring(options.post or 0) } })
+    { timeout = options.seconds + 60, env = { BENCH_POST = tostring(options.post or 0), BENCH_REFUSED = options.refused and "1" or "0" } })
   if code ~= 0 then error("wrk ended with " .. code .. ":\n" .. out .. err, 0) end
   return parse(out)
 end

@@ -31,12 +31,12 @@ local function warm_up(contestant)
 end
 
 --- contestants: a list of { peer =, path? =, load? = options of load.wrk }. Returns a list of results in the same order, each the medians of
---- what `measure` gives (the sum of what failed).
-function M.run(bench, contestants, measure)
-  measure = measure or M.measure
+--- what `measure` gives (the sum of what failed). `prepare` stands in for the warming up.
+function M.run(bench, contestants, measure, prepare)
+  measure, prepare = measure or M.measure, prepare or warm_up
   local all = {}
   bench.progress "warming up"
-  for _, contestant in ipairs(contestants) do warm_up(contestant) end
+  for _, contestant in ipairs(contestants) do prepare(contestant) end
   for round = 1, bench.rounds do
     for i, contestant in ipairs(contestants) do
       bench.progress(("round %d of %d: %s"):format(round, bench.rounds, contestant.name or contestant.peer.name))
