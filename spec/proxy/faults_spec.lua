@@ -5,6 +5,7 @@ local http = require "spec.support.http"
 local peers = require "spec.support.peers"
 local process = require "spec.support.process"
 local socket = require "socket"
+local cjson = require "cjson"
 
 --- A port that nobody listens on.
 local function dead_port()
@@ -124,6 +125,49 @@ describe("an upstream", function()
     assert.matches("^50[24]$", tostring(c:read_response("GET").status))
     assert.is_true(socket.gettime() - t0 < 3)
     c:close()
+    p:finish()
+  end)
+end)
+
+describe("an error reply", function()
+  it("is short text, or JSON for who accepts that; its id is in the log, and what went wrong is there alone", function()
+    local p = wire.proxy("http://name-that-is-internal.invalid:1")
+    for _, case in ipairs { { nil, "text/plain; charset=utf-8" }, { "text/html, */*;q=0.1", "text/plain; charset=utf-8" }, { "application/json", "application/json" },
+      { "text/plain;q=0.5, application/problem+json", "application/json" } } do
+      local res = http.request(p.port, "GET", "/", { Accept = case[1] })
+      assert.equal(502, res.status)
+      assert.equal(case[2], res.headers["content-type"])
+      assert.equal("no-store", res.headers["cache-control"])
+      assert.is_nil(res.headers["retry-after"]) -- a 502 promises nothing
+      local id
+      if case[2] == "application/json" then
+        local body = cjson.decode(res.body)
+        id = body.id
+        assert.same({ status = 502, error = "Bad Gateway", id = id }, body)
+      else
+        id = res.body:match "^502 Bad Gateway\nrequest (%x+)\n$"
+      end
+      assert.is_truthy(id, res.body)
+      assert.is_nil(res.body:find("internal", 1, true))
+      p:wait_log("request " .. id .. ": 502: ")
+    end
+    p:finish()
+  end)
+  it("to what is no request is the same, and closes", function()
+    local p = wire.proxy(dead_port())
+    local all, why = wire.exchange(p.port, "GET / HTTP/1.1\r\nHost: a b\r\n\r\n")
+    assert.equal("closed", why)
+    assert.matches("^HTTP/1.1 400 Bad Request\r\n", all)
+    assert.matches("\r\n\r\n400 Bad Request\nrequest %x+\n$", all)
+    p:finish()
+  end)
+  it("of 503 says when to come again", function()
+    local p = wire.proxy(dead_port(), [[ tokens = { api = { fetch = function() error "down" end, missing = "fail", backoff = { min = "30s", max = "30s" } } },
+      on_request = function(req, tokens) req.headers.authorization = "Bearer " .. tokens.api end, ]])
+    local res = http.get(p.port)
+    assert.equal(503, res.status)
+    local seconds = tonumber(res.headers["retry-after"])
+    assert.is_true(seconds >= 1 and seconds <= 31, seconds)
     p:finish()
   end)
 end)

@@ -44,6 +44,109 @@ local function sum(p, what)
   return n
 end
 
+describe("a request over a limit of its policy", function()
+  local gate
+  setup(function()
+    gate = wire.gate [[limits = { request_line = 1024, head = 4096, headers = 10, body = 1000, chunk_line = 32, chunk_overhead = 256 },]]
+  end)
+  local function get(target, fields) return ("GET %s HTTP/1.1\r\nHost: a\r\n%s\r\n"):format(target, fields or "") end
+  local function chunked(body) return "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" .. body end
+  for _, case in ipairs {
+    { "request_line", "414", get("/" .. ("a"):rep(1024)) },
+    { "head", "431", get("/", "X-A: " .. ("a"):rep(4096) .. "\r\n") },
+    { "head, by many fields", "431", get("/", ("X-A: " .. ("a"):rep(600) .. "\r\n"):rep(8)) },
+    { "headers", "431", get("/", ("X-A: b\r\n"):rep(10)) },
+    { "body, by its length", "413", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n" .. ("x"):rep(1001) },
+    { "chunk_line", "400", chunked("1;" .. ("a"):rep(40) .. "\r\nx\r\n0\r\n\r\n") },
+  } do
+    it(("has a status that says which: %s is %s, and nothing goes upstream"):format(case[1], case[2]), function() gate:refuses(case[3], case[2]) end)
+  end
+  it("is told from one that fits, and nothing arrived", function() gate:ends() end)
+  it("in what comes behind its head is cut off from the upstream: body is 413, chunk_overhead 400", function()
+    local upstream = peers.raw [[ c:read "head" c:read(1000000) print "broken off" c:close() ]]
+    local p = wire.proxy(upstream, "limits = { body = 1000, chunk_overhead = 256 },")
+    for i, case in ipairs { { "413", "3e9\r\n" .. ("x"):rep(1001) .. "\r\n0\r\n\r\n" }, { "400", ("1;aaaaaaaaaaaaaaaaaaaaaaaaaa\r\nx\r\n"):rep(100) .. "0\r\n\r\n" } } do
+      assert.matches("^HTTP/1.1 " .. case[1] .. " ", (wire.exchange(p.port, chunked(case[2]))))
+      assert.is_true(select(2, upstream.process:output():gsub("broken off", "")) <= i)
+    end
+    assert.is_nil(upstream.received():find("0\r\n\r\n", 1, true))
+    p:finish()
+  end)
+end)
+
+describe("limits.pipelined", function()
+  it("lets others have their turn, and every request its answer, in order", function()
+    local upstream = peers.raw(wire.fine)
+    local p = wire.proxy(upstream, [[limits = { pipelined = 1 }, on_request = function(req)
+      if req.path ~= "/other" then req:respond(200, nil, req.path) end end,]])
+    local c = http.connect(p.port)
+    local all = {}
+    for i = 1, 500 do all[i] = ("GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"):format(i) end
+    c:send(table.concat(all))
+    assert.equal("fine", http.get(p.port, "/other").body)
+    for i = 1, 500 do assert.equal("/" .. i, c:read_response("GET").body) end
+    c:close()
+    p:finish()
+  end)
+end)
+
+describe("limits.buffered", function()
+  --- Memory for 100 clients that do not read an endless reply, in KiB.
+  local function growth(limit)
+    local endless = peers.raw [[
+      local head = c:read "head"
+      if not head or head:find("/small", 1, true) then
+        c:write "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        return c:close()
+      end
+      c:write "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+      local piece = ("10000\r\n" .. ("x"):rep(65536) .. "\r\n"):rep(4)
+      while not c.ended do c:write(piece) end
+      c:close()]]
+    local p = wire.release_proxy(endless, ("limits = { buffered = %q },"):format(limit))
+    for _ = 1, 10 do http.get(p.port, "/small") end
+    local before, all = wire.rss(p), {}
+    for i = 1, 100 do
+      all[i] = socket.tcp()
+      all[i]:setoption("recv-buffer-size", 4096)
+      assert(all[i]:connect("127.0.0.1", p.port))
+      all[i]:send "GET /endless HTTP/1.1\r\nHost: a\r\n\r\n"
+    end
+    local last, steady = 0, 0
+    process.poll(function() -- until it grows no more
+      socket.sleep(0.1)
+      local now = wire.rss(p)
+      steady = now == last and sum(p, "connections") >= 100 and steady + 1 or 0
+      last = now
+      return steady >= 10
+    end, 30, "the queues to be full")
+    close_all(all)
+    p:finish()
+    endless.process:stop()
+    return last - before
+  end
+  it("bounds what waits for all slow readers together", function()
+    local little, much = growth "1m", growth "64m"
+    assert.is_true(little < 12 * 1024, little)
+    assert.is_true(much > little * 1.5, ("%d KiB with 1m, %d KiB with 64m"):format(little, much))
+  end)
+end)
+
+describe("timeouts.pool", function()
+  it("closes an idle upstream connection, and the next request makes a new one", function()
+    local upstream = peers.raw [[ while c:read "head" do c:write "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine" end print("closed " .. c.number) c:close() ]]
+    local p = wire.proxy(upstream, "timeouts = { pool = '300ms' },")
+    assert.equal("fine", http.get(p.port).body)
+    local took = wire.timed(function()
+      process.poll(function() return upstream.process:output():find "closed 1" end, 5, "the connection to close")
+    end)
+    assert.is_true(took > 0.1 and took < 2, took)
+    assert.equal("fine", http.get(p.port).body)
+    process.poll(function() return p:dialed() == 2 end, 5, "a second connection")
+    p:finish()
+  end)
+end)
+
 describe("limits.connections_per_address", function()
   local upstream
   setup(function() upstream = peers.raw(wire.fine) end)

@@ -51,6 +51,23 @@ describe("a script", function()
     p:finish()
   end)
 
+  it("that loops in on_error leaves the usual reply", function()
+    local p = start "on_request = function(req) if req.path == '/bad' then error 'x' end end, on_error = function() while true do end end,"
+    local res = http.get(p.port, "/bad")
+    assert.equal(500, res.status)
+    assert.matches("^500 Internal Server Error\nrequest ", res.body)
+    assert.equal(200, http.get(p.port, "/good").status)
+    p:finish()
+  end)
+
+  it("that loops in on_start or a task is ended, and the policy serves", function()
+    local p = start "on_start = function() while true do end end, tasks = { bad = function() while true do end end },"
+    p:wait_log "on_start failed: "
+    p:wait_log "task bad failed"
+    assert.equal(200, http.get(p.port, "/good").status)
+    p:finish()
+  end)
+
   it("that loops or raises in on_log costs nobody anything", function()
     local p = start "on_log = function(entry) if entry.path == '/bad' then while true do end end error('in on_log') end,"
     assert.equal(200, http.get(p.port, "/bad").status)
