@@ -120,11 +120,12 @@ lint-objects: $(OBJ) $(B)/core/main.o $(TEST_BIN:=.o) $(B)/spec/slot_bench.o
 format:
 	clang-format -i $$(git ls-files 'core/*.[ch]' 'spec/*.[ch]')
 
-# Each target for SECONDS; a finding ends it with an error and leaves its input in build/fuzz.
+# Each target for SECONDS, from its own seeds, the corpus of requests and the examples; a finding ends it with an error and leaves its input in build/fuzz.
 fuzz: deps
 	$(MAKE) -j$(JOBS) VARIANT=fuzz fuzz-run
 .PHONY: fuzz-run
 fuzz-run: $(FUZZ_BIN)
+	@spec/security/corpus/seeds $(B)/corpus
 	@set -e; for f in $(notdir $(FUZZ_BIN)); do \
 	  echo "fuzz $$f for $(SECONDS) s"; mkdir -p $(B)/corpus/$$f spec/fuzz/seeds/$${f%_fuzz}; \
 	  $(B)/spec/$$f -max_total_time=$(SECONDS) -artifact_prefix=$(B)/ -print_final_stats=0 -verbosity=0 $(B)/corpus/$$f spec/fuzz/seeds/$${f%_fuzz}; \

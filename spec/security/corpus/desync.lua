@@ -67,6 +67,8 @@ local clear = all("clear", nil, {
   { "a POST without a length and with a body", post("X: y", "hello\r\n\r\n") .. one "/2", D, requests = 2, check = first_whole },
   { "two empty lines before a request", "\r\n\r\n" .. one "/1", "RFC 9112 section 2.2" },
   { "a bare LF between two requests", one "/1" .. "\n" .. one "/2", "RFC 9112 section 2.2", requests = 2 },
+  { "a NUL behind the last chunk", w.chunked("0\r\n\r\n\0"), D },
+  { "a request that is none behind one that closes", one("/1", "Connection: close") .. "Invalid\r\n\r\n", D, closes = true },
   { "a TLS hello behind a request", one "/1" .. "\22\3\1\2\0\1", D },
 })
 

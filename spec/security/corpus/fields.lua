@@ -28,6 +28,7 @@ return all("served", "200", {
   value("a value with spaces in it", " a  b", "a  b"),
   value("every visible character in a value", " " .. visible, visible),
   value("every byte from 0x80 on in a value", " " .. high, high),
+  value("a next-line byte and a no-break space around a value", " \x85admin\xa0", "\x85admin\xa0"),
   value("UTF-8 in a value", " Gr\xc3\xbc\xc3\x9fe \xe2\x82\xac", "Gr\xc3\xbc\xc3\x9fe \xe2\x82\xac"),
   value("colons in a value", " a:b::c", "a:b::c"),
   value("a request line in a value", " GET / HTTP/1.1", "GET / HTTP/1.1"),

@@ -55,6 +55,13 @@ local lengths = all("refused", "400", {
   { "a length with white space before its colon", post("Content-Length : 5", "hello"), "RFC 9112 section 5.1" },
   { "two lengths, one with white space before its colon", both("Content-Length: 5", "Content-Length : 3", "hello"), "RFC 9112 section 5.1" },
   { "two lengths, one behind white space", both(" Content-Length: 3", "Content-Length: 5", "hello"), "RFC 9112 section 2.2" },
+  { "a length of +1_0", length(" +1_0", "0123456789"), L },
+  { "a length of 1Z", length(" 1Z", "Z"), L },
+  { "a hexadecimal length and no body", length(" 0x10", ""), L },
+  { "an empty length before another one", both("Content-Length:", "Content-Length: 5", "hello"), B },
+  { "a length without a colon", post("Content-Length 5", "hello"), "RFC 9112 section 5" },
+  { "a length with a next-line byte before its colon", post("Content-Length\x85: 5", "hello"), "RFC 9110 section 5.1" },
+  { "a length with a no-break space before its colon", post("Content-Length\xa0: 5", "hello"), "RFC 9110 section 5.1" },
   { "a length on a folded line", post("Content-Length:\r\n 5", "hello"), "RFC 9112 section 5.2" },
 })
 
@@ -109,6 +116,10 @@ local codings = all("refused", nil, {
   { "chunked on a folded line", coding "\r\n chunked", "RFC 9112 section 5.2", status = "400" },
   { "chunked on a line folded with a tab", coding "\r\n\tchunked", "RFC 9112 section 5.2", status = "400" },
   { "a value that folds behind chunked", coding " chunked\r\n , identity", "RFC 9112 section 5.2", status = "400" },
+  { "a comma before chunked, without a space", coding " ,chunked", T },
+  { "a name over two lines", post({ "Transfer-", "Encoding: chunked", "Content-Length: 5" }, last), "RFC 9112 section 5" },
+  { "an 8-bit byte on both sides of chunked", coding " \xffchunked\xff", T },
+  { "no-break spaces on both sides of chunked", coding " \xa0chunked\xa0", T },
   { "a URL", coding " http://chunked", T },
 })
 

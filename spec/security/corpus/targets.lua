@@ -25,6 +25,7 @@ local targets = all("refused", "400", {
   { "a fragment", target "/a#b", T },
   { "a fragment in an absolute target", target "http://example.com/a#b", T },
   { "a target without a slash", target "corpus", T },
+  { "a target of an exclamation mark", target "!", T },
   { "a target of a query", target "?a", T },
   { "a backslash for a slash", target "\\corpus", T },
   { "GET *", target "*", "RFC 9112 section 3.2.4" },
