@@ -192,8 +192,13 @@ static llhttp_errno_t llhttp_head(struct http_parser *p, const struct headers *f
   const struct headcheck_field *table = p->check.table;
   enum { CRLF = 2 };
   llhttp_errno_t code = llhttp_start(p);
-  for (unsigned i = 0; i < fields->n && code == HPE_OK; i++)
-    if (llhttp_reads(fields->v[i].id)) code = llhttp_slice(p, table[i].name, table[i].end + CRLF);
+  for (unsigned i = 0; i < fields->n && code == HPE_OK; i++) {
+    if (!llhttp_reads(fields->v[i].id)) continue;
+    struct str value =
+        fields->v[i].value; /* without what is around it: behind a length llhttp takes spaces, but no tab */
+    code = llhttp_slice(p, table[i].name, (uint32_t)((const uint8_t *)value.p + value.n - p->gathered));
+    if (code == HPE_OK) code = llhttp_execute(&p->llhttp, "\r\n", CRLF);
+  }
   return code == HPE_OK ? llhttp_slice(p, p->ngathered - CRLF, p->ngathered) : code;
 }
 
