@@ -7,16 +7,19 @@ local uv = require "luv"
 
 local M = {}
 
-M.families = { "framing", "chunks", "bytes", "fields", "targets", "protocol", "desync", "honest" }
+M.families = { "framing", "chunks", "bytes", "fields", "targets", "protocol", "desync", "honest", "replies" }
 
 ---@class Case
 ---@field name string
 ---@field bytes string|string[] pieces go out in packets of their own
----@field expect "refused"|"clear"|"served"|"answered"|"unfinished" answered: by the proxy itself; clear: refused, or forwarded in a form that can be read in one way only; unfinished: never a whole request upstream
+---@field expect "refused"|"clear"|"served"|"answered"|"unfinished"|"doubted"|"broken" doubted: 502, or a reply that can be read in one way only; broken: the
+--- client sees that its reply is not whole; answered: by the proxy itself; clear: refused, or forwarded in a form that can be read in one way only; unfinished: never a whole request upstream
 ---@field rule string the section that the expectation rests on
 ---@field status? string a pattern for the status of the (first) reply
 ---@field requests? integer how many requests a reader of the RFC may see in it (default 1)
 ---@field ends? boolean the client's FIN follows at once: what it sends is not whole
+---@field reply? string|string[] what the upstream answers to the first request with, instead of 200 with its body; pieces go out in packets of their own
+---@field reply_ends? boolean the upstream closes behind that
 ---@field closes? boolean the proxy must close behind the reply
 ---@field check? fun(seen: table, replies: table) looks at what the upstream saw and the client got; raises
 ---@field family string set by load
@@ -42,7 +45,22 @@ local function answer(r)
   return ("HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s"):format(#r.body, body)
 end
 
-local function on_bytes(c, data)
+--- Writes the pieces one by one, 10 ms apart; then calls done.
+local function write_pieces(tcp, pieces, i, done)
+  if tcp:is_closing() then return end
+  if not pieces[i] then return done() end
+  tcp:write(pieces[i])
+  if not pieces[i + 1] then return done() end
+  local timer = uv.new_timer()
+  timer:start(10, 0, function()
+    timer:close()
+    write_pieces(tcp, pieces, i + 1, done)
+  end)
+end
+
+local function pieces_of(bytes) return type(bytes) == "table" and bytes or { bytes } end
+
+local function on_bytes(u, c, data)
   c.bytes = c.bytes .. data
   local seen = strict.requests(c.bytes)
   if seen.begun and seen.begun.by.expect and not c.continued then
@@ -50,8 +68,16 @@ local function on_bytes(c, data)
     c.tcp:write "HTTP/1.1 100 Continue\r\n\r\n"
   end
   for i = c.answered + 1, #seen do
-    c.tcp:write(answer(seen[i]))
     c.answered = i
+    local case = u.case
+    if case and case.reply and not u.scripted then
+      u.scripted = true
+      write_pieces(c.tcp, pieces_of(case.reply), 1, function()
+        if case.reply_ends then c.tcp:shutdown() end
+      end)
+    else
+      c.tcp:write(answer(seen[i]))
+    end
   end
 end
 
@@ -61,7 +87,7 @@ local function on_connection(u)
   local c = { tcp = tcp, bytes = "", answered = 0 }
   u.connections[#u.connections + 1] = c
   tcp:read_start(function(_, data)
-    if data then return on_bytes(c, data) end
+    if data then return on_bytes(u, c, data) end
     c.ended = true
     if not tcp:is_closing() then tcp:close() end
   end)
@@ -102,7 +128,7 @@ function Upstream:close()
 end
 
 local function methods_of(case)
-  local bytes = type(case.bytes) == "table" and table.concat(case.bytes) or case.bytes
+  local bytes = table.concat(pieces_of(case.bytes))
   local methods = {}
   for method in bytes:gmatch "%f[%u](%u+) [^ \r\n]+ HTTP/1%.[01]\r\n" do methods[#methods + 1] = method end
   return methods
@@ -116,20 +142,6 @@ local function finals(replies)
   return n
 end
 
-local function send(x, pieces, i)
-  if not pieces[i] then
-    if x.case.ends then x.tcp:shutdown() end
-    return
-  end
-  x.tcp:write(pieces[i])
-  if not pieces[i + 1] then return send(x, pieces, i + 1) end
-  local timer = uv.new_timer()
-  timer:start(10, 0, function()
-    timer:close()
-    if not x.tcp:is_closing() then send(x, pieces, i + 1) end
-  end)
-end
-
 local function on_reply_bytes(x, data)
   x.bytes = x.bytes .. data
   local replies = strict.responses(x.bytes, x.methods)
@@ -141,6 +153,7 @@ end
 
 --- One case against the proxy on `port` with `upstream` behind it. Returns { replies (strict.responses), seen (Upstream:take), closed }.
 function M.run(case, port, upstream, seconds)
+  upstream.case, upstream.scripted = case, false
   local x = { case = case, tcp = uv.new_tcp(), bytes = "", methods = methods_of(case), finished = case.ends }
   x.tcp:connect("127.0.0.1", port, function(err)
     if err then x.closed = true return end
@@ -149,7 +162,9 @@ function M.run(case, port, upstream, seconds)
       if data then return on_reply_bytes(x, data) end
       x.closed = true
     end)
-    send(x, type(case.bytes) == "table" and case.bytes or { case.bytes }, 1)
+    write_pieces(x.tcp, pieces_of(case.bytes), 1, function()
+      if case.ends then x.tcp:shutdown() end
+    end)
   end)
   local deadline = uv.now() + (seconds or 5) * 1000
   local wake = uv.new_timer()
@@ -174,7 +189,9 @@ function M.verdict(case, run)
   if #seen.faults > 0 then return "unclear", "the upstream read: " .. seen.faults[1] end
   if #seen.requests > (case.requests or 1) then return "smuggled", ("%d requests arrived"):format(#seen.requests) end
   if run.replies.fault then return "unclear", "the client read: " .. run.replies.fault end
+  if case.reply and not first and (run.replies.incomplete or run.closed) then return "broken", "the reply is not whole" end
   if not run.closed then return "hung", ("%d replies, then silence"):format(#run.replies) end
+  if first and first.status == 502 then return "doubted", "502" end
   if #seen.requests > 0 then return "served", ("%d requests arrived"):format(#seen.requests) end
   if seen.partial > 0 then return "cut", "the upstream saw a part" end
   if first and first.status >= 400 then return "refused", tostring(first.status) end
@@ -187,6 +204,8 @@ local FITS = {
   clear = { refused = true, cut = true, served = true, answered = true },
   served = { served = true },
   answered = { answered = true },
+  broken = { broken = true, doubted = true },
+  doubted = { doubted = true },
   unfinished = { refused = true, cut = true, incomplete = true },
 }
 

@@ -189,6 +189,8 @@ local clear = all("clear", nil, {
   { "the same length twice", both("Content-Length: 5", "Content-Length: 5", "hello"), B },
   { "the same length twice in a list", length " 5, 5", B },
   { "the same length three times in a list", length " 5,5,5", B },
+  { "a length between tabs", length "\t5 \t", L, expect = "served" },
+  { "chunked between tabs", coding "\tchunked \t", T, expect = "served" },
   { "a length with leading zeros", length " 005", L },
   { "a length that is octal for some", length(" 0200", ("a"):rep(200)), L },
   { "a length of two zeros", length(" 00", ""), L },
