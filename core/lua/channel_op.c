@@ -19,6 +19,7 @@
 #include "lua/vm.h"
 
 struct channel_op {
+  struct vm *vm; /* a reference: its hold on the channels is ours, and its task may be the last other one */
   struct await await;
   struct channel_wait wait;
   struct timeout deadline;
@@ -82,7 +83,9 @@ static void op_free(struct channel_op *op) {
     channel_unref(op->arms[i].channel);
   }
   timeout_fini(&op->deadline);
+  struct vm *vm = op->vm;
   free(op);
+  vm_unref(vm);
 }
 
 static void finish(struct channel_op *op, bool fired) {
@@ -111,6 +114,7 @@ static struct channel_op *op_new(lua_State *L, const struct await *begun, const 
   struct vm_services *services = vm_services(vm_of(L));
   struct channel_op *op = calloc(1, sizeof *op + n * sizeof *arms);
   if (op == NULL) abort();
+  op->vm = vm_ref(vm_of(L));
   op->await = *begun;
   op->push = push;
   op->wait.home = services->mailbox;

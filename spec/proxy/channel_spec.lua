@@ -254,6 +254,41 @@ describe("channels over a reload", function()
     process.poll(function() return get("/length").body == "2000" end, 10, function() return "2000 jobs done, not " .. get("/length").body end)
     assert.equal("2000 2000", get("/").body)
   end)
+
+  it("lose no answer under load", function()
+    local top = [[local ask, tick = jeton.channel("ask", 16), jeton.channel "tick"]]
+    local hook = [[
+      local reply = jeton.channel("reply-" .. req.id, 1)
+      jeton.select { ask:on_send(reply.name) }
+      local answer = jeton.select { reply:on_recv(), timeout = "10s" }
+      reply:close()
+      req:respond(answer == "answer" and 200 or 504)]]
+    local tasks = [[
+      ticker = function() while true do tick:send(1, "5ms") jeton.sleep "1ms" end end,
+      answerer = function()
+        while true do
+          jeton.select {
+            ask:on_recv(function(name)
+              local reply = jeton.channel(name, 1)
+              if not reply.closed then pcall(reply.try_send, reply, "answer") end
+            end),
+            tick:on_recv(),
+          }
+        end
+      end]]
+    start(2, top, hook, tasks)
+    local wrk = process.start { "wrk", "-t1", "-c16", "-d3s", "--timeout", "8s", ("http://127.0.0.1:%d/"):format(proxy.port) }
+    local n = 0
+    while not wrk:ended() do
+      n = n + 1
+      reloads(top .. " -- " .. n, hook, tasks)
+      socket.sleep(0.1)
+    end
+    assert.is_true(n > 3)
+    assert.is_nil(wrk:output():find("Non-2xx", 1, true), wrk:output())
+    assert.is_nil(wrk:output():find("Socket errors", 1, true), wrk:output())
+    assert.is_nil(proxy:errors():find("error", 1, true), proxy:errors():sub(-2000))
+  end)
 end)
 
 describe("jeton check", function()

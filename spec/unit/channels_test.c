@@ -423,6 +423,16 @@ static void test_the_end_of_a_vm_ends_its_waits_and_keeps_what_others_name(void)
   part_end(&c);
 }
 
+static void test_the_last_vm_may_end_with_its_wait(void) {
+  struct part a, b;
+  part_start(&a, "assert(jeton.channel('c', 0):recv(5) == 'x')");
+  part_start(&b, "assert(jeton.channel('c', 0):try_send 'x')");
+  part_passes(&b);
+  part_end(&b);
+  vm_unref(a.run.vm); /* the task has the last reference, and its VM the last hold on all channels */
+  part_passes(&a);
+}
+
 static void test_a_file_that_loads_may_name_but_not_use(void) {
   struct vm *vm = new_vm();
   struct run r = {.script =
@@ -466,6 +476,7 @@ int main(void) {
   RUN(test_a_value_that_does_not_fit_goes_to_another);
   RUN(test_vms_share_channels_by_name);
   RUN(test_the_end_of_a_vm_ends_its_waits_and_keeps_what_others_name);
+  RUN(test_the_last_vm_may_end_with_its_wait);
   RUN(test_a_file_that_loads_may_name_but_not_use);
   library_end();
   return 0;
