@@ -1,42 +1,20 @@
 --- Names that resolve slowly, not at all or with a failure (cases.md 36), asked of a name server of the spec's own. It lives in a network and a mount
 --- namespace with its own resolv.conf, which the proxy joins; where the kernel does not grant these, the specs are pending.
-local jeton = require "spec.support.jeton"
+local dns = require "spec.support.dns"
 local wire = require "spec.support.wire"
 local http = require "spec.support.http"
-local process = require "spec.support.process"
 local socket = require "socket"
 
-local stub, dir
-
-setup(function()
-  dir = process.temp_dir()
-  process.write_file(dir .. "/resolv.conf", "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n")
-  process.write_file(dir .. "/nsswitch.conf", "hosts: files dns\n")
-  local p = process.start { "unshare", "--net", "--mount", "sh", "-ec", ([[
-    ip link set lo up
-    mount --bind %s/resolv.conf /etc/resolv.conf
-    mount --bind %s/nsswitch.conf /etc/nsswitch.conf
-    exec lua5.4 spec/support/dns_stub.lua]]):format(dir, dir) }
-  process.poll(function() return p:output():find "ready" or p:ended() end, 10, "the name server")
-  if not p.code then stub = p end
-end)
+local stub
+setup(function() stub = dns.start() end)
 teardown(function() if stub then stub:stop() end end)
 
---- A proxy in the stub's namespaces, on a Unix socket; `urls` are upstreams by name, chosen by the first part of the path.
+--- A proxy in the stub's namespaces; `urls` are upstreams by name, chosen by the first part of the path.
 local function start(urls, more)
-  local own = process.temp_dir()
-  local wrapper = process.write_file(own .. "/jeton", ("#!/bin/sh\nexec nsenter --target %d --net --mount %s \"$@\"\n"):format(stub.pid, jeton.binary))
-  assert(os.execute("chmod 755 " .. wrapper))
   local list = {}
   for name, url in pairs(urls) do list[#list + 1] = ("%s = %q"):format(name, url) end
-  local real = jeton.binary
-  jeton.binary = wrapper
-  local ok, p = pcall(jeton.start, ([[return { listen = "unix:%s/in.sock", upstreams = { %s }, %s
-    on_request = function(req) req.upstream = req.path:match "^/(%%w+)" end }]]):format(own, table.concat(list, ", "), more or ""))
-  jeton.binary = real
-  assert(ok, p)
-  p.target = "unix:" .. own .. "/in.sock"
-  return p
+  return stub:jeton(([[upstreams = { %s }, %s
+    on_request = function(req) req.upstream = req.path:match "^/(%%w+)" end]]):format(table.concat(list, ", "), more or ""))
 end
 local function timed_get(p, path)
   local took, res = wire.timed(function() return http.request(p.target, "GET", path, nil, nil, 15) end)

@@ -1,0 +1,44 @@
+--- A name server of the specs' own (spec/support/dns_stub.lua) in a network and a mount namespace with its own resolv.conf, which a proxy can join.
+local jeton = require "spec.support.jeton"
+local process = require "spec.support.process"
+
+local M = {}
+
+---@class Dns
+local Dns = {}
+Dns.__index = Dns
+
+--- `addresses` are further ones of that network ("203.0.113.5/32"). Nil where the kernel does not grant namespaces.
+function M.start(addresses)
+  local dir = process.temp_dir()
+  process.write_file(dir .. "/resolv.conf", "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n")
+  process.write_file(dir .. "/nsswitch.conf", "hosts: files dns\n")
+  local more = {}
+  for i, address in ipairs(addresses or {}) do more[i] = "ip address add " .. address .. " dev lo" end
+  local p = process.start { "unshare", "--net", "--mount", "sh", "-ec", ([[
+    ip link set lo up
+    %s
+    mount --bind %s/resolv.conf /etc/resolv.conf
+    mount --bind %s/nsswitch.conf /etc/nsswitch.conf
+    exec lua5.4 spec/support/dns_stub.lua]]):format(table.concat(more, "\n"), dir, dir) }
+  process.poll(function() return p:output():find "ready" or p:ended() end, 10, "the name server")
+  return not p.code and setmetatable({ process = p }, Dns) or nil
+end
+
+function Dns:stop() self.process:stop() end
+
+--- A proxy in the same namespaces, on the Unix socket `target`; `policy` is the text of its keys but for `listen`.
+function Dns:jeton(policy)
+  local own = process.temp_dir()
+  local wrapper = process.write_file(own .. "/jeton", ("#!/bin/sh\nexec nsenter --target %d --net --mount %s \"$@\"\n"):format(self.process.pid, jeton.binary))
+  assert(os.execute("chmod 755 " .. wrapper))
+  local real = jeton.binary
+  jeton.binary = wrapper
+  local ok, p = pcall(jeton.start, ([[return { listen = "unix:%s/in.sock", %s }]]):format(own, policy))
+  jeton.binary = real
+  assert(ok, p)
+  p.target = "unix:" .. own .. "/in.sock"
+  return p
+end
+
+return M
