@@ -68,7 +68,8 @@ static const char *entry_guess(struct schema *s, struct str text, bool connect) 
   struct entry e;
   struct in_addr meant;
   if (text.n == 0 || text.n > SHOWN_MAX) return NULL;
-  if (odd_address(text, &meant)) return hint_quoted(s, str_of(inet_ntoa(meant)));
+  char address[INET_ADDRSTRLEN];
+  if (odd_address(text, &meant)) return hint_quoted(s, str_of(inet_ntop(AF_INET, &meant, address, sizeof address)));
   size_t scheme = str_starts(text, STR("http://")) ? 7 : str_starts(text, STR("https://")) ? 8 : 0;
   struct str host = skip(text, scheme);
   const char *slash = host.n > 0 ? memchr(host.p, '/', host.n) : NULL;

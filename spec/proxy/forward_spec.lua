@@ -247,6 +247,30 @@ describe("a token beside a forward proxy", function()
   end)
 end)
 
+describe("a token that a target refuses", function()
+  it("is fetched anew, and the request is sent again, once", function()
+    local peer = peers.raw [[
+      while true do
+        local h = c:read "head"
+        if not h then return c:close() end
+        if h:find "t0ken%-1" then c:write "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n" else c:write "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine" end
+      end ]]
+    local p = to_local("hosts", peer.port, ([[
+      tokens = { api = (function()
+        local n = 0
+        return { fetch = function() n = n + 1 return { value = "t0ken-" .. n, expires_in = 60 } end, hosts = { "http://localhost:%d" } }
+      end)() },
+      on_request = function(req, tokens) req.headers.authorization = "Bearer " .. tokens.api end]]):format(peer.port), ("tls = { ca = %q }"):format(certs .. "/ca.pem"))
+    local res = ask(p, ("http://localhost:%d/"):format(peer.port))
+    assert.same({ 200, "fine" }, { res.status, res.body })
+    local heads = wire.heads(peer.received())
+    assert.equal(2, #heads)
+    assert.same({ "Bearer t0ken-1", "Bearer t0ken-2" }, { heads[1].fields.authorization, heads[2].fields.authorization })
+    assert.equal(1, p:dialed())
+    p:finish()
+  end)
+end)
+
 describe("CONNECT", function()
   it("of curl brings it to a TLS server, whose certificate curl sees itself", function()
     local secure = peers.nginx(([[ ssl_certificate %s/rsa.pem; ssl_certificate_key %s/rsa.key; root %s; location / { } ]]):format(certs, certs, certs), "ssl")
