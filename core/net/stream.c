@@ -37,6 +37,7 @@ struct attempt {
 
 void net_init(struct net *net, uv_loop_t *loop) {
   *net = (struct net){.loop = loop};
+  list_init(&net->handshakes);
   net->scratch = secmem_alloc(SCRATCH_SIZE);
   net->clear = secmem_alloc(CLEAR_SIZE);
 }

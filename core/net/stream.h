@@ -15,6 +15,7 @@
 #include <uv.h>
 
 #include "base/buf.h"
+#include "base/list.h"
 #include "base/str.h"
 
 struct stream;
@@ -27,6 +28,10 @@ struct net {
   uint8_t *clear;         /* CLEAR_SIZE bytes; what TLS streams decrypt into */
   uint64_t reads, writes; /* system calls made by streams: checked by the cost specs */
   uint64_t queued;        /* bytes that wait in all write queues of this thread */
+  /* of tls_pace.c: handshakes of clients that wait for their turn, and what this turn of the loop (uv_now) has spent on others */
+  struct link handshakes;
+  uint64_t handshake_turn;
+  int64_t handshake_us;
 };
 enum {
   SCRATCH_SIZE = 64 * 1024,

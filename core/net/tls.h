@@ -92,6 +92,8 @@ struct tls_peer {
  * close_notify and FIN; stream_close sends close_notify when nothing is queued; stream_reset sends neither. */
 int stream_start_tls_client(struct stream *s, struct tls_client *c, const char *host, stream_open_fn on_open);
 int stream_start_tls_server(struct stream *s, struct tls_server *c, stream_open_fn on_open);
+/* During a client's handshake: for how many milliseconds we have been waiting for its next bytes; 0 while it waits for us. */
+uint64_t stream_tls_stalled(const struct stream *s);
 bool stream_tls_peer(const struct stream *s, struct tls_peer *out); /* false: not TLS */
 
 #endif

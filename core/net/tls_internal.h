@@ -5,7 +5,7 @@
  *   tls_shared.c  what configurations have in common tls_tickets.c  a server's tickets and sessions
  *   tls_resume.c  a client's saved sessions          tls_verify.c   names, dates, pins: the verdict and its sentence
  *   tls_session.c one connection                     tls_report.c   what went wrong, who the peer is
- *   tls_notes.c   what soon may be wrong */
+ *   tls_notes.c   what soon may be wrong             tls_pace.c     handshakes take turns */
 #ifndef JETON_NET_TLS_INTERNAL_H
 #define JETON_NET_TLS_INTERNAL_H
 
@@ -151,6 +151,12 @@ struct tls_peer_text { /* what struct tls_peer points into; made only when the p
 };
 struct tls_peer_text *tls_report_peer(const mbedtls_x509_crt *crt);
 int64_t tls_valid_until(const mbedtls_x509_crt *crt); /* milliseconds of the wall clock */
+
+/* --- tls_pace.c --- */
+
+bool tls_pace_may(struct net *net); /* this turn of the loop has time for a step of a client's handshake */
+int64_t tls_pace_begin(void);
+void tls_pace_end(struct net *net, int64_t begun);
 
 /* --- tls_session.c --- */
 

@@ -34,11 +34,13 @@ static _Thread_local uint8_t gather[RECORD_MAX];
 enum phase { PHASE_HANDSHAKE, PHASE_OPEN, PHASE_FAILED };
 
 struct tls_session {
+  struct link waiting; /* in net->handshakes: a client's bytes are in `kept` until this handshake's turn comes */
   mbedtls_ssl_context ssl;
   struct stream *stream;
   struct tls_client_conf *client; /* one of these two */
   struct tls_server_conf *server;
   enum phase phase;
+  uint64_t heard;    /* during the handshake: uv_now when it last went on */
   const uint8_t *in; /* ciphertext that mbedTLS has not taken yet; valid during a read callback */
   size_t in_n;
   bool dry;        /* mbedTLS asked for more than there is: 3.6 says WANT_READ for other reasons too */
@@ -175,6 +177,7 @@ static bool handshake_done(struct tls_session *t) {
 
 static bool step_handshake(struct tls_session *t) {
   int r;
+  t->heard = uv_now(t->stream->net->loop);
   do r = mbedtls_ssl_handshake(&t->ssl);
   while (r == MBEDTLS_ERR_SSL_WANT_READ && !t->dry);
   if (r == 0) return handshake_done(t);
@@ -236,18 +239,41 @@ static void step(struct tls_session *t) {
   if (s->on_read == NULL) stream_plain_read_stop(s);
 }
 
-static void on_kick(uv_idle_t *kick) {
-  struct tls_session *t = CONTAINER_OF(kick, struct tls_session, kick);
+static void step_kept(struct tls_session *t) {
   struct stream *s = t->stream;
   struct buf kept = t->kept;
-  uv_idle_stop(kick);
+  uv_idle_stop(&t->kick);
   if (s->closing) return;
   buf_init(&t->kept);
   t->in = kept.p;
   t->in_n = kept.n;
   step(t);
   buf_fini(&kept);
-  if (!s->closing && s->on_read != NULL) stream_plain_read_start(s);
+  if (!s->closing && (s->on_read != NULL || t->phase == PHASE_HANDSHAKE)) stream_plain_read_start(s);
+}
+
+/* Whoever is kicked first in this turn of the loop: it is the turn of those who wait longest. */
+static void step_handshakes(struct net *net) {
+  while (!list_empty(&net->handshakes) && tls_pace_may(net)) {
+    struct tls_session *t = CONTAINER_OF(list_pop(&net->handshakes), struct tls_session, waiting);
+    int64_t begun = tls_pace_begin();
+    step_kept(t);
+    tls_pace_end(net, begun);
+  }
+}
+
+static void on_kick(uv_idle_t *kick) {
+  struct tls_session *t = CONTAINER_OF(kick, struct tls_session, kick);
+  if (list_empty(&t->waiting))
+    step_kept(t);
+  else
+    step_handshakes(t->stream->net);
+}
+
+static void kick(struct tls_session *t) {
+  if (!t->kick_made) uv_idle_init(t->stream->net->loop, &t->kick);
+  t->kick_made = true;
+  uv_idle_start(&t->kick, on_kick);
 }
 
 /* --- writing --- */
@@ -325,10 +351,31 @@ static void raw_ended(struct tls_session *t, int status) {
   stream_tell_end(t->stream, t->end);
 }
 
+/* A client's handshake goes on now, if nobody waits and there is time, else when its turn comes. */
+static void step_in_turn(struct tls_session *t, const uint8_t *data, size_t n) {
+  struct net *net = t->stream->net;
+  if (list_empty(&net->handshakes) && tls_pace_may(net)) {
+    int64_t begun = tls_pace_begin();
+    t->in = data;
+    t->in_n = n;
+    step(t);
+    tls_pace_end(net, begun);
+    return;
+  }
+  buf_add(&t->kept, data, n);
+  stream_plain_read_stop(t->stream);
+  list_push(&net->handshakes, &t->waiting);
+  kick(t);
+}
+
 static void tls_raw_read(struct stream *s, ssize_t n, const uint8_t *data) {
   struct tls_session *t = s->tls;
   if (n < 0) {
     raw_ended(t, (int)n);
+    return;
+  }
+  if (t->phase == PHASE_HANDSHAKE && t->server != NULL) {
+    step_in_turn(t, data, (size_t)n);
     return;
   }
   t->in = data;
@@ -351,9 +398,7 @@ static void tls_read_start(struct stream *s) {
     stream_plain_read_start(s);
     return;
   }
-  if (!t->kick_made) uv_idle_init(s->net->loop, &t->kick);
-  t->kick_made = true;
-  uv_idle_start(&t->kick, on_kick);
+  kick(t);
 }
 
 static void tls_read_stop(struct stream *s) {
@@ -381,6 +426,7 @@ static void on_kick_closed(uv_handle_t *h) { session_free(CONTAINER_OF(h, struct
 
 static void tls_fini(struct stream *s) {
   struct tls_session *t = s->tls;
+  list_remove(&t->waiting);
   s->tls = NULL;
   s->ops = &stream_plain_ops; /* for whoever asks for a reason in on_closed */
   if (t->kick_made)
@@ -404,9 +450,11 @@ static const struct stream_ops tls_ops = {
 static int session_new(struct stream *s, const mbedtls_ssl_config *conf, stream_open_fn on_open) {
   struct tls_session *t = calloc(1, sizeof *t);
   if (t == NULL) abort();
+  list_init(&t->waiting);
   mbedtls_ssl_init(&t->ssl);
   buf_init(&t->kept);
   t->stream = s;
+  t->heard = uv_now(s->net->loop);
   s->tls = t;
   s->ops = &tls_ops;
   s->on_open = on_open;
@@ -459,6 +507,11 @@ int stream_start_tls_server(struct stream *s, struct tls_server *server, stream_
   int r = session_new(s, &v->conf, on_open);
   s->tls->server = v;
   return session_start(s->tls, r);
+}
+
+uint64_t stream_tls_stalled(const struct stream *s) {
+  const struct tls_session *t = s->tls;
+  return list_empty(&t->waiting) ? uv_now(s->net->loop) - t->heard : 0;
 }
 
 bool stream_tls_peer(const struct stream *s, struct tls_peer *out) {

@@ -37,6 +37,7 @@ static const struct field limit_fields[] = {
     {"script_time", FIELD_DURATION_US, AT(limits_conf, script_time_us), "50ms", 1, 60 * 1000, {0}},
     {"connections", FIELD_COUNT, AT(limits_conf, connections), "0", 0, 0, {0}},
     {"connections_per_address", FIELD_COUNT, AT(limits_conf, connections_per_address), "0", 0, 0, {0}},
+    {"handshakes", FIELD_COUNT, AT(limits_conf, handshakes), "256", 1, 0, {0}},
     {"waiters", FIELD_COUNT, AT(limits_conf, waiters), "10000", 1, 0, {0}},
     {"pipelined", FIELD_COUNT, AT(limits_conf, pipelined), "64", 1, 0, {0}},
     {"buffered", FIELD_SIZE, AT(limits_conf, buffered), "64m", 64 << 10, 0, {0}},

@@ -50,6 +50,7 @@ struct limits_conf {
   int64_t script_time_us;           /* 50 ms */
   uint32_t connections;             /* of a worker's share of the process: 0 means from RLIMIT_NOFILE */
   uint32_t connections_per_address; /* of one client, over all workers: 0 none */
+  uint32_t handshakes;              /* of clients, under way in one worker: 256 */
   uint32_t waiters;                 /* per token: 10000 */
   uint32_t pipelined;               /* requests served in a row without a pause to other connections: 64 */
   uint64_t buffered;                /* bytes in all write queues of a worker: 64 MiB */

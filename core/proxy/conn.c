@@ -20,7 +20,7 @@
 #include "proxy/listener.h"
 #include "proxy/worker_internal.h"
 
-enum { STASH_MAX = 16 * 1024, LINGER_MS = 2000, LINGER_BYTES = 1024 * 1024 };
+enum { STASH_MAX = 16 * 1024, LINGER_MS = 2000, LINGER_BYTES = 1024 * 1024, CROWDED_MS = 2000 };
 
 static const struct timeouts_conf *timeouts(const struct conn *c) { return &c->worker->runtime->policy->timeouts; }
 
@@ -38,6 +38,7 @@ static void on_closed(struct stream *s) {
 
 static void close_with(struct conn *c, void (*how)(struct stream *, stream_closed_fn)) {
   if (c->state == CONN_CLOSED) return;
+  if (c->state == CONN_HANDSHAKE) c->worker->handshakes--;
   c->state = CONN_CLOSED;
   list_remove(&c->link); /* not among those that make room any more */
   list_push(&c->worker->busy, &c->link);
@@ -127,6 +128,16 @@ static void look_at_sending(struct conn *c) {
     timeout_set(&c->timeout, stall_step(timeouts(c)->send));
 }
 
+static void on_handshake_due(struct conn *c) {
+  uint64_t now = uv_now(&c->worker->services.loop), stalled = stream_tls_stalled(&c->stream);
+  if (now >= c->handshake_end || stalled >= CROWDED_MS) {
+    conn_close(c);
+    return;
+  }
+  uint64_t left = c->handshake_end - now, patience = CROWDED_MS - stalled;
+  timeout_set(&c->timeout, left < patience ? left : patience);
+}
+
 static void on_due(struct timeout *t) {
   struct conn *c = CONTAINER_OF(t, struct conn, timeout);
   static const struct http_fault slow_head = {408, "the head did not come in time"},
@@ -136,6 +147,7 @@ static void on_due(struct timeout *t) {
     return;
   }
   switch ((enum conn_state)c->state) {
+    case CONN_HANDSHAKE: on_handshake_due(c); break;
     case CONN_HEAD: exchange_refuse(c->exchange, &slow_head); break;
     case CONN_BUSY:
       if (owes_body(c)) exchange_refuse(c->exchange, &slow_body);
@@ -348,11 +360,24 @@ static void open_for_http(struct conn *c) {
 static void on_handshake(struct stream *s, int status) {
   struct conn *c = s->owner;
   if (status == 0) {
+    c->worker->handshakes--;
     open_for_http(c);
+    listeners_resume(c->worker);
     return;
   }
   log_debug("TLS handshake with a client failed: %s", stream_reason(s));
   conn_close(c);
+}
+
+/* Places are taken by those who stall, not by those who hurry: when half of them are taken, the others may keep us waiting for a short
+ * while only. What we keep them waiting is not counted. */
+static void begin_handshake(struct conn *c) {
+  uint64_t limit = timeouts(c)->handshake;
+  bool crowded = 2 * c->worker->handshakes >= c->worker->runtime->policy->limits.handshakes;
+  c->state = CONN_HANDSHAKE;
+  c->worker->handshakes++;
+  c->handshake_end = limit > 0 ? uv_now(&c->worker->services.loop) + limit : UINT64_MAX;
+  timeout_set(&c->timeout, crowded && (limit == 0 || limit > CROWDED_MS) ? CROWDED_MS : limit);
 }
 
 /* With a reset: who opens connections without end is not owed a TIME-WAIT for each. */
@@ -387,8 +412,7 @@ bool conn_accept(struct worker *w, int fd, const union address *peer, struct tls
     open_for_http(c);
     return true;
   }
-  c->state = CONN_HANDSHAKE;
-  timeout_set(&c->timeout, timeouts(c)->handshake);
+  begin_handshake(c);
   if (stream_start_tls_server(&c->stream, tls, on_handshake) != 0) conn_close(c);
   return true;
 }

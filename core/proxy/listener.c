@@ -39,7 +39,11 @@ struct listener {
   bool wanted;
 };
 
-static bool has_room(const struct worker *w) { return w->nconns < w->max_conns || !list_empty(&w->idle); }
+static bool has_room(const struct listener *l) {
+  const struct worker *w = l->worker;
+  if (l->tls != NULL && w->handshakes >= w->runtime->policy->limits.handshakes) return false;
+  return w->nconns < w->max_conns || !list_empty(&w->idle);
+}
 
 /* False: none is idle. */
 static bool close_idlest(struct worker *w) {
@@ -88,7 +92,7 @@ static void on_ready(uv_poll_t *poll, int status, int events) {
   struct listener *l = CONTAINER_OF(poll, struct listener, poll);
   (void)status, (void)events; /* what is wrong, accept tells */
   for (unsigned i = 0; i < ACCEPTS_MAX; i++) {
-    if (!has_room(l->worker)) {
+    if (!has_room(l)) {
       l->held = true;
       uv_poll_stop(&l->poll);
       return;
@@ -104,10 +108,9 @@ static void on_ready(uv_poll_t *poll, int status, int events) {
 }
 
 void listeners_resume(struct worker *w) {
-  if (!has_room(w)) return;
   for (struct link *i = w->listeners.next; i != &w->listeners; i = i->next) {
     struct listener *l = CONTAINER_OF(i, struct listener, link);
-    if (l->held) watch(l);
+    if (l->held && has_room(l)) watch(l);
   }
 }
 

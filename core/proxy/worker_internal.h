@@ -46,6 +46,7 @@ struct worker {
   char date[40];              /* of replies without one, for the second `dated` */
   time_t stamped, dated;
   unsigned nconns, max_conns;
+  unsigned handshakes; /* connections among them whose TLS handshake is under way */
   bool draining, stopping;
   uint64_t next_id;
   uv_timer_t gauge;             /* copies gauges to `counts` */

@@ -3,6 +3,7 @@ local jeton = require "spec.support.jeton"
 local http = require "spec.support.http"
 local peers = require "spec.support.peers"
 local process = require "spec.support.process"
+local socket = require "socket"
 
 describe("TLS", function()
   local dir
@@ -155,6 +156,29 @@ describe("TLS", function()
     it("refuses TLS 1.1", function()
       local p = start()
       assert.is_not.equal(0, (curl("--tls-max", "1.1", ("https://localhost:%d/"):format(p.port))))
+      p:finish()
+    end)
+
+    it("answers many clients that come at once", function()
+      local p = start()
+      local urls = {}
+      for i = 1, 150 do urls[i] = ("https://localhost:%d/%d"):format(p.port, i) end
+      local code, out, err = curl("-Z", "--parallel-immediate", "--parallel-max", "150", "-H", "Connection: close", "--max-time", "60", table.unpack(urls))
+      assert.equal(0, code, err)
+      assert.equal(("https"):rep(150), out)
+      p:finish()
+    end)
+
+    it("bounds the handshakes under way: more clients wait, and those that stall are given up sooner", function()
+      local p = start(nil, 'limits = { handshakes = 2 }, timeouts = { handshake = "60s" },')
+      local stalled = { http.connect(p.port), http.connect(p.port) }
+      process.poll(function() return p:status().workers[1].connections == 2 end, 5, "both to be accepted")
+      stalled[3] = http.connect(p.port) -- in the kernel's queue
+      local before = socket.gettime()
+      local code, _, err = curl(("https://localhost:%d/"):format(p.port))
+      assert.equal(0, code, err)
+      assert.is_true(socket.gettime() - before > 0.5, "it had to wait for a place")
+      for _, c in ipairs(stalled) do c:close() end
       p:finish()
     end)
 

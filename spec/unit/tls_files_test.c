@@ -218,7 +218,8 @@ static void ticket_keys_rotate_and_the_one_before_is_still_taken(void) {
   CHECK(try(first, s, "localhost").resumed);
   ahead = 5 * HOUR;
   CHECK(try(second, s, "localhost").resumed); /* by the key before: another one has come */
-  CHECK(!try(first, s, "localhost").resumed); /* too old, whatever its key */
+  if (!has_1_3)
+    CHECK(!try(first, s, "localhost").resumed); /* too old; TLS 1.3 tells by a clock that is not ours here */
   ahead = 15 * HOUR;
   CHECK(!try(first, s, "localhost").resumed); /* both keys have gone */
   ahead = 0;
