@@ -246,21 +246,17 @@ static void test_a_cancelled_task_neither_takes_nor_leaves(void) {
       "assert(ch:recv() == 'again' and channel('d'):try_recv() == nil and lost == false)\n");
 }
 
+/* A loop that gave nobody a turn would end with the time budget. */
 static void test_a_busy_consumer_lets_others_run(void) {
   SCRIPT(
       "local ch, turns, n = channel('c', 1), 0, 0\n"
       "local ticker = jeton.every(0.001, function() turns = turns + 1 end)\n"
-      "local from = jeton.now()\n"
-      "while jeton.now() - from < 0.2 do ch:send(n) assert(ch:recv() == n) n = n + 1 end\n"
-      "ticker:cancel()\n"
-      "assert(turns > 5, 'the loop stood still: ' .. turns)\n"
-      "from, turns, n = jeton.now(), 0, 0\n"
-      "ticker = jeton.every(0.001, function() turns = turns + 1 end)\n"
-      "while jeton.now() - from < 0.2 do\n"
+      "while turns < 5 do ch:send(n) assert(ch:recv() == n) n = n + 1 end\n"
+      "turns, n = 0, 0\n"
+      "while turns < 5 do\n"
       "  select { ch:on_send(n, function() n = n + 1 end), ch:on_recv(function(v) assert(v == n - 1) end) }\n"
       "end\n"
-      "ticker:cancel()\n"
-      "assert(turns > 5, 'the loop stood still: ' .. turns)\n");
+      "ticker:cancel()\n");
 }
 
 /* --- select --- */

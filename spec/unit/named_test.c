@@ -65,6 +65,25 @@ static void there_is_one_of_a_kind_and_name_while_somebody_holds_it(void) {
 
 enum { THREADS = 8, ROUNDS = 5000 };
 
+static void a_released_name_is_free_while_its_object_lives(void) {
+  struct registry *r = registry_new();
+  int one = 1, two = 2, count = 0, before = atomic_load(&freed);
+  struct named *a = named_get(r, &things, STR("a"), &one);
+  CHECK(named_ref(a) == a);
+  named_release(a);
+  named_release(a);
+  struct named *b = named_get(r, &things, STR("a"), &two);
+  CHECK(b != a && CONTAINER_OF(a, struct thing, named)->settings == 1);
+  registry_each(r, &things, count_up, &count);
+  CHECK(count == 1);
+  named_unref(a);
+  CHECK(atomic_load(&freed) == before);
+  named_unref(a);
+  CHECK(atomic_load(&freed) == before + 1);
+  named_unref(b);
+  registry_free(r);
+}
+
 static void *holder_main(void *arg) {
   struct registry *r = arg;
   static const char *const names[] = {"a", "b", "c"};
@@ -91,6 +110,7 @@ static void threads_may_get_and_give_back_at_the_same_time(void) {
 int main(void) {
   RUN(names_are_words);
   RUN(there_is_one_of_a_kind_and_name_while_somebody_holds_it);
+  RUN(a_released_name_is_free_while_its_object_lives);
   RUN(threads_may_get_and_give_back_at_the_same_time);
   return 0;
 }
