@@ -57,6 +57,16 @@ local clients = {
   { "credentials of every kind", request("GET", "/a", "Host: example.com", "Authorization: Basic dXNlcjpwYXNz", "X-Api-Key: k", "Cookie: a=b"), R, check = arrives("GET", "/a") },
   { "a target in absolute form, as sent to a proxy", request("GET", "http://example.com:80/abs?x", "Host: example.com:80", "Proxy-Connection: Keep-Alive", "User-Agent: x"), "RFC 9112 section 3.2.2" },
   { "a conditional upload", request("PUT", "/c", "Host: example.com", 'If-Match: "a", "b"', "Content-Length: 1", "Content-MD5: x") .. "1", R, check = arrives("PUT", "/c", "1") },
+  { "a GET that expects 100-continue and has no body", request("GET", "/e", "Host: example.com", "Expect: 100-continue"), "RFC 9110 section 10.1.1", check = arrives("GET", "/e") },
+  { "a POST that expects 100-continue and has an empty body", request("POST", "/e", "Host: example.com", "Expect: 100-Continue", "Content-Length: 0"), "RFC 9110 section 10.1.1", check = arrives("POST", "/e") },
+  { "a long token and sixty cookies", request("GET", "/j", "Host: example.com", "Authorization: Bearer " .. ("eyJhbGciOi"):rep(400), "Cookie: " .. ("name=0123456789abcdef; "):rep(59) .. "last=1"), R,
+    check = arrives("GET", "/j") },
+  { "an event stream", request("GET", "/events", "Host: example.com", "Accept: text/event-stream", "Last-Event-ID: 42", "Cache-Control: no-store"), R, check = arrives("GET", "/events") },
+  { "a browser's WebSocket, which this upstream does not take", request("GET", "/ws", "Host: example.com", "Connection: keep-alive, Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits", "Origin: https://example.com"), "RFC 6455 section 4.1", check = arrives("GET", "/ws") },
+  { "a stream of 1-byte chunks", request("POST", "/drip", "Host: example.com", "Transfer-Encoding: chunked") .. ("1\r\nx\r\n"):rep(2000) .. w.last, R, check = arrives("POST", "/drip", ("x"):rep(2000)) },
+  { "chunks that are signed", request("PUT", "/signed", "Host: example.com", "Transfer-Encoding: chunked") .. ("400;chunk-signature=" .. ("0123456789abcdef"):rep(4) .. "\r\n" .. ("d"):rep(1024) .. "\r\n"):rep(40) ..
+    "0;chunk-signature=" .. ("0"):rep(64) .. "\r\n\r\n", R, check = arrives("PUT", "/signed", ("d"):rep(1024 * 40)) },
   { "a HEAD", request("HEAD", "/h", "Host: example.com"), R, check = function(_, replies)
     assert(replies[1].body == "" and #replies == 1, "its reply has a body")
   end },
