@@ -22,7 +22,7 @@
 #include "net/address.h"
 #include "net/stream.h"
 
-enum { TOKENS_KEPT = 64, TOKEN_BYTES = 16, TOKEN_CHARS = 2 * TOKEN_BYTES, FIRST_BLOCK = 4096, BACKLOG = 64 };
+enum { TOKENS_KEPT = 64, TOKEN_BYTES = 16, TOKEN_CHARS = 2 * TOKEN_BYTES, FIRST_BLOCK = 4096, BACKLOG = 1024 };
 
 struct issued {
   char value[TOKEN_CHARS + 1];
