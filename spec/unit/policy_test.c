@@ -123,6 +123,7 @@ static void a_plain_proxy_has_the_defaults(void) {
   CHECK(p->upstreams[0].pool_idle == 256 && !p->upstreams[0].preserve_host && p->upstreams[0].tls == NULL);
   CHECK(p->workers == 0 && p->access_log && p->access_path == NULL && p->via && p->forwarded == FORWARDED_SET);
   CHECK(p->log.level == LOG_INFO && p->log.format == LOG_TEXT);
+  CHECK(p->limits.connections_per_address == 0 && p->limits.body_rate == 240 && p->timeouts.body == 30 * 1000);
   CHECK(p->timeouts.handshake == 10000 && p->timeouts.idle == 75000 && p->timeouts.exchange == 0 &&
         p->timeouts.tunnel == 3600000);
   CHECK(p->limits.script_body == 1 << 20 && p->limits.replay_buffer == 64 << 10 && p->limits.memory == 64 << 20);
@@ -140,7 +141,8 @@ static void every_key_is_taken(void) {
       "preserve_host = true },\n"
       " upstreams = { z = 'unix:/run/z.sock', ['a.b-c'] = { 'http://10.0.0.7:9000' } },\n"
       " workers = 2, timeouts = { head = 0.25, idle = '2m', first_byte = '1.5s' }, forwarded = 'append', via = false,\n"
-      " limits = { head = '32k', headers = 50, body = '2g', script_time = '10ms', memory = '8m', connections = 100 },\n"
+      " limits = { head = '32k', headers = 50, body = '2g', script_time = '10ms', memory = '8m', connections = 100, "
+      "connections_per_address = 7, body_rate = '1k' },\n"
       " log = { level = 'debug', format = 'json', access = 'access.log' },\n"
       " tasks = { b = function() end, a = print }, on_start = print, on_request = print, on_response = print, on_error "
       "= print, on_log = print }");
@@ -158,6 +160,7 @@ static void every_key_is_taken(void) {
         p->forwarded == FORWARDED_APPEND);
   CHECK(p->limits.http.head == 32 << 10 && p->limits.http.headers == 50 && p->limits.body == 2ull << 30);
   CHECK(p->limits.script_time_us == 10000 && p->limits.memory == 8 << 20 && p->limits.connections == 100);
+  CHECK(p->limits.connections_per_address == 7 && p->limits.body_rate == 1024);
   CHECK(p->log.level == LOG_DEBUG && p->log.format == LOG_JSON && p->access_log &&
         strcmp(p->access_path, in_dir("access.log")) == 0);
   CHECK(p->ntasks == 2 && strcmp(p->tasks[0], "a") == 0 && p->on_start && p->on_request && p->on_response &&
@@ -307,6 +310,8 @@ static void wrong_values_are_told(void) {
       {PLAIN("workers = 0"), "policy.lua:3: workers: expected a whole number from 1 to 256, got 0\n"},
       {PLAIN("workers = 1.5"), "policy.lua:3: workers: expected a whole number from 1 to 256, got 1.5\n"},
       {PLAIN("workers = '4'"), "policy.lua:3: workers: expected a whole number, got \"4\" (did you mean 4?)\n"},
+      {PLAIN("limits = { connections_per_address = -1 }"),
+       "policy.lua:3: limits.connections_per_address: expected a whole number of at least 0, got -1\n"},
       {PLAIN("limits = { waiters = 0 }"),
        "policy.lua:3: limits.waiters: expected a whole number of at least 1, got 0\n"},
       {PLAIN("timeouts = 5"), "policy.lua:3: timeouts: expected a table, got 5\n"},
