@@ -224,12 +224,13 @@ end)
 describe("under load, with an issuer that takes 500 ms", function()
   --- Runs the policy under wrk over some refreshes: how many requests took longer than 400 ms, how many refreshes there were, how many were refused.
   local function under_load(name)
-    local world = peers.world { ttl = 2, delay = 500 }
-    local p = start(name, world, { PERIOD = "1s", REFRESH_AT = "1s" }, true)
+    -- Far from the end of the old token, so that a stall of this machine does not make it end.
+    local world = peers.world { ttl = 6, delay = 500 }
+    local p = start(name, world, { PERIOD = "1500ms", REFRESH_AT = "4500ms" }, true)
     assert.equal(200, http.get(p.port).status) -- after the first fetch, for which there is no old token
     process.poll(function() return p:output():find "\n" end, 5, "its line in the access log")
     local known, fetches = #p:output(), world:stats().fetches
-    local wrk = process.start { "wrk", "-t1", "-c8", "-d5s", "--timeout", "10s", ("http://127.0.0.1:%d/"):format(p.port) }
+    local wrk = process.start { "wrk", "-t1", "-c8", "-d6s", "--timeout", "10s", ("http://127.0.0.1:%d/"):format(p.port) }
     assert.equal(0, (wrk:wait(30)))
     local refreshes = world:stats().fetches - fetches
     p:finish()
@@ -240,7 +241,7 @@ describe("under load, with an issuer that takes 500 ms", function()
     end
     local stats = world:stats()
     world:stop()
-    assert.is_true(all > 100 and refreshes >= 2, ("%d requests, %d refreshes"):format(all, refreshes))
+    assert.is_true(all > 100 and refreshes >= 3, ("%d requests, %d refreshes"):format(all, refreshes))
     return long, refreshes, stats.refused
   end
 
@@ -251,8 +252,9 @@ describe("under load, with an issuer that takes 500 ms", function()
 
   for _, name in ipairs { "2-interim", "3-mutex" } do
     it("the store " .. name .. " lets nobody wait", function()
-      local long, _, refused = under_load(name)
-      assert.is_true(long < 8, long .. " requests took more than 400 ms: more than a stall of this machine") -- one refresh of the first store gives 8
+      local long, refreshes, refused = under_load(name)
+      -- Each refresh of the first store makes 8 of them; a stall of this machine may make some, but not in each refresh.
+      assert.is_true(long < 4 * refreshes, ("%d requests took more than 400 ms in %d refreshes"):format(long, refreshes))
       assert.equal(0, refused)
     end)
   end
