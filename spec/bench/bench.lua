@@ -57,6 +57,7 @@ local function show_facts()
   lines[#lines + 1] = ("| rounds | medians of %d, %g s each |"):format(bench.rounds, bench.seconds)
   local text = "| | |\n| --- | --- |\n" .. table.concat(lines, "\n") .. "\n"
   io.write(text)
+  io.flush()
   if os.getenv "WRITE" == "1" then report.replace(PAGE, "machine", text) end
 end
 

@@ -59,15 +59,21 @@ local function write(env, kept, others)
   process.write_file(FILE, table.concat(lines, "\n") .. "\n")
 end
 
---- Where the difference is: what grew and what shrank most.
+--- Where the difference is: what grew and what shrank most. A function that is not in the file was below KEPT: it counts as that.
 local function show_difference(old, new)
+  local below = old.total * KEPT
+  local function change(name)
+    local before, after = old.functions[name], new.functions[name] or 0
+    return before and after - before or math.max(0, after - below)
+  end
   local all = {}
   for _, functions in ipairs { old.functions, new.functions } do
     for name in pairs(functions) do all[name] = true end
   end
-  local function change(name) return (new.functions[name] or 0) - (old.functions[name] or 0) end
   local names = sorted(all, function(name) return math.abs(change(name)) end)
-  for i = 1, math.min(SHOWN, #names) do print(("  %+8.0f  %s"):format(change(names[i]), names[i])) end
+  for i = 1, math.min(SHOWN, #names) do
+    if change(names[i]) ~= 0 then print(("  %+8.0f  %s"):format(change(names[i]), names[i])) end
+  end
 end
 
 --- False when it is too far above what is kept.

@@ -10,36 +10,33 @@ local uv = require "luv"
 local M = { name = "flags", title = "Link-time optimisation and hardening" }
 
 local SHIPPED = "as shipped"
--- name, what is replaced by what in the release variant's options of compiler and linker (plain text); see the Makefile
+-- What is replaced by what (plain text) in the options of the Makefile's release variant, for the compiler and for the linker.
 local BUILDS = {
-  { SHIPPED },
-  { "without -flto", { "-flto=auto", "" } },
-  { "-O3", { "-O2", "-O3" } },
-  { "without -D_FORTIFY_SOURCE=2", { "-D_FORTIFY_SOURCE=2", "" } },
-  { "without -fstack-protector-strong", { "-fstack-protector-strong", "" } },
-  { "without -fPIE, -pie", { "-fPIE", "-fno-pie" }, { "-pie", "-no-pie" } },
-  { "without -z relro, -z now", { "-Wl,-z,relro,-z,now", "-Wl,-z,norelro,-z,lazy" } },
+  { name = SHIPPED },
+  { name = "without -flto", compiler = { "-flto=auto", "" }, linker = { "-flto=auto", "" } },
+  { name = "-O3", compiler = { "-O2", "-O3" }, linker = { "-O2", "-O3" } },
+  { name = "without -D_FORTIFY_SOURCE=2", compiler = { "-D_FORTIFY_SOURCE=2", "" } },
+  { name = "without -fstack-protector-strong", compiler = { "-fstack-protector-strong", "" } },
+  { name = "without -fPIE, -pie", compiler = { "-fPIE", "-fno-pie" }, linker = { "-pie", "-no-pie" } },
+  { name = "without -z relro, -z now", linker = { "-Wl,-z,relro,-z,now", "-Wl,-z,norelro,-z,lazy" } },
 }
 
 local function options_of(variable)
   return process.read_file("Makefile"):match("\n" .. variable .. " := ([^\n]*)") or error("the Makefile has no " .. variable, 0)
 end
 
-local function build(i, replacements)
-  local compiler, linker = options_of "OPT_release", options_of "LD_release"
-  for _, r in ipairs(replacements) do
-    local pattern = r[1]:gsub("%p", "%%%0")
-    local changed = 0
-    for _, name in ipairs { "compiler", "linker" } do
-      local text, count = (name == "compiler" and compiler or linker):gsub(pattern, (r[2]:gsub("%%", "%%%%")))
-      if name == "compiler" then compiler = text else linker = text end
-      changed = changed + count
-    end
-    if changed == 0 then error("the release options have no " .. r[1], 0) end
-  end
+local function replaced(text, change)
+  if not change then return text end
+  local from, to = text:find(change[1], 1, true)
+  if not from then error("the release options have no " .. change[1], 0) end
+  return text:sub(1, from - 1) .. change[2] .. text:sub(to + 1)
+end
+
+local function build(i, b)
   local dir = "build/flags-" .. i
-  local code, out, err = process.run(
-    machine.pinned(machine.cores.all, { "make", "-j2", "B=" .. dir, "OPT_release=" .. compiler, "LD_release=" .. linker, dir .. "/jeton" }), { timeout = 1200 })
+  local code, out, err = process.run(machine.pinned(machine.cores.all, {
+    "make", "-j2", "B=" .. dir, "OPT_release=" .. replaced(options_of "OPT_release", b.compiler), "LD_release=" .. replaced(options_of "LD_release", b.linker), dir .. "/jeton",
+  }), { timeout = 1200 })
   if code ~= 0 then error("make: " .. out .. err, 0) end
   return uv.cwd() .. "/" .. dir .. "/jeton"
 end
@@ -58,10 +55,10 @@ local COLUMNS = {
 function M.run(bench)
   local origin, contestants, counts = peers.origin(), {}, {}
   for i, b in ipairs(BUILDS) do
-    bench.progress("building: " .. b[1])
-    local binary = build(i, { table.unpack(b, 2) })
+    bench.progress("building: " .. b.name)
+    local binary = build(i, b)
     counts[i] = { plain = instructions.per_request("plain", binary), token = instructions.per_request("token", binary), size = M.size(binary) }
-    contestants[i] = { name = b[1], peer = peers.jeton(origin, "token", { binary = binary }) }
+    contestants[i] = { name = b.name, peer = peers.jeton(origin, "token", { binary = binary }) }
   end
   local results = rounds.run(bench, contestants)
   for i, r in ipairs(results) do
