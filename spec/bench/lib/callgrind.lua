@@ -1,9 +1,9 @@
 --- callgrind: how to run it, and reading what it wrote (https://valgrind.org/docs/manual/cl-format.html).
 local M = {}
 
---- The command before a program's own.
+--- The command before a program's own: it writes OUT-01, OUT-02 and so on, one for each thread.
 function M.prefix(out)
-  return { "valgrind", "--quiet", "--tool=callgrind", "--callgrind-out-file=" .. out }
+  return { "valgrind", "--quiet", "--tool=callgrind", "--separate-threads=yes", "--callgrind-out-file=" .. out }
 end
 
 --- The compiler's own clones count with the function that they were made from.

@@ -168,7 +168,7 @@ core.register_action("token", { "http-req" }, function(txn) txn.http:req_set_hea
   return haproxy(origin, "HAProxy with Lua, token", "lua-load " .. script, "http-request lua.token")
 end
 
---- kind: a name of spec/bench/lib/policies.lua. options: workers, tls, binary, name, prefix (a command to run it with).
+--- kind: a name of spec/bench/lib/policies.lua. options: workers, tls, binary, name, prefix (a command to run it with), env.
 function M.jeton(origin, kind, options)
   options = options or {}
   local policy = policies[kind]
@@ -176,7 +176,7 @@ function M.jeton(origin, kind, options)
   local binary = options.binary or uv.cwd() .. "/build/jeton"
   local p = jeton.start {
     policy = policies.text(origin, policy, options), workers = options.workers, prefix = machine.pinned(core, options.prefix or {}),
-    binary = binary,
+    binary = binary, env = options.env,
   }
   local out = peer(options.name or "jeton, " .. policy.name, p, p.port, options.tls)
   out.jeton, out.binary = p, binary
