@@ -243,6 +243,11 @@ static void say_counts(const struct status_view *v, struct buf *out) {
   buf_addf(out, ", %llu replays, %llu waits for a token, %llu upstream errors, %llu script errors\n",
            (unsigned long long)c.replays, (unsigned long long)c.token_waits, (unsigned long long)c.upstream_errors,
            (unsigned long long)c.script_errors);
+  if (c.shed + c.over_address_limit > 0)
+    buf_addf(
+        out,
+        "           %llu idle connections closed for new ones, %llu turned away by limits.connections_per_address\n",
+        (unsigned long long)c.shed, (unsigned long long)c.over_address_limit);
 }
 
 void status_text(const struct status_view *v, struct buf *out) {

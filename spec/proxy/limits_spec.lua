@@ -377,6 +377,17 @@ describe("a reader", function()
     s:close()
     p:finish()
   end)
+  it("of 64 KB/s lives on over TLS, too: curl", function()
+    local certs = process.temp_dir()
+    assert.equal(0, (process.run { "sh", "spec/support/ca.sh", certs }))
+    local p = jeton.start(([[return { upstream = "http://127.0.0.1:%d", timeouts = { send = "2s", response = "1s" },
+      listen = { { "127.0.0.1:0", tls = { certificates = { { cert = "%s/ecdsa.pem", key = "%s/ecdsa.key" } } } } } }]]):format(nginx.port, certs, certs))
+    local code, out = peers.curl("--cacert", certs .. "/ca.pem", "--limit-rate", "64k", "--max-time", "7", "-o", "/dev/null", "-w", "%{size_download}",
+      ("https://localhost:%d/big"):format(p.port))
+    assert.equal(28, code) -- curl's own time was over: nobody cut it short
+    assert.is_true(tonumber(out) < 2 * 1024 * 1024, out)
+    p:finish()
+  end)
   it("that takes nothing is cut in time, and so is one that stops", function()
     local p = wire.proxy(nginx, "timeouts = { send = '600ms' },")
     local idle, stopped = begin(p), begin(p)
