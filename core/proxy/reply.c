@@ -66,15 +66,22 @@ static void log_failure(const struct exchange *ex) {
              err_name(f->code));
 }
 
+/* A reply that breaks in the very read that it began in has not been flushed yet. */
+static void take_back(struct exchange *ex) {
+  ex->replied = ex->chunk_open = false;
+  ex->nout = 0;
+}
+
 enum verdict step_error(struct exchange *ex) {
   slot_wait_cancel(&ex->waiter);
   timeout_clear(&ex->timeout);
   client_cancel(&ex->call);
   log_failure(ex);
-  if (ex->replied) { /* too late for a status: the client must see that the message was cut */
+  if (ex->bytes_out > 0) { /* too late for a status: the client must see that the message was cut */
     conn_reset(ex->conn);
     return DONE;
   }
+  take_back(ex);
   ex->local = ex->reply_replaced = ex->gather_reply = false;
   if (ex->runtime->policy->on_error && !ex->error_hook_done) {
     ex->error_hook_done = true;

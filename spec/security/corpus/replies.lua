@@ -72,26 +72,32 @@ local doubted = replies("doubted", "502", {
 })
 
 local function chunks(name, body) return { name, coding(" chunked", body), "RFC 9112 section 7.1", reply_ends = true } end
+--- What is wrong in the packet that the reply begins in is known before anything of it has gone on.
+local function at_once(name, body)
+  local case = chunks(name, body)
+  case.status = "502"
+  return case
+end
 local broken = replies("broken", nil, {
   { "a body shorter than its length", length(" 10", "hello"), "RFC 9112 section 8", reply_ends = true },
   chunks("chunks without a last one", "5\r\nhello\r\n"),
   chunks("half a chunk", "5\r\nhel"),
   chunks("a last chunk without its end", "5\r\nhello\r\n0\r\n"),
-  chunks("a size with 0x before it", "0x5\r\nhello\r\n0\r\n\r\n"),
-  chunks("a negative size", "-5\r\nhello\r\n0\r\n\r\n"),
-  chunks("a size with a space behind it", "5 \r\nhello\r\n0\r\n\r\n"),
-  chunks("a size with an underscore", "0_5\r\nhello\r\n0\r\n\r\n"),
-  chunks("a size of 2^64 + 5", "10000000000000005\r\nhello\r\n0\r\n\r\n"),
-  chunks("an empty size", "\r\nhello\r\n0\r\n\r\n"),
-  chunks("a bare LF behind the size", "5\nhello\r\n0\r\n\r\n"),
-  chunks("a bare LF behind the data", "5\r\nhello\n0\r\n\r\n"),
-  chunks("no CRLF behind the data", "5\r\nhello0\r\n\r\n"),
-  chunks("a bare LF in an extension", "5;a\nb\r\nhello\r\n0\r\n\r\n"),
-  chunks("a bare CR in an extension", "5;a\rb\r\nhello\r\n0\r\n\r\n"),
-  chunks("a bare LF at the end", "5\r\nhello\r\n0\r\n\n"),
-  chunks("a Content-Length in the trailers", "5\r\nhello\r\n0\r\nContent-Length: 3\r\n\r\n"),
-  chunks("a folded trailer", "5\r\nhello\r\n0\r\nX: y\r\n z\r\n\r\n"),
-  chunks("a trailer without a colon", "5\r\nhello\r\n0\r\nNothing\r\n\r\n"),
+  at_once("a size with 0x before it", "0x5\r\nhello\r\n0\r\n\r\n"),
+  at_once("a negative size", "-5\r\nhello\r\n0\r\n\r\n"),
+  at_once("a size with a space behind it", "5 \r\nhello\r\n0\r\n\r\n"),
+  at_once("a size with an underscore", "0_5\r\nhello\r\n0\r\n\r\n"),
+  at_once("a size of 2^64 + 5", "10000000000000005\r\nhello\r\n0\r\n\r\n"),
+  at_once("an empty size", "\r\nhello\r\n0\r\n\r\n"),
+  at_once("a bare LF behind the size", "5\nhello\r\n0\r\n\r\n"),
+  at_once("a bare LF behind the data", "5\r\nhello\n0\r\n\r\n"),
+  at_once("no CRLF behind the data", "5\r\nhello0\r\n\r\n"),
+  at_once("a bare LF in an extension", "5;a\nb\r\nhello\r\n0\r\n\r\n"),
+  at_once("a bare CR in an extension", "5;a\rb\r\nhello\r\n0\r\n\r\n"),
+  at_once("a bare LF at the end", "5\r\nhello\r\n0\r\n\n"),
+  at_once("a Content-Length in the trailers", "5\r\nhello\r\n0\r\nContent-Length: 3\r\n\r\n"),
+  at_once("a folded trailer", "5\r\nhello\r\n0\r\nX: y\r\n z\r\n\r\n"),
+  at_once("a trailer without a colon", "5\r\nhello\r\n0\r\nNothing\r\n\r\n"),
 })
 
 local function body_is(text)
