@@ -5,7 +5,6 @@
  * with the exchange, at most as much again. Owned by the exchange's thread. */
 #include "http/headers.h"
 
-#include "http/headcheck.h"
 #include "token/secret.h"
 
 enum { FIRST_CAP = 16, SPARE = 8 /* for what a proxy and its scripts add */ };
@@ -116,6 +115,10 @@ static inline struct header *grow(struct headers *h, enum header_id id) {
   return &h->v[h->n++];
 }
 
+static inline void note_underscore(struct headers *h, struct str name) {
+  if (!h->underscore) h->underscore = memchr(name.p, '_', name.n) != NULL;
+}
+
 /* The one field of that name: the first of them, or a new one at the end. */
 static struct header *sole(struct headers *h, struct str name) {
   enum header_id id = header_id(name);
@@ -124,6 +127,7 @@ static struct header *sole(struct headers *h, struct str name) {
     remove_from(h, (unsigned)(f - h->v) + 1, id, name);
   } else {
     f = grow(h, id);
+    note_underscore(h, name);
   }
   *f = (struct header){.name = name, .id = (uint8_t)id};
   return f;
@@ -133,13 +137,26 @@ static void unref_secret(void *s) { secret_unref(s); }
 
 void headers_init(struct headers *h, struct arena *a) { *h = (struct headers){.arena = a}; }
 
-void headers_reserve(struct headers *h, unsigned n) {
-  if (h->cap - h->n < n) make_room(h, h->n + n + SPARE);
+static inline bool is_white(char c) { return c == ' ' || c == '\t'; }
+
+void headers_take(struct headers *h, const char *section, const struct headcheck *lines) {
+  if (h->cap - h->n < lines->fields) make_room(h, h->n + lines->fields + SPARE);
+  for (uint32_t i = 0; i < lines->fields; i++) {
+    const struct headcheck_field *at = &lines->table[i];
+    const char *p = section + at->value, *end = section + at->end;
+    struct str name = {section + at->name, at->value - at->name - 1};
+    enum header_id id = header_id(name);
+    while (p < end && is_white(*p)) p++;
+    while (end > p && is_white(end[-1])) end--;
+    *grow(h, id) = (struct header){.name = name, .value = {p, (size_t)(end - p)}, .id = (uint8_t)id};
+  }
+  note_underscore(h, (struct str){section, lines->total}); /* in one go; values count, too */
 }
 
 void headers_add(struct headers *h, struct str name, struct str value) {
   enum header_id id = header_id(name);
   *grow(h, id) = (struct header){.name = name, .value = value, .id = (uint8_t)id};
+  note_underscore(h, name);
 }
 
 struct header *headers_find(const struct headers *h, struct str name) {
@@ -196,6 +213,7 @@ static bool is_twin(struct str a, struct str name) {
 
 unsigned headers_remove_twins(struct headers *h, struct str name) {
   unsigned removed = 0;
+  if (!h->underscore && memchr(name.p, '_', name.n) == NULL) return 0;
   for (unsigned i = 0; i < h->n; i++) {
     if (h->v[i].name.p == NULL || !is_twin(h->v[i].name, name)) continue;
     drop(&h->v[i]);

@@ -8,6 +8,7 @@
 
 #include "base/arena.h"
 #include "base/str.h"
+#include "http/headcheck.h"
 
 struct secret; /* token/secret.h */
 
@@ -50,12 +51,14 @@ struct header {
 struct headers {
   struct header *v;
   unsigned n, cap;
-  uint32_t ids; /* 1 << id of every field that was ever in the list: what is not there need not be looked for */
+  uint32_t ids;    /* 1 << id of every field that was ever in the list: what is not there need not be looked for */
+  bool underscore; /* a name may hold "_": else no field has a twin */
   struct arena *arena;
 };
 
 void headers_init(struct headers *h, struct arena *a);
-void headers_reserve(struct headers *h, unsigned n); /* room for n more, so that adding them moves nothing */
+/* Adds the lines of a section that headcheck has let through and noted; `section` is its first byte, in the arena. */
+void headers_take(struct headers *h, const char *section, const struct headcheck *lines);
 static inline bool headers_may_have(const struct headers *h, enum header_id id) { return (h->ids >> id & 1) != 0; }
 /* The slices are not copied: they must live as long as the arena. */
 void headers_add(struct headers *h, struct str name, struct str value);

@@ -162,14 +162,6 @@ static int gather_section(struct http_parser *p, const uint8_t **data, size_t *n
   }
 }
 
-/* The name and, without the white space around it, the value of a line that headcheck has noted. */
-static struct str field_name(const struct http_parser *p, const struct headcheck_field *at) {
-  return (struct str){(const char *)p->gathered + at->name, at->value - at->name - 1};
-}
-static struct str field_value(const struct http_parser *p, const struct headcheck_field *at) {
-  return str_trim((struct str){(const char *)p->gathered + at->value, at->end - at->value});
-}
-
 /* What llhttp finds the body's length by; the other lines are opaque to it or say what is judged here, and have been checked. */
 static bool llhttp_reads(uint8_t id) { return id == H_CONTENT_LENGTH || id == H_TRANSFER_ENCODING; }
 
@@ -236,18 +228,11 @@ static int stage_blank_lf(struct http_parser *p, const uint8_t **data, size_t *n
   return AGAIN;
 }
 
-/* Every field of the head goes into the list, in its order. */
-static void take_fields(struct http_parser *p, struct headers *into) {
-  headers_reserve(into, p->check.fields);
-  for (uint32_t i = 0; i < p->check.fields; i++)
-    headers_add(into, field_name(p, &p->check.table[i]), field_value(p, &p->check.table[i]));
-}
-
 static struct http_fault judge_head(struct http_parser *p) {
   struct str line = {(const char *)p->gathered, p->check.line};
   struct http_fault wrong = p->is_response ? response_line(line, p->to.response) : request_line(line, p->to.request);
   if (wrong.text != NULL) return wrong;
-  take_fields(p, headers_of(p));
+  headers_take(headers_of(p), line.p, &p->check);
   return p->is_response ? response_fields(p->to.response, p->head_request, p->connect_request)
                         : request_fields(p->to.request);
 }
@@ -427,13 +412,15 @@ static int stage_chunk_lf(struct http_parser *p, const uint8_t **data, size_t *n
 
 /* Forbidden names are dropped (RFC 9110 section 6.5.1), but for the two that somebody else might act upon. */
 static const char *take_trailers(struct http_parser *p) {
-  for (uint32_t i = 0; i < p->check.fields; i++) {
-    struct str name = field_name(p, &p->check.table[i]);
-    enum header_id id = header_id(name);
-    if (id == H_CONTENT_LENGTH || id == H_TRANSFER_ENCODING)
+  struct headers *list = trailers_of(p);
+  unsigned kept = 0;
+  headers_take(list, (const char *)p->gathered, &p->check);
+  for (unsigned i = 0; i < list->n; i++) {
+    if (list->v[i].id == H_CONTENT_LENGTH || list->v[i].id == H_TRANSFER_ENCODING)
       return "a framing field in a trailer section (RFC 9110 section 6.5.1)";
-    if (trailer_allowed(name)) headers_add(trailers_of(p), name, field_value(p, &p->check.table[i]));
+    if (trailer_allowed(list->v[i].name)) list->v[kept++] = list->v[i];
   }
+  list->n = kept;
   return NULL;
 }
 

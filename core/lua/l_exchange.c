@@ -12,6 +12,7 @@
 #include "http/url.h"
 #include "lua/l_headers.h"
 #include "lua/l_secret.h"
+#include "lua/type.h"
 #include "lua/vm.h"
 #include "net/tls.h"
 #include "proxy/conn.h"
@@ -19,8 +20,7 @@
 #include "proxy/forward.h"
 #include "proxy/worker_internal.h"
 
-#define REQUEST_TYPE "jeton.request"
-#define RESPONSE_TYPE "jeton.response"
+static const char REQUEST_TYPE[] = "jeton.request", RESPONSE_TYPE[] = "jeton.response";
 
 struct exchange *exchange_handle_check(lua_State *L, const struct exchange_handle *h, const char *what) {
   if (h->exchange->serial != h->serial)
@@ -29,14 +29,14 @@ struct exchange *exchange_handle_check(lua_State *L, const struct exchange_handl
 }
 
 static void push_handle(lua_State *L, struct exchange *ex, const char *type) {
-  struct exchange_handle *h = lua_newuserdatauv(L, sizeof *h, 0);
+  struct exchange_handle *h = lua_newuserdatauv(L, sizeof *h, 1); /* user value 1: its headers, once they are asked for */
   h->exchange = ex;
   h->serial = ex->serial;
-  luaL_setmetatable(L, type);
+  type_set(L, type);
 }
 
 static struct exchange *check_self(lua_State *L, const char *type, const char *what) {
-  return exchange_handle_check(L, luaL_checkudata(L, 1, type), what);
+  return exchange_handle_check(L, type_check(L, 1, type), what);
 }
 
 static void push_str(lua_State *L, struct str s) {
@@ -278,6 +278,15 @@ static void push_upstream(lua_State *L, const struct exchange *ex) {
   push_str(L, forwards || ex->upstream_name.p != NULL ? ex->upstream_name : STR("default"));
 }
 
+/* The headers of the handle at index 1. */
+static void push_headers(lua_State *L, struct exchange *ex, bool of_response) {
+  if (lua_getiuservalue(L, 1, 1) == LUA_TUSERDATA) return;
+  lua_pop(L, 1);
+  l_headers_push(L, ex, of_response);
+  lua_pushvalue(L, -1);
+  lua_setiuservalue(L, 1, 1);
+}
+
 static void push_request_field(lua_State *L, struct exchange *ex, enum request_field f) {
   struct request *r = &ex->request;
   switch (f) {
@@ -285,7 +294,7 @@ static void push_request_field(lua_State *L, struct exchange *ex, enum request_f
     case R_PATH: push_str(L, r->path); break;
     case R_QUERY: push_str(L, r->query); break;
     case R_URL: push_url(L, ex); break;
-    case R_HEADERS: l_headers_push(L, ex, false); break;
+    case R_HEADERS: push_headers(L, ex, false); break;
     case R_CLIENT: push_client(L, ex); break;
     case R_ID: push_id(L, ex); break;
     case R_UPSTREAM: push_upstream(L, ex); break;
@@ -371,7 +380,7 @@ static int l_response_index(lua_State *L) {
   if (strcmp(name, "status") == 0) {
     lua_pushinteger(L, ex->response.status);
   } else if (strcmp(name, "headers") == 0) {
-    l_headers_push(L, ex, true);
+    push_headers(L, ex, true);
   } else {
     lua_pushvalue(L, 2);
     if (lua_rawget(L, lua_upvalueindex(1)) == LUA_TNIL) return luaL_error(L, "a response has no field '%s'", name);
@@ -465,7 +474,7 @@ static const luaL_Reg response_methods[] = {{"body", l_response_body}, {"set_bod
 
 static void make_type(lua_State *L, const char *type, const luaL_Reg *methods, lua_CFunction index,
                       lua_CFunction newindex) {
-  luaL_newmetatable(L, type);
+  type_new(L, type);
   lua_newtable(L);
   luaL_setfuncs(L, methods, 0);
   if (index == l_request_index) {

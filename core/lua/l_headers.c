@@ -9,10 +9,11 @@
 #include "http/url.h"
 #include "lua/l_exchange.h"
 #include "lua/l_secret.h"
+#include "lua/type.h"
 #include "lua/vm.h"
 #include "proxy/exchange.h"
 
-#define HEADERS_TYPE "jeton.headers"
+static const char HEADERS_TYPE[] = "jeton.headers";
 
 struct l_headers {
   struct exchange_handle handle;
@@ -32,7 +33,7 @@ void l_headers_push(lua_State *L, struct exchange *ex, bool of_response) {
   h->handle.exchange = ex;
   h->handle.serial = ex->serial;
   h->of_response = of_response;
-  luaL_setmetatable(L, HEADERS_TYPE);
+  type_set(L, HEADERS_TYPE);
 }
 
 static bool is_jetons(enum header_id id) {
@@ -124,7 +125,7 @@ static int l_newindex(lua_State *L) {
 }
 
 static int l_all(lua_State *L) {
-  const struct l_headers *self = luaL_checkudata(L, 1, HEADERS_TYPE);
+  const struct l_headers *self = type_check(L, 1, HEADERS_TYPE);
   const struct headers *list = list_of(exchange_of(L, self), self);
   struct str name;
   name.p = luaL_checklstring(L, 2, &name.n);
@@ -153,7 +154,7 @@ static int l_next(lua_State *L) {
 }
 
 static int l_pairs(lua_State *L) {
-  luaL_checkudata(L, 1, HEADERS_TYPE);
+  type_check(L, 1, HEADERS_TYPE);
   lua_pushvalue(L, 1);
   lua_pushinteger(L, 0);
   lua_pushcclosure(L, l_next, 2);
@@ -164,7 +165,7 @@ static const luaL_Reg methods[] = {{"all", l_all}, {NULL, NULL}};
 static const luaL_Reg metamethods[] = {{"__newindex", l_newindex}, {"__pairs", l_pairs}, {NULL, NULL}};
 
 int l_headers_open(lua_State *L) {
-  luaL_newmetatable(L, HEADERS_TYPE);
+  type_new(L, HEADERS_TYPE);
   luaL_setfuncs(L, metamethods, 0);
   lua_newtable(L);
   luaL_setfuncs(L, methods, 0);

@@ -10,8 +10,9 @@
 #include "lua/guard.h"
 #include "lua/l_token.h"
 #include "lua/secret_source.h"
+#include "lua/type.h"
 
-#define SECRET "jeton.secret"
+static const char SECRET[] = "jeton.secret";
 
 struct handle {
   struct secret *secret;
@@ -25,7 +26,7 @@ int l_secret_refuse(lua_State *L) {
 }
 
 static int l_collect(lua_State *L) {
-  struct handle *h = luaL_checkudata(L, 1, SECRET);
+  struct handle *h = type_check(L, 1, SECRET);
   struct secret *s = h->secret;
   h->secret = NULL;
   if (s != NULL) secret_unref(s);
@@ -33,7 +34,7 @@ static int l_collect(lua_State *L) {
 }
 
 static int l_tostring(lua_State *L) {
-  struct handle *h = luaL_checkudata(L, 1, SECRET);
+  struct handle *h = type_check(L, 1, SECRET);
   struct buf *b = guard_buf(L);
   buf_addz(b, "secret<");
   if (h->secret != NULL) secret_describe(h->secret, b);
@@ -66,7 +67,7 @@ static const luaL_Reg metamethods[] = {
 static struct handle *push_handle(lua_State *L) {
   struct handle *h = lua_newuserdatauv(L, sizeof *h, 0);
   h->secret = NULL;
-  if (luaL_newmetatable(L, SECRET)) {
+  if (type_new(L, SECRET)) {
     luaL_setfuncs(L, metamethods, 0);
     lua_pushliteral(L, "secret");
     lua_setfield(L, -2, "__metatable");
@@ -94,7 +95,7 @@ void l_secret_push(lua_State *L, struct secret *s) {
 }
 
 struct secret *l_secret_test(lua_State *L, int idx) {
-  struct handle *h = luaL_testudata(L, idx, SECRET);
+  struct handle *h = type_test(L, idx, SECRET);
   if (h != NULL) return h->secret;
   return l_token_secret(L, idx);
 }

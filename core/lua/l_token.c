@@ -1,7 +1,7 @@
 /* l_token.c: see l_token.h. Owned by the VM's thread; the slot behind it belongs to the process.
  *
- * The hot path is `"Bearer " .. tokens.api`: the handle keeps the secret of its last prefix, and since secrets are immutable the same one serves
- * every request: one userdata and one reference, nothing else. */
+ * The hot path is `"Bearer " .. tokens.api`: the handle keeps the userdata that this made last, and since secrets are immutable the same one serves
+ * every request. */
 #include "lua/l_token.h"
 
 #include <assert.h>
@@ -14,21 +14,21 @@
 #include "lua/guard.h"
 #include "lua/l_secret.h"
 #include "lua/l_token_await.h"
+#include "lua/type.h"
 #include "policy/policy.h"
 #include "token/family.h"
 #include "token/secret.h"
 #include "token/slot.h"
 
-#define TOKEN "jeton.token"
+static const char TOKEN[] = "jeton.token";
 #define FAMILY "jeton.family"
 
 enum { PREFIX_MAX = 32 };
 
-struct token_handle {
-  struct slot *slot; /* a reference, as are the next two */
+struct token_handle { /* user value 1: the secret that prefix .. value made, or nil */
+  struct slot *slot;  /* a reference, as are the next two */
   struct secret *value;
   struct audience *audience;
-  struct secret *joined; /* prefix .. value, or NULL */
   uint8_t prefix_n;
   char prefix[PREFIX_MAX];
   enum token_missing missing;
@@ -43,10 +43,10 @@ struct family_handle { /* user value 1: handles by key, weak */
   struct token_family *family; /* a reference */
 };
 
-static struct token_handle *check(lua_State *L) { return luaL_checkudata(L, 1, TOKEN); }
+static struct token_handle *check(lua_State *L) { return type_check(L, 1, TOKEN); }
 
 struct secret *l_token_secret(lua_State *L, int idx) {
-  struct token_handle *h = luaL_testudata(L, idx, TOKEN);
+  struct token_handle *h = type_test(L, idx, TOKEN);
   if (h != NULL) return h->value;
   struct family_handle *f = luaL_testudata(L, idx, FAMILY);
   if (f != NULL)
@@ -58,18 +58,17 @@ struct secret *l_token_secret(lua_State *L, int idx) {
 /* --- joining --- */
 
 bool l_token_concat(lua_State *L) {
-  struct token_handle *h = luaL_testudata(L, 2, TOKEN);
+  struct token_handle *h = type_test(L, 2, TOKEN);
   if (h == NULL || lua_type(L, 1) != LUA_TSTRING) return false;
   struct str prefix;
   prefix.p = lua_tolstring(L, 1, &prefix.n);
   if (prefix.n > PREFIX_MAX) return false;
-  if (h->joined == NULL || !str_eq(prefix, (struct str){h->prefix, h->prefix_n})) {
-    secret_unref(h->joined);
-    h->joined = secret_join_text(h->value, prefix, true);
-    memcpy(h->prefix, prefix.p, prefix.n);
-    h->prefix_n = (uint8_t)prefix.n;
-  }
-  l_secret_push(L, secret_ref(h->joined));
+  if (str_eq(prefix, (struct str){h->prefix, h->prefix_n}) && lua_getiuservalue(L, 2, 1) == LUA_TUSERDATA) return true;
+  l_secret_push(L, secret_join_text(h->value, prefix, true));
+  memcpy(h->prefix, prefix.p, prefix.n);
+  h->prefix_n = (uint8_t)prefix.n;
+  lua_pushvalue(L, -1);
+  lua_setiuservalue(L, 2, 1);
   return true;
 }
 
@@ -178,11 +177,10 @@ static int l_reveal(lua_State *L) {
 
 static int l_collect(lua_State *L) {
   struct token_handle *h = check(L);
-  secret_unref(h->joined);
   secret_unref(h->value);
   audience_unref(h->audience);
   if (h->slot != NULL) slot_unref(h->slot);
-  h->joined = h->value = NULL;
+  h->value = NULL;
   h->audience = NULL;
   h->slot = NULL;
   return 0;
@@ -197,7 +195,7 @@ static const luaL_Reg metamethods[] = {
 };
 
 static void set_metatable(lua_State *L) {
-  if (luaL_newmetatable(L, TOKEN)) {
+  if (type_new(L, TOKEN)) {
     luaL_setfuncs(L, metamethods, 0);
     luaL_newlib(L, methods);
     lua_pushcclosure(L, l_index, 1);
@@ -209,7 +207,7 @@ static void set_metatable(lua_State *L) {
 }
 
 static struct token_handle *push_empty(lua_State *L) {
-  struct token_handle *h = lua_newuserdatauv(L, sizeof *h, 0);
+  struct token_handle *h = lua_newuserdatauv(L, sizeof *h, 1);
   memset(h, 0, sizeof *h);
   set_metatable(L);
   return h;
@@ -257,17 +255,17 @@ static int l_family_index(lua_State *L) {
   lua_getiuservalue(L, 1, 1);
   lua_pushvalue(L, 2);
   (void)lua_rawget(L, 3);
-  struct token_handle *fresh = push_empty(L); /* before the slot: from there on nothing raises */
+  const struct token_handle *known = lua_touserdata(L, 4);
   struct slot *slot = place(L, h, key);
   if (slot == NULL) return no_place(L, h, key);
-  struct token_handle *known = lua_touserdata(L, 4);
   bool same = known != NULL && known->slot == slot;
-  if (same)
-    lua_pop(L, 1);
-  else
-    fill(fresh, h->policy, h->conf, slot);
-  slot_unref(slot);
+  slot_unref(slot); /* what follows may raise; the family keeps a slot that was asked for just now */
   if (same) return 1;
+  struct token_handle *fresh = push_empty(L);
+  slot = place(L, h, key);
+  if (slot == NULL) return no_place(L, h, key);
+  fill(fresh, h->policy, h->conf, slot);
+  slot_unref(slot);
   lua_pushvalue(L, 2);
   lua_pushvalue(L, -2);
   lua_rawset(L, 3);
