@@ -42,8 +42,7 @@ static void grow_secret(struct buf *b, size_t cap) {
   b->secret = true;
 }
 
-uint8_t *buf_reserve(struct buf *b, size_t extra) {
-  if (extra <= b->cap - b->n && b->p != NULL) return b->p + b->n;
+uint8_t *buf_grow(struct buf *b, size_t extra) {
   if (extra > SIZE_MAX / 4 || b->n > SIZE_MAX / 4) abort();
   size_t cap = b->cap > 0 ? b->cap * 2 : BUF_MIN;
   if (cap < b->n + extra) cap = b->n + extra;

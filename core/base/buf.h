@@ -19,8 +19,11 @@ struct buf {
 
 void buf_init(struct buf *b);
 void buf_fini(struct buf *b);
-void buf_reset(struct buf *b);                     /* n = 0, keeps memory (wipes it when sensitive) */
-uint8_t *buf_reserve(struct buf *b, size_t extra); /* room for `extra` behind n; never NULL */
+void buf_reset(struct buf *b); /* n = 0, keeps memory (wipes it when sensitive) */
+uint8_t *buf_grow(struct buf *b, size_t extra);
+static inline uint8_t *buf_reserve(struct buf *b, size_t extra) { /* room for `extra` behind n; never NULL */
+  return b->p != NULL && extra <= b->cap - b->n ? b->p + b->n : buf_grow(b, extra);
+}
 void buf_add(struct buf *b, const void *p, size_t n);
 void buf_adds(struct buf *b, struct str s);
 void buf_addz(struct buf *b, const char *z);

@@ -115,8 +115,7 @@ size_t plain_name_span(const uint8_t *p, size_t n) {
   return i;
 }
 
-/* How many bytes from p on are CHAR_TARGET. */
-static size_t target_span(const uint8_t *p, size_t n) {
+size_t target_span(const uint8_t *p, size_t n) {
   size_t i = 0;
 #ifdef __SSE2__
   const __m128i space = _mm_set1_epi8(0x20), del = _mm_set1_epi8(0x7f);

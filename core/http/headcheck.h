@@ -30,6 +30,7 @@ static inline bool chars_are(struct str s, unsigned class) { /* true when it is 
 size_t value_span(const uint8_t *p, size_t n);
 /* The same for letters, digits and "-", of which nearly every field name is made; what stops it may still be CHAR_TOKEN. */
 size_t plain_name_span(const uint8_t *p, size_t n);
+size_t target_span(const uint8_t *p, size_t n); /* CHAR_TARGET */
 
 enum headcheck_kind { HEADCHECK_REQUEST, HEADCHECK_RESPONSE, HEADCHECK_TRAILERS };
 struct headcheck_limits {

@@ -127,7 +127,7 @@ static struct header *sole(struct headers *h, struct str name) {
     remove_from(h, (unsigned)(f - h->v) + 1, id, name);
   } else {
     f = grow(h, id);
-    note_underscore(h, name);
+    if (id == H_OTHER) note_underscore(h, name);
   }
   *f = (struct header){.name = name, .id = (uint8_t)id};
   return f;
@@ -156,7 +156,7 @@ void headers_take(struct headers *h, const char *section, const struct headcheck
 void headers_add(struct headers *h, struct str name, struct str value) {
   enum header_id id = header_id(name);
   *grow(h, id) = (struct header){.name = name, .value = value, .id = (uint8_t)id};
-  note_underscore(h, name);
+  if (id == H_OTHER) note_underscore(h, name); /* no known name holds one */
 }
 
 struct header *headers_find(const struct headers *h, struct str name) {

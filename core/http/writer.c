@@ -24,29 +24,43 @@ _Static_assert(H_COUNT <= 31, "header ids fit a mask");
 
 enum { DECIMAL_MAX = 20, HEX_MAX = 16, LINE_MIN = 64 };
 
+/* Names and values are short: two moves that may overlap spare most of them a call of memcpy. */
+static inline uint8_t *copy(uint8_t *to, const void *from, size_t n) {
+  const uint8_t *p = from;
+  if (n > 32) {
+    memcpy(to, p, n);
+  } else if (n >= 16) {
+    uint8_t head[16], tail[16];
+    memcpy(head, p, 16), memcpy(tail, p + n - 16, 16);
+    memcpy(to, head, 16), memcpy(to + n - 16, tail, 16);
+  } else if (n >= 8) {
+    uint64_t head, tail;
+    memcpy(&head, p, 8), memcpy(&tail, p + n - 8, 8);
+    memcpy(to, &head, 8), memcpy(to + n - 8, &tail, 8);
+  } else {
+    for (size_t i = 0; i < n; i++) to[i] = p[i];
+  }
+  return to + n;
+}
+static inline uint8_t *copy_str(uint8_t *to, struct str s) { return copy(to, s.p, s.n); }
+#define COPY(to, literal) copy(to, literal, sizeof(literal) - 1)
+
 static inline void put(struct buf *b, const void *p, size_t n) {
-  memcpy(buf_reserve(b, n), p, n);
+  copy(buf_reserve(b, n), p, n);
   b->n += n;
 }
 #define PUT(b, literal) put(b, literal, sizeof(literal) - 1)
 
-static inline void put_str(struct buf *b, struct str s) {
-  if (s.n > 0) put(b, s.p, s.n);
-}
-
-static inline uint8_t *copy(uint8_t *to, struct str s) {
-  if (s.n > 0) memcpy(to, s.p, s.n);
-  return to + s.n;
+/* name ": " value CRLF */
+static inline size_t field_size(struct str name, struct str value) { return name.n + value.n + 4; }
+static inline uint8_t *copy_field(uint8_t *to, struct str name, struct str value) {
+  to = COPY(copy_str(to, name), ": ");
+  return COPY(copy_str(to, value), "\r\n");
 }
 
 static void put_field(struct buf *b, struct str name, struct str value) {
-  size_t n = name.n + value.n + 4;
-  uint8_t *to = copy(buf_reserve(b, n), name);
-  *to++ = ':';
-  *to++ = ' ';
-  to = copy(to, value);
-  *to++ = '\r';
-  *to++ = '\n';
+  size_t n = field_size(name, value);
+  copy_field(buf_reserve(b, n), name, value);
   b->n += n;
 }
 
@@ -66,30 +80,32 @@ static void put_length(struct buf *b, uint64_t n) {
   PUT(b, "\r\n");
 }
 
+static bool target_chars(struct str s) { return s.n == 0 || target_span((const uint8_t *)s.p, s.n) == s.n; }
+
 /* A script may have changed any of these: the last look before they become a start line. */
 static bool start_line_safe(const struct request_head *h) {
-  return h->method.n > 0 && chars_are(h->method, CHAR_TOKEN) && chars_are(h->path, CHAR_TARGET) &&
-         chars_are(h->query, CHAR_TARGET) && h->host.n > 0 && chars_are(h->host, CHAR_TARGET) &&
-         chars_are(h->upgrade, CHAR_VALUE);
+  return h->method.n > 0 && chars_are(h->method, CHAR_TOKEN) && target_chars(h->path) && target_chars(h->query) &&
+         h->host.n > 0 && target_chars(h->host) && chars_are(h->upgrade, CHAR_VALUE);
 }
 
 static void put_request_line(struct buf *b, const struct request_head *h) {
-  size_t path = h->path.n > 0 ? h->path.n : 1;
-  buf_reserve(b, h->method.n + path + h->query.n + h->host.n + LINE_MIN);
-  put_str(b, h->method);
-  PUT(b, " ");
-  put_str(b, h->path.n > 0 ? h->path : STR("/"));
+  struct str path = h->path.n > 0 ? h->path : STR("/");
+  uint8_t *to = buf_reserve(b, h->method.n + path.n + h->query.n + h->host.n + LINE_MIN);
+  to = copy_str(to, h->method);
+  *to++ = ' ';
+  to = copy_str(to, path);
   if (h->query.p != NULL) {
-    PUT(b, "?");
-    put_str(b, h->query);
+    *to++ = '?';
+    to = copy_str(to, h->query);
   }
-  PUT(b, " HTTP/1.1\r\n");
-  put_field(b, STR("Host"), h->host);
+  to = COPY(to, " HTTP/1.1\r\n");
+  to = copy_field(to, STR("Host"), h->host);
+  b->n = (size_t)(to - b->p);
 }
 
 static int put_secret_field(struct buf *b, const struct header *f, struct secret_context *ctx) {
   assert(ctx != NULL && b->sensitive);
-  put_str(b, f->name);
+  put(b, f->name.p, f->name.n);
   PUT(b, ": ");
   int rc = secret_expand(f->secret, ctx, b);
   if (rc != 0) return rc;
@@ -97,17 +113,33 @@ static int put_secret_field(struct buf *b, const struct header *f, struct secret
   return 0;
 }
 
+static inline bool goes_out(const struct header *f, unsigned skip) { return f->name.p != NULL && !(skip & BIT(f->id)); }
+
+/* Of the fields that have their bytes here. */
+static size_t plain_size(const struct headers *h, unsigned skip) {
+  size_t n = 0;
+  for (const struct header *f = h->v; f < h->v + h->n; f++)
+    if (f->secret == NULL && goes_out(f, skip)) n += field_size(f->name, f->value);
+  return n;
+}
+
+/* Fields in their order. ctx NULL: secrets are left out. */
 static int put_fields(struct buf *b, const struct headers *h, unsigned skip, struct secret_context *ctx) {
-  for (unsigned i = 0; i < h->n; i++) {
-    const struct header *f = &h->v[i];
-    if (f->name.p == NULL || (skip & BIT(f->id))) continue;
+  size_t left = plain_size(h, skip);
+  uint8_t *to = buf_reserve(b, left);
+  for (const struct header *f = h->v; f < h->v + h->n; f++) {
+    if (!goes_out(f, skip)) continue;
     if (f->secret == NULL) {
-      put_field(b, f->name, f->value);
-      continue;
+      to = copy_field(to, f->name, f->value);
+      left -= field_size(f->name, f->value);
+    } else if (ctx != NULL) {
+      b->n = (size_t)(to - b->p);
+      int rc = put_secret_field(b, f, ctx);
+      if (rc != 0) return rc;
+      to = buf_reserve(b, left);
     }
-    int rc = put_secret_field(b, f, ctx);
-    if (rc != 0) return rc;
   }
+  b->n = (size_t)(to - b->p);
   return 0;
 }
 
@@ -159,14 +191,18 @@ int write_request_head(struct buf *out, const struct request_head *h, struct sec
 }
 
 static void put_status_line(struct buf *b, const struct response_head *h) {
-  bool fit = h->reason.p != NULL && chars_are(h->reason, CHAR_VALUE);
-  char digits[4] = {(char)('0' + h->status / 100 % 10), (char)('0' + h->status / 10 % 10), (char)('0' + h->status % 10),
-                    ' '};
+  bool fit =
+      h->reason.p != NULL && (h->reason.n == 0 || value_span((const uint8_t *)h->reason.p, h->reason.n) == h->reason.n);
+  struct str reason = fit ? h->reason : str_of(status_phrase(h->status));
+  uint8_t *to = buf_reserve(b, reason.n + LINE_MIN);
   assert(h->status >= 100 && h->status <= 599);
-  PUT(b, "HTTP/1.1 ");
-  put(b, digits, sizeof digits);
-  put_str(b, fit ? h->reason : str_of(status_phrase(h->status)));
-  PUT(b, "\r\n");
+  to = COPY(to, "HTTP/1.1 ");
+  *to++ = (uint8_t)('0' + h->status / 100);
+  *to++ = (uint8_t)('0' + h->status / 10 % 10);
+  *to++ = (uint8_t)('0' + h->status % 10);
+  *to++ = ' ';
+  to = COPY(copy_str(to, reason), "\r\n");
+  b->n = (size_t)(to - b->p);
 }
 
 /* Whether the connection can go on behind this message. */
@@ -201,16 +237,9 @@ static void put_response_connection(struct buf *b, const struct response_head *h
   }
 }
 
-static void put_plain_fields(struct buf *b, const struct headers *h, unsigned skip) {
-  for (unsigned i = 0; i < h->n; i++) {
-    const struct header *f = &h->v[i];
-    if (f->name.p != NULL && f->secret == NULL && !(skip & BIT(f->id))) put_field(b, f->name, f->value);
-  }
-}
-
 void write_response_head(struct buf *out, const struct response_head *h) {
   put_status_line(out, h);
-  put_plain_fields(out, h->headers, SKIP_RESPONSE);
+  (void)put_fields(out, h->headers, SKIP_RESPONSE, NULL);
   bool keep = put_response_framing(out, h) && h->keep_alive;
   put_response_connection(out, h, keep);
   PUT(out, "\r\n");

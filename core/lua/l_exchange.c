@@ -29,7 +29,8 @@ struct exchange *exchange_handle_check(lua_State *L, const struct exchange_handl
 }
 
 static void push_handle(lua_State *L, struct exchange *ex, const char *type) {
-  struct exchange_handle *h = lua_newuserdatauv(L, sizeof *h, 1); /* user value 1: its headers, once they are asked for */
+  struct exchange_handle *h =
+      lua_newuserdatauv(L, sizeof *h, 1); /* user value 1: its headers, once they are asked for */
   h->exchange = ex;
   h->serial = ex->serial;
   type_set(L, type);
