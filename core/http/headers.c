@@ -6,6 +6,9 @@
 #include "http/headers.h"
 
 #include "token/secret.h"
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 enum { FIRST_CAP = 16, SPARE = 8 /* for what a proxy and its scripts add */ };
 
@@ -115,8 +118,25 @@ static inline struct header *grow(struct headers *h, enum header_id id) {
   return &h->v[h->n++];
 }
 
-static inline void note_underscore(struct headers *h, struct str name) {
-  if (!h->underscore) h->underscore = memchr(name.p, '_', name.n) != NULL;
+/* "_" or "--" is in it. */
+static bool is_odd(struct str s) {
+  size_t i = 0;
+#ifdef __SSE2__
+  const __m128i dash = _mm_set1_epi8('-'), low_line = _mm_set1_epi8('_');
+  for (; s.n - i > 16; i += 16) {
+    const __m128i *at = (const __m128i *)(const void *)(s.p + i), *next = (const __m128i *)(const void *)(s.p + i + 1);
+    __m128i v = _mm_loadu_si128(at);
+    __m128i twice = _mm_and_si128(_mm_cmpeq_epi8(v, dash), _mm_cmpeq_epi8(_mm_loadu_si128(next), dash));
+    if (_mm_movemask_epi8(_mm_or_si128(twice, _mm_cmpeq_epi8(v, low_line))) != 0) return true;
+  }
+#endif
+  for (; i < s.n; i++)
+    if (s.p[i] == '_' || (s.p[i] == '-' && i + 1 < s.n && s.p[i + 1] == '-')) return true;
+  return false;
+}
+
+static inline void note_name(struct headers *h, enum header_id id, struct str name) {
+  if (id == H_OTHER && !h->odd) h->odd = is_odd(name); /* no known name is */
 }
 
 /* The one field of that name: the first of them, or a new one at the end. */
@@ -127,7 +147,7 @@ static struct header *sole(struct headers *h, struct str name) {
     remove_from(h, (unsigned)(f - h->v) + 1, id, name);
   } else {
     f = grow(h, id);
-    if (id == H_OTHER) note_underscore(h, name);
+    note_name(h, id, name);
   }
   *f = (struct header){.name = name, .id = (uint8_t)id};
   return f;
@@ -150,13 +170,13 @@ void headers_take(struct headers *h, const char *section, const struct headcheck
     while (end > p && is_white(end[-1])) end--;
     *grow(h, id) = (struct header){.name = name, .value = {p, (size_t)(end - p)}, .id = (uint8_t)id};
   }
-  note_underscore(h, (struct str){section, lines->total}); /* in one go; values count, too */
+  h->odd = h->odd || is_odd((struct str){section, lines->total}); /* in one go; values count, too */
 }
 
 void headers_add(struct headers *h, struct str name, struct str value) {
   enum header_id id = header_id(name);
   *grow(h, id) = (struct header){.name = name, .value = value, .id = (uint8_t)id};
-  if (id == H_OTHER) note_underscore(h, name); /* no known name holds one */
+  note_name(h, id, name);
 }
 
 struct header *headers_find(const struct headers *h, struct str name) {
@@ -213,7 +233,7 @@ static bool is_twin(struct str a, struct str name) {
 
 unsigned headers_remove_twins(struct headers *h, struct str name) {
   unsigned removed = 0;
-  if (!h->underscore && memchr(name.p, '_', name.n) == NULL) return 0;
+  if (!h->odd && !is_odd(name)) return 0;
   for (unsigned i = 0; i < h->n; i++) {
     if (h->v[i].name.p == NULL || !is_twin(h->v[i].name, name)) continue;
     drop(&h->v[i]);

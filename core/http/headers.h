@@ -51,8 +51,8 @@ struct header {
 struct headers {
   struct header *v;
   unsigned n, cap;
-  uint32_t ids;    /* 1 << id of every field that was ever in the list: what is not there need not be looked for */
-  bool underscore; /* a name may hold "_": else no field has a twin */
+  uint32_t ids; /* 1 << id of every field that was ever in the list: what is not there need not be looked for */
+  bool odd;     /* a name may hold "_" or "--": else no field is the twin of a name without */
   struct arena *arena;
 };
 

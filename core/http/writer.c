@@ -71,7 +71,8 @@ static void put_decimal(struct buf *b, uint64_t n) {
     digits[--at] = (char)('0' + n % 10);
     n /= 10;
   } while (n > 0);
-  put(b, digits + at, DECIMAL_MAX - at);
+  memcpy(buf_reserve(b, DECIMAL_MAX - at), digits + at, DECIMAL_MAX - at);
+  b->n += DECIMAL_MAX - at;
 }
 
 static void put_length(struct buf *b, uint64_t n) {

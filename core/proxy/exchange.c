@@ -49,7 +49,7 @@ static void end_body_waits(struct exchange *ex) {
 
 static void release(struct exchange *ex) {
   struct worker *w = ex->worker;
-  ex->serial++; /* scripts' handles are stale from here on */
+  ex->serial = 0; /* scripts' handles are stale from here on */
   end_body_waits(ex);
   if (ex->has_ctx) {
     lua_State *L = vm_state(ex->runtime->vm);
@@ -68,7 +68,7 @@ static void release(struct exchange *ex) {
   struct runtime *r = ex->runtime;
   ex->runtime = NULL;
   ex->conn = NULL;
-  worker_exchange_give(w, ex);
+  exchange_pool_give(&w->exchanges, ex);
   runtime_unref(r);
 }
 
@@ -175,10 +175,10 @@ static void on_nudge(struct mail *m) {
 
 struct exchange *exchange_begin(struct conn *c) {
   struct worker *w = c->worker;
-  struct exchange *ex = worker_exchange_take(w);
+  struct exchange *ex = exchange_pool_take(&w->exchanges);
   uint64_t serial = ex->serial;
   struct buf head = ex->head;
-  memset(ex, 0, offsetof(struct exchange, first));
+  memset(ex, 0, sizeof *ex);
   ex->serial = serial;
   ex->head = head;
   list_init(&ex->link);
@@ -187,7 +187,7 @@ struct exchange *exchange_begin(struct conn *c) {
   ex->runtime = runtime_ref(w->runtime);
   ex->id = w->id_base + w->next_id++;
   ex->started_us = (int64_t)(uv_hrtime() / 1000);
-  arena_init(&ex->arena, ex->first, sizeof ex->first);
+  arena_init(&ex->arena, ex + 1, EXCHANGE_SIZE - sizeof *ex);
   buf_init(&ex->body);
   buf_init(&ex->reply);
   client_init(&ex->call, &upstream_events, ex, &ex->arena, &w->services.wheel);

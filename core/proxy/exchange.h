@@ -9,8 +9,8 @@
  *  - it waits for at most one thing at a time (hook, token, upstream), which can be cancelled in one place: exchange_abort;
  *  - once a byte of the response head is written (`replied`), a failure can only reset the client's connection;
  *  - a token's bytes are never kept: they are made in write_head, each time anew.
- * Memory: exchanges come from the worker's free list and are never given back to the system before the worker ends, so that a
- * script's handle may check `serial` at any time: it changes when the exchange ends. Owned by the worker's thread. */
+ * Memory: exchanges come from the worker's pool (pool.h), so a script's handle may check `serial` at any time: it is another one, or zero, when the
+ * exchange has ended. Owned by the worker's thread. */
 #ifndef JETON_PROXY_EXCHANGE_H
 #define JETON_PROXY_EXCHANGE_H
 
@@ -50,7 +50,7 @@ enum step {
 /* NEXT: the following step, or the one that the step has set. WAIT: exchange_resume goes on. DONE: it has ended. FAIL: exchange_fail was called. */
 enum verdict { NEXT, WAIT, DONE, FAIL };
 
-enum { EXCHANGE_ARENA = 6 * 1024, OUT_MAX = 16 };
+enum { EXCHANGE_SIZE = 8 * 1024 /* with the first block of its arena */, OUT_MAX = 16 };
 
 /* A script's await on a body; at most one a body. */
 struct body_wait {
@@ -61,8 +61,8 @@ struct body_wait {
 };
 
 struct exchange {
-  struct link link; /* free list */
-  uint64_t serial;  /* scripts' handles hold the value they were made with */
+  _Alignas(16) struct link link; /* the pool's */
+  uint64_t serial;               /* scripts' handles hold the value they were made with; 0: it has ended */
   struct conn *conn;
   struct worker *worker;
   struct runtime *runtime;
@@ -129,9 +129,9 @@ struct exchange {
     unsigned retry_after; /* seconds; 0: none */
   } failure;
   bool error_hook_done, has_ctx;
-
-  _Alignas(16) uint8_t first[EXCHANGE_ARENA];
 };
+_Static_assert(sizeof(struct exchange) % 16 == 0 && sizeof(struct exchange) < EXCHANGE_SIZE / 2,
+               "the arena begins behind it");
 
 /* --- for conn.c --- */
 struct exchange *exchange_begin(struct conn *c);

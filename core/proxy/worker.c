@@ -25,7 +25,7 @@ static void answer(struct worker_request *q, int status) {
   mailbox_post(q->reply_to, &q->mail);
 }
 
-/* --- connections and exchanges --- */
+/* --- connections --- */
 
 static void maybe_drained(struct worker *w) {
   if (w->nconns > 0) return;
@@ -52,17 +52,6 @@ void worker_conn_gone(struct worker *w, struct conn *c) {
   if (!w->stopping) listeners_resume(w);
   maybe_drained(w);
 }
-
-struct exchange *worker_exchange_take(struct worker *w) {
-  struct link *l = list_pop(&w->free_exchanges);
-  if (l != NULL) return CONTAINER_OF(l, struct exchange, link);
-  struct exchange *ex = aligned_alloc(_Alignof(struct exchange), sizeof *ex);
-  if (ex == NULL) abort();
-  memset(ex, 0, offsetof(struct exchange, first));
-  return ex;
-}
-
-void worker_exchange_give(struct worker *w, struct exchange *ex) { list_push_front(&w->free_exchanges, &ex->link); }
 
 /* --- requests of control --- */
 
@@ -211,6 +200,7 @@ static void on_gauge(uv_timer_t *t) {
   atomic_store_explicit(&w->counts.upstream_idle, o.idle, memory_order_relaxed);
   atomic_store_explicit(&w->counts.upstream_leased, o.leased, memory_order_relaxed);
   atomic_store_explicit(&w->counts.upstream_dialed, o.dialed, memory_order_relaxed);
+  exchange_pool_trim(&w->exchanges);
   if (w->runtime != NULL) vm_collect_step(w->runtime->vm);
   uint64_t vm = w->runtime != NULL ? vm_memory(w->runtime->vm) : 0;
   atomic_store_explicit(&w->counts.vm_bytes, vm, memory_order_relaxed);
@@ -241,7 +231,7 @@ struct worker *worker_new(unsigned index, unsigned count, struct registry *names
   list_init(&w->idle);
   list_init(&w->busy);
   list_init(&w->tunnels);
-  list_init(&w->free_exchanges);
+  exchange_pool_init(&w->exchanges);
   list_init(&w->sinks);
   mail_init(&w->listeners_mail, on_listeners_mail);
   mail_init(&w->room_mail, on_room_mail);
@@ -256,11 +246,7 @@ static void take_down(struct worker *w) {
   services_close(&w->services);
   struct link *l;
   while ((l = list_pop(&w->sinks)) != NULL) free(CONTAINER_OF(l, struct access_sink, link));
-  while ((l = list_pop(&w->free_exchanges)) != NULL) {
-    struct exchange *ex = CONTAINER_OF(l, struct exchange, link);
-    buf_fini(&ex->head);
-    free(ex);
-  }
+  exchange_pool_fini(&w->exchanges);
 }
 
 static void *run(void *arg) {

@@ -12,6 +12,7 @@
 #include "base/rand.h"
 #include "base/wheel.h"
 #include "http/origin.h"
+#include "proxy/pool.h"
 #include "proxy/runtime.h"
 #include "proxy/services.h"
 #include "proxy/worker.h"
@@ -39,7 +40,7 @@ struct worker {
   struct link listeners;
   struct link idle, busy; /* struct conn; idle: the one idle longest first */
   struct link tunnels;
-  struct link free_exchanges;
+  struct exchange_pool exchanges;
   struct link sinks;
   struct access_sink *access; /* NULL: off */
   char stamp[32];             /* of the access log, for the second `stamped` */
@@ -76,7 +77,5 @@ static inline bool worker_overfull(const struct worker *w, size_t queued) {
 
 void worker_conn_new(struct worker *w, struct conn *c);
 void worker_conn_gone(struct worker *w, struct conn *c);
-struct exchange *worker_exchange_take(struct worker *w);
-void worker_exchange_give(struct worker *w, struct exchange *ex);
 
 #endif

@@ -1,0 +1,35 @@
+/* pool.h: the memory of a worker's exchanges.
+ *
+ * A script may keep `req` for as long as its VM lives, and a handle looks into the exchange to find out whether it is still the one that it was made for. So
+ * an exchange's address is never given back before the worker ends; its pages are: what a burst of requests needed and nobody has
+ * needed since is zero pages to the system, and a zero `serial` is no handle's. A page for the fields, a page for the arena's first block, and whoever
+ * is idle holds none of them. Owned by the worker's thread. */
+#ifndef JETON_PROXY_POOL_H
+#define JETON_PROXY_POOL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/list.h"
+
+struct exchange;
+struct exchange_slab;
+
+struct exchange_pool {
+  struct link warm;      /* free ones whose pages are there, the one used last first */
+  unsigned nwarm, spare; /* spare: the fewest that were warm since the last trim, which nobody needed then */
+  struct exchange **cold;
+  unsigned ncold, cold_cap;
+  struct exchange_slab *slabs;
+  uint64_t serial; /* the last one given */
+};
+
+void exchange_pool_init(struct exchange_pool *p);
+void exchange_pool_fini(struct exchange_pool *p); /* no exchange is in use, no VM that may hold a handle lives */
+/* All zero, or as exchange_pool_give got it; `serial` is a new one. Never NULL. */
+struct exchange *exchange_pool_take(struct exchange_pool *p);
+void exchange_pool_give(struct exchange_pool *p, struct exchange *ex);
+/* Now and then: gives back the pages of half of those that were spare since the last time. */
+void exchange_pool_trim(struct exchange_pool *p);
+
+#endif
