@@ -119,21 +119,28 @@ static inline struct header *grow(struct headers *h, enum header_id id) {
 }
 
 /* "_" or "--" is in it. */
-static bool is_odd(struct str s) {
-  size_t i = 0;
-#ifdef __SSE2__
-  const __m128i dash = _mm_set1_epi8('-'), low_line = _mm_set1_epi8('_');
-  for (; s.n - i > 16; i += 16) {
-    const __m128i *at = (const __m128i *)(const void *)(s.p + i), *next = (const __m128i *)(const void *)(s.p + i + 1);
-    __m128i v = _mm_loadu_si128(at);
-    __m128i twice = _mm_and_si128(_mm_cmpeq_epi8(v, dash), _mm_cmpeq_epi8(_mm_loadu_si128(next), dash));
-    if (_mm_movemask_epi8(_mm_or_si128(twice, _mm_cmpeq_epi8(v, low_line))) != 0) return true;
-  }
-#endif
-  for (; i < s.n; i++)
-    if (s.p[i] == '_' || (s.p[i] == '-' && i + 1 < s.n && s.p[i + 1] == '-')) return true;
+static bool is_odd_bytes(const char *p, size_t n) {
+  for (size_t i = 0; i < n; i++)
+    if (p[i] == '_' || (p[i] == '-' && i + 1 < n && p[i + 1] == '-')) return true;
   return false;
 }
+#ifdef __SSE2__
+static inline bool is_odd_vector(const char *p) { /* 16 bytes and the one behind */
+  const __m128i dash = _mm_set1_epi8('-'), low_line = _mm_set1_epi8('_');
+  __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p),
+          next = _mm_loadu_si128((const __m128i *)(const void *)(p + 1));
+  __m128i twice = _mm_and_si128(_mm_cmpeq_epi8(v, dash), _mm_cmpeq_epi8(next, dash));
+  return _mm_movemask_epi8(_mm_or_si128(twice, _mm_cmpeq_epi8(v, low_line))) != 0;
+}
+static bool is_odd(struct str s) {
+  if (s.n < 17) return is_odd_bytes(s.p, s.n);
+  for (const char *p = s.p, *last = s.p + s.n - 17; p < last; p += 16)
+    if (is_odd_vector(p)) return true;
+  return is_odd_vector(s.p + s.n - 17) || s.p[s.n - 1] == '_';
+}
+#else
+static bool is_odd(struct str s) { return is_odd_bytes(s.p, s.n); }
+#endif
 
 static inline void note_name(struct headers *h, enum header_id id, struct str name) {
   if (id == H_OTHER && !h->odd) h->odd = is_odd(name); /* no known name is */
@@ -221,6 +228,10 @@ static inline size_t past(struct str s, size_t i) {
   return i + 1;
 }
 
+unsigned headers_remove_twins(struct headers *h, struct str name) {
+  return h->odd || is_odd(name) ? headers_drop_twins(h, name) : 0;
+}
+
 /* Reads like `name` to one who takes "_" for "-", or several of them for one, and is another name. */
 static bool is_twin(struct str a, struct str name) {
   size_t i = 0, j = 0;
@@ -231,9 +242,8 @@ static bool is_twin(struct str a, struct str name) {
   return i == a.n && j == name.n && !str_ieq(a, name);
 }
 
-unsigned headers_remove_twins(struct headers *h, struct str name) {
+unsigned headers_drop_twins(struct headers *h, struct str name) {
   unsigned removed = 0;
-  if (!h->odd && !is_odd(name)) return 0;
   for (unsigned i = 0; i < h->n; i++) {
     if (h->v[i].name.p == NULL || !is_twin(h->v[i].name, name)) continue;
     drop(&h->v[i]);
