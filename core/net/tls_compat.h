@@ -150,19 +150,21 @@ static inline void compat_conf_signatures(mbedtls_ssl_config *conf) {
 #endif
 }
 
-/* AES-GCM first (there is AES-NI), all with forward secrecy. `old` adds what dated servers may be left with: CBC. */
+/* All with forward secrecy; ECDSA before RSA, whose handshakes cost half as much again; ChaCha20 before AES-GCM, which mbedTLS computes block by
+ * block even where there is AES-NI: 4.1 s of a processor a GB against 5.5 in 2.28, 3.6 against 4.7 in 3.6. `old` adds what dated servers may
+ * be left with: CBC. */
 static inline void compat_conf_ciphers(mbedtls_ssl_config *conf, bool old) {
 #if COMPAT_3
 #define COMPAT_TLS_1_3_CIPHERS \
-  MBEDTLS_TLS1_3_AES_128_GCM_SHA256, MBEDTLS_TLS1_3_AES_256_GCM_SHA384, MBEDTLS_TLS1_3_CHACHA20_POLY1305_SHA256,
+  MBEDTLS_TLS1_3_CHACHA20_POLY1305_SHA256, MBEDTLS_TLS1_3_AES_128_GCM_SHA256, MBEDTLS_TLS1_3_AES_256_GCM_SHA384,
 #else
 #define COMPAT_TLS_1_3_CIPHERS
 #endif
-#define COMPAT_AEAD                                                                                         \
-  COMPAT_TLS_1_3_CIPHERS MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,                                   \
-      MBEDTLS_TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,       \
-      MBEDTLS_TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, MBEDTLS_TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, \
-      MBEDTLS_TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
+#define COMPAT_AEAD                                                                                       \
+  COMPAT_TLS_1_3_CIPHERS MBEDTLS_TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,                           \
+      MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,   \
+      MBEDTLS_TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, MBEDTLS_TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, \
+      MBEDTLS_TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384
   static const int aead[] = {COMPAT_AEAD, 0};
   static const int all[] = {COMPAT_AEAD,
                             MBEDTLS_TLS_DHE_RSA_WITH_AES_128_GCM_SHA256,

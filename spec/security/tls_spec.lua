@@ -104,6 +104,32 @@ describe("TLS", function()
       p:finish()
     end)
 
+    it("that ends its reply without close_notify is seen by the client as a reply that was cut short", function()
+      local fifo = dir .. "/fifo"
+      assert.equal(0, (process.run { "mkfifo", fifo }))
+      local server = process.start { "sh", "-c", ("exec openssl s_server -accept 127.0.0.1:0 -naccept 1 -cert %s/rsa.pem -key %s/rsa.key <%s"):format(dir, dir, fifo) }
+      local input = assert(io.open(fifo, "w"))
+      local function says(pattern) return process.poll(function() return server:output():match(pattern) end, 10, pattern) end
+      local p = jeton.start(('return { listen = "127.0.0.1:0", upstream = { "https://localhost:%s", tls = { ca = %q } } }'):format(
+        says "ACCEPT 127%.0%.0%.1:(%d+)\n", dir .. "/ca.pem"))
+      local c = http.connect(p.port)
+      c:send "GET /the-request HTTP/1.1\r\nHost: a\r\n\r\n"
+      says "the%-request"
+      input:write "HTTP/1.1 200 OK\r\n\r\nhalf of it" -- as long as the connection
+      input:flush()
+      process.poll(function()
+        c.rest = c.rest .. c:read_all(0.05)
+        return c.rest:find("half of it", 1, true)
+      end, 10, "the first half")
+      server:kill "sigkill" -- its socket is closed, no more
+      local res = c:read_response("GET", 10)
+      assert.equal(200, res.status)
+      assert.is_truthy(res.broken)
+      input:close()
+      c:close()
+      p:finish()
+    end)
+
     it("that answers with garbage instead of a handshake gives 502", function()
       local raw = peers.raw [[c:write("SSH-2.0-garbage\r\n") c:sleep(200) c:close()]]
       local p = jeton.start(('return { listen = "127.0.0.1:0", upstream = { "https://localhost:%d", tls = { ca = %q } } }'):format(raw.port, dir .. "/ca.pem"))
@@ -150,6 +176,31 @@ describe("TLS", function()
       local code, out, err = curl("--cert", dir .. "/client.pem", "--key", dir .. "/client.key", url)
       assert.equal(0, code, err)
       assert.matches("true$", out)
+      p:finish()
+    end)
+
+    it("serves its first certificate to who asks for a name that it has not, or for none", function()
+      local p = start()
+      for _, name in ipairs { "-servername elsewhere.example", "-noservername" } do
+        local _, out = process.run { "sh", "-c", ("openssl s_client -connect 127.0.0.1:%d %s </dev/null 2>&1 | openssl x509 -noout -subject -serial"):format(p.port, name) }
+        local _, serial = process.run { "openssl", "x509", "-noout", "-subject", "-serial", "-in", dir .. "/rsa.pem" }
+        assert.equal(serial, out)
+      end
+      p:finish()
+    end)
+
+    it("lets clients without a certificate in when it is optional, but none with a bad one", function()
+      local p = start(('client_ca = %q'):format(dir .. "/ca.pem"),
+        [[on_request = function(req) local tls = req.client.tls req:respond(200, nil, tls.subject .. " " .. tostring(tls.verified)) end]])
+      local url = ("https://localhost:%d/"):format(p.port)
+      local function as(name) return curl("--cert", dir .. "/" .. name .. ".pem", "--key", dir .. "/" .. name .. ".key", url) end
+      assert.equal(" false", select(2, curl(url)))
+      assert.equal("CN=reports true", select(2, as "client"))
+      for _, bad in ipairs { "foreign-client", "expired-client", "rsa", "self-signed" } do
+        local code, out = as(bad)
+        assert.is_not.equal(0, code)
+        assert.equal("", out)
+      end
       p:finish()
     end)
 

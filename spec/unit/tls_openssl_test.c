@@ -82,6 +82,28 @@ static void openssl_talks_to_our_server(void) {
   tls_server_unref(s);
 }
 
+static void the_ciphers_that_cost_least_are_chosen(void) {
+  struct tls_certificate_settings list[] = {{file("rsa.pem"), file("rsa.key")}, {file("ecdsa.pem"), file("ecdsa.key")}};
+  static const char *const cases[][2] = {
+      {"-tls1_2", "Cipher is ECDHE-ECDSA-CHACHA20-POLY1305"},
+      {"-tls1_2 -cipher ECDHE-RSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-GCM-SHA256",
+       "Cipher is ECDHE-ECDSA-AES128-GCM-SHA256"},
+      {"-tls1_2 -cipher ECDHE-RSA-AES256-GCM-SHA384", "Cipher is ECDHE-RSA-AES256-GCM-SHA384"},
+      {"-tls1_2 -cipher ECDHE-RSA-AES128-SHA256", "Cipher is (NONE)"}, /* CBC is for dated upstreams alone */
+  };
+  struct tls_server_settings two = {.certificates = list, .ncertificates = 2, .min_version = TLS_1_2};
+  struct tls_server *s = server_with(two, NULL);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    struct lab l;
+    char options[256];
+    snprintf(options, sizeof options, "-servername localhost %s", cases[i][0]);
+    s_client(s, options, &child, &l);
+    expect_text(child.text, cases[i][1]);
+    lab_fini(&l);
+  }
+  tls_server_unref(s);
+}
+
 static void openssl_resumes_with_our_server(void) {
   struct lab l;
   struct tls_server *s = server("rsa");
@@ -185,6 +207,7 @@ static void servers_of_openssl_are_refused_as_ours(void) {
 int main(void) {
   lab_setup();
   RUN(openssl_talks_to_our_server);
+  RUN(the_ciphers_that_cost_least_are_chosen);
   RUN(openssl_resumes_with_our_server);
   RUN(old_versions_and_other_protocols_are_refused);
   RUN(renegotiation_is_refused);
