@@ -3,7 +3,10 @@
 --   STORE=1-channels jeton demo examples/actors-in-sync/record.lua 2> 1-channels.log
 --   lua5.4 examples/actors-in-sync/draw.lua 1-channels 1-channels.log > 1-channels.svg
 --
--- It changes nothing of the store: it notes when the store asks the issuer, and of each request when it came, when it had its token, and which.
+-- With BUSY=1 it is the store of busy.lua.
+--
+-- It changes nothing of the store: it notes when the store asks the issuer, and of each request when it came and
+-- was answered, which token it had, and how long the upstream said that this one was still good for.
 
 local store = assert(jeton.env.STORE, "STORE: which one? 1-channels, 2-interim or 3-mutex")
 
@@ -11,23 +14,22 @@ local post = jeton.http.post
 function jeton.http.post(...)
   local begun = jeton.now()
   local res, problem, code = post(...)
-  jeton.log.info("fetch", { begun = begun, over = jeton.now() })
+  local life = res and res.status == 200 and res:json().expires_in or 0
+  jeton.log.info("fetch", { begun = begun, over = jeton.now(), life = life })
   return res, problem, code
 end
 
-local policy = require(store)
+local policy = require(jeton.env.BUSY and "busy" or store)
 local serve = policy.on_request
 
 function policy.on_request(req, tokens)
   req.ctx.begun = jeton.now()
-  local result = serve(req, tokens)
-  req.ctx.ready = jeton.now()
-  return result
+  return serve(req, tokens)
 end
 
 function policy.on_response(res, req)
   local body = jeton.json.decode(res:body())
-  jeton.log.info("visit", { begun = req.ctx.begun, ready = req.ctx.ready, over = jeton.now(), token = body.token or 0, status = res.status })
+  jeton.log.info("visit", { begun = req.ctx.begun, over = jeton.now(), status = res.status, token = body.token, left = body.good_for })
 end
 
 return policy

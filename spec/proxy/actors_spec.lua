@@ -273,7 +273,35 @@ describe("the notebook and the pictures", function()
     assert.equal(0, code, err)
     assert.matches("^<svg .-</svg>\n$", picture)
     assert.matches("offers token 2", picture)
-    local longest = tonumber(picture:match "the longest waited (%d+) ms")
+    local longest = tonumber(picture:match "the longest took (%d+) ms")
     assert.is_true(longest > 400, longest)
+  end)
+end)
+
+describe("a machine that is too busy over the old token's end", function()
+  --- What the visitors of the demo say of the five seconds in which that happens: how many were refused, and the longest time in ms.
+  local function busy(store)
+    local dir = process.temp_dir()
+    local p = process.start({ jeton.binary, "demo", jeton.root .. "/examples/actors-in-sync/busy.lua", "--listen", "127.0.0.1:0", "--control", dir .. "/demo.sock" },
+      { env = { STORE = store, JETON_SCRIPTS = jeton.root .. "/scripts" } })
+    local refused, longest = 0, 0
+    process.poll(function() return p:ended() or select(2, p:output():gsub("visitors:", "")) >= 2 end, 40, function() return p:errors():sub(-2000) end)
+    p:kill "sigint"
+    assert.equal(0, (p:wait(20)), p:errors():sub(-2000))
+    for all, n, failed in p:output():gmatch "all within ([%d.]+) ms; (%d+) refused by the upstream, (%d+) failed" do
+      longest, refused = math.max(longest, tonumber(all)), refused + tonumber(n)
+      assert.equal("0", failed)
+    end
+    return refused, longest
+  end
+
+  it("makes the second store hand out a token that has ended", function()
+    assert.is_true((busy "2-interim") > 10)
+  end)
+
+  it("makes requests of the third store wait, and none is refused", function()
+    local refused, longest = busy "3-mutex"
+    assert.equal(0, refused)
+    assert.is_true(longest > 100)
   end)
 end)
