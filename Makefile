@@ -4,7 +4,7 @@
 # make deps          what building and testing needs, from Debian and (for the specs' peers) npm
 # make install       PREFIX=/usr/local DESTDIR=
 # make lint format asan tsan fuzz SECONDS=60
-# make bench         the proxies side by side (docs/performance.md): CASES="small tls" QUICK=1 WRITE=1
+# make bench         the proxies side by side (docs/performance.md): CASES="small tls" QUICK=1 WRITE=1; bench-page: all of that page
 # make bench-instructions bench-flame    instructions of a request against the kept ones (UPDATE=1 keeps these); where its time goes
 # make Q= … shows the compiler's commands
 
@@ -137,11 +137,14 @@ bench: bench-deps
 	  REFRESH_SECONDS=$(REFRESH_SECONDS) taskset -c 1 lua5.4 spec/bench/bench.lua $(CASES)
 bench-flame: bench-deps
 	@WRITE=$(WRITE) lua5.4 spec/bench/flame.lua
+# All that docs/performance.md shows, measured anew: half an hour on a machine that has nothing else to do.
+bench-page:
+	@status=0; for part in bench "bench CASES=flags" bench-flame; do $(MAKE) $$part WRITE=1 || status=1; done; exit $$status
 bench-instructions:
 	@spec/support/deps count
 	$(MAKE) -j$(JOBS) all
 	@lua5.4 spec/bench/instructions.lua $(if $(UPDATE),--update)
-.PHONY: bench bench-flame bench-instructions bench-deps
+.PHONY: bench bench-page bench-flame bench-instructions bench-deps
 bench-deps:
 	@spec/support/deps bench
 	$(MAKE) -j$(JOBS) all $(B)/spec/slot_bench
