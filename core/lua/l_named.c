@@ -93,9 +93,17 @@ static void refuse_late(lua_State *L, const struct l_named_type *t, struct str n
              what, n, what, n);
 }
 
+/* The table of handles is on top. */
+static void check_room(lua_State *L, const struct l_named_type *t) {
+  unsigned n = 0;
+  for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) n++;
+  if (n >= t->most) luaL_error(L, "%s: the policy names %d already, and may name no more", t->kind->what, (int)n);
+}
+
 void *l_named_new(lua_State *L, const struct l_named_type *t, struct str name, const void *settings) {
   if (!vm_loading(vm_of(L))) refuse_late(L, t, name);
   push_handles(L, t);
+  check_room(L, t);
   lua_pushlstring(L, name.p, name.n);
   struct l_named *h = lua_newuserdatauv(L, t->size, 0);
   memset(h, 0, t->size);

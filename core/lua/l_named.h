@@ -19,6 +19,7 @@ struct l_named_type {
   const char *metatable; /* "jeton.shared" */
   const char *shown;     /* "shared": tostring gives shared<name> */
   size_t size;           /* of a handle */
+  unsigned most;         /* names of a policy: each costs memory outside of the VM */
   const luaL_Reg *methods;
 };
 

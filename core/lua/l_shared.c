@@ -17,7 +17,7 @@
 
 #define WHAT "jeton.shared"
 
-enum { ROOM = 1024, KEYS_USUAL = 1000, KEYS_MOST = 10000 };
+enum { STORES_MOST = 256, ROOM = 1024, KEYS_USUAL = 1000, KEYS_MOST = 10000 };
 static const uint64_t MAX_USUAL = 1 << 20;
 
 struct handle {
@@ -211,8 +211,12 @@ static int l_stats(lua_State *L) {
 static const luaL_Reg METHODS[] = {{"get", l_get},   {"set", l_set},     {"add", l_add},
                                    {"incr", l_incr}, {"cas", l_cas},     {"delete", l_delete},
                                    {"keys", l_keys}, {"stats", l_stats}, {NULL, NULL}};
-static const struct l_named_type TYPE = {
-    .kind = &shared_kind, .metatable = WHAT, .shown = "shared", .size = sizeof(struct handle), .methods = METHODS};
+static const struct l_named_type TYPE = {.kind = &shared_kind,
+                                         .metatable = WHAT,
+                                         .shown = "shared",
+                                         .size = sizeof(struct handle),
+                                         .most = STORES_MOST,
+                                         .methods = METHODS};
 
 /* --- jeton.shared --- */
 

@@ -139,6 +139,7 @@ describe("a policy that names a store", function()
     assert.matches("unknown option 'mx' %(did you mean 'max'%?%)", refused [[jeton.shared("a", { mx = 1 })]])
     assert.matches('max: from "4k" to "16g"', refused [[jeton.shared("a", { max = 100 })]])
     assert.matches("max: expected a size", refused [[jeton.shared("a", { max = "much" })]])
+    assert.matches("names 256 already, and may name no more", refused [[for i = 1, 257 do jeton.shared("store-" .. i) end]])
   end)
 end)
 
