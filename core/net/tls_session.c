@@ -181,6 +181,9 @@ static bool step_handshake(struct tls_session *t) {
   do r = mbedtls_ssl_handshake(&t->ssl);
   while (r == MBEDTLS_ERR_SSL_WANT_READ && !t->dry);
   if (r == 0) return handshake_done(t);
+  if (r == MBEDTLS_ERR_SSL_NO_CLIENT_CERTIFICATE &&
+      !compat_is_1_3(&t->ssl)) /* mbedTLS says nothing; RFC 5246 section 7.4.6 */
+    mbedtls_ssl_send_alert_message(&t->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_HANDSHAKE_FAILURE);
   if (r != MBEDTLS_ERR_SSL_WANT_READ) {
     if (failure(t, r) != ERR_TLS) set_reason(t, err_text(t->io_error));
     open_failed(t);

@@ -242,3 +242,25 @@ describe("jeton check", function()
     assert.equal("", (select(3, check(pair("whole.pem", "chained.key")))))
   end)
 end)
+
+describe("the guide", function()
+  --- The n-th block of that language behind a heading.
+  local function block(heading, language)
+    local text = process.read_file "docs/guide.md"
+    local from = assert(select(2, text:find("### " .. heading .. "\n", 1, true)), heading)
+    return assert(text:match("```" .. language .. "\n(.-)```", from))
+  end
+
+  it("shows a private authority and mutual TLS that work as they are written", function()
+    local keep = dir
+    dir = process.temp_dir()
+    shell(block("A private authority", "sh"))
+    local text = block("Mutual TLS", "lua"):gsub("127.0.0.1:8443", "127.0.0.1:0"):gsub("https://api.example.com", ("http://127.0.0.1:%d"):format(nginx.port))
+    proxy = jeton.start { file = process.write_file(dir .. "/policy.lua", text) }
+    local command = block("Mutual TLS", "sh"):gsub("127.0.0.1:8443", "127.0.0.1:" .. proxy.port):gsub("\n", "")
+    assert.equal("fine\n", shell(command:gsub("^curl", "curl -sS")))
+    assert.equal("403", shell((command:gsub("^curl", "curl -sS -o /dev/null -w '%%{http_code}'"):gsub("/reports/2026", "/invoices/1"))))
+    assert.is_not.equal(0, (process.run { "curl", "-sS", "--cacert", dir .. "/ca.pem", ("https://127.0.0.1:%d/reports/2026"):format(proxy.port) }))
+    dir = keep
+  end)
+end)
