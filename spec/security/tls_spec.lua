@@ -171,9 +171,9 @@ describe("TLS", function()
       local p = start(('client_ca = %q, client_required = true'):format(dir .. "/ca.pem"),
         [[on_request = function(req) req:respond(200, nil, req.client.tls.subject .. " " .. tostring(req.client.tls.verified)) end]])
       local url = ("https://localhost:%d/"):format(p.port)
-      local refused, _, why = curl(url)
-      assert.is_not.equal(0, refused)
-      assert.matches("alert", why) -- it is told, not only hung up on
+      assert.is_not.equal(0, (curl(url)))
+      -- It is told, not only hung up on. In 1.3 mbedTLS 3.6 tells it with a key that its peer has left behind.
+      assert.matches("alert", (select(3, curl("--tls-max", "1.2", url))))
       assert.is_not.equal(0, (curl("--cert", dir .. "/foreign-client.pem", "--key", dir .. "/foreign-client.key", url)))
       local code, out, err = curl("--cert", dir .. "/client.pem", "--key", dir .. "/client.key", url)
       assert.equal(0, code, err)
