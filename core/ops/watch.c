@@ -3,7 +3,7 @@
  * An event says only that something in a directory moved. When the events have been quiet for WATCH_DEBOUNCE_MS every file is looked at
  * (following links) and compared with what it was: inode, size and both times. So names in events, which libuv may leave out, do not matter, reading a
  * file is not a change, and a link two levels up being swapped is one. A file that is missing at that moment (an editor between unlink and rename) is
- * not a change either: its return is. Owned by the loop's thread. */
+ * not a change either: its return is. In a folder that never rests (a log is written there) the look comes after WATCH_PATIENCE_MS. Owned by the loop's thread. */
 #include "ops/watch.h"
 
 #include <stdbool.h>
@@ -30,6 +30,7 @@ struct watch {
   uv_loop_t *loop;
   void (*changed)(void *arg);
   void *arg;
+  uint64_t restless_since; /* uv_now of the first event that nobody has looked after */
   struct watched_dir *dirs;
   struct watched_file *files;
   size_t nfiles;
@@ -94,7 +95,9 @@ static void on_quiet(uv_timer_t *t) {
 static void on_event(uv_fs_event_t *e, const char *name, int events, int status) {
   (void)name, (void)events, (void)status;
   struct watch *w = ((struct watched_dir *)e->data)->watch;
-  (void)uv_timer_start(&w->quiet, on_quiet, WATCH_DEBOUNCE_MS, 0);
+  uint64_t now = uv_now(w->loop);
+  if (!uv_is_active((uv_handle_t *)&w->quiet)) w->restless_since = now;
+  if (now - w->restless_since < WATCH_PATIENCE_MS) (void)uv_timer_start(&w->quiet, on_quiet, WATCH_DEBOUNCE_MS, 0);
 }
 
 static bool watches_dir(const struct watch *w, const char *path) {

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <uv.h>
 
-enum { WATCH_DEBOUNCE_MS = 100 };
+enum { WATCH_DEBOUNCE_MS = 100, WATCH_PATIENCE_MS = 1000 };
 
 struct watch;
 struct watch *watch_new(uv_loop_t *loop, void (*changed)(void *arg), void *arg);

@@ -94,6 +94,31 @@ static void another_file_is_none(void) { CHECK(changes_after(change_another) == 
 static void reading_is_none(void) { CHECK(changes_after(read_only) == 0); }
 static void a_missing_file_is_none_until_it_returns(void) { CHECK(changes_after(remove_only) == 0); }
 
+static void on_write(uv_timer_t *t) {
+  (void)t;
+  put(in_dir("log"), "a line");
+}
+static void a_folder_that_never_rests_hides_no_change(void) {
+  uv_loop_t loop;
+  uv_timer_t writer;
+  CHECK(uv_loop_init(&loop) == 0);
+  put(in_dir("policy.lua"), "return 1");
+  struct watch *w = watch_new(&loop, on_changed, NULL);
+  const char *paths[] = {in_dir("policy.lua")};
+  CHECK(watch_set(w, paths, 1) == 0);
+  run_for(&loop, 2 * WATCH_DEBOUNCE_MS);
+  changes = 0;
+  CHECK(uv_timer_init(&loop, &writer) == 0);
+  CHECK(uv_timer_start(&writer, on_write, 0, WATCH_DEBOUNCE_MS / 10) == 0);
+  put(in_dir("policy.lua"), "return 22");
+  for (int i = 0; i < 20 && changes == 0; i++) run_for(&loop, WATCH_PATIENCE_MS);
+  CHECK(changes == 1);
+  uv_close((uv_handle_t *)&writer, NULL);
+  watch_close(w);
+  (void)uv_run(&loop, UV_RUN_DEFAULT);
+  CHECK(uv_loop_close(&loop) == 0);
+}
+
 static void swap_link(void) {
   CHECK(symlink("b", in_dir("data.new")) == 0);
   CHECK(rename(in_dir("data.new"), in_dir("data")) == 0);
@@ -154,6 +179,7 @@ int main(void) {
   RUN(another_file_is_none);
   RUN(reading_is_none);
   RUN(a_missing_file_is_none_until_it_returns);
+  RUN(a_folder_that_never_rests_hides_no_change);
   RUN(a_swapped_link_is_a_change);
   RUN(a_new_set_does_not_lose_a_change);
   remove_dir();
