@@ -1,8 +1,8 @@
 /* parser.h: reads HTTP/1 messages: gather, check, parse.
  *
  * A head (or a trailer section, or a chunk's size line) is first gathered whole into the exchange's arena, with its
- * bytes checked as they come (http/headcheck.h), and only then taken apart and given to llhttp. So llhttp never sees a
- * head that is folded, oversized or split, and every slice points into the arena.
+ * bytes checked as they come (http/headcheck.h), and only then taken apart, so every slice points into the arena. Chunked bodies are
+ * decoded by llhttp.
  * The parser is pulled: each call returns the next event and consumes input up to it. Owned by one loop's thread. */
 #ifndef JETON_HTTP_PARSER_H
 #define JETON_HTTP_PARSER_H
@@ -32,7 +32,6 @@ struct request {
   enum http_framing framing;
   uint8_t minor; /* HTTP/1.minor: 0 or 1 */
   bool keep_alive, expect_continue, absolute_form, is_connect, is_head;
-  bool rare_method; /* a registered one that llhttp does not know */
   bool
       upgrade; /* Connection: upgrade with an Upgrade field, on 1.1, without a body; never for h2c (RFC 9113 section 3.1 took it back) */
   struct str upgrade_protocol; /* with `upgrade`: the Upgrade field's value */
@@ -74,7 +73,7 @@ enum parse_event {
 };
 
 struct http_parser {
-  llhttp_t llhttp;
+  llhttp_t llhttp; /* of a chunked body; made when one begins */
   struct arena *arena;
   const struct http_limits *limits;
   union {

@@ -15,28 +15,55 @@ static struct str slice(struct str s, size_t from, size_t to) { return (struct s
 
 /* --- start lines --- */
 
-static bool is_among(struct str m, const char *const *list, size_t n) {
-  for (size_t i = 0; i < n; i++)
-    if (m.p[0] == list[i][0] && str_eq(m, str_of(list[i]))) return true;
+/* The registry's (RFC 9110 section 16.1.1) and those that HTTP caches and UPnP know; common ones first. Not those of other protocols (SOURCE, PRI, RTSP's). */
+static bool method_known(struct str m) {
+  static const char *const known[] = {"GET",
+                                      "POST",
+                                      "HEAD",
+                                      "PUT",
+                                      "DELETE",
+                                      "OPTIONS",
+                                      "PATCH",
+                                      "CONNECT",
+                                      "TRACE",
+                                      "COPY",
+                                      "LOCK",
+                                      "MKCOL",
+                                      "MOVE",
+                                      "PROPFIND",
+                                      "PROPPATCH",
+                                      "SEARCH",
+                                      "UNLOCK",
+                                      "BIND",
+                                      "REBIND",
+                                      "UNBIND",
+                                      "ACL",
+                                      "REPORT",
+                                      "MKACTIVITY",
+                                      "CHECKOUT",
+                                      "MERGE",
+                                      "M-SEARCH",
+                                      "NOTIFY",
+                                      "SUBSCRIBE",
+                                      "UNSUBSCRIBE",
+                                      "PURGE",
+                                      "MKCALENDAR",
+                                      "LINK",
+                                      "UNLINK",
+                                      "BASELINE-CONTROL",
+                                      "CHECKIN",
+                                      "LABEL",
+                                      "MKREDIRECTREF",
+                                      "MKWORKSPACE",
+                                      "ORDERPATCH",
+                                      "QUERY",
+                                      "UPDATE",
+                                      "UNCHECKOUT",
+                                      "UPDATEREDIRECTREF",
+                                      "VERSION-CONTROL"};
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+    if (m.p[0] == known[i][0] && str_eq(m, str_of(known[i]))) return true;
   return false;
-}
-
-/* The methods of HTTP that llhttp knows as such; those of other protocols that it also takes (SOURCE, PRI, RTSP's) are not among them. */
-static bool method_common(struct str m) {
-  static const char *const known[] = {
-      "GET",       "POST",        "HEAD",  "PUT",        "DELETE",     "OPTIONS",   "PATCH",  "CONNECT",  "TRACE",
-      "COPY",      "LOCK",        "MKCOL", "MOVE",       "PROPFIND",   "PROPPATCH", "SEARCH", "UNLOCK",   "BIND",
-      "REBIND",    "UNBIND",      "ACL",   "REPORT",     "MKACTIVITY", "CHECKOUT",  "MERGE",  "M-SEARCH", "NOTIFY",
-      "SUBSCRIBE", "UNSUBSCRIBE", "PURGE", "MKCALENDAR", "LINK",       "UNLINK"};
-  return is_among(m, known, sizeof known / sizeof *known);
-}
-
-/* The rest of the registry (RFC 9110 section 16.1.1). */
-static bool method_rare(struct str m) {
-  static const char *const known[] = {"BASELINE-CONTROL", "CHECKIN",           "LABEL",          "MKREDIRECTREF",
-                                      "MKWORKSPACE",      "ORDERPATCH",        "QUERY",          "UPDATE",
-                                      "UNCHECKOUT",       "UPDATEREDIRECTREF", "VERSION-CONTROL"};
-  return is_among(m, known, sizeof known / sizeof *known);
 }
 
 static void split_query(struct str s, struct request *r) {
@@ -111,9 +138,7 @@ struct http_fault request_line(struct str line, struct request *r) {
   r->is_head = str_eq(r->method, STR("HEAD"));
   if (!version(slice(line, target + 1, line.n), &r->minor))
     return fault(505, "only HTTP/1.0 and HTTP/1.1 are served (RFC 9110 section 15.6.6)");
-  r->rare_method = !method_common(r->method);
-  if (r->rare_method && !method_rare(r->method))
-    return fault(501, "a method that is not known here (RFC 9110 section 9.1)");
+  if (!method_known(r->method)) return fault(501, "a method that is not known here (RFC 9110 section 9.1)");
   return request_target(r);
 }
 

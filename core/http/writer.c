@@ -119,8 +119,10 @@ static inline bool goes_out(const struct header *f, unsigned skip) { return f->n
 /* Of the fields that have their bytes here. */
 static size_t plain_size(const struct headers *h, unsigned skip) {
   size_t n = 0;
-  for (const struct header *f = h->v; f < h->v + h->n; f++)
+  for (unsigned i = 0; i < h->n; i++) {
+    const struct header *f = &h->v[i];
     if (f->secret == NULL && goes_out(f, skip)) n += field_size(f->name, f->value);
+  }
   return n;
 }
 
@@ -128,7 +130,8 @@ static size_t plain_size(const struct headers *h, unsigned skip) {
 static int put_fields(struct buf *b, const struct headers *h, unsigned skip, struct secret_context *ctx) {
   size_t left = plain_size(h, skip);
   uint8_t *to = buf_reserve(b, left);
-  for (const struct header *f = h->v; f < h->v + h->n; f++) {
+  for (unsigned i = 0; i < h->n; i++) {
+    const struct header *f = &h->v[i];
     if (!goes_out(f, skip)) continue;
     if (f->secret == NULL) {
       to = copy_field(to, f->name, f->value);
