@@ -11,7 +11,7 @@ local tokens = jeton.channel "tokens" -- no capacity: whoever receives takes the
 local refresh = jeton.channel "refresh"
 
 local function fetch()
-  local res, problem = jeton.http.post(token_url, { form = { grant_type = "client_credentials" }, timeout = "5s" })
+  local res, problem = jeton.http.post(token_url, { form = { grant_type = "client_credentials" }, timeout = "10s" })
   if not res or res.status ~= 200 then return nil, problem or res.status end
   return jeton.secret.value(res:json().access_token)
 end

@@ -15,7 +15,7 @@ local stop = jeton.channel "stop"
 if jeton.env.SEED then jeton.select.seed(math.tointeger(jeton.env.SEED)) end
 
 local function fetch()
-  local res, problem = jeton.http.post(token_url, { form = { grant_type = "client_credentials" }, timeout = "5s" })
+  local res, problem = jeton.http.post(token_url, { form = { grant_type = "client_credentials" }, timeout = "10s" })
   if not res or res.status ~= 200 then return nil, problem or res.status end
   return jeton.secret.value(res:json().access_token)
 end

@@ -17,7 +17,7 @@ return {
       -- The lock is not held while this runs. It is taken to put the new value in place of the old one, which is one pointer; so
       -- requests read the old value until there is a new one, and nobody has to be told to stop.
       fetch = function()
-        local res = assert(jeton.http.post(token_url, { form = { grant_type = "client_credentials" }, timeout = "5s" }))
+        local res = assert(jeton.http.post(token_url, { form = { grant_type = "client_credentials" }, timeout = "10s" }))
         assert(res.status == 200, "the issuer answered " .. res.status)
         local body = assert(res:json())
         return { value = body.access_token, expires_in = body.expires_in } -- the value and its end go together

@@ -159,11 +159,11 @@ local function ask(p, path)
 end
 
 --- `begin` starts the refresh. The keeper is held from then on until the old token has ended, while the issuer's answer with the new one lies there and
---- n requests wait. How many of them the upstream refused, and how many it served.
-local function through_the_end(p, world, n, begin)
+--- requests come: 30 before the end, and 10 after it. How many of them the upstream refused, and how many it served.
+local function through_the_end(p, world, begin)
   assert.equal(200, http.get(p.port).status)
   local old = world:stats().tokens[1]
-  world:order { delay = 1500, ttl = 60 }
+  world:order { delay = 2500, ttl = 60 }
   begin()
   process.poll(function() return world:stats().fetches == 2 end, 10, "the refresh")
   ask(p, "/hold")
@@ -171,51 +171,56 @@ local function through_the_end(p, world, n, begin)
   assert.equal(1, #world:stats().tokens, "the machine was too slow for this spec: the answer came before the hold")
   process.poll(function() return #world:stats().tokens == 2 end, 10, "the new token")
   socket.sleep(0.05) -- for its way
-  local before = p:status().workers[1].requests
   local connections = {}
-  for i = 1, n do
-    connections[i] = http.connect(p.port, 30)
-    connections[i]:send "GET /visit HTTP/1.1\r\nHost: spec\r\n\r\n"
+  local function send(n)
+    local before = p:status().workers[1].requests
+    for _ = 1, n do
+      local c = http.connect(p.port, 30)
+      c:send "GET /visit HTTP/1.1\r\nHost: spec\r\n\r\n"
+      connections[#connections + 1] = c
+    end
+    process.poll(function() return p:status().workers[1].requests >= before + n end, 10, "the requests")
   end
-  process.poll(function() return p:status().workers[1].requests >= before + n end, 10, "the requests")
+  send(30)
   process.poll(function()
     return http.request(world.upstream, "GET", "/", { Authorization = "Bearer " .. old }).status == 401
   end, 20, "the end of the old token")
+  send(10)
   ask(p, "/release")
   local statuses = { [200] = 0, [401] = 0 }
-  for i = 1, n do
-    local status = assert(connections[i]:read_response("GET", 20)).status
+  for _, c in ipairs(connections) do
+    local status = assert(c:read_response("GET", 20)).status
     statuses[status] = (statuses[status] or 0) + 1
-    connections[i]:close()
+    c:close()
   end
   return statuses[401], statuses[200]
 end
 
 describe("the second store", function()
   local function with_seed(seed)
-    local world = peers.world { ttl = 5 }
+    local world = peers.world { ttl = 8 }
     local p = start("2-interim", world, { PERIOD = "1h", SEED = tostring(seed) })
-    local refused, served = through_the_end(p, world, 30, function() ask(p, "/refresh") end)
+    local refused, served = through_the_end(p, world, function() ask(p, "/refresh") end)
     p:finish()
     world:stop()
     return refused, served
   end
 
   it("hands the expired token to as many requests as the model says, with the new one at hand, and the upstream refuses them", function()
-    assert.same({ 10, 20 }, { with_seed(UNLUCKY) })
+    assert.same({ 10, 30 }, { with_seed(UNLUCKY) })
   end)
 
   it("hands it to none when the first coin falls the other way", function()
-    assert.same({ 0, 30 }, { with_seed(LUCKY) })
+    assert.same({ 0, 40 }, { with_seed(LUCKY) })
   end)
 end)
 
 describe("the third store", function()
   it("hands out no expired token when the keeper is held still over the token's end", function()
-    local world = peers.world { ttl = 5 }
-    local p = start("3-mutex", world, { REFRESH_AT = "4500ms" })
-    local refused, served = through_the_end(p, world, 30, function() end)
-    assert.same({ 0, 30 }, { refused, served })
+    local world = peers.world { ttl = 8 }
+    local p = start("3-mutex", world, { REFRESH_AT = "5s" })
+    local refused, served = through_the_end(p, world, function() end)
+    assert.same({ 0, 40 }, { refused, served })
     p:finish()
     world:stop()
   end)
