@@ -29,7 +29,7 @@ return {
           tokens:on_send(token),
           refresh:on_recv(function()
             -- Here it goes wrong: as long as this fetch takes, the owner is not in its select, and offers nothing. Every request that comes
-            -- meanwhile waits, although the old token, one line below on the left, is valid for another second.
+            -- meanwhile waits, although what `token` holds is valid for another second.
             token = fetch() or token
           end),
         }
