@@ -13,9 +13,6 @@
 #include "http/headcheck.h"
 
 #include <string.h>
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
 
 /* The order counts: up to REASON we are in the start line; from DONE on nothing is consumed any more. */
 enum state {
@@ -38,19 +35,6 @@ enum state {
 /* Longer than any registered method (RFC 9112 section 3: 501 for such). */
 enum { METHOD_MAX = 32 };
 
-/* clang-format off */
-const uint8_t char_class[256] = { /* 32 a row */
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,  /* 00 */
-    4, 7, 6, 7, 7, 7, 7, 7, 6, 6, 7, 7, 6, 15, 15, 6, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 6, 6, 6, 6, 6, 6,  /* 20 */
-    6, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 6, 6, 6, 7, 15,  /* 40 */
-    7, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 6, 7, 6, 15, 0,  /* 60 */
-    4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4,  /* 80 */
-    4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4,  /* a0 */
-    4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4,  /* c0 */
-    4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4,  /* e0 */
-};
-/* clang-format on */
-
 static inline bool is(uint8_t byte, unsigned class) { return (char_class[byte] & class) != 0; }
 
 static const uint8_t *refuse(struct headcheck *c, const uint8_t *p, int status, const char *text) {
@@ -68,67 +52,8 @@ static const uint8_t *refuse_byte(struct headcheck *c, const uint8_t *p, const c
   return refuse(c, p, 400, otherwise);
 }
 
-size_t value_span(const uint8_t *p, size_t n) {
-  size_t i = 0;
-#ifdef __SSE2__
-  /* Stop at anything below SP and at DEL; a tab stops the vector too and is let through below. */
-  const __m128i space = _mm_set1_epi8(0x20), del = _mm_set1_epi8(0x7f);
-  for (; n - i >= 16; i += 16) {
-    __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(p + i));
-    __m128i fine = _mm_andnot_si128(_mm_cmpeq_epi8(v, del), _mm_cmpeq_epi8(_mm_max_epu8(v, space), v));
-    unsigned stop = ~(unsigned)_mm_movemask_epi8(fine) & 0xffff;
-    if (stop == 0) continue;
-    i += (size_t)__builtin_ctz(stop);
-    if (p[i] != '\t') return i;
-    i -= 15; /* go on behind the tab */
-  }
-#else
-  /* Eight bytes at once: a byte's high bit is set in `stop` when it is below SP or is DEL. Borrows may set bits above the first. */
-  const uint64_t ones = 0x0101010101010101u, high = 0x8080808080808080u;
-  for (; n - i >= 8; i += 8) {
-    uint64_t v;
-    memcpy(&v, p + i, 8);
-    uint64_t d = v ^ (ones * 0x7f);
-    uint64_t stop = (((v - ones * 0x20) & ~v) | ((d - ones) & ~d)) & high;
-    if (stop != 0) break;
-  }
-#endif
-  while (i < n && is(p[i], CHAR_VALUE)) i++;
-  return i;
-}
-
-size_t plain_name_span(const uint8_t *p, size_t n) {
-  size_t i = 0;
-#ifdef __SSE2__
-  const __m128i low = _mm_set1_epi8(0x20), a = _mm_set1_epi8('a'), letters = _mm_set1_epi8(25);
-  const __m128i zero = _mm_set1_epi8('0'), digits = _mm_set1_epi8(9), dash = _mm_set1_epi8('-');
-  for (; n - i >= 16; i += 16) {
-    __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(p + i));
-    __m128i letter = _mm_sub_epi8(_mm_or_si128(v, low), a), digit = _mm_sub_epi8(v, zero);
-    __m128i fine = _mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(letter, letters), letter),
-                                _mm_cmpeq_epi8(_mm_min_epu8(digit, digits), digit));
-    unsigned stop = ~(unsigned)_mm_movemask_epi8(_mm_or_si128(fine, _mm_cmpeq_epi8(v, dash))) & 0xffff;
-    if (stop != 0) return i + (size_t)__builtin_ctz(stop);
-  }
-#endif
-  while (i < n && (is(p[i], CHAR_HOST) && p[i] != '.' && p[i] != '_' && p[i] != '~')) i++;
-  return i;
-}
-
-size_t target_span(const uint8_t *p, size_t n) {
-  size_t i = 0;
-#ifdef __SSE2__
-  const __m128i space = _mm_set1_epi8(0x20), del = _mm_set1_epi8(0x7f);
-  for (; n - i >= 16; i += 16) { /* signed: what is not US-ASCII is below SP */
-    __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(p + i));
-    __m128i fine = _mm_and_si128(_mm_cmpgt_epi8(v, space), _mm_cmplt_epi8(v, del));
-    unsigned stop = ~(unsigned)_mm_movemask_epi8(fine) & 0xffff;
-    if (stop != 0) return i + (size_t)__builtin_ctz(stop);
-  }
-#endif
-  while (i < n && is(p[i], CHAR_TARGET)) i++;
-  return i;
-}
+/* Bytes of the input in front of p. */
+static inline size_t before(const struct headcheck *c, const uint8_t *p) { return (size_t)(p - c->fed); }
 
 static const uint8_t *in_method(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
   for (; p < end && is(*p, CHAR_TOKEN); p++)
@@ -143,7 +68,7 @@ static const uint8_t *in_method(struct headcheck *c, const uint8_t *p, const uin
 
 static const uint8_t *in_target(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
   const uint8_t *start = p;
-  p += target_span(p, (size_t)(end - p));
+  p += chars_span(p, (size_t)(end - p), before(c, p), CHAR_TARGET);
   if (p > start) c->at = 1;
   if (p == end) return p;
   if (*p == '\r') return refuse(c, p, 400, "a request line without a version (RFC 9112 section 3)");
@@ -205,7 +130,7 @@ static const uint8_t *in_status(struct headcheck *c, const uint8_t *p, const uin
 }
 
 static const uint8_t *in_reason(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
-  p += value_span(p, (size_t)(end - p));
+  p += chars_span(p, (size_t)(end - p), before(c, p), CHAR_VALUE);
   if (p == end) return p;
   if (*p != '\r') return refuse_byte(c, p, "a control byte in the reason (RFC 9112 section 4)");
   c->state = START_LF;
@@ -227,18 +152,21 @@ static const uint8_t *in_name(struct headcheck *c, const uint8_t *p, const uint8
 
 /* Field lines of plain names that lie in the input as a whole. Stops at the first that is not one, for the states to look at. */
 static const uint8_t *whole_lines(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
-  uint32_t fields = c->fields, most = c->limits.fields;
+  const uint8_t *const fed = c->fed; /* locals: the table could be anywhere */
+  const uint32_t seen = c->total, most = c->table_cap < c->limits.fields ? c->table_cap : c->limits.fields;
   if (c->table == NULL) return p;
-  if (c->table_cap < most) most = c->table_cap;
-  for (; fields < most; fields++) {
-    const uint8_t *colon = p + plain_name_span(p, (size_t)(end - p));
+  struct headcheck_field *at = c->table + c->fields, *const last = c->table + most;
+  for (; at < last; at++) {
+    const uint8_t *colon = p + chars_span(p, (size_t)(end - p), (size_t)(p - fed), CHAR_NAME);
     if (colon == p || colon == end || *colon != ':') break;
-    const uint8_t *cr = colon + 1 + value_span(colon + 1, (size_t)(end - colon - 1));
+    const uint8_t *value = colon + 1;
+    const uint8_t *cr = value + chars_span(value, (size_t)(end - value), (size_t)(value - fed), CHAR_VALUE);
     if (end - cr < 2 || cr[0] != '\r' || cr[1] != '\n') break;
-    c->table[fields] = (struct headcheck_field){offset(c, p), offset(c, colon + 1), offset(c, cr)};
+    *at = (struct headcheck_field){seen + (uint32_t)(p - fed), seen + (uint32_t)(value - fed),
+                                   seen + (uint32_t)(cr - fed)};
     p = cr + 2;
   }
-  c->fields = fields;
+  c->fields = (uint32_t)(at - c->table);
   return p;
 }
 
@@ -267,7 +195,7 @@ static const uint8_t *at_line(struct headcheck *c, const uint8_t *p, const uint8
 }
 
 static const uint8_t *in_value(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
-  p += value_span(p, (size_t)(end - p));
+  p += chars_span(p, (size_t)(end - p), before(c, p), CHAR_VALUE);
   if (p == end) return p;
   if (*p != '\r') return refuse_byte(c, p, "a control byte in a field's value (RFC 9110 section 5.5)");
   if (c->table != NULL) c->table[c->fields - 1].end = offset(c, p);

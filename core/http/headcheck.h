@@ -11,26 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/str.h"
-
-/* Which bytes may stand where: char_class[byte] is a set of these. */
-enum {
-  CHAR_TOKEN = 1,  /* RFC 9110 section 5.6.2 */
-  CHAR_TARGET = 2, /* in a request target: any visible US-ASCII */
-  CHAR_VALUE = 4,  /* in a field value or reason: HTAB, SP, visible, obs-text */
-  CHAR_HOST = 8    /* in a registered name or IPv4 address: letters, digits, "-._~" */
-};
-extern const uint8_t char_class[256];
-static inline bool chars_are(struct str s, unsigned class) { /* true when it is empty */
-  for (size_t i = 0; i < s.n; i++)
-    if (!(char_class[(uint8_t)s.p[i]] & class)) return false;
-  return true;
-}
-/* How many bytes from p on are CHAR_VALUE: the inner loop over values, a vector at a time. */
-size_t value_span(const uint8_t *p, size_t n);
-/* The same for letters, digits and "-", of which nearly every field name is made; what stops it may still be CHAR_TOKEN. */
-size_t plain_name_span(const uint8_t *p, size_t n);
-size_t target_span(const uint8_t *p, size_t n); /* CHAR_TARGET */
+#include "http/chars.h"
 
 enum headcheck_kind { HEADCHECK_REQUEST, HEADCHECK_RESPONSE, HEADCHECK_TRAILERS };
 struct headcheck_limits {

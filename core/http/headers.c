@@ -51,29 +51,39 @@ static const struct known_name {
 #undef KNOWN
 };
 
-/* low holds small letters and "-". Where it has a letter (bit 0x40), the bit that makes a letter small does not count. */
+/* low holds small letters and "-". Where it has a letter (bit 0x40), the bit that makes a letter small does not count. A word at a time, the last one over
+ * bytes of which some have been looked at. */
 static inline bool equal8(const char *p, const char *low) {
   uint64_t a, b;
   memcpy(&a, p, sizeof a);
   memcpy(&b, low, sizeof b);
   return (a | (b & 0x4040404040404040u) >> 1) == b;
 }
+static inline bool equal4(const char *p, const char *low) {
+  uint32_t a, b;
+  memcpy(&a, p, sizeof a);
+  memcpy(&b, low, sizeof b);
+  return (a | (b & 0x40404040u) >> 1) == b;
+}
 static inline bool equal_low(const char *p, const char *low, size_t n) {
-  if (n < 8) {
+  if (n < 4) {
     for (size_t i = 0; i < n; i++)
       if ((p[i] | (low[i] & 0x40) >> 1) != low[i]) return false;
     return true;
   }
-  for (size_t i = 0; i + 8 < n; i += 8)
-    if (!equal8(p + i, low + i)) return false;
-  return equal8(p + n - 8, low + n - 8); /* the last ones, some of them again */
+  if (n < 8) return equal4(p, low) && equal4(p + n - 4, low + n - 4);
+  if (n > 16 && !equal8(p + 8, low + 8)) return false;
+  return equal8(p, low) && equal8(p + n - 8, low + n - 8);
 }
+_Static_assert(KNOWN_MAX <= 24, "three words cover every name");
 
-enum header_id header_id(struct str name) {
+static inline enum header_id id_of(struct str name) {
   if (name.n == 0) return H_OTHER;
   const struct known_name *k = &known_names[NAME_SLOT(name.n, (uint8_t)name.p[0] | 0x20u)];
   return k->n == name.n && equal_low(name.p, k->low, name.n) ? (enum header_id)k->id : H_OTHER;
 }
+
+enum header_id header_id(struct str name) { return id_of(name); }
 
 static inline bool names(const struct header *f, enum header_id id, struct str name) {
   if (f->id != id || f->name.p == NULL) return false;
@@ -166,22 +176,33 @@ void headers_init(struct headers *h, struct arena *a) { *h = (struct headers){.a
 
 static inline bool is_white(char c) { return c == ' ' || c == '\t'; }
 
+/* What is left of p … end without white space at either side. */
+static inline struct str trimmed(const char *p, const char *end) {
+  if (p < end && *p == ' ') p++; /* nearly always, and nearly always that is all */
+  while (p < end && is_white(*p)) p++;
+  while (end > p && is_white(end[-1])) end--;
+  return (struct str){p, (size_t)(end - p)};
+}
+
 void headers_take(struct headers *h, const char *section, const struct headcheck *lines) {
+  if (lines->fields == 0) return;
   if (h->cap - h->n < lines->fields) make_room(h, h->n + lines->fields + SPARE);
-  for (uint32_t i = 0; i < lines->fields; i++) {
-    const struct headcheck_field *at = &lines->table[i];
-    const char *p = section + at->value, *end = section + at->end;
+  const struct headcheck_field *at = lines->table, *const end = at + lines->fields;
+  struct header *to = h->v + h->n;
+  uint32_t ids = 0;
+  for (; at < end; at++, to++) {
     struct str name = {section + at->name, at->value - at->name - 1};
-    enum header_id id = header_id(name);
-    while (p < end && is_white(*p)) p++;
-    while (end > p && is_white(end[-1])) end--;
-    *grow(h, id) = (struct header){.name = name, .value = {p, (size_t)(end - p)}, .id = (uint8_t)id};
+    enum header_id id = id_of(name);
+    ids |= 1u << id;
+    *to = (struct header){name, trimmed(section + at->value, section + at->end), NULL, (uint8_t)id};
   }
+  h->n += lines->fields;
+  h->ids |= ids;
   h->odd = h->odd || is_odd((struct str){section, lines->total}); /* in one go; values count, too */
 }
 
 void headers_add(struct headers *h, struct str name, struct str value) {
-  enum header_id id = header_id(name);
+  enum header_id id = id_of(name);
   *grow(h, id) = (struct header){.name = name, .value = value, .id = (uint8_t)id};
   note_name(h, id, name);
 }
@@ -362,6 +383,4 @@ void headers_strip_hop_by_hop(struct headers *h) {
 
 bool header_name_valid(struct str name) { return name.n > 0 && chars_are(name, CHAR_TOKEN); }
 
-bool header_value_valid(struct str value) {
-  return value.n == 0 || value_span((const uint8_t *)value.p, value.n) == value.n;
-}
+bool header_value_valid(struct str value) { return chars_all(value, CHAR_VALUE); }

@@ -81,12 +81,11 @@ static void put_length(struct buf *b, uint64_t n) {
   PUT(b, "\r\n");
 }
 
-static bool target_chars(struct str s) { return s.n == 0 || target_span((const uint8_t *)s.p, s.n) == s.n; }
-
 /* A script may have changed any of these: the last look before they become a start line. */
 static bool start_line_safe(const struct request_head *h) {
-  return h->method.n > 0 && chars_are(h->method, CHAR_TOKEN) && target_chars(h->path) && target_chars(h->query) &&
-         h->host.n > 0 && target_chars(h->host) && chars_are(h->upgrade, CHAR_VALUE);
+  return h->method.n > 0 && chars_are(h->method, CHAR_TOKEN) && chars_all(h->path, CHAR_TARGET) &&
+         chars_all(h->query, CHAR_TARGET) && h->host.n > 0 && chars_all(h->host, CHAR_TARGET) &&
+         chars_are(h->upgrade, CHAR_VALUE);
 }
 
 static void put_request_line(struct buf *b, const struct request_head *h) {
@@ -195,8 +194,7 @@ int write_request_head(struct buf *out, const struct request_head *h, struct sec
 }
 
 static void put_status_line(struct buf *b, const struct response_head *h) {
-  bool fit =
-      h->reason.p != NULL && (h->reason.n == 0 || value_span((const uint8_t *)h->reason.p, h->reason.n) == h->reason.n);
+  bool fit = h->reason.p != NULL && chars_all(h->reason, CHAR_VALUE);
   struct str reason = fit ? h->reason : str_of(status_phrase(h->status));
   uint8_t *to = buf_reserve(b, reason.n + LINE_MIN);
   assert(h->status >= 100 && h->status <= 599);

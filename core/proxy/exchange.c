@@ -178,7 +178,7 @@ struct exchange *exchange_begin(struct conn *c) {
   struct exchange *ex = exchange_pool_take(&w->exchanges);
   uint64_t serial = ex->serial;
   struct buf head = ex->head;
-  memset(ex, 0, sizeof *ex);
+  memset(ex, 0, offsetof(struct exchange, out));
   ex->serial = serial;
   ex->head = head;
   list_init(&ex->link);

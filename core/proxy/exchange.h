@@ -117,9 +117,7 @@ struct exchange {
   bool reply_replaced, reply_complete, replied, chunk_open, relay_chunked, no_reply_body;
   bool client_keep_alive, aborted, tunnel;
   uint64_t bytes_out;
-  uv_buf_t out[OUT_MAX]; /* waits for the flush at the end of this read */
   unsigned nout;
-  char chunk_line[OUT_MAX][CHUNK_LINE_MAX];
   struct buf head; /* the response head that waits in out[0] */
   struct failure {
     int status;           /* what the client gets; 0: nothing failed */
@@ -129,6 +127,10 @@ struct exchange {
     unsigned retry_after; /* seconds; 0: none */
   } failure;
   bool error_hook_done, has_ctx;
+
+  /* not cleared when an exchange begins */
+  uv_buf_t out[OUT_MAX]; /* the first nout wait for the flush at the end of this read */
+  char chunk_line[OUT_MAX][CHUNK_LINE_MAX];
 };
 _Static_assert(sizeof(struct exchange) % 16 == 0 && sizeof(struct exchange) < EXCHANGE_SIZE / 2,
                "the arena begins behind it");

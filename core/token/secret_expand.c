@@ -12,7 +12,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/secmem.h"
-#include "http/headcheck.h"
+#include "http/chars.h"
 #include "token/secret_internal.h"
 
 /* Where bytes go next. put returns 0 or an error, after which nothing more is put. */
@@ -218,7 +218,7 @@ static int expand(struct secret *s, struct expansion *x, struct stage *to) {
 
 /* A value with CR, LF or NUL would end the field, or the head: a request of somebody else's making could follow. Any other control byte, DEL
  * included, makes the head invalid (RFC 9110 section 5.5), and who reads it may refuse it or read it in a way of their own. */
-static bool fits_a_header(const uint8_t *p, size_t n) { return value_span(p, n) == n; }
+static bool fits_a_header(const uint8_t *p, size_t n) { return chars_span(p, n, 0, CHAR_VALUE) == n; }
 
 int secret_expand(struct secret *s, struct secret_context *ctx, struct buf *out) {
   assert(out->sensitive);
