@@ -25,6 +25,7 @@ struct tls_session; /* net/tls.h: the state of one TLS connection */
 struct net {
   uv_loop_t *loop;
   uint8_t *scratch;       /* SCRATCH_SIZE bytes; what the sockets' reads land in */
+  ssize_t got;            /* by the read that is being told */
   uint8_t *clear;         /* CLEAR_SIZE bytes; what TLS streams decrypt into */
   uint64_t reads, writes; /* system calls made by streams: checked by the cost specs */
   uint64_t queued;        /* bytes that wait in all write queues of this thread */
