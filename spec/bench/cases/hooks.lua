@@ -8,7 +8,7 @@ local M = { name = "hooks", title = "Hooks and the access log" }
 function M.run(bench)
   local origin = peers.origin()
   local started = { peers.nginx(origin), peers.nginx(origin, { name = "nginx, access log", log = true }) }
-  for _, kind in ipairs { "plain", "logged_plain", "token", "headers", "response", "logged" } do
+  for _, kind in ipairs { "plain", "logged_plain", "token", "forwarded", "headers", "response", "logged" } do
     started[#started + 1] = peers.jeton(origin, kind)
   end
   local contestants = {}

@@ -42,17 +42,17 @@ local function total_of(functions, pattern)
   return sum
 end
 
---- callgrind writes a file for each thread; the worker is the one that parses most.
+--- callgrind writes a file for each thread; the worker is the one that runs exchanges.
 local function worker_of(out)
   local most, worker = 0, nil
   for thread = 1, math.huge do
     local path = ("%s-%02d"):format(out, thread)
     if not uv.fs_stat(path) then break end
     local functions = callgrind.functions(path)
-    local parsing = total_of(functions, "^llhttp")
-    if parsing > most then most, worker = parsing, functions end
+    local exchanging = total_of(functions, "^exchange_run")
+    if exchanging > most then most, worker = exchanging, functions end
   end
-  return worker or error("callgrind saw no thread that parses", 0)
+  return worker or error("callgrind saw no thread that runs exchanges", 0)
 end
 
 --- { function = instructions } of a whole run.

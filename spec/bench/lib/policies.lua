@@ -1,4 +1,5 @@
---- jeton's policies in the measurements, by name: { name for tables, token: does the origin see one, more: further keys as Lua text }.
+--- jeton's policies in the measurements, by name: { name for tables, token: does the origin see one, more: further keys as Lua text }. They add no
+--- Forwarded fields, since the peers add none either; `forwarded` is the one that does, as jeton does unless it is told otherwise.
 local M = {}
 
 --- A token that lives long enough to be left alone, from a fetch that asks nobody.
@@ -19,6 +20,7 @@ M.headers = hooked("hook reads 5 fields, sets 3", [[
   h["x-route"] = tenant
   h["x-parent"] = trace
   h["authorization"] = "Bearer " .. tokens.api]])
+M.forwarded = { name = "hook with a token, Forwarded fields", token = true, more = M.token.more, forwarded = "set" }
 M.response = hooked("token and on_response", BEARER, [[on_response = function(res) res.headers["x-served-by"] = "bench" end,]])
 M.logged_plain = { name = "no hook, access log", token = false, more = "", log = true }
 M.logged = { name = "hook with a token, access log", token = true, more = M.token.more, log = true }
@@ -37,8 +39,9 @@ return {
   upstream = { "http://127.0.0.1:%d", pool = { idle = 1024 } },
   log = { access = %s },
   timeouts = { idle = "10m" },
+  forwarded = "%s",
   %s
-}]]):format(listen, origin.port, log, policy.more)
+}]]):format(listen, origin.port, log, policy.forwarded or "off", policy.more)
 end
 
 return M
