@@ -250,7 +250,8 @@ static inline size_t past(struct str s, size_t i) {
 }
 
 unsigned headers_remove_twins(struct headers *h, struct str name) {
-  return h->odd || is_odd(name) ? headers_drop_twins(h, name) : 0;
+  bool may = h->odd || (id_of(name) == H_OTHER && is_odd(name));
+  return may ? headers_drop_twins(h, name) : 0;
 }
 
 /* Reads like `name` to one who takes "_" for "-", or several of them for one, and is another name. */
