@@ -14,11 +14,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/file_stamp.h"
 #include "base/log.h"
 #include "base/secmem.h"
 #include "lua/arg.h"
@@ -61,15 +61,10 @@ static struct str trim_line_end(struct str s) {
 struct file_source {
   char *path;
   struct stored bytes;
-  struct stat seen;
+  struct file_stamp seen;
   int64_t checked_at; /* CLOCK_BOOTTIME ms */
   bool warned;
 };
-
-static bool same_file(const struct stat *a, const struct stat *b) {
-  return a->st_ino == b->st_ino && a->st_dev == b->st_dev && a->st_size == b->st_size &&
-         a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
-}
 
 /* Reads into `to` (sensitive). 0, or a negative code; or FILE_EMPTY. */
 static int read_small(const char *path, struct buf *to, struct stat *seen) {
@@ -97,7 +92,7 @@ static int load(struct file_source *f) {
   int rc = read_small(f->path, &b, &seen);
   if (rc == 0) {
     stored_set(&f->bytes, trim_line_end(buf_str(&b)));
-    f->seen = seen;
+    f->seen = file_stamp_of(&seen);
   }
   buf_fini(&b);
   return rc;
@@ -108,7 +103,8 @@ static const char *file_error(int rc) { return rc == FILE_EMPTY ? "the file is e
 static void look_again(struct file_source *f) {
   struct stat now;
   int rc = stat(f->path, &now) == 0 ? 0 : -errno;
-  if (rc == 0 && same_file(&now, &f->seen)) return;
+  struct file_stamp stamp = rc == 0 ? file_stamp_of(&now) : (struct file_stamp){0};
+  if (rc == 0 && file_stamp_same(&stamp, &f->seen)) return;
   if (rc == 0) rc = load(f);
   if (rc != 0 && !f->warned)
     log_warn("secret file %s cannot be read again, its last content goes on serving: %s", f->path, file_error(rc));

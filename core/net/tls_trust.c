@@ -10,10 +10,10 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/file_stamp.h"
 #include "net/tls_internal.h"
 
 struct tls_trust {
@@ -21,7 +21,7 @@ struct tls_trust {
   struct compat_tables tables; /* lent to the chain's keys */
   uint8_t digest[32];
   char *path;
-  struct stat stamp;
+  struct file_stamp stamp;
   /* guarded by living_lock */
   unsigned refs;
   struct link link;
@@ -40,15 +40,11 @@ const char *tls_trust_bundle(void) {
   return NULL;
 }
 
-static bool same_file(const struct stat *a, const struct stat *b) {
-  return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
-         a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
-}
-
 static struct tls_trust *find_living(const char *path, const struct stat *now) {
+  struct file_stamp stamp = file_stamp_of(now);
   for (struct link *l = living.next; l != &living; l = l->next) {
     struct tls_trust *t = CONTAINER_OF(l, struct tls_trust, link);
-    if (strcmp(t->path, path) == 0 && S_ISREG(now->st_mode) && same_file(&t->stamp, now)) return t;
+    if (strcmp(t->path, path) == 0 && S_ISREG(now->st_mode) && file_stamp_same(&t->stamp, &stamp)) return t;
   }
   return NULL;
 }
@@ -60,8 +56,8 @@ static void trust_free(struct tls_trust *t) {
   free(t);
 }
 
-static bool load(struct tls_trust *t, char *err, size_t errsize) {
-  if (!S_ISDIR(t->stamp.st_mode)) {
+static bool load(struct tls_trust *t, bool directory, char *err, size_t errsize) {
+  if (!directory) {
     if (!tls_certificates_load(&t->chain, t->path, false, err, errsize)) return false;
   } else if (mbedtls_x509_crt_parse_path(&t->chain, t->path) < 0 || t->chain.version == 0) {
     snprintf(err, errsize, "%s: a directory without a certificate in PEM", t->path);
@@ -75,12 +71,12 @@ static bool load(struct tls_trust *t, char *err, size_t errsize) {
   return true;
 }
 
-static struct tls_trust *trust_new(const char *path, const struct stat *stamp, char *err, size_t errsize) {
+static struct tls_trust *trust_new(const char *path, const struct stat *now, char *err, size_t errsize) {
   struct tls_trust *t = calloc(1, sizeof *t);
   if (t == NULL || (t->path = strdup(path)) == NULL) abort();
   mbedtls_x509_crt_init(&t->chain);
-  t->stamp = *stamp;
-  if (!load(t, err, errsize)) {
+  t->stamp = file_stamp_of(now);
+  if (!load(t, S_ISDIR(now->st_mode), err, errsize)) {
     trust_free(t);
     return NULL;
   }

@@ -29,21 +29,21 @@ struct certificates {
 };
 
 struct paths {
-  const char **v;
+  struct watched_path *v;
   size_t n, room;
 };
 
 static void add_path(void *arg, const char *path) {
   struct paths *p = arg;
   for (size_t i = 0; i < p->n; i++)
-    if (strcmp(p->v[i], path) == 0) return;
+    if (strcmp(p->v[i].path, path) == 0) return;
   if (p->n == p->room) {
     p->room = p->room > 0 ? 2 * p->room : 16;
     p->v = realloc(p->v, p->room * sizeof *p->v);
   }
   char *copy = strdup(path);
   if (p->v == NULL || copy == NULL) abort();
-  p->v[p->n++] = copy;
+  p->v[p->n++] = (struct watched_path){.path = copy};
 }
 
 static void watch_files(struct certificates *c) {
@@ -54,7 +54,7 @@ static void watch_files(struct certificates *c) {
     log_warn("certificates are looked at once a minute only, since their folders cannot be watched: %s",
              err_text(status));
   c->watch_failed = status != 0;
-  for (size_t i = 0; i < p.n; i++) free((char *)(uintptr_t)p.v[i]);
+  for (size_t i = 0; i < p.n; i++) free((char *)(uintptr_t)p.v[i].path);
   free(p.v);
 }
 
@@ -93,7 +93,10 @@ static void on_changed(void *arg) {
   watch_files(arg); /* a folder of authorities may have other files now */
 }
 static void on_look(uv_timer_t *t) { look(t->data); }
-static void on_files(uv_async_t *a) { watch_files(a->data); }
+static void on_files(uv_async_t *a) {
+  watch_files(a->data);
+  look(a->data); /* they were read before they were watched */
+}
 static void wake(void *arg) { (void)uv_async_send(&((struct certificates *)arg)->files); }
 
 /* --- life --- */

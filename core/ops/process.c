@@ -136,17 +136,23 @@ static void begin_stop(struct process *p) {
 
 /* --- reload --- */
 
-static void watch_sources(struct process *p, const struct policy *policy) {
-  const char **paths = calloc(policy->nsources + 1, sizeof *paths);
-  if (paths == NULL) abort();
-  size_t n = 0;
-  paths[n++] = p->options->policy_path;
-  for (size_t i = 1; i < policy->nsources; i++) {
-    if (policy->sources[i].path != NULL) paths[n++] = policy->sources[i].path;
-  }
-  int status = watch_set(p->watch, paths, n);
-  if (status != 0) log_warn("cannot watch the policy's files: %s", err_text(status));
-  free(paths);
+static size_t add_files(struct watched_path *to, const struct policy *policy) {
+  for (size_t i = 0; i < policy->nfiles; i++)
+    to[i] = (struct watched_path){policy->files[i].path, &policy->files[i].seen};
+  return policy->nfiles;
+}
+
+/* Also those of a policy that was refused, NULL: none: the fault that will be repaired may be in a module that only it has, or lacks. A folder that is not there
+ * is where one was looked for in vain. */
+static void watch_files(struct process *p, const struct policy *active, const struct policy *refused) {
+  struct watched_path *v = calloc(active->nfiles + (refused != NULL ? refused->nfiles : 0), sizeof *v);
+  if (v == NULL) abort();
+  size_t n = add_files(v, active);
+  if (refused != NULL) n += add_files(v + n, refused);
+  int status = watch_set(p->watch, v, n);
+  if (status != 0 && status != UV_ENOENT && status != UV_ENOTDIR)
+    log_warn("cannot watch the policy's files: %s", err_text(status));
+  free(v);
 }
 
 static void log_lines(enum log_level level, const char *text) {
@@ -169,11 +175,12 @@ static void take_refusal(struct process *p, const struct reload_result *result) 
   log_lines(LOG_ERROR, result->text);
   log_error(p->ready ? "the policy was refused, the active one goes on" : "the policy cannot be used");
   if (!p->ready) p->exit_code = exit_for(result->status);
+  if (p->ready && p->watch != NULL) watch_files(p, reload_policy(p->reload), result->refused);
 }
 
 static void take_success(struct process *p, const struct reload_result *result) {
   log_lines(LOG_WARN, result->text);
-  if (p->watch != NULL) watch_sources(p, reload_policy(p->reload));
+  if (p->watch != NULL) watch_files(p, reload_policy(p->reload), NULL);
   if (p->ready) {
     log_info("policy %llu is active", (unsigned long long)result->number);
   } else {

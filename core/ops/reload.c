@@ -171,8 +171,10 @@ static void note_outcome(struct reload *r, const struct reload_result *result) {
 }
 
 static void end_round(struct reload *r) {
-  struct reload_result result = {
-      .status = r->status, .number = r->policy != NULL ? r->policy->number : 0, .text = buf_z(&r->report.text)};
+  struct reload_result result = {.status = r->status,
+                                 .number = r->policy != NULL ? r->policy->number : 0,
+                                 .text = buf_z(&r->report.text),
+                                 .refused = r->report.refused};
   note_outcome(r, &result);
   for (struct link *l; (l = list_pop(&r->waiters)) != NULL;) {
     struct reload_waiter *w = CONTAINER_OF(l, struct reload_waiter, link);
@@ -200,7 +202,8 @@ static enum phase finish(struct reload *r) {
 
 static enum phase give_up(struct reload *r) {
   if (r->keeper_prepared) token_set_fini(&r->candidate_tokens);
-  policy_unref(r->candidate);
+  assert(r->report.refused == NULL);
+  r->report.refused = r->candidate;
   r->candidate = NULL;
   return PHASE_END;
 }

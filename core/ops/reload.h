@@ -19,6 +19,7 @@ struct reload_result {
   int status;       /* 0, or why it was refused */
   uint64_t number;  /* of the policy that is active now; 0: none */
   const char *text; /* the problems, lines as the user reads them; warnings when status is 0. Valid during the call */
+  const struct policy *refused; /* for its files; NULL when status is 0. Valid during the call */
 };
 struct reload_waiter { /* embedded in who wants to know; listed until done is called */
   struct link link;

@@ -3,27 +3,27 @@
  * An event says only that something in a directory moved. When the events have been quiet for WATCH_DEBOUNCE_MS every file is looked at
  * (following links) and compared with what it was: inode, size and both times. So names in events, which libuv may leave out, do not matter, reading a
  * file is not a change, and a link two levels up being swapped is one. A file that is missing at that moment (an editor between unlink and rename) is
- * not a change either: its return is. In a folder that never rests (a log is written there) the look comes after WATCH_PATIENCE_MS. Owned by the loop's thread. */
+ * not a change either: its return is. In a folder that never rests (a log is written there) the look comes after WATCH_PATIENCE_MS.
+ *
+ * A file is read before it is watched, so it may change in between: who read it gives the stamp of then, and a first look follows each new set. A folder that is
+ * not there yet is tried anew at each look: the folder that it is made in is mostly watched too. Owned by the loop's thread. */
 #include "ops/watch.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 struct watched_dir {
   uv_fs_event_t event;
   struct watch *watch;
   struct watched_dir *next;
   char *path;
+  bool missing;
 };
 struct watched_file {
   char *path;
-  dev_t dev;
-  ino_t ino;
-  off_t size;
-  struct timespec mtime, ctime;
+  struct file_stamp seen;
 };
 struct watch {
   uv_timer_t quiet;
@@ -44,21 +44,13 @@ static char *dir_of(const char *path) {
   return slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
 }
 
-static bool same_time(const struct timespec *a, const struct timespec *b) {
-  return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
-}
-
 /* Notes what the file is now; true when that is another file or content than before. */
 static bool look_at(struct watched_file *f) {
   struct stat st;
   if (stat(f->path, &st) != 0) return false;
-  bool same = st.st_dev == f->dev && st.st_ino == f->ino && st.st_size == f->size &&
-              same_time(&st.st_mtim, &f->mtime) && same_time(&st.st_ctim, &f->ctime);
-  f->dev = st.st_dev;
-  f->ino = st.st_ino;
-  f->size = st.st_size;
-  f->mtime = st.st_mtim;
-  f->ctime = st.st_ctim;
+  struct file_stamp now = file_stamp_of(&st);
+  bool same = file_stamp_same(&now, &f->seen);
+  f->seen = now;
   return !same;
 }
 
@@ -85,9 +77,20 @@ static void on_dir_closed(uv_handle_t *h) {
 
 static void on_timer_closed(uv_handle_t *h) { one_handle_less(h->data); }
 
+static void on_event(uv_fs_event_t *e, const char *name, int events, int status);
+
+static int start_dir(struct watched_dir *d) {
+  int status = uv_fs_event_start(&d->event, on_event, d->path, 0);
+  d->missing = status != 0;
+  return status;
+}
+
 static void on_quiet(uv_timer_t *t) {
   struct watch *w = t->data;
   bool any = false;
+  for (struct watched_dir *d = w->dirs; d != NULL; d = d->next) { /* before the files: what comes later is an event */
+    if (d->missing) (void)start_dir(d);
+  }
   for (size_t i = 0; i < w->nfiles; i++) any |= look_at(&w->files[i]);
   if (any) w->changed(w->arg);
 }
@@ -122,7 +125,7 @@ static int add_dir(struct watch *w, char *path) {
   w->handles++;
   d->next = w->dirs;
   w->dirs = d;
-  return uv_fs_event_start(&d->event, on_event, path, 0);
+  return start_dir(d);
 }
 
 static void close_dirs(struct watch *w) {
@@ -153,27 +156,31 @@ static const struct watched_file *known_file(const struct watched_file *v, size_
   return NULL;
 }
 
-static void note_file(struct watched_file *f, const char *path, const struct watched_file *known) {
-  if (known != NULL) *f = *known;
-  f->path = strdup(path);
+static void note_file(struct watched_file *f, const struct watched_path *p, const struct watched_file *known) {
+  f->path = strdup(p->path);
   if (f->path == NULL) abort();
-  if (known == NULL) (void)look_at(f);
+  if (known != NULL)
+    f->seen = known->seen;
+  else if (p->seen != NULL)
+    f->seen = *p->seen;
+  else
+    (void)look_at(f);
 }
 
-int watch_set(struct watch *w, const char *const *paths, size_t n) {
+int watch_set(struct watch *w, const struct watched_path *paths, size_t n) {
   struct watched_file *v = calloc(n > 0 ? n : 1, sizeof *v);
   if (v == NULL) abort();
   close_dirs(w);
   int first = 0;
   for (size_t i = 0; i < n; i++) {
-    int status = add_dir(w, dir_of(paths[i]));
+    int status = add_dir(w, dir_of(paths[i].path));
     if (status != 0 && first == 0) first = status;
-    note_file(&v[i], paths[i], known_file(w->files, w->nfiles, paths[i]));
+    note_file(&v[i], &paths[i], known_file(w->files, w->nfiles, paths[i].path));
   }
   free_files(w);
   w->files = v;
   w->nfiles = n;
-  /* Events may have been missed while the handles were made anew. */
+  /* For what came between the reading and now, and for events that were missed while the handles were made anew. */
   (void)uv_timer_start(&w->quiet, on_quiet, WATCH_DEBOUNCE_MS, 0);
   return first;
 }

@@ -6,13 +6,19 @@
 #include <stddef.h>
 #include <uv.h>
 
+#include "base/file_stamp.h"
+
 enum { WATCH_DEBOUNCE_MS = 100, WATCH_PATIENCE_MS = 1000 };
 
 struct watch;
 struct watch *watch_new(uv_loop_t *loop, void (*changed)(void *arg), void *arg);
-/* Replaces the set. A new path counts as seen as it is now; a change of one that was in the set before is still told. Returns 0, or the first error of a directory that cannot be watched
- * (the others are watched all the same). */
-int watch_set(struct watch *w, const char *const *paths, size_t n);
+struct watched_path {
+  const char *path;
+  const struct file_stamp *seen; /* what its reader saw: a change since is told. NULL: it is seen now */
+};
+/* Replaces the set. A change of a path that was in the set before is still told, whatever `seen` is. Returns 0, or the first error of a directory that cannot
+ * be watched (the others are watched all the same; that one is tried again whenever another tells of something). */
+int watch_set(struct watch *w, const struct watched_path *v, size_t n);
 /* Nothing is called any more; the memory goes once the loop has closed the handles. */
 void watch_close(struct watch *w);
 

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -74,13 +75,10 @@ static int read_all(int fd, char *to, size_t max, size_t *n) {
 }
 
 /* Read into a buffer of its own first, whose size is bounded, then into the arena; the length of a file may change under us. */
-static int read_file(struct arena *a, const char *path, struct str *out) {
-  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-  if (fd < 0) return -errno;
+static int read_text(struct arena *a, int fd, struct str *out) {
   char *buffer = malloc(SOURCE_MAX + 1);
   size_t n = 0;
   int rc = buffer == NULL ? UV_ENOMEM : read_all(fd, buffer, SOURCE_MAX + 1, &n);
-  close(fd);
   if (rc == 0) {
     *out = arena_dup(a, (struct str){buffer, n});
     struct text_memory *m = arena_alloc(a, sizeof *m);
@@ -92,10 +90,36 @@ static int read_file(struct arena *a, const char *path, struct str *out) {
   return rc;
 }
 
+/* A path that is tried again and again, in a pcall, counts once: as it was first seen. */
+static void note_file(struct policy *p, const char *path, const struct stat *st) {
+  for (size_t i = 0; i < p->nfiles; i++)
+    if (strcmp(p->files[i].path, path) == 0) return;
+  if (p->nfiles == FILES_MAX) return;
+  if (p->files == NULL) p->files = arena_alloc(p->memory, FILES_MAX * sizeof *p->files);
+  p->files[p->nfiles++] = (struct policy_file){arena_dup(p->memory, str_of(path)).p, file_stamp_of(st)};
+}
+
+/* Stamped before it is read: a change in between makes the stamp older than the text, never newer. */
+static int read_file(struct policy *p, const char *path, struct str *out) {
+  struct stat st = {0};
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+  if (fd < 0) {
+    int rc = -errno;
+    if (rc != UV_ENOENT && stat(path, &st) != 0) st = (struct stat){0}; /* it is there, and may become readable */
+    note_file(p, path, &st);
+    return rc;
+  }
+  (void)fstat(fd, &st);
+  note_file(p, path, &st);
+  int rc = read_text(p->memory, fd, out);
+  close(fd);
+  return rc;
+}
+
 int source_add(struct policy *p, const char *name, const char *chunk, const char *path) {
   struct str text;
   if (p->nsources == SOURCES_MAX) return UV_EMFILE;
-  int rc = read_file(p->memory, path, &text);
+  int rc = read_file(p, path, &text);
   if (rc != 0) return rc;
   if (p->sources == NULL) p->sources = arena_alloc(p->memory, SOURCES_MAX * sizeof *p->sources);
   p->sources[p->nsources++] = (struct source){.name = arena_dup(p->memory, str_of(name)).p,

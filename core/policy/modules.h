@@ -13,8 +13,9 @@
  * executable's parent directories. Static storage. Any thread. */
 const char *scripts_dir(void);
 
-/* Appends the file to the policy's sources: 0 or a libuv error (UV_E2BIG above SOURCE_MAX). */
-enum { SOURCE_MAX = 4 * 1024 * 1024, SOURCES_MAX = 256 };
+/* Appends the file to the policy's sources: 0 or a libuv error (UV_E2BIG above SOURCE_MAX). It is among policy->files in any case, of which FILES_MAX are
+ * kept: the four places of each module. */
+enum { SOURCE_MAX = 4 * 1024 * 1024, SOURCES_MAX = 256, FILES_MAX = 4 * SOURCES_MAX };
 int source_add(struct policy *p, const char *name, const char *chunk, const char *path);
 /* NULL, or what is wrong with the text before Lua is asked: bytecode. */
 const char *source_wrong(const struct source *s);

@@ -128,6 +128,7 @@ struct policy *policy_load(struct vm *vm, const char *path, const struct policy_
   struct schema s = {.policy = p, .arena = p->memory, .dir = directory(p->memory, path), .overrides = o};
   if (read_policy(p, path, r)) run(vm, &s, r);
   if (r->problems == before) return p;
-  policy_unref(p);
+  policy_unref(r->refused);
+  r->refused = p;
   return NULL;
 }

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/file_stamp.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "http/forwarded.h"
@@ -95,12 +96,18 @@ struct source {      /* one file's text */
   const char *path;  /* as it was opened */
   struct str text;
 };
+struct policy_file { /* one that was read as the policy was loaded, or where a module was looked for */
+  const char *path;
+  struct file_stamp seen; /* zero: nothing was there */
+};
 
 struct policy {
   atomic_uint refs;
   uint64_t number;        /* counts loads, from 1 */
   struct source *sources; /* [0]: the policy's own */
   size_t nsources;
+  struct policy_file *files; /* [0]: the policy's own */
+  size_t nfiles;
   struct listen_conf *listens;
   size_t nlistens;
   struct upstream_conf *upstreams; /* [0] is the default one, name "default", when there is one */
@@ -134,6 +141,7 @@ const struct upstream_conf *policy_upstream(const struct policy *p, struct str n
 struct report {
   struct buf text; /* lines ended by \n */
   unsigned problems, warnings;
+  struct policy *refused; /* a reference to what was loaded in vain, for its files; NULL: none */
 };
 void report_init(struct report *r);
 void report_fini(struct report *r);

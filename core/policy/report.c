@@ -11,7 +11,10 @@ void report_init(struct report *r) {
   buf_init(&r->text);
 }
 
-void report_fini(struct report *r) { buf_fini(&r->text); }
+void report_fini(struct report *r) {
+  buf_fini(&r->text);
+  policy_unref(r->refused);
+}
 
 static void add_line(struct report *r, const char *text, size_t n) {
   for (size_t i = 0; i < n; i++) {

@@ -194,6 +194,21 @@ describe("--watch", function()
     becomes "four"
   end)
 
+  it("takes a policy that was refused for its module when that is repaired, or made, in a new folder too", function()
+    watch(policy "one")
+    local text = 'local word = require "%s".word ' .. policy("WORD"):gsub('"WORD"', "word")
+    process.write_file(proxy.dir .. "/later.lua", "return { word = ")
+    proxy:reload_file(text:format "later")
+    proxy:wait_log "later.lua:1: unexpected symbol"
+    process.write_file(proxy.dir .. "/later.lua", "return { word = 'two' }")
+    becomes "two"
+    proxy:reload_file(text:format "lib.missing")
+    proxy:wait_log "module 'lib.missing' not found"
+    assert.equal(0, (process.run { "mkdir", proxy.dir .. "/lib" }))
+    process.write_file(proxy.dir .. "/lib/missing.lua", "return { word = 'three' }")
+    becomes "three"
+  end)
+
   it("keeps the old policy while a file is broken, says why, and takes the repaired one", function()
     watch(policy "one")
     proxy:reload_file "return { listen = "

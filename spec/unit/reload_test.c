@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -29,6 +30,8 @@ struct fixture {
   unsigned ended;
   int status;
   char text[1024];
+  unsigned refused_files; /* that the refused policy read, or looked for */
+  char refused_last[256]; /* the path of the last one */
 };
 
 static void write_policy(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -47,6 +50,9 @@ static void on_ended(void *ctx, const struct reload_result *result) {
   f->ended++;
   f->status = result->status;
   (void)snprintf(f->text, sizeof f->text, "%s", result->text);
+  f->refused_files = result->refused != NULL ? (unsigned)result->refused->nfiles : 0;
+  if (f->refused_files > 0)
+    (void)snprintf(f->refused_last, sizeof f->refused_last, "%s", result->refused->files[f->refused_files - 1].path);
 }
 
 static void wait_for(struct fixture *f, unsigned ended) {
@@ -288,6 +294,45 @@ static void requests_during_a_round_are_one_next_round(void) {
   end(&f);
 }
 
+static bool unchanged(const struct policy_file *file) {
+  struct stat st;
+  CHECK(stat(file->path, &st) == 0);
+  struct file_stamp now = file_stamp_of(&st);
+  return file_stamp_same(&now, &file->seen);
+}
+
+/* Whoever watches the files only when the policy is active finds out by this that they have changed since. */
+static void a_file_that_changes_while_its_policy_is_taken_is_another_than_was_read(void) {
+  struct fixture f;
+  write_policy("%s", PLAIN);
+  begin(&f);
+  const struct policy *p = reload_policy(f.reload);
+  CHECK(p->nfiles == 1 && strcmp(p->files[0].path, path) == 0 && unchanged(&p->files[0]));
+  uint64_t before = p->number;
+  reload_request(f.reload, false, NULL); /* reads the file before it returns */
+  write_policy("%s -- and more", PLAIN);
+  wait_for(&f, 2);
+  p = reload_policy(f.reload);
+  CHECK(f.status == 0 && p->number > before && p->nfiles == 1 && !unchanged(&p->files[0]));
+  end(&f);
+}
+
+static void what_a_refused_policy_read_and_missed_is_known(void) {
+  struct fixture f;
+  write_policy("%s", PLAIN);
+  begin(&f);
+  again(&f, false);
+  CHECK(f.status == 0 && f.refused_files == 0);
+  write_policy("require 'no_such_module'");
+  again(&f, false);
+  CHECK(f.status != 0 && f.refused_files == 5); /* its own, and two places in each of two folders */
+  CHECK(strstr(f.refused_last, "/no_such_module/init.lua") != NULL);
+  write_policy("return { listen = \"192.0.2.1:1\", upstream = \"http://127.0.0.1:1\" }"); /* not our address */
+  again(&f, false);
+  CHECK(f.status != 0 && f.refused_files == 1 && strcmp(f.refused_last, path) == 0);
+  end(&f);
+}
+
 int main(void) {
   (void)signal(SIGPIPE, SIG_IGN);
   (void)snprintf(path, sizeof path, "/tmp/reload_test.%ld.lua", (long)getpid());
@@ -298,5 +343,7 @@ int main(void) {
   RUN(a_reload_keeps_the_token_and_fetches_nothing);
   RUN(a_proof_that_fails_refuses_the_reload);
   RUN(requests_during_a_round_are_one_next_round);
+  RUN(a_file_that_changes_while_its_policy_is_taken_is_another_than_was_read);
+  RUN(what_a_refused_policy_read_and_missed_is_known);
   return 0;
 }

@@ -1,6 +1,7 @@
 /* tls_files_test.c: what outlives a reading of the files (tickets, sessions), and what happens when the files change. */
 #include <sys/time.h>
 
+#include "ops/certificates.h"
 #include "tls_lab.h"
 
 /* --- a clock of our own: mbedTLS asks time(2) how old a ticket's key is --- */
@@ -284,6 +285,31 @@ static void files_and_insecure_names_of_living_configurations_are_told(void) {
   CHECK(t.notes == 0);
 }
 
+/* --- who watches --- */
+
+static void on_late(uv_timer_t *t) { *(bool *)t->data = true; }
+
+/* Control watches a file only after it was read: what changed in between would else wait for the look of each minute. */
+static void a_pair_renewed_before_it_is_watched_is_read_again_at_once(void) {
+  uv_loop_t loop;
+  uv_timer_t limit;
+  bool late = false;
+  put_pair("ecdsa");
+  CHECK(uv_loop_init(&loop) == 0 && uv_timer_init(&loop, &limit) == 0);
+  limit.data = &late;
+  CHECK(uv_timer_start(&limit, on_late, 30 * 1000, 0) == 0);
+  struct certificates *c = certificates_new(&loop);
+  struct tls_server *s = server("live");
+  put_pair("rsa");
+  while (certificates_facts(c).renewed == 0 && !late) (void)uv_run(&loop, UV_RUN_ONCE);
+  CHECK(certificates_facts(c).renewed == 1 && certificates_facts(c).failed == 0);
+  tls_server_unref(s);
+  certificates_close(c);
+  uv_close((uv_handle_t *)&limit, NULL);
+  (void)uv_run(&loop, UV_RUN_DEFAULT);
+  CHECK(uv_loop_close(&loop) == 0);
+}
+
 /* --- threads --- */
 
 struct shared {
@@ -320,6 +346,7 @@ int main(void) {
   RUN(ticket_keys_rotate_and_the_one_before_is_still_taken);
   RUN(what_is_careless_or_ends_soon_is_noted);
   RUN(files_and_insecure_names_of_living_configurations_are_told);
+  RUN(a_pair_renewed_before_it_is_watched_is_read_again_at_once);
   RUN(connections_go_on_while_files_are_read_again);
   lab_teardown();
   return 0;

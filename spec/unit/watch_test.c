@@ -52,7 +52,7 @@ static unsigned changes_after(void (*act)(void)) {
   put(in_dir("policy.lua"), "return 1");
   put(in_dir("beside.lua"), "return 1");
   struct watch *w = watch_new(&loop, on_changed, NULL);
-  const char *paths[] = {in_dir("policy.lua"), in_dir("beside.lua")};
+  const struct watched_path paths[] = {{.path = in_dir("policy.lua")}, {.path = in_dir("beside.lua")}};
   CHECK(watch_set(w, paths, 2) == 0);
   run_for(&loop, 2 * WATCH_DEBOUNCE_MS);
   changes = 0;
@@ -104,7 +104,7 @@ static void a_folder_that_never_rests_hides_no_change(void) {
   CHECK(uv_loop_init(&loop) == 0);
   put(in_dir("policy.lua"), "return 1");
   struct watch *w = watch_new(&loop, on_changed, NULL);
-  const char *paths[] = {in_dir("policy.lua")};
+  const struct watched_path paths[] = {{.path = in_dir("policy.lua")}};
   CHECK(watch_set(w, paths, 1) == 0);
   run_for(&loop, 2 * WATCH_DEBOUNCE_MS);
   changes = 0;
@@ -133,7 +133,7 @@ static void a_swapped_link_is_a_change(void) {
   CHECK(symlink("a", in_dir("data")) == 0);
   CHECK(symlink("data/p.lua", in_dir("p.lua")) == 0);
   struct watch *w = watch_new(&loop, on_changed, NULL);
-  const char *paths[] = {in_dir("p.lua")};
+  const struct watched_path paths[] = {{.path = in_dir("p.lua")}};
   CHECK(watch_set(w, paths, 1) == 0);
   run_for(&loop, 2 * WATCH_DEBOUNCE_MS);
   changes = 0;
@@ -150,7 +150,7 @@ static void a_new_set_does_not_lose_a_change(void) {
   CHECK(uv_loop_init(&loop) == 0);
   put(in_dir("policy.lua"), "return 1");
   struct watch *w = watch_new(&loop, on_changed, NULL);
-  const char *paths[] = {in_dir("policy.lua")};
+  const struct watched_path paths[] = {{.path = in_dir("policy.lua")}};
   CHECK(watch_set(w, paths, 1) == 0);
   changes = 0;
   put(in_dir("policy.lua"), "return 55555");
@@ -162,11 +162,66 @@ static void a_new_set_does_not_lose_a_change(void) {
   CHECK(uv_loop_close(&loop) == 0);
 }
 
+static struct file_stamp stamp_of(const char *path) {
+  struct stat st;
+  CHECK(stat(path, &st) == 0);
+  return file_stamp_of(&st);
+}
+
+/* The order that a busy machine made of a reload: the file is read, changes, and only then is watched. */
+static void a_change_between_reading_and_watching_is_told(void) {
+  uv_loop_t loop;
+  CHECK(uv_loop_init(&loop) == 0);
+  put(in_dir("policy.lua"), "return 1");
+  put(in_dir("beside.lua"), "return 1");
+  struct file_stamp read = stamp_of(in_dir("policy.lua")), other = stamp_of(in_dir("beside.lua"));
+  struct watch *w = watch_new(&loop, on_changed, NULL);
+  const struct watched_path paths[] = {{in_dir("policy.lua"), &read}, {in_dir("beside.lua"), &other}};
+  changes = 0;
+  CHECK(watch_set(w, &paths[1], 1) == 0);
+  run_for(&loop, 3 * WATCH_DEBOUNCE_MS);
+  CHECK(changes == 0); /* what did not change is not told */
+  put(in_dir("policy.lua"), "return 22");
+  CHECK(watch_set(w, paths, 2) == 0);
+  run_for(&loop, 3 * WATCH_DEBOUNCE_MS);
+  CHECK(changes == 1);
+  CHECK(watch_set(w, paths, 2) == 0); /* what was told is known, though the stamp is that of the reader */
+  run_for(&loop, 3 * WATCH_DEBOUNCE_MS);
+  CHECK(changes == 1);
+  watch_close(w);
+  (void)uv_run(&loop, UV_RUN_DEFAULT);
+  CHECK(uv_loop_close(&loop) == 0);
+}
+
+static void a_file_that_was_missing_is_a_change_when_it_comes_in_a_new_folder_too(void) {
+  uv_loop_t loop;
+  CHECK(uv_loop_init(&loop) == 0);
+  put(in_dir("policy.lua"), "return 1");
+  const struct file_stamp nothing = {0};
+  struct watch *w = watch_new(&loop, on_changed, NULL);
+  const struct watched_path paths[] = {{.path = in_dir("policy.lua")}, {in_dir("lib/new.lua"), &nothing}};
+  CHECK(watch_set(w, paths, 2) == UV_ENOENT);
+  changes = 0;
+  run_for(&loop, 2 * WATCH_DEBOUNCE_MS);
+  CHECK(changes == 0);
+  CHECK(mkdir(in_dir("lib"), 0700) == 0);
+  run_for(&loop, 3 * WATCH_DEBOUNCE_MS);
+  CHECK(changes == 0);
+  put(in_dir("lib/new.lua"), "return 1");
+  run_for(&loop, 3 * WATCH_DEBOUNCE_MS);
+  CHECK(changes == 1);
+  watch_close(w);
+  (void)uv_run(&loop, UV_RUN_DEFAULT);
+  CHECK(uv_loop_close(&loop) == 0);
+}
+
 static void remove_dir(void) {
-  static const char *const names[] = {"policy.lua", "beside.lua", "else.lua", "a/p.lua", "b/p.lua", "data", "p.lua"};
+  static const char *const names[] = {"policy.lua", "beside.lua", "else.lua", "a/p.lua",
+                                      "b/p.lua",    "data",       "p.lua",    "lib/new.lua"};
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) (void)unlink(in_dir(names[i]));
   (void)rmdir(in_dir("a"));
   (void)rmdir(in_dir("b"));
+  (void)rmdir(in_dir("lib"));
   (void)rmdir(dir);
 }
 
@@ -182,6 +237,8 @@ int main(void) {
   RUN(a_folder_that_never_rests_hides_no_change);
   RUN(a_swapped_link_is_a_change);
   RUN(a_new_set_does_not_lose_a_change);
+  RUN(a_change_between_reading_and_watching_is_told);
+  RUN(a_file_that_was_missing_is_a_change_when_it_comes_in_a_new_folder_too);
   remove_dir();
   return 0;
 }
