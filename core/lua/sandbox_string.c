@@ -39,6 +39,9 @@ static int l_rep(lua_State *L) {
 static const char *const reading[] = {"byte",    "format", "lower", "pack", "packsize",
                                       "reverse", "unpack", "upper", NULL};
 
+/* `s + 1` reads s as a number. */
+static const char *const arithmetic[] = {"__add", "__sub", "__mul", "__div", "__mod", "__pow", "__idiv", "__unm", NULL};
+
 void sandbox_open_string(lua_State *L) {
   luaL_requiref(L, LUA_STRLIBNAME, luaopen_string, 1);
   pattern_open(L);
@@ -49,6 +52,7 @@ void sandbox_open_string(lua_State *L) {
   lua_setfield(L, -2, "dump");
   lua_pushliteral(L, "");
   if (lua_getmetatable(L, -1)) {
+    sandbox_burn_by_length(L, arithmetic);
     lua_pushboolean(L, 0);
     lua_setfield(L, -2, "__metatable");
     lua_pop(L, 1);

@@ -125,10 +125,10 @@ static void test_any_error_value_gives_a_message_with_file_and_line(void) {
 /* --- the time budget --- */
 
 static void expect_budget(struct vm *vm, const char *text) {
-  int64_t start = clock_mono_us();
+  int64_t start = cpu_us();
   vm_refuses(vm, text, ERR_BUDGET, "time budget of 20 ms exceeded");
-  int64_t took = clock_mono_us() - start;
-  if (took > BUDGET_US + SLACK_US) fprintf(stderr, "%s\n-- took %lld us\n", text, (long long)took);
+  int64_t took = cpu_us() - start;
+  if (took > BUDGET_US + SLACK_US) fprintf(stderr, "%s\n-- took %lld us of the processor\n", text, (long long)took);
   CHECK(took < BUDGET_US + SLACK_US);
   vm_expect(vm,
             "local n = 0 for i = 1, 5000 do n = n + 1 end return n == 5000"); /* the next one has a budget of its own */
@@ -178,6 +178,8 @@ static void test_an_endless_loop_ends_wherever_it_is(void) {
       "local s = ('x'):rep(8 << 20) while true do utf8.len(s) end",
       "local s = ('x'):rep(8 << 20) while true do s:find('y', 1, true) s:find('y+') end",
       "local s = ('1'):rep(8 << 20) while true do tonumber(s) end",
+      "local s = ('1'):rep(8 << 20) while true do local x = s + 0 end",
+      "local s = ('1'):rep(8 << 20) while true do local x = -s end",
       "while true do table.unpack({}, 1, 900000) end",
       "local s = ('1'):rep(900000) while true do s:byte(1, -1) end",
   };
@@ -232,9 +234,9 @@ static void test_a_call_has_a_budget(void) {
 /* --- memory --- */
 
 static void expect_memory(struct vm *vm, const char *text) {
-  int64_t start = clock_mono_us();
+  int64_t start = cpu_us();
   vm_refuses(vm, text, ERR_MEMORY, "test.lua:");
-  CHECK(clock_mono_us() - start < 3 * 1000 * 1000);
+  CHECK(cpu_us() - start < 3 * 1000 * 1000);
   vm_refuses(vm, text, ERR_MEMORY, "not enough memory: the limit is 16384 KiB");
   vm_expect(vm, "return #('x'):rep(1000000) == 1000000"); /* what was taken is given back */
 }
