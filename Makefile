@@ -100,7 +100,7 @@ test:
 	$(MAKE) VARIANT=asan ctests
 	$(MAKE) specs
 specs:
-	spec/support/busted $(SPECS)
+	@spec/support/run-specs $(SPECS)
 deps:
 	@spec/support/deps all
 

@@ -190,7 +190,7 @@ end)
 
 describe("under load, with tokens of 2 s, a fetch of 300 ms and a reload every second", function()
   it("every answer is 200, no invalid token arrives, and two fetches never overlap", function()
-    local seconds = tonumber(os.getenv "JETON_SOAK" or "60")
+    local seconds = tonumber(os.getenv "JETON_SOAK" or "20")
     local w = peers.world { ttl = 2, delay = 300 }
     local p = start(w, 'wait = "5s",', "log = { access = false },", { workers = 2 })
     local policy = process.read_file(p.policy)

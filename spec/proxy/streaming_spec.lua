@@ -51,7 +51,7 @@ describe("memory", function()
     p:finish()
   end)
 
-  it("grows by less than 1 MiB for a body of 1 GB, read at 64 KB/s for 20 s, and then whole", function()
+  it("grows by less than 1 MiB for a body of 1 GB, read at 64 KB/s for 8 s, and then whole", function()
     local dir = process.temp_dir()
     local size = 1024 * MIB
     assert(os.execute(("truncate -s %d %s/huge"):format(size, dir)))
@@ -62,12 +62,12 @@ describe("memory", function()
     local c = http.connect(p.port)
     c:send "GET /huge HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     local t0, got = socket.gettime(), 0
-    while socket.gettime() - t0 < 20 do
+    while socket.gettime() - t0 < 8 do
       got = got + #assert(c.sock:receive(6553))
       most = math.max(most, wire.rss(p))
       socket.sleep(0.1)
     end
-    assert.is_true(got > MIB // 2 and got < 3 * MIB, got)
+    assert.is_true(got > MIB // 5 and got < 2 * MIB, got)
     assert.is_true(most - before < 1024, ("%d KiB more at 64 KB/s"):format(most - before))
     repeat
       local data, err, part = c.sock:receive(MIB)
