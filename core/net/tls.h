@@ -31,7 +31,8 @@ struct tls_certificate_settings {
   const char *cert, *key;
 };
 struct tls_server_settings {
-  const struct tls_certificate_settings *certificates; /* chosen by SNI (exact, then wildcard), else the first */
+  /* Chosen by SNI (exact, then wildcard), else the first and what has all its names, with a key of another kind. */
+  const struct tls_certificate_settings *certificates;
   size_t ncertificates;
   const char *client_ca; /* NULL: client certificates are not asked for */
   bool client_required;  /* false: a client may have none; a certificate that it does show must be good all the same */
@@ -43,6 +44,10 @@ struct tls_server;
 /* Reads and checks every file. On failure returns NULL and writes a sentence that names the file to err. Any thread. */
 struct tls_client *tls_client_new(const struct tls_client_settings *s, char *err, size_t errsize);
 struct tls_server *tls_server_new(const struct tls_server_settings *s, char *err, size_t errsize);
+/* Tells everything that is wrong with the files, where the two above stop at the first. */
+typedef void (*tls_tell_fn)(void *arg, const char *text);
+void tls_client_problems(const struct tls_client_settings *s, tls_tell_fn tell, void *arg);
+void tls_server_problems(const struct tls_server_settings *s, tls_tell_fn tell, void *arg);
 struct tls_client *tls_client_ref(struct tls_client *c);
 struct tls_server *tls_server_ref(struct tls_server *c);
 void tls_client_unref(struct tls_client *c);
@@ -53,7 +58,6 @@ uint64_t tls_client_fingerprint(const struct tls_client *c);
 
 /* --- the files, while the process runs --- */
 
-typedef void (*tls_tell_fn)(void *arg, const char *text);
 /* What is not wrong but soon may be, or is careless: a certificate that ends soon, a key that others may read, a chain out of order. thorough:
  * also whether a chain ends at an authority that this system knows. */
 void tls_client_notes(const struct tls_client *c, bool thorough, tls_tell_fn tell, void *arg);

@@ -137,6 +137,31 @@ void tls_client_conf_unref(struct tls_client_conf *c) {
 
 /* --- server --- */
 
+/* Every name in `a` is one of `b`. */
+static bool names_within(const mbedtls_x509_crt *a, const mbedtls_x509_crt *b) {
+  const mbedtls_x509_sequence *first = b->subject_alt_names.buf.p != NULL ? &b->subject_alt_names : NULL;
+  if (a->subject_alt_names.buf.p == NULL) return false;
+  for (const mbedtls_x509_sequence *x = &a->subject_alt_names; x != NULL; x = x->next) {
+    const mbedtls_x509_sequence *y = first;
+    while (y != NULL &&
+           (x->buf.tag != y->buf.tag || x->buf.len != y->buf.len || memcmp(x->buf.p, y->buf.p, x->buf.len) != 0))
+      y = y->next;
+    if (y == NULL) return false;
+  }
+  return true;
+}
+
+/* What is offered when no name is asked for, or none of ours: the first certificate, and those with keys of other kinds for its names. */
+static bool server_default(struct tls_server_conf *v) {
+  const mbedtls_x509_crt *first = &v->identities[0]->chain;
+  for (size_t i = 0; i < v->nidentities; i++) {
+    struct tls_identity *id = v->identities[i];
+    if (i > 0 && !names_within(first, &id->chain)) continue;
+    if (mbedtls_ssl_conf_own_cert(&v->conf, &id->chain, &id->key) != 0) return false;
+  }
+  return true;
+}
+
 static bool server_identities(struct tls_server_conf *v, const struct tls_server_settings *s, char *err,
                               size_t errsize) {
   if (s->ncertificates == 0) {
@@ -150,7 +175,7 @@ static bool server_identities(struct tls_server_conf *v, const struct tls_server
     v->identities[v->nidentities] = tls_identity_load(cs->cert, cs->key, err, errsize);
     if (v->identities[v->nidentities] == NULL) return false;
   }
-  return mbedtls_ssl_conf_own_cert(&v->conf, &v->identities[0]->chain, &v->identities[0]->key) == 0;
+  return server_default(v);
 }
 
 static bool server_client_ca(struct tls_server_conf *v, const struct tls_server_settings *s, char *err,
@@ -225,8 +250,8 @@ static int on_sni(void *p, mbedtls_ssl_context *ssl, const unsigned char *name, 
   struct tls_server_conf *v = p;
   struct str s = {(const char *)name, n};
   tls_session_saw_sni(ssl, name, n);
-  if (offer(v, ssl, s, false) > 0 || offer(v, ssl, s, true) > 0) return 0;
-  return mbedtls_ssl_set_hs_own_cert(ssl, &v->identities[0]->chain, &v->identities[0]->key);
+  if (offer(v, ssl, s, false) == 0) offer(v, ssl, s, true);
+  return 0; /* what the configuration offers, when that was nothing */
 }
 
 static void server_free(struct tls_server_conf *v) {
@@ -253,6 +278,19 @@ struct tls_server_conf *tls_server_conf_new(const struct tls_server_settings *s,
   }
   server_free(v);
   return NULL;
+}
+
+/* --- the whole list of what is wrong --- */
+
+void tls_client_problems(const struct tls_client_settings *s, tls_tell_fn tell, void *arg) {
+  if (s->insecure == NULL) tls_trust_problems(s->ca, tell, arg);
+  if (s->cert != NULL && s->key != NULL) tls_identity_problems(s->cert, s->key, tell, arg);
+}
+
+void tls_server_problems(const struct tls_server_settings *s, tls_tell_fn tell, void *arg) {
+  for (size_t i = 0; i < s->ncertificates; i++)
+    tls_identity_problems(s->certificates[i].cert, s->certificates[i].key, tell, arg);
+  if (s->client_ca != NULL) tls_trust_problems(s->client_ca, tell, arg);
 }
 
 void tls_server_conf_unref(struct tls_server_conf *v) {

@@ -29,6 +29,8 @@ struct tls_identity { /* a certificate, its chain and its key */
 };
 struct tls_identity *tls_identity_load(const char *cert, const char *key, char *err, size_t errsize);
 void tls_identity_free(struct tls_identity *id);
+/* Tells what keeps tls_identity_load from loading it: of both files, and of the pair. */
+void tls_identity_problems(const char *cert, const char *key, tls_tell_fn tell, void *arg);
 /* Appends the certificates of a file: one at least. secret: the file may hold a key as well. */
 bool tls_certificates_load(mbedtls_x509_crt *chain, const char *path, bool secret, char *err, size_t errsize);
 
@@ -56,6 +58,7 @@ void tls_shared_unref(struct tls_shared *s, void (*free_it)(struct tls_shared *s
 struct tls_trust; /* immutable, refcounted; equal files that have not changed give the same one */
 struct tls_trust *tls_trust_get(const char *path, char *err, size_t errsize); /* NULL path: the system's bundle */
 const char *tls_trust_bundle(void);                                           /* the system's, or NULL */
+void tls_trust_problems(const char *path, tls_tell_fn tell, void *arg);       /* tells why there is none, if so */
 void tls_trust_unref(struct tls_trust *t);
 mbedtls_x509_crt *tls_trust_chain(struct tls_trust *t);     /* to be read only, whatever its type says */
 const uint8_t *tls_trust_digest(const struct tls_trust *t); /* 32 bytes */

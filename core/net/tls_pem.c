@@ -107,9 +107,7 @@ static bool try_key(mbedtls_pk_context *key) {
   return compat_sign(key, MBEDTLS_MD_SHA256, digest, sizeof digest, sig, sizeof sig, &n) == 0;
 }
 
-static bool load_identity(struct tls_identity *id, const char *cert, const char *key, char *err, size_t errsize) {
-  if (!tls_certificates_load(&id->chain, cert, true, err, errsize) || !load_key(&id->key, key, err, errsize))
-    return false;
+static bool usable_pair(struct tls_identity *id, const char *cert, const char *key, char *err, size_t errsize) {
   if (compat_check_pair(&id->chain.pk, &id->key) != 0) {
     snprintf(err, errsize, "%s: not the key of the certificate in %s", key, cert);
     return false;
@@ -118,14 +116,35 @@ static bool load_identity(struct tls_identity *id, const char *cert, const char 
   return true;
 }
 
-struct tls_identity *tls_identity_load(const char *cert, const char *key, char *err, size_t errsize) {
+static bool load_identity(struct tls_identity *id, const char *cert, const char *key, char *err, size_t errsize) {
+  return tls_certificates_load(&id->chain, cert, true, err, errsize) && load_key(&id->key, key, err, errsize) &&
+         usable_pair(id, cert, key, err, errsize);
+}
+
+static struct tls_identity *identity_new(void) {
   struct tls_identity *id = calloc(1, sizeof *id);
   if (id == NULL) abort();
   mbedtls_x509_crt_init(&id->chain);
   mbedtls_pk_init(&id->key);
+  return id;
+}
+
+struct tls_identity *tls_identity_load(const char *cert, const char *key, char *err, size_t errsize) {
+  struct tls_identity *id = identity_new();
   if (load_identity(id, cert, key, err, errsize)) return id;
   tls_identity_free(id);
   return NULL;
+}
+
+void tls_identity_problems(const char *cert, const char *key, tls_tell_fn tell, void *arg) {
+  char why[TLS_REASON_MAX];
+  struct tls_identity *id = identity_new();
+  bool cert_good = tls_certificates_load(&id->chain, cert, true, why, sizeof why);
+  if (!cert_good) tell(arg, why);
+  bool key_good = load_key(&id->key, key, why, sizeof why);
+  if (!key_good) tell(arg, why);
+  if (cert_good && key_good && !usable_pair(id, cert, key, why, sizeof why)) tell(arg, why);
+  tls_identity_free(id);
 }
 
 void tls_identity_free(struct tls_identity *id) {

@@ -103,6 +103,13 @@ struct tls_trust *tls_trust_get(const char *path, char *err, size_t errsize) {
   return t;
 }
 
+void tls_trust_problems(const char *path, tls_tell_fn tell, void *arg) {
+  char why[TLS_REASON_MAX];
+  struct tls_trust *t = tls_trust_get(path, why, sizeof why);
+  if (t == NULL) tell(arg, why);
+  tls_trust_unref(t);
+}
+
 void tls_trust_unref(struct tls_trust *t) {
   if (t == NULL) return;
   pthread_mutex_lock(&living_lock);

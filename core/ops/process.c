@@ -155,9 +155,12 @@ static void watch_files(struct process *p, const struct policy *active, const st
   free(v);
 }
 
+/* A warning says so by its level here. */
 static void log_lines(enum log_level level, const char *text) {
+  static const char prefix[] = "warning: ";
   for (const char *end; *text != '\0'; text = *end == '\0' ? end : end + 1) {
     end = strchrnul(text, '\n');
+    if (level == LOG_WARN && strncmp(text, prefix, sizeof prefix - 1) == 0) text += sizeof prefix - 1;
     if (end > text) log_line(level, "%.*s", (int)(end - text), text);
   }
 }
@@ -316,7 +319,12 @@ static struct policy *load_first(struct process *p) {
   struct report report;
   report_init(&report);
   struct policy *policy = reload_load(&p->services, p->options->policy_path, &p->options->overrides, &report);
-  if (report.text.n > 0) (void)fwrite(report.text.p, 1, report.text.n, stderr);
+  if (policy != NULL) { /* whose warnings are events like others */
+    log_configure(&policy->log);
+    log_lines(LOG_WARN, buf_z(&report.text));
+  } else {
+    (void)fwrite(report.text.p, 1, report.text.n, stderr);
+  }
   report_fini(&report);
   return policy;
 }
@@ -394,7 +402,6 @@ static void close_handles(struct process *p) {
 
 /* Takes the reference to the policy. Returns when everything that it started has ended. */
 static void serve(struct process *p, struct policy *policy) {
-  log_configure(&policy->log);
   log_info("jeton %s, pid %ld, control socket %s", JETON_VERSION, (long)getpid(), p->options->control_path);
   open_handles(p);
   int status = start_threads(p);

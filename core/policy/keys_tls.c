@@ -120,6 +120,7 @@ void keys_tls_upstream(struct schema *s, const struct path *at, int value, size_
   schema_defaults(upstream_fields, &t);
   schema_read(s, at, value, upstream_fields, &t, false);
   check_pair(s, at, t.to.cert, t.to.key);
+  if (t.to.cert == NULL || t.to.key == NULL) t.to.cert = t.to.key = NULL; /* half a pair is not read */
   check_verify(s, at, &t);
   check_name(s, at, t.to.server_name, upstream);
   t.to.insecure = t.verify ? NULL : t.insecure;
@@ -141,16 +142,16 @@ static void read_certificates(struct schema *s, const struct path *at, int value
   size_t n = lua_rawlen(s->L, value);
   struct tls_certificate_settings *list = arena_alloc(s->arena, (n + 1) * sizeof *list);
   settings->certificates = list;
-  settings->ncertificates = n;
   for (size_t i = 1; i <= n; i++) {
     struct path child = {at, {NULL, 0}, i};
-    struct tls_certificate_settings *c = &list[i - 1];
+    struct tls_certificate_settings *c = &list[settings->ncertificates];
     *c = (struct tls_certificate_settings){0};
     lua_rawgeti(s->L, value, (lua_Integer)i);
     schema_read(s, &child, lua_gettop(s->L), certificate_fields, c, false);
     bool empty = c->cert == NULL && c->key == NULL && lua_istable(s->L, -1);
     if (empty) schema_problem(s, &child, "expected { cert = FILE, key = FILE }");
     check_pair(s, &child, c->cert, c->key);
+    if (c->cert != NULL && c->key != NULL) settings->ncertificates++; /* half a pair is not read */
     lua_pop(s->L, 1);
   }
 }
@@ -172,7 +173,7 @@ void keys_tls_listen(struct schema *s, const struct path *at, int value, size_t 
     schema_problem(s, &required, "expected a client_ca beside it, got nothing");
   if (t.ncertificates == 0 && s->nproblems == before)
     schema_problem(s, &certificates, "expected a list of { cert = FILE, key = FILE }, got nothing");
-  add_job(s, at, listen, true)->listen = t;
+  if (t.ncertificates > 0) add_job(s, at, listen, true)->listen = t;
 }
 
 /* --- the files --- */
@@ -185,37 +186,55 @@ enum { WHY_MAX = 512 };
 struct note {
   struct schema *schema;
   const struct tls_job *job;
+  const char *first; /* of the problems: why the configuration could not be made */
+  bool told;         /* that one */
 };
 static void on_note(void *arg, const char *text) {
   const struct note *n = arg;
   schema_warning_at(n->schema, n->job->line, n->job->path, text);
+}
+static void on_problem(void *arg, const char *text) {
+  struct note *n = arg;
+  n->told |= strcmp(text, n->first) == 0;
+  schema_problem_at(n->schema, n->job->line, n->job->path, text);
+}
+
+/* A configuration is refused at the first file that is of no use; the user is told of all of them. */
+static void tell_problems(struct schema *s, const struct tls_job *job, const char *why) {
+  struct note note = {.schema = s, .job = job, .first = why};
+  if (job->server) {
+    tls_server_problems(&job->listen, on_problem, &note);
+  } else {
+    tls_client_problems(&job->client, on_problem, &note);
+  }
+  if (!note.told) schema_problem_at(s, job->line, job->path, why);
 }
 
 static bool thorough(const struct schema *s) { return s->overrides != NULL && s->overrides->thorough; }
 
 static struct tls_client *make_client(struct schema *s, const struct tls_job *job) {
   char why[WHY_MAX] = "";
-  struct note note = {s, job};
+  struct note note = {.schema = s, .job = job};
   struct tls_client *c = tls_client_new(&job->client, why, sizeof why);
   if (c != NULL) {
     arena_defer(s->arena, unref_client, c);
     tls_client_notes(c, thorough(s), on_note, &note);
   } else {
-    schema_problem_at(s, job->line, job->path, why);
+    tell_problems(s, job, why);
   }
   return c;
 }
 
 static void make_server(struct schema *s, const struct tls_job *job) {
   char why[WHY_MAX] = "";
-  struct note note = {s, job};
+  struct note note = {.schema = s, .job = job};
   struct tls_server *c = tls_server_new(&job->listen, why, sizeof why);
   s->policy->listens[job->index].tls = c;
   if (c != NULL) {
     arena_defer(s->arena, unref_server, c);
     tls_server_notes(c, thorough(s), on_note, &note);
   } else {
-    schema_problem_at(s, job->line, job->path, why);
+    tell_problems(s, job, why);
   }
 }
 

@@ -222,6 +222,19 @@ describe("jeton check", function()
     end
   end)
 
+  it("tells of every file at once, not only of the first", function()
+    local two = ("certificates = { { cert = %q, key = %q }, { cert = %q, key = %q } }"):format(
+      dir .. "/rsa.pem", dir .. "/ecdsa.key", dir .. "/none.pem", dir .. "/encrypted.key")
+    local code, _, err = jeton.run { "check", process.write_file(dir .. "/policy.lua", policy(two .. (", client_ca = %q"):format(dir .. "/ca.key"),
+      ("upstreams = { a = { 'https://localhost:1', tls = { ca = %q, cert = %q, key = %q } } }"):format(dir .. "/gone.pem", dir .. "/client.pem", dir .. "/rsa.key"))) }
+    assert.equal(78, code)
+    for _, text in ipairs { "ecdsa.key: not the key of the certificate in .*rsa.pem", "none.pem: no such file", "encrypted.key: the key is encrypted",
+      "ca.key: holds no certificate in PEM", "upstreams%.a%.tls: .*gone.pem: no such file", "rsa.key: not the key of the certificate in .*client.pem" } do
+      assert.matches(text, err)
+    end
+    assert.equal(6, (select(2, err:gsub("\n", ""))), err)
+  end)
+
   it("warns of what ends soon, is careless, or will not be believed", function()
     shell "openssl req -x509 -key ecdsa.key -subj /CN=soon -days 12 -out soon.pem 2>/dev/null; cp ecdsa.key open.key; chmod 644 open.key; cat ecdsa.pem intermediate.pem > jumbled.pem"
     for _, case in ipairs {

@@ -70,6 +70,8 @@ describe("TLS", function()
       assert.same({ "a spec looks at it" }, p:status().tls.insecure)
       assert.matches("NOT VERIFIED %(a spec looks at it%)", select(2, jeton.run { "status", "--control", p.control_path }))
       p:wait_log "certificates are not verified (\"a spec looks at it\")"
+      assert.equal(0, (jeton.run { "reload", "--control", p.control_path }))
+      process.poll(function() return select(2, p:errors():gsub("Z warn  [^\n]-policy.lua:%d+: upstream.tls.insecure: certificates", "")) == 2 end, 5, "a warning for each load, as a line of the log")
       p:finish()
     end)
 
@@ -187,6 +189,19 @@ describe("TLS", function()
         local _, out = process.run { "sh", "-c", ("openssl s_client -connect 127.0.0.1:%d %s </dev/null 2>&1 | openssl x509 -noout -subject -serial"):format(p.port, name) }
         local _, serial = process.run { "openssl", "x509", "-noout", "-subject", "-serial", "-in", dir .. "/rsa.pem" }
         assert.equal(serial, out)
+      end
+      p:finish()
+    end)
+
+    it("has the first certificate's names with another kind of key for who asks for no name, too", function()
+      local p = jeton.start(([[return { listen = { { "127.0.0.1:0", tls = { certificates = { { cert = %q, key = %q }, { cert = %q, key = %q }, { cert = %q, key = %q } } } } },
+        upstream = "http://127.0.0.1:%d" }]]):format(dir .. "/ecdsa.pem", dir .. "/ecdsa.key", dir .. "/exact.pem", dir .. "/exact.key", dir .. "/rsa.pem", dir .. "/rsa.key", nginx.port))
+      for _, name in ipairs { "-servername localhost", "-servername elsewhere.example", "-noservername" } do
+        for certificate, cipher in pairs { rsa = "ECDHE-RSA-AES128-GCM-SHA256", ecdsa = "ECDHE-ECDSA-AES128-GCM-SHA256" } do
+          local _, out = process.run { "sh", "-c", ("openssl s_client -connect 127.0.0.1:%d -tls1_2 -cipher %s %s </dev/null 2>&1 | openssl x509 -noout -serial"):format(p.port, cipher, name) }
+          local _, serial = process.run { "openssl", "x509", "-noout", "-serial", "-in", ("%s/%s.pem"):format(dir, certificate) }
+          assert.equal(serial, out, name .. " with " .. cipher)
+        end
       end
       p:finish()
     end)
