@@ -62,7 +62,7 @@ static const char *push_noun(lua_State *L, int idx) {
 }
 
 static int refuse(lua_State *L, int idx, const char *what, const char *where) {
-  if (lua_type(L, idx) == LUA_TNIL)
+  if (lua_isnoneornil(L, idx))
     return luaL_error(L, "%s: nil cannot be sent, since it is what a closed channel gives; send false", what);
   if (lua_istable(L, idx))
     return luaL_error(L, "%s: a table%s cannot be sent: send jeton.json.encode of the whole", what, where);

@@ -74,6 +74,7 @@ static void test_what_cannot_be_sent_is_named(void) {
       "raises('a job cannot', ch.send, ch, go(function() end))\n"
       "raises('a channel cannot', ch.send, ch, ch)\n"
       "raises('nil cannot be sent', ch.send, ch, nil)\n"
+      "raises('nil cannot be sent', ch.on_send, ch)\n"
       "raises('a table in a table cannot be sent: send jeton.json.encode', ch.send, ch, { {} })\n"
       "raises('a function in a table', ch.send, ch, { f = print })\n"
       "raises('a table as a key', ch.send, ch, { [{}] = 1 })\n"
