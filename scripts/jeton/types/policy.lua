@@ -1,13 +1,26 @@
 ---@meta jeton.policy
 -- luacheck: ignore
--- Types of what hooks are given, for editors with the Lua language server. Not loaded by jeton. Annotate a policy with ---@type jeton.policy.
+-- Types of a policy and of what its hooks are given, for editors with the Lua language server. Not loaded by jeton. Annotate a policy with
+-- ---@type jeton.policy. Reference: docs/reference.md.
 
 ---@class jeton.headers
----@field [string] string|jeton.secret|nil get, set, nil removes; without regard to case
+---@field [string] string|number|jeton.secret|nil get, set, nil removes; without regard to case
 local headers = {}
 ---@param name string
 ---@return string[]
 function headers:all(name) end
+
+---@class jeton.client
+---@field address string
+---@field tls jeton.client.tls? nil on a plain listener
+
+---@class jeton.client.tls
+---@field subject string "" without a certificate
+---@field san string
+---@field fingerprint string SHA-256 in hex
+---@field version string "TLSv1.2"
+---@field sni string the name that the client asked for
+---@field verified boolean
 
 ---@class jeton.request
 ---@field method string
@@ -15,7 +28,7 @@ function headers:all(name) end
 ---@field query string?
 ---@field url string
 ---@field headers jeton.headers
----@field client table address and TLS identity
+---@field client jeton.client
 ---@field id string
 ---@field upstream string? the name of the upstream to use; nil: a target of `forward`
 ---@field ctx table for this exchange
@@ -28,14 +41,14 @@ local request = {}
 function request:body() end
 ---@param body string
 function request:set_body(body) end
----@param status integer
----@param fields? table<string, string>
+---@param status integer 200 to 599
+---@param fields? table<string, string|number|string[]>
 ---@param body? string
 function request:respond(status, fields, body) end
 
 ---@class jeton.response
 ---@field status integer
----@field headers jeton.headers
+---@field headers jeton.headers without secrets
 local response = {}
 ---@async
 ---@return string? body, string? message, string? code
@@ -43,26 +56,111 @@ function response:body() end
 ---@param body string
 function response:set_body(body) end
 
+---@class jeton.error
+---@field status integer
+---@field code string
+---@field message string
+---@field retry_after integer? seconds, with a 503
+
+---@class jeton.entry
+---@field method string
+---@field host string? with its port, if the client named one
+---@field path string
+---@field query string?
+---@field client string
+---@field upstream string "" when none was asked
+---@field status integer 499: the client left first
+---@field bytes_in integer
+---@field bytes_out integer
+---@field duration number seconds
+---@field id string
+---@field replayed boolean
+---@field error string? why it failed
+---@field ctx table? what a hook put into req.ctx
+
+---@class jeton.certificate
+---@field cert string file
+---@field key string file
+
+---@class jeton.listen.tls
+---@field certificates jeton.certificate[]
+---@field client_ca? string file
+---@field client_required? boolean
+---@field min_version? "1.2"|"1.3"
+
+---@class jeton.listen
+---@field [1] string address
+---@field tls jeton.listen.tls
+
+---@class jeton.upstream
+---@field [integer] string URLs, taken in turn
+---@field tls? jeton.tls
+---@field timeouts? jeton.upstream.timeouts
+---@field pool? { idle: integer?, keep: jeton.duration? }
+---@field preserve_host? boolean
+
+---@class jeton.upstream.timeouts
+---@field connect? jeton.duration
+---@field first_byte? jeton.duration
+---@field response? jeton.duration
+---@field send? jeton.duration
+---@field pool? jeton.duration
+
+---@class jeton.timeouts : jeton.upstream.timeouts
+---@field handshake? jeton.duration
+---@field head? jeton.duration
+---@field body? jeton.duration
+---@field idle? jeton.duration
+---@field exchange? jeton.duration
+---@field tunnel? jeton.duration
+---@field drain? jeton.duration
+
+---@class jeton.limits
+---@field request_line? jeton.size
+---@field head? jeton.size
+---@field headers? integer
+---@field chunk_line? jeton.size
+---@field chunk_overhead? jeton.size
+---@field body? jeton.size
+---@field body_rate? jeton.size bytes a second
+---@field script_body? jeton.size
+---@field replay_buffer? jeton.size
+---@field memory? jeton.size
+---@field script_time? jeton.duration
+---@field connections? integer
+---@field connections_per_address? integer
+---@field handshakes? integer
+---@field waiters? integer
+---@field pipelined? integer
+---@field buffered? jeton.size
+
 ---@class jeton.forward
 ---@field hosts? string[] targets of requests: "h", "h:port", "*.h", "http://h", "https://h"
 ---@field connect? string[] targets of CONNECT: "h" (port 443), "h:port", "*.h"
 ---@field private? string[] private addresses and ranges that these may lead to: "10.0.0.0/8", "127.0.0.1"
----@field tls? table for https targets, as of an upstream
+---@field tls? jeton.tls for https targets; without server_name
+
+---@class jeton.log.options
+---@field level? "debug"|"info"|"warn"|"error"|"off"
+---@field format? "text"|"json"
+---@field access? boolean|string true: standard output; text: a file
 
 ---@class jeton.policy
----@field listen? string|table
----@field upstream? string|table
----@field upstreams? table<string, string|table>
+---@field listen? string|jeton.listen|(string|jeton.listen)[]
+---@field upstream? string|string[]|jeton.upstream
+---@field upstreams? table<string, string|string[]|jeton.upstream>
 ---@field forward? jeton.forward
 ---@field tokens? table<string, jeton.token_options>
 ---@field tasks? table<string, async fun()>
 ---@field workers? integer
----@field timeouts? table<string, jeton.duration>
----@field limits? table<string, integer|string>
----@field log? table
----@field forwarded? "set"|"append"|"off"
+---@field timeouts? jeton.timeouts
+---@field limits? jeton.limits
+---@field log? jeton.log.options
+---@field access_log? boolean|string the same as log.access
+---@field forwarded? "set"|"append"|"off"|false
+---@field via? boolean
 ---@field on_start? async fun()
 ---@field on_request? async fun(req: jeton.request, tokens: jeton.tokens)
 ---@field on_response? async fun(res: jeton.response, req: jeton.request, tokens: jeton.tokens)
----@field on_error? async fun(req: jeton.request, err: { status: integer, code: string, message: string, retry_after: integer? })
----@field on_log? fun(entry: table)
+---@field on_error? async fun(req: jeton.request, err: jeton.error)
+---@field on_log? async fun(entry: jeton.entry)
