@@ -380,13 +380,6 @@ int stream_peer_name(const struct stream *s, char *out, size_t n) {
 
 const char *stream_reason(const struct stream *s) { return s->ops->reason(s); }
 
-bool stream_is_quiet(const struct stream *s) {
-  char byte;
-  if (s->closing) return false;
-  s->net->reads++;
-  return recv(fd_of(s), &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
-}
-
 const struct stream_ops stream_plain_ops = {
     .read_start = stream_plain_read_start,
     .read_stop = stream_plain_read_stop,

@@ -112,8 +112,5 @@ void stream_nodelay(struct stream *s);
 int stream_peer_name(const struct stream *s, char *out, size_t n);
 /* Why a TLS stream failed, as a sentence; "" when there is nothing to say. */
 const char *stream_reason(const struct stream *s);
-/* False when the socket is readable or closed: a pooled connection that must not be used again. One recv(MSG_PEEK);
- * only called when a connection sat idle for long. */
-bool stream_is_quiet(const struct stream *s);
 
 #endif
