@@ -25,12 +25,6 @@ enum {
 };
 extern const uint8_t char_class[256];
 
-static inline bool chars_are(struct str s, unsigned class) { /* true when it is empty */
-  for (size_t i = 0; i < s.n; i++)
-    if (!(char_class[(uint8_t)s.p[i]] & class)) return false;
-  return true;
-}
-
 #ifdef __SSE2__
 static inline __m128i chars_fine(__m128i v, unsigned class) {
   const __m128i space = _mm_set1_epi8(0x20), del = _mm_set1_epi8(0x7f);
@@ -55,18 +49,19 @@ static inline unsigned chars_stops(const uint8_t *p, unsigned class) {
 }
 #endif
 
-/* How many bytes from p on are of the class, which is a constant and one of TARGET, VALUE and NAME. `before` bytes in front of p may be read as well,
+/* How many bytes from p on are of the class, which is a constant: TARGET, VALUE and NAME have vectors. `before` bytes in front of p may be read as well,
  * and spare a short rest its loop. */
 static inline __attribute__((always_inline)) size_t chars_span(const uint8_t *p, size_t n, size_t before,
                                                                unsigned class) {
   size_t i = 0;
 #ifdef __SSE2__
-  for (; n - i >= 16; i += 16) {
+  bool vectors = class == CHAR_TARGET || class == CHAR_VALUE || class == CHAR_NAME;
+  for (; vectors && n - i >= 16; i += 16) {
     unsigned stops = chars_stops(p + i, class);
     if (stops != 0) return i + (size_t)__builtin_ctz(stops);
   }
   if (n == i) return n;
-  if (n + before >= 16) {
+  if (vectors && n + before >= 16) {
     unsigned stops = chars_stops(p + n - 16, class) >> (16 - (n - i));
     return stops != 0 ? i + (size_t)__builtin_ctz(stops) : n;
   }
@@ -77,8 +72,8 @@ static inline __attribute__((always_inline)) size_t chars_span(const uint8_t *p,
   return i;
 }
 
-/* All of it is of the class. True when it is empty. */
-static inline bool chars_all(struct str s, unsigned class) {
+/* All of it is of the class, a constant. True when it is empty. */
+static inline __attribute__((always_inline)) bool chars_all(struct str s, unsigned class) {
   return s.n == 0 || chars_span((const uint8_t *)s.p, s.n, 0, class) == s.n;
 }
 

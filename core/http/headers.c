@@ -382,6 +382,6 @@ void headers_strip_hop_by_hop(struct headers *h) {
   }
 }
 
-bool header_name_valid(struct str name) { return name.n > 0 && chars_are(name, CHAR_TOKEN); }
+bool header_name_valid(struct str name) { return name.n > 0 && chars_all(name, CHAR_TOKEN); }
 
 bool header_value_valid(struct str value) { return chars_all(value, CHAR_VALUE); }

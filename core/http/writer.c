@@ -83,9 +83,9 @@ static void put_length(struct buf *b, uint64_t n) {
 
 /* A script may have changed any of these: the last look before they become a start line. */
 static bool start_line_safe(const struct request_head *h) {
-  return h->method.n > 0 && chars_are(h->method, CHAR_TOKEN) && chars_all(h->path, CHAR_TARGET) &&
+  return h->method.n > 0 && chars_all(h->method, CHAR_TOKEN) && chars_all(h->path, CHAR_TARGET) &&
          chars_all(h->query, CHAR_TARGET) && h->host.n > 0 && chars_all(h->host, CHAR_TARGET) &&
-         chars_are(h->upgrade, CHAR_VALUE);
+         chars_all(h->upgrade, CHAR_VALUE);
 }
 
 static void put_request_line(struct buf *b, const struct request_head *h) {

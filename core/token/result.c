@@ -7,13 +7,13 @@
 #include <math.h>
 #include <stddef.h>
 
-#include "http/headcheck.h"
+#include "http/chars.h"
 
 static const double LIFE_MAX_S = 10.0 * 366 * 86400;
 
 static const char *check_value(const struct fetch_result *r) {
   if (r->value.n == 0) return "the token's value is empty";
-  if (!chars_are(r->value, CHAR_VALUE))
+  if (!chars_all(r->value, CHAR_VALUE))
     return "the token's value holds a control byte (such as CR, LF, NUL or DEL), which no header can carry";
   if (r->nfields > TOKEN_FIELDS_MAX) return "the token has more than 16 extra fields";
   for (unsigned i = 0; i < r->nfields; i++) {
