@@ -15,9 +15,10 @@
 #include <sys/stat.h>
 
 #include "base/arena.h"
+#include "base/hash.h"
 #include "net/tls_internal.h"
 
-enum { PATH_SIZE = 4096 };
+enum { PATH_SIZE = 4096, STAMP_SEED = 1 /* no secret: nobody chooses these */ };
 
 struct living;
 struct kind {
@@ -75,19 +76,13 @@ static void each_file(const struct living *l, tls_tell_fn tell, void *arg) {
   }
 }
 
-static void stamp_add(uint64_t *stamp, int64_t v) { /* FNV-1a, eight bytes at once */
-  *stamp = (*stamp ^ (uint64_t)v) * 0x100000001b3u;
-  *stamp ^= *stamp >> 32;
-}
-
 static void stamp_file(void *arg, const char *path) {
   struct stat st;
-  uint64_t *sum = arg, one = 0xcbf29ce484222325u;
-  for (const char *p = path; *p != '\0'; p++) stamp_add(&one, *p);
+  uint64_t *sum = arg, one = hash_bytes(STAMP_SEED, str_of(path));
   if (stat(path, &st) == 0) {
     int64_t facts[] = {(int64_t)st.st_dev, (int64_t)st.st_ino, st.st_size,        st.st_mtim.tv_sec,
                        st.st_mtim.tv_nsec, st.st_ctim.tv_sec,  st.st_ctim.tv_nsec};
-    for (size_t i = 0; i < sizeof facts / sizeof *facts; i++) stamp_add(&one, facts[i]);
+    one = hash_bytes(one, (struct str){(const char *)facts, sizeof facts});
   }
   *sum += one; /* a folder may be listed in any order */
 }

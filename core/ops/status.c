@@ -151,18 +151,14 @@ static void add_upstreams(const struct policy *p, struct buf *out) {
   buf_addz(out, "}");
 }
 
-struct each_name {
-  struct buf *out;
-  unsigned n;
-};
 static void add_name(void *arg, const char *name) {
-  struct each_name *each = arg;
+  struct each *each = arg;
   if (each->n++ > 0) buf_addz(each->out, ",");
   json_add_string(each->out, str_of(name));
 }
 
 static void add_tls(const struct status_view *v, struct buf *out) {
-  struct each_name each = {.out = out};
+  struct each each = {.out = out};
   buf_addf(out, ",\n  \"tls\":{\"renewed\":%llu,\"failed\":%llu,", (unsigned long long)v->certificates.renewed,
            (unsigned long long)v->certificates.failed);
   add_text(out, "last_error", v->certificates.last_error);
