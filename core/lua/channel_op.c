@@ -14,6 +14,7 @@
 
 #include "base/err.h"
 #include "base/wheel.h"
+#include "lua/arg.h"
 #include "lua/message.h"
 #include "lua/services.h"
 #include "lua/vm.h"
@@ -37,12 +38,7 @@ static int l_push_item(lua_State *L) {
 int channel_op_push_received(lua_State *L, struct channel_arm *arm) {
   struct channel_item *item = arm->item;
   arm->item = NULL;
-  if (item == NULL) {
-    lua_pushnil(L);
-    lua_pushliteral(L, "closed");
-    lua_pushstring(L, err_name(ERR_CLOSED));
-    return 3;
-  }
+  if (item == NULL) return arg_failure(L, ERR_CLOSED, "closed");
   lua_pushcfunction(L, l_push_item);
   lua_pushlightuserdata(L, item);
   if (lua_pcall(L, 1, 1, 0) != LUA_OK) {
@@ -58,17 +54,11 @@ void channel_op_check_sent(lua_State *L, const struct channel_arm *arm) {
                    channel_name(arm->channel));
 }
 
-int channel_op_push_timeout(lua_State *L) {
-  lua_pushnil(L);
-  lua_pushliteral(L, "timeout");
-  lua_pushstring(L, err_name(UV_ETIMEDOUT));
-  return 3;
-}
+int channel_op_push_timeout(lua_State *L) { return arg_failure(L, UV_ETIMEDOUT, "timeout"); }
 
 /* --- waiting --- */
 
-/* Items that were not sent. */
-static void drop_items(struct channel_arm *arms, unsigned n) {
+void channel_op_drop_items(struct channel_arm *arms, unsigned n) {
   for (unsigned i = 0; i < n; i++) {
     if (!arms[i].sends || arms[i].item == NULL) continue;
     arms[i].item->free(arms[i].item);
@@ -77,7 +67,7 @@ static void drop_items(struct channel_arm *arms, unsigned n) {
 }
 
 static void op_free(struct channel_op *op) {
-  drop_items(op->arms, op->wait.n);
+  channel_op_drop_items(op->arms, op->wait.n);
   for (unsigned i = 0; i < op->wait.n; i++) {
     if (op->arms[i].item != NULL) channel_return(op->arms[i].channel, op->arms[i].item);
     channel_unref(op->arms[i].channel);
@@ -142,7 +132,7 @@ int channel_op(lua_State *L, const struct await *begun, struct channel_arm *arms
   int fired = channel_try(arms, n, rng);
   bool defer = fired >= 0 && vm_long_run(vm_of(L));
   if ((fired >= 0 && !defer) || (fired < 0 && ms == 0)) {
-    drop_items(arms, n);
+    channel_op_drop_items(arms, n);
     return fired;
   }
   struct channel_op *op = op_new(L, begun, arms, n, push);
@@ -150,7 +140,7 @@ int channel_op(lua_State *L, const struct await *begun, struct channel_arm *arms
     channel_defer(&op->wait, (unsigned)fired);
   } else if ((fired = channel_wait(&op->wait, rng)) >= 0) {
     take_back(op, arms);
-    drop_items(arms, n);
+    channel_op_drop_items(arms, n);
     return fired;
   } else if (ms > 0) {
     uv_update_time(vm_services(vm_of(L))->loop); /* the script may have computed for a while: count from now */

@@ -23,6 +23,8 @@ void channel_op_begin(lua_State *L, struct await *begun);
  * own: with UV_EAGAIN and with an index, too, it has freed them. It also waits, for one turn of the loop, when the run has lasted long. */
 int channel_op(lua_State *L, const struct await *begun, struct channel_arm *arms, unsigned n, struct rng *rng,
                int64_t ms, task_push_fn push);
+/* Frees the items that sends among the arms have not sent. */
+void channel_op_drop_items(struct channel_arm *arms, unsigned n);
 /* Pushes what the arm of a receive that fired has received, or nil, "closed", "CLOSED"; returns how many. When it raises, the item is back in its channel. */
 int channel_op_push_received(lua_State *L, struct channel_arm *arm);
 /* Raises for the arm of a send that fired when it found the channel closed. */

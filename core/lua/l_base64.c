@@ -13,8 +13,8 @@
 #include <stdint.h>
 #include <uv.h>
 
-#include "base/err.h"
 #include "base/str.h"
+#include "lua/arg.h"
 #include "lua/l_secret.h"
 #include "token/secret.h"
 
@@ -92,11 +92,7 @@ static int decode(lua_State *L, const char *alphabet) {
   char *out = luaL_buffinitsize(L, &b, s.n / 4 * 3 + 3);
   const char *problem = decode_all(alphabet, s, out, &made);
   luaL_pushresultsize(&b, problem == NULL ? made : 0);
-  if (problem == NULL) return 1;
-  lua_pushnil(L);
-  lua_pushstring(L, problem);
-  lua_pushstring(L, err_name(UV_EINVAL));
-  return 3;
+  return problem == NULL ? 1 : arg_failure(L, UV_EINVAL, "%s", problem);
 }
 
 static int l_encode(lua_State *L) { return encode(L, standard, true, SECRET_BASE64); }

@@ -12,9 +12,9 @@
 #include <lauxlib.h>
 #include <string.h>
 
-#include "base/err.h"
 #include "lua/arg.h"
 #include "lua/channel_op.h"
+#include "lua/l_named.h"
 #include "lua/message.h"
 #include "lua/services.h"
 #include "lua/vm.h"
@@ -105,13 +105,6 @@ static int l_recv(lua_State *L) { /* ch:recv(timeout) */
   return push_received(L, &(struct channel_outcome){fired, fired >= 0 ? &arm : NULL});
 }
 
-static int push_would_wait(lua_State *L, const char *why) {
-  lua_pushnil(L);
-  lua_pushstring(L, why);
-  lua_pushstring(L, err_name(UV_EAGAIN));
-  return 3;
-}
-
 static int l_try_send(lua_State *L) {
   struct channel *ch = check(L);
   char what[WHAT_MAX];
@@ -121,8 +114,8 @@ static int l_try_send(lua_State *L) {
   int rc = make_arm(L, ch, what_of(ch, what), &arm);
   if (rc != 0) return message_failure(L, rc, what);
   int fired = channel_try(&arm, 1, NULL);
-  if (arm.item != NULL) arm.item->free(arm.item);
-  if (fired < 0) return push_would_wait(L, "full");
+  channel_op_drop_items(&arm, 1);
+  if (fired < 0) return arg_failure(L, UV_EAGAIN, "full");
   channel_op_check_sent(L, &arm);
   lua_pushboolean(L, 1);
   return 1;
@@ -131,7 +124,7 @@ static int l_try_send(lua_State *L) {
 static int l_try_recv(lua_State *L) {
   struct channel_arm arm = {.channel = check(L)};
   check_running(L, arm.channel, "try_recv");
-  if (channel_try(&arm, 1, NULL) < 0) return push_would_wait(L, "empty");
+  if (channel_try(&arm, 1, NULL) < 0) return arg_failure(L, UV_EAGAIN, "empty");
   return channel_op_push_received(L, &arm);
 }
 
@@ -279,12 +272,6 @@ static void keep(lua_State *L, int named) {
   lua_rawset(L, named);
 }
 
-static struct str check_name(lua_State *L) {
-  struct str name = arg_string(L, 1, "jeton.channel", "name");
-  if (!named_valid(name)) luaL_error(L, "jeton.channel: name: 1 to 64 letters, digits and _ . : / -");
-  return name;
-}
-
 static int l_collect_all(lua_State *L) {
   struct named **all = lua_touserdata(L, 1);
   if (*all != NULL) named_unref(*all);
@@ -340,7 +327,7 @@ static void join(lua_State *L, struct str name, unsigned capacity) {
 }
 
 int l_channel(lua_State *L) {
-  struct str name = check_name(L);
+  struct str name = l_named_name(L, CHANNEL);
   bool given = !lua_isnoneornil(L, 2);
   lua_Integer capacity = given ? luaL_checkinteger(L, 2) : 0;
   if (capacity < 0 || capacity > CHANNEL_CAPACITY_MAX)

@@ -18,9 +18,10 @@
 #include <uv.h>
 
 #include "base/buf.h"
-#include "base/err.h"
 #include "base/rand.h"
+#include "lua/arg.h"
 #include "lua/l_secret.h"
+#include "lua/vm.h"
 #include "net/tls_crypto.h"
 #include "token/secret.h"
 
@@ -32,13 +33,6 @@ struct operand {
   struct str bytes;
   struct buf expanded;
 };
-
-static int fail(lua_State *L, const char *message, int code) {
-  lua_pushnil(L);
-  lua_pushstring(L, message);
-  lua_pushstring(L, err_name(code));
-  return 3;
-}
 
 static struct str check_bytes(lua_State *L, int idx) {
   struct str s;
@@ -90,7 +84,7 @@ static int l_hash(lua_State *L) {
   const struct crypto_digest *d = check_digest(L, 1);
   struct str data = check_bytes(L, 2);
   uint8_t out[CRYPTO_DIGEST_MAX];
-  if (crypto_hash(d, data, out) != 0) return fail(L, "not enough memory", UV_ENOMEM);
+  if (crypto_hash(d, data, out) != 0) return arg_failure(L, UV_ENOMEM, "not enough memory");
   lua_pushlstring(L, (const char *)out, crypto_digest_size(d));
   return 1;
 }
@@ -104,7 +98,7 @@ static int l_hmac(lua_State *L) {
   int status = operand_expand(&key);
   if (status == 0) status = crypto_hmac(d, key.bytes, data, out);
   operand_fini(&key);
-  if (status != 0) return fail(L, err_text(status), status);
+  if (status != 0) return push_failure(L, status, NULL);
   lua_pushlstring(L, (const char *)out, crypto_digest_size(d));
   return 1;
 }
@@ -120,8 +114,8 @@ static int l_sign(lua_State *L) {
   int status = operand_expand(&key);
   if (status == 0) problem = crypto_sign(a, key.bytes, data, sig, &n);
   operand_fini(&key);
-  if (status != 0) return fail(L, err_text(status), status);
-  if (problem != NULL) return fail(L, problem, UV_EINVAL);
+  if (status != 0) return push_failure(L, status, NULL);
+  if (problem != NULL) return arg_failure(L, UV_EINVAL, "%s", problem);
   lua_pushlstring(L, (const char *)sig, n);
   return 1;
 }
@@ -131,7 +125,7 @@ static int l_verify(lua_State *L) {
   struct str pem = check_bytes(L, 2), data = check_bytes(L, 3), sig = check_bytes(L, 4);
   bool good = false;
   const char *problem = crypto_verify(a, pem, data, sig, &good);
-  if (problem != NULL) return fail(L, problem, UV_EINVAL);
+  if (problem != NULL) return arg_failure(L, UV_EINVAL, "%s", problem);
   lua_pushboolean(L, good);
   return 1;
 }
@@ -146,7 +140,7 @@ static int l_equal(lua_State *L) {
   bool same = status == 0 && crypto_equal(a.bytes, b.bytes);
   operand_fini(&a);
   operand_fini(&b);
-  if (status != 0) return fail(L, err_text(status), status);
+  if (status != 0) return push_failure(L, status, NULL);
   lua_pushboolean(L, same);
   return 1;
 }

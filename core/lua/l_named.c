@@ -55,9 +55,9 @@ static void push_handles(lua_State *L, const struct l_named_type *t) {
   lua_remove(L, -2);
 }
 
-struct str l_named_name(lua_State *L, const struct l_named_type *t) {
-  struct str name = arg_string(L, 1, t->kind->what, "name");
-  if (!named_valid(name)) luaL_error(L, "%s: name: 1 to 64 letters, digits and _ . : / -", t->kind->what);
+struct str l_named_name(lua_State *L, const char *what) {
+  struct str name = arg_string(L, 1, what, "name");
+  if (!named_valid(name)) luaL_error(L, "%s: name: 1 to 64 letters, digits and _ . : / -", what);
   return name;
 }
 

@@ -23,8 +23,8 @@ struct l_named_type {
   const luaL_Reg *methods;
 };
 
-/* The name, argument 1: raises when it is none. */
-struct str l_named_name(lua_State *L, const struct l_named_type *t);
+/* The name, argument 1 of `what` ("jeton.shared"): raises when it is none. */
+struct str l_named_name(lua_State *L, const char *what);
 /* Pushes this VM's handle of that name and returns it; NULL, and nothing pushed: the file has not named it. */
 void *l_named_find(lua_State *L, const struct l_named_type *t, struct str name);
 /* Pushes a new handle, kept by the VM, of the object there is or of a new one with `settings`. Zeroed behind its first member. Raises when the file does not

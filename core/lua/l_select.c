@@ -79,12 +79,6 @@ static size_t push_case(lua_State *L, unsigned i, struct channel_arm *arm) {
   return c->sends ? message_measure(L, -1, "jeton.select") : 0;
 }
 
-static void free_items(struct channel_arm *arms, unsigned n) {
-  for (unsigned i = 0; i < n; i++) {
-    if (arms[i].item != NULL) arms[i].item->free(arms[i].item);
-  }
-}
-
 /* The messages of those that send; does not raise. 0, or as message_make, and none is made. */
 static int make_items(lua_State *L, struct channel_arm *arms, const size_t *sizes, unsigned n) {
   for (unsigned i = 0; i < n; i++) {
@@ -92,7 +86,7 @@ static int make_items(lua_State *L, struct channel_arm *arms, const size_t *size
     int rc = message_make(L, place_of(i) + 1, sizes[i], channel_owner(arms[i].channel), &arms[i].item);
     if (rc == 0) continue;
     arms[i].item = NULL;
-    free_items(arms, i);
+    channel_op_drop_items(arms, i);
     return rc;
   }
   return 0;

@@ -231,7 +231,7 @@ static uint64_t check_max(lua_State *L) {
 }
 
 int l_shared(lua_State *L) {
-  struct str name = l_named_name(L, &TYPE);
+  struct str name = l_named_name(L, WHAT);
   bool told = !lua_isnoneornil(L, 2);
   uint64_t max = check_max(L);
   struct handle *h = l_named_find(L, &TYPE, name);
