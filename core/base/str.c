@@ -3,13 +3,11 @@
 
 #include <limits.h>
 
-static unsigned char lower(unsigned char c) { return c >= 'A' && c <= 'Z' ? (unsigned char)(c | 0x20) : c; }
-
 bool str_ieq(struct str a, struct str b) {
   if (a.n != b.n) return false;
   if (a.n == 0 || memcmp(a.p, b.p, a.n) == 0) return true; /* most are written the same way */
   for (size_t i = 0; i < a.n; i++)
-    if (lower((unsigned char)a.p[i]) != lower((unsigned char)b.p[i])) return false;
+    if (char_lower(a.p[i]) != char_lower(b.p[i])) return false;
   return true;
 }
 

@@ -14,6 +14,9 @@ struct str {
 #define STR(literal) ((struct str){(literal), sizeof(literal) - 1})
 #define STR_FMT(s) (int)(s).n, (s).p /* for "%.*s" */
 
+/* Of ASCII letters; other bytes are as they were, whatever the locale. */
+static inline char char_lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c; }
+
 static inline struct str str_of(const char *z) { return (struct str){z, z != NULL ? strlen(z) : 0}; }
 static inline bool str_eq(struct str a, struct str b) { return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0); }
 bool str_ieq(struct str a, struct str b); /* ASCII case-insensitive */

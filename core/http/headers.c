@@ -12,8 +12,6 @@
 
 enum { FIRST_CAP = 16, SPARE = 8 /* for what a proxy and its scripts add */ };
 
-static inline char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c; }
-
 /* --- names to ids --- */
 
 /* A perfect hash of length and first letter: each known name has a place of its own, so one comparison decides. Two names in one place are an
@@ -240,7 +238,7 @@ unsigned headers_remove_id(struct headers *h, enum header_id id) {
   return removed;
 }
 
-static inline char dashed(char c) { return c == '_' ? '-' : lower(c); }
+static inline char dashed(char c) { return c == '_' ? '-' : char_lower(c); }
 
 /* Behind the byte at i, and behind further delimiters if it is one. */
 static inline size_t past(struct str s, size_t i) {

@@ -278,9 +278,7 @@ void write_chunk_end(struct buf *out, const struct headers *trailers, bool any) 
 /* "_" counts as "-": a server that reads them alike must not be given the one by the other. */
 static bool same_name(struct str name, const char *low) {
   for (size_t i = 0; i < name.n; i++) {
-    char c = name.p[i];
-    if (c >= 'A' && c <= 'Z') c = (char)(c | 0x20);
-    if (c == '_') c = '-';
+    char c = name.p[i] == '_' ? '-' : char_lower(name.p[i]);
     if (c != low[i]) return false;
   }
   return low[name.n] == '\0';

@@ -2,7 +2,6 @@
  *
  * The headers are a userdata over a flat list { name, value, … } with lower-cased names, in the order in which they came: looked up without regard to
  * case, never changed. */
-#include <ctype.h>
 #include <lauxlib.h>
 #include <stdio.h>
 
@@ -20,7 +19,7 @@
 static void push_lower(lua_State *L, struct str name) {
   luaL_Buffer b;
   char *to = luaL_buffinitsize(L, &b, name.n);
-  for (size_t i = 0; i < name.n; i++) to[i] = (char)tolower((unsigned char)name.p[i]);
+  for (size_t i = 0; i < name.n; i++) to[i] = char_lower(name.p[i]);
   luaL_pushresultsize(&b, name.n);
 }
 

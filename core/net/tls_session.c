@@ -485,8 +485,7 @@ static char *name_to_verify(const char *host) {
   if (name == NULL) abort();
   size_t n = strlen(name);
   if (n > 1 && name[n - 1] == '.') name[n - 1] = '\0';
-  for (char *p = name; *p != '\0'; p++)
-    if (*p >= 'A' && *p <= 'Z') *p = (char)(*p - 'A' + 'a');
+  for (char *p = name; *p != '\0'; p++) *p = char_lower(*p);
   return name;
 }
 

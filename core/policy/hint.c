@@ -12,12 +12,10 @@
 static const char *const secret_words[] = {"secret", "passw",  "passphrase", "key",    "token", "value",
                                            "auth",   "bearer", "credential", "cookie", "jwt",   "private"};
 
-static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c; }
-
 static bool contains_word(struct str s, struct str word) {
   for (size_t i = 0; i + word.n <= s.n; i++) {
     size_t n = 0;
-    while (n < word.n && lower(s.p[i + n]) == word.p[n]) n++;
+    while (n < word.n && char_lower(s.p[i + n]) == word.p[n]) n++;
     if (n == word.n) return true;
   }
   return false;
@@ -143,7 +141,7 @@ static bool spaced(struct str word, char out[WORD_MAX + 3]) {
   if (word.n == 0 || word.n > WORD_MAX) return false;
   size_t n = 0;
   out[n++] = ' ';
-  for (size_t i = 0; i < word.n; i++) out[n++] = lower(word.p[i]);
+  for (size_t i = 0; i < word.n; i++) out[n++] = char_lower(word.p[i]);
   out[n++] = ' ';
   out[n] = '\0';
   return true;

@@ -38,7 +38,7 @@ static enum verdict refuse(struct exchange *ex, int status, int code, const char
 
 static struct str lower_case(struct arena *a, struct str s) {
   char *out = arena_alloc(a, s.n + 1);
-  for (size_t i = 0; i < s.n; i++) out[i] = s.p[i] >= 'A' && s.p[i] <= 'Z' ? (char)(s.p[i] | 0x20) : s.p[i];
+  for (size_t i = 0; i < s.n; i++) out[i] = char_lower(s.p[i]);
   out[s.n] = '\0';
   return (struct str){out, s.n};
 }
