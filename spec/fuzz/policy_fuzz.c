@@ -6,17 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../unit/check.h"
 #include "policy/keys.h"
 #include "policy/locate.h"
 #include "policy/policy.h"
-
-#define MUST(condition)                                                              \
-  do {                                                                               \
-    if (!(condition)) {                                                              \
-      fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #condition); \
-      abort();                                                                       \
-    }                                                                                \
-  } while (0)
 
 enum { DEPTH_MAX = 7 };
 #define SECRET "hunter2" /* what stands under keys that speak of secrets: never in the report */
@@ -201,16 +194,16 @@ static void check_report(const struct report *r, const struct policy *p) {
   unsigned lines = 0;
   for (size_t i = 0; i < r->text.n; i++) {
     lines += text[i] == '\n';
-    MUST(text[i] == '\n' || ((uint8_t)text[i] >= 0x20 && text[i] != 0x7f));
-    MUST(r->text.n - i < sizeof SECRET - 1 || memcmp(text + i, SECRET, sizeof SECRET - 1) != 0);
+    CHECK(text[i] == '\n' || ((uint8_t)text[i] >= 0x20 && text[i] != 0x7f));
+    CHECK(r->text.n - i < sizeof SECRET - 1 || memcmp(text + i, SECRET, sizeof SECRET - 1) != 0);
   }
-  MUST(lines == r->problems + r->warnings);
+  CHECK(lines == r->problems + r->warnings);
   if (r->problems > 0) return;
   const struct forward_conf *f = p->forward;
-  MUST(p->nlistens > 0 && (p->nupstreams > 0 || p->on_request || f != NULL));
-  MUST(f == NULL || f->hosts != NULL || f->connect != NULL);
-  for (size_t i = 0; i < p->nupstreams; i++) MUST(p->upstreams[i].nurls > 0);
-  for (size_t i = 0; i < p->ntokens; i++) MUST(p->tokens[i].audience != NULL);
+  CHECK(p->nlistens > 0 && (p->nupstreams > 0 || p->on_request || f != NULL));
+  CHECK(f == NULL || f->hosts != NULL || f->connect != NULL);
+  for (size_t i = 0; i < p->nupstreams; i++) CHECK(p->upstreams[i].nurls > 0);
+  for (size_t i = 0; i < p->ntokens; i++) CHECK(p->tokens[i].audience != NULL);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
@@ -226,7 +219,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
   lua_State *L = luaL_newstate();
   lua_pushcfunction(L, l_validate);
   lua_pushlightuserdata(L, &r);
-  MUST(lua_pcall(L, 1, 0, 0) == LUA_OK);
+  CHECK(lua_pcall(L, 1, 0, 0) == LUA_OK);
   keys_finish(&r.schema);
   schema_report(&r.schema, &report);
   check_report(&report, p);

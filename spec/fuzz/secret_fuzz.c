@@ -5,18 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../unit/check.h"
 #include "base/err.h"
 #include "token/keeper.h"
 #include "token/secret.h"
 #include "token/slot_internal.h"
-
-#define MUST(condition)                                                              \
-  do {                                                                               \
-    if (!(condition)) {                                                              \
-      fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #condition); \
-      abort();                                                                       \
-    }                                                                                \
-  } while (0)
 
 static int64_t vnow;
 static int64_t vclock(void) { return vnow; }
@@ -37,7 +30,7 @@ static struct audience *audience;
 
 static void push(struct secret *s, const void *p, size_t n, int status) {
   if (s == NULL) return;
-  MUST(depth < STACK);
+  CHECK(depth < STACK);
   struct model *m = &stack[depth++];
   m->secret = s;
   m->status = status;
@@ -185,13 +178,13 @@ static void judge(const struct model *m, bool header_safe) {
   for (size_t i = 0; i < m->bytes.n; i++)
     unsafe |= (m->bytes.p[i] < 0x20 && m->bytes.p[i] != '\t') || m->bytes.p[i] == 0x7f;
   if (m->status != 0)
-    MUST(rc == m->status);
+    CHECK(rc == m->status);
   else if (header_safe && unsafe)
-    MUST(rc == ERR_SECRET_BYTES);
+    CHECK(rc == ERR_SECRET_BYTES);
   else
-    MUST(rc == 0 && out.n == m->bytes.n + 6 && (m->bytes.n == 0 || memcmp(out.p + 6, m->bytes.p, m->bytes.n) == 0));
-  if (rc != 0) MUST(out.n == 6 && ctx.nused == 0);
-  MUST(memcmp(out.p, "before", 6) == 0);
+    CHECK(rc == 0 && out.n == m->bytes.n + 6 && (m->bytes.n == 0 || memcmp(out.p + 6, m->bytes.p, m->bytes.n) == 0));
+  if (rc != 0) CHECK(out.n == 6 && ctx.nused == 0);
+  CHECK(memcmp(out.p, "before", 6) == 0);
   buf_fini(&out);
   buf_init(&out);
   secret_describe(m->secret, &out);
@@ -206,7 +199,7 @@ static void set_up(void) {
   audience_add(audience, true, STR("h"), 443);
   struct fetch_result r = {.ok = true, .value = STR("T/=T"), .has_expires_in = true, .expires_in = 60, .nfields = 1};
   r.fields[0] = (struct token_field){STR("f"), STR("F+\n")};
-  MUST(slot_set(slot, &r) == NULL);
+  CHECK(slot_set(slot, &r) == NULL);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

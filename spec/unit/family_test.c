@@ -12,46 +12,12 @@
 #include "base/log.h"
 #include "base/rand.h"
 #include "check.h"
+#include "keeper_world.h"
 #include "token/family_internal.h"
-#include "token/keeper.h"
 
-static int64_t vnow, timer_at;
-static uv_loop_t loop;
-static struct mailbox inbox, home;
-static struct keeper *keeper;
 static struct token_family *tenant;
-static struct fetch *running[64];
-static unsigned nrunning, started, nwoken;
+static unsigned nwoken;
 
-static int64_t vclock(void) { return vnow; }
-static int64_t host_now(void *ctx) {
-  (void)ctx;
-  return vnow;
-}
-static void host_start(void *ctx, struct fetch *f) {
-  (void)ctx;
-  started++;
-  CHECK(nrunning < 64);
-  running[nrunning++] = f;
-}
-static void host_timer(void *ctx, int64_t at) {
-  (void)ctx;
-  timer_at = at;
-}
-static void deliver(void) {
-  for (int i = 0; i < 4; i++) uv_run(&loop, UV_RUN_NOWAIT);
-}
-static void advance(int64_t ms) {
-  int64_t end = vnow + ms;
-  deliver();
-  while (timer_at <= end) {
-    if (timer_at > vnow) vnow = timer_at;
-    timer_at = INT64_MAX;
-    keeper_run_due(keeper);
-    deliver();
-  }
-  vnow = end;
-}
 static void end_fetch(bool ok, double expires_in) {
   CHECK(nrunning > 0);
   struct fetch_result r = {
@@ -73,24 +39,15 @@ static void settle(unsigned max, int64_t idle_ms) {
   family_unref(f);
 }
 static void begin(unsigned max, int64_t idle_ms) {
-  vnow = 1000000;
-  timer_at = INT64_MAX;
-  nrunning = started = nwoken = 0;
+  nwoken = 0;
   tenant = NULL;
-  CHECK(uv_loop_init(&loop) == 0 && mailbox_init(&inbox, &loop) == 0 && mailbox_init(&home, &loop) == 0);
-  struct keeper_host host = {NULL, host_now, host_now, host_start, host_timer};
-  keeper = keeper_new(&host, &inbox, 42);
+  world_begin(1000000, &(struct keeper_host){NULL, host_now, host_now, host_start, host_timer});
   settle(max, idle_ms);
 }
 static void end(void) {
   while (nrunning > 0) end_fetch(false, 0);
   family_unref(tenant);
-  keeper_free(keeper);
-  deliver();
-  mailbox_close(&inbox);
-  mailbox_close(&home);
-  uv_run(&loop, UV_RUN_DEFAULT);
-  CHECK(uv_loop_close(&loop) == 0);
+  world_end();
 }
 
 static struct slot *get(const char *key) {

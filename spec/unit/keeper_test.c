@@ -10,60 +10,25 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "check.h"
+#include "keeper_world.h"
 #include "token/slot_internal.h"
 
 /* --- the world --- */
 
 static const int64_t START = 5000000, WALL = 1700000000000;
-static int64_t vnow;
-static int64_t vclock(void) { return vnow; }
+static const struct fetch_result *at_once; /* a fetch is answered with it before its start returns */
 
-static uv_loop_t loop;
-static struct mailbox inbox, home;
-static struct keeper *keeper;
-static int64_t timer_at;
-static struct fetch *running[64];
-static unsigned nrunning, started;
-static const struct fetch_result *at_once; /* start_fetch answers with it before it returns */
-
-static int64_t host_now(void *ctx) {
-  (void)ctx;
-  return vnow;
-}
 static int64_t host_wall(void *ctx) {
   (void)ctx;
   return WALL + vnow;
 }
-static void host_start(void *ctx, struct fetch *f) {
-  (void)ctx;
-  started++;
-  if (at_once != NULL) {
-    keeper_fetch_done(keeper, f, at_once);
+static void host_start_or_answer(void *ctx, struct fetch *f) {
+  if (at_once == NULL) {
+    host_start(ctx, f);
     return;
   }
-  for (unsigned i = 0; i < nrunning; i++) CHECK(running[i]->slot != f->slot); /* one at a time */
-  CHECK(nrunning < 64);
-  running[nrunning++] = f;
-}
-static void host_timer(void *ctx, int64_t at) {
-  (void)ctx;
-  timer_at = at;
-}
-
-static void deliver(void) {
-  for (int i = 0; i < 4; i++) uv_run(&loop, UV_RUN_NOWAIT);
-}
-/* Moves the clock, firing the timer at each moment it asks for. */
-static void advance(int64_t ms) {
-  int64_t end = vnow + ms;
-  deliver();
-  while (timer_at <= end) {
-    if (timer_at > vnow) vnow = timer_at;
-    timer_at = INT64_MAX;
-    keeper_run_due(keeper);
-    deliver();
-  }
-  vnow = end;
+  started++;
+  keeper_fetch_done(keeper, f, at_once);
 }
 
 static struct fetch *only_fetch(void) {
@@ -104,14 +69,8 @@ static struct slot *adopt(const char *name, bool has_fetch, bool fetch_now) {
 }
 
 static void begin(bool has_fetch, bool fetch_now) {
-  vnow = START;
-  timer_at = INT64_MAX;
-  nrunning = started = 0;
   at_once = NULL;
-  CHECK(uv_loop_init(&loop) == 0);
-  CHECK(mailbox_init(&inbox, &loop) == 0 && mailbox_init(&home, &loop) == 0);
-  struct keeper_host host = {NULL, host_now, host_wall, host_start, host_timer};
-  keeper = keeper_new(&host, &inbox, 42);
+  world_begin(START, &(struct keeper_host){NULL, host_now, host_wall, host_start_or_answer, host_timer});
   api = adopt("api", has_fetch, fetch_now);
   slot_reader_init(&reader, api);
 }
@@ -119,12 +78,7 @@ static void begin(bool has_fetch, bool fetch_now) {
 static void end(void) {
   slot_reader_fini(&reader);
   slot_unref(api);
-  keeper_free(keeper);
-  deliver();
-  mailbox_close(&inbox);
-  mailbox_close(&home);
-  uv_run(&loop, UV_RUN_DEFAULT);
-  CHECK(uv_loop_close(&loop) == 0);
+  world_end();
 }
 
 static struct slot_facts facts(void) {
