@@ -1,7 +1,7 @@
-/* headcheck.c: the strict look at a head's raw bytes that comes before llhttp.
+/* headcheck.c: the strict look at a head's raw bytes that comes before anything is read from them.
  *
- * Why: llhttp is made to be lenient where the web is (folds, bare LF, empty names, double spaces), and a fold that is cut by a read looks to
- * it like a longer value. Two parsers that disagree about such bytes are what request smuggling is made of, so they never get through here.
+ * Why: parsers are lenient where the web is (folds, bare LF, empty names, double spaces), each in its own way. Two that disagree about such
+ * bytes are what request smuggling is made of, so they never get through here.
  *
  * Design: a state machine over byte classes, one function a state. Each function eats as much as it can in a tight loop and leaves at the first
  * byte that ends its part, so the dispatcher runs a few times a line and not once a byte; whole_lines takes the usual field lines, those that

@@ -1,4 +1,4 @@
-/* headcheck.h: one pass over the raw bytes of a head, before any parser sees them.
+/* headcheck.h: one pass over the raw bytes of a head, before anything is read from them.
  *
  * Refuses what two parsers could read differently: bare CR or LF, folded lines, NUL and control bytes, white space
  * before the first field or around a name, names that are not tokens, double spaces in the start line (RFC 9112 sections 2.2, 3,

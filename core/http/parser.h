@@ -1,4 +1,4 @@
-/* parser.h: reads HTTP/1 messages: gather, check, parse.
+/* parser.h: reads HTTP/1 messages: gather, check, judge.
  *
  * A head (or a trailer section, or a chunk's size line) is first gathered whole into the exchange's arena, with its
  * bytes checked as they come (http/headcheck.h), and only then taken apart, so every slice points into the arena. Chunked bodies are

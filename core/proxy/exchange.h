@@ -7,7 +7,8 @@
  *  - an exchange belongs to exactly one connection, a connection has at most one exchange;
  *  - it pins its runtime (policy and VM) from first byte to log line;
  *  - it waits for at most one thing at a time (hook, token, upstream), which can be cancelled in one place: exchange_abort;
- *  - once a byte of the response head is written (`replied`), a failure can only reset the client's connection;
+ *  - once a byte of the reply has gone out (`bytes_out`), a failure can only reset the client's connection; one that has begun (`replied`) and waits for the
+ *    flush at the end of the read is taken back for the error reply;
  *  - a token's bytes are never kept: they are made in write_head, each time anew.
  * Memory: exchanges come from the worker's pool (pool.h), so a script's handle may check `serial` at any time: it is another one, or zero, when the
  * exchange has ended. Owned by the worker's thread. */
