@@ -31,6 +31,21 @@ static const char *nearest(struct str key, const char *const *known) {
   return best;
 }
 
+const char *arg_nearest(lua_State *L, int idx, struct str key) {
+  const char *best = NULL;
+  unsigned best_distance = SUGGEST_DISTANCE;
+  idx = lua_absindex(L, idx);
+  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
+    if (lua_type(L, -2) != LUA_TSTRING) continue;
+    const char *name = lua_tostring(L, -2);
+    unsigned distance = str_distance(key, str_of(name));
+    if (distance >= best_distance) continue;
+    best_distance = distance;
+    best = name;
+  }
+  return best;
+}
+
 static bool is_known(struct str key, const char *const *known) {
   for (; *known != NULL; known++)
     if (str_eq(key, str_of(*known))) return true;

@@ -11,6 +11,8 @@
 /* Raises for the first key of the table at idx that is not in `known` (NULL-terminated), with the nearest one as a suggestion.
  * `what`: "jeton.http". Keys that are integers are passed over. */
 void arg_known(lua_State *L, int idx, const char *what, const char *const *known);
+/* The key of the table at idx that was meant by `key`, or NULL. The table's: it lasts as long as that key. */
+const char *arg_nearest(lua_State *L, int idx, struct str key);
 /* Raises: "jeton.http: timeout: expected a duration, got a table". */
 int arg_wrong(lua_State *L, const char *what, const char *key, const char *expected, int idx) __attribute__((noreturn));
 

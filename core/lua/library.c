@@ -4,6 +4,7 @@
 #include <lauxlib.h>
 
 #include "base/clock.h"
+#include "lua/arg.h"
 #include "lua/l_base64.h"
 #include "lua/l_channel.h"
 #include "lua/l_crypto.h"
@@ -36,11 +37,34 @@ static const luaL_Reg parts[] = {
     {"select", l_select_open}, {NULL, NULL},
 };
 
+/* jeton.json.parse: says what there is instead, where Lua would say that nil cannot be called. The upvalue is the part's name. */
+static int l_absent(lua_State *L) {
+  if (lua_type(L, 2) != LUA_TSTRING) return 0;
+  struct str key;
+  key.p = lua_tolstring(L, 2, &key.n);
+  const char *part = lua_tostring(L, lua_upvalueindex(1)), *near = arg_nearest(L, 1, key);
+  if (near != NULL) return luaL_error(L, "jeton.%s has no '%s' (did you mean '%s'?)", part, key.p, near);
+  return luaL_error(L, "jeton.%s has no '%s' (docs/library.md lists what it has)", part, key.p);
+}
+
+/* The part is on top. One that finds what it has by a function of its own (jeton.env) keeps that. */
+static void guard_part(lua_State *L, const char *name) {
+  if (!lua_getmetatable(L, -1)) lua_createtable(L, 0, 1);
+  if (lua_getfield(L, -1, "__index") == LUA_TNIL) {
+    lua_pushstring(L, name);
+    lua_pushcclosure(L, l_absent, 1);
+    lua_setfield(L, -3, "__index");
+  }
+  lua_pop(L, 1);
+  lua_setmetatable(L, -2);
+}
+
 int library_open(lua_State *L) {
   luaL_newlib(L, functions);
   for (const luaL_Reg *part = parts; part->name != NULL; part++) {
     lua_pushcfunction(L, part->func);
     lua_call(L, 0, 1);
+    guard_part(L, part->name);
     lua_setfield(L, -2, part->name);
   }
   lua_pushliteral(L, JETON_VERSION);

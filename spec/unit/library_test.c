@@ -279,6 +279,15 @@ static void credentials_do_not_follow_to_another_origin(void) {
       "3 } assert(v == nil and c == 'TOKEN_AUDIENCE', m)"
       " local r, m = jeton.http.get(url, { redirects = 3 }) assert(r and r.status == 200, m)");
 }
+static void what_a_part_has_not_is_named_with_what_it_has(void) {
+  passes(
+      "local function raises(text, f) local ok, err = pcall(f) assert(not ok and err:find(text, 1, true), err) end"
+      " raises(\"jeton.json has no 'encod' (did you mean 'encode'?)\", function() return jeton.json.encod {} end)"
+      " raises(\"jeton.log has no 'warm' (did you mean 'warn'?)\", function() jeton.log.warm 'x' end)"
+      " raises(\"jeton.crypto has no 'sha256' (docs/library.md\", function() return jeton.crypto.sha256 'x' end)"
+      " raises(\"jeton.select has no 'sede' (did you mean 'seed'?)\", function() jeton.select.sede(1) end)"
+      " assert(jeton.env.NOT_THERE_AT_ALL == nil)");
+}
 static void misuse_raises(void) {
   passes(
       "for _, o in ipairs { { headers = { ['Content-Length'] = 1 } }, { headers = { ['a b'] = '1' } }, { headers = { a "
@@ -585,6 +594,7 @@ static void run_http(void) {
   RUN(a_refused_connection_is_a_failure);
   RUN(redirects_are_followed_when_asked);
   RUN(credentials_do_not_follow_to_another_origin);
+  RUN(what_a_part_has_not_is_named_with_what_it_has);
   RUN(misuse_raises);
   RUN(tls_settings_that_cannot_be_read_are_a_failure);
   RUN(a_cancelled_request_leaves_nothing);
