@@ -1,0 +1,112 @@
+--- What the documents and the editor's types say of a policy's keys, against the tables that read them.
+local process = require "spec.support.process"
+
+--- The defaults (or false) of each table of fields in core/policy: { ["keys.c limit_fields"] = { body = "0", … } }
+local function tables()
+  local found = {}
+  for _, file in ipairs { "keys.c", "keys_net.c", "keys_token.c", "keys_tls.c", "keys_forward.c" } do
+    local text = process.read_file("core/policy/" .. file)
+    for name, body in text:gmatch "static const struct field ([%w_]+)%[%] = (%b{});" do
+      local keys = {}
+      for key, rest in body:gmatch '{"([%w_]+)", FIELD_[%w_]+, ([^{]*)' do
+        local default = rest:gsub("%b()", ""):match '^[^,]+, "([^"]*)"'
+        keys[key] = default or false
+      end
+      if next(keys) then found[file .. " " .. name] = keys end
+    end
+  end
+  return found
+end
+
+--- For each of them: its section of the reference, its class of the types, and what stands before its keys in the reference (or for them).
+local places = {
+  ["keys.c top_fields"] = { "Top level", "jeton.policy" },
+  ["keys.c timeout_fields"] = { "timeouts", "jeton.timeouts" },
+  ["keys.c limit_fields"] = { "limits", "jeton.limits" },
+  ["keys.c log_fields"] = { "log", "jeton.log.options" },
+  ["keys_net.c upstream_fields"] = { "upstream and upstreams", "jeton.upstream" },
+  ["keys_net.c timeout_fields"] = { "timeouts", "jeton.upstream.timeouts" },
+  ["keys_net.c pool_fields"] = { "upstream and upstreams", false, "pool." },
+  ["keys_token.c token_fields"] = { "tokens", "jeton.token_options" },
+  ["keys_token.c backoff_fields"] = { "tokens", false, "backoff." },
+  ["keys_tls.c upstream_fields"] = { "upstream and upstreams", "jeton.tls" },
+  ["keys_tls.c certificate_fields"] = { "listen", "jeton.certificate", "{ cert = file, key = file }" },
+  ["keys_tls.c listen_fields"] = { "listen", "jeton.listen.tls" },
+  ["keys_forward.c forward_fields"] = { "forward", "jeton.forward" },
+}
+
+local reference = process.read_file "docs/reference.md"
+local types = process.read_file "scripts/jeton/types/policy.lua" .. process.read_file "scripts/jeton/types/jeton.lua"
+
+local function section(title)
+  local from = assert(reference:find("\n## " .. title .. "\n", 1, true), title)
+  return reference:sub(from, (reference:find("\n## ", from + 1, true)))
+end
+
+--- The rows of a section that describe the key.
+local function rows(title, prefix, key)
+  local found = {}
+  for row in section(title):gmatch "\n(| [^\n]*)" do
+    local cell = row:match "^| ([^|]*)|"
+    if cell:find("`" .. prefix:gsub("%.", "%%.") .. key .. "[`.]") then found[#found + 1] = row end
+  end
+  return found
+end
+
+--- The names of a class's fields, with what it inherits: { [name] = true }
+local function class(name)
+  local fields, inside, parent = {}, false, nil
+  for line in types:gmatch "[^\n]+" do
+    local this, of = line:match "^%-%-%-@class ([%w_.]+)( ?:? ?[%w_.]*)"
+    if this then inside = this == name end
+    if this and inside then parent = of:match ": ([%w_.]+)" end
+    local field = inside and line:match "^%-%-%-@field ([%w_]+)"
+    if field then fields[field] = true end
+  end
+  assert(next(fields), name)
+  if parent then for field in pairs(class(parent)) do fields[field] = true end end
+  return fields
+end
+
+--- `"64k"` and `240` and `true` are all written as they are in the code, with or without quotes.
+local function says(row, default)
+  return row:find('`"' .. default .. '"`', 1, true) or row:find("`" .. default .. "`", 1, true)
+end
+
+describe("every key of a policy", function()
+  it("belongs to a table that this spec knows", function()
+    for name in pairs(tables()) do assert.truthy(places[name], name) end
+    for name in pairs(places) do assert.truthy(tables()[name], name) end
+  end)
+
+  it("has a row in its section of the reference, with the default of the code", function()
+    local numbers = 0
+    for name, keys in pairs(tables()) do
+      local title, prefix = places[name][1], places[name][3] or ""
+      for key, default in pairs(keys) do
+        if prefix:find "{" then
+          assert.truthy(section(title):find(prefix, 1, true), name)
+        else
+          local found = rows(title, prefix, key)
+          assert.truthy(#found > 0, ("%s: %s has no row under %q"):format(name, prefix .. key, title))
+          if default and not (name == "keys.c top_fields" and key == "workers") then
+            local right = false
+            for _, row in ipairs(found) do right = right or says(row, default) end
+            assert.truthy(right, ("%s: %s is %s by default; the reference says: %s"):format(name, prefix .. key, default, found[1]))
+            numbers = numbers + 1
+          end
+        end
+      end
+    end
+    assert.is_true(numbers > 40)
+  end)
+
+  it("is typed for editors", function()
+    for name, keys in pairs(tables()) do
+      local of = places[name][2]
+      for key in pairs(keys) do
+        if of then assert.is_true(class(of)[key], of .. "." .. key) end
+      end
+    end
+  end)
+end)
