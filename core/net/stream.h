@@ -35,7 +35,9 @@ struct net {
   int64_t handshake_us;
 };
 enum {
-  SCRATCH_SIZE = 64 * 1024,
+  SCRATCH_SIZE =
+      128 *
+      1024, /* large bodies cost a tenth less than with half of it; a twentieth less again with twice, all of it locked */
   CLEAR_SIZE = SCRATCH_SIZE + 16 * 1024 /* all that one read can hold, and the rest of a record */
 };
 /* The buffers are secret memory: replies of token issuers pass through them. */
