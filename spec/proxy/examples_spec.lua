@@ -135,11 +135,8 @@ function handle(req, body, send) {
 
   describe("private-key-jwt", function()
     it("signs with the key in the file, which the issuer knows", function()
-      local ca = process.temp_dir()
-      local code, _, err = process.run { "sh", jeton.root .. "/spec/support/ca.sh", ca }
-      assert.equal(0, code, err)
-      local oidc = process.start { "node", jeton.root .. "/spec/support/peers/oidc.mjs", ca }
-      local ports = cjson.decode(process.poll(function() return oidc:ended() and error(oidc:errors()) or oidc:output():match "^(.-)\n" end, 30, "oidc-provider to start"))
+      local ca = peers.certificates()
+      local oidc, ports = peers.oidc(ca)
       local p = start("private-key-jwt", {
         UPSTREAM = ("http://127.0.0.1:%d"):format(ports.upstream), TOKEN_URL = ("https://localhost:%d/token"):format(ports.issuer),
         CLIENT_ID = "ES256", KEY_FILE = ca .. "/ecdsa.key", ISSUER_CA = ca .. "/ca.pem",
@@ -154,9 +151,7 @@ function handle(req, body, send) {
 
   describe("service-account", function()
     it("exchanges what it signed for a token, and says why it could not", function()
-      local ca = process.temp_dir()
-      local code, _, err = process.run { "sh", jeton.root .. "/spec/support/ca.sh", ca }
-      assert.equal(0, code, err)
+      local ca = peers.certificates()
       local issuer = service(([[
 import crypto from 'node:crypto';
 import fs from 'node:fs';
@@ -500,9 +495,7 @@ function handle(req, body, send) {
 
   describe("forward-proxy", function()
     it("puts the token on what is sent for its API alone, tunnels to what is listed, and asks for a password", function()
-      local certs = process.temp_dir()
-      local code, _, err = process.run { "sh", "spec/support/ca.sh", certs }
-      assert.equal(0, code, err)
+      local certs = peers.certificates()
       local api = peers.nginx(([[ ssl_certificate %s/rsa.pem; ssl_certificate_key %s/rsa.key; location / { return 200 "$http_authorization $http_x_forwarded_for$http_proxy_authorization"; } ]]):format(certs, certs), "ssl")
       local w = peers.world()
       local p = start("forward-proxy", { API = "localhost:" .. api.port, CONNECT = "localhost:" .. api.port, PRIVATE = "127.0.0.0/8", CA = certs .. "/ca.pem",
@@ -522,8 +515,7 @@ function handle(req, body, send) {
       assert.equal(200, res.status)
       assert.matches("^Bearer %S+ $", res.body)
       assert.equal(403, ask("http://127.0.0.1/", password).status)
-      local out
-      code, out, err = peers.curl("--proxy-anyauth", "-x", "http://reports:pass@127.0.0.1:" .. p.port, "--cacert", certs .. "/ca.pem", url)
+      local code, out, err = peers.curl("--proxy-anyauth", "-x", "http://reports:pass@127.0.0.1:" .. p.port, "--cacert", certs .. "/ca.pem", url)
       assert.equal(0, code, err)
       assert.equal(" ", out) -- its own TLS: no token
       p:finish()

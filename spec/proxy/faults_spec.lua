@@ -7,35 +7,11 @@ local process = require "spec.support.process"
 local socket = require "socket"
 local cjson = require "cjson"
 
---- A port that nobody listens on.
-local function dead_port()
-  local probe = assert(socket.bind("127.0.0.1", 0))
-  local _, port = probe:getsockname()
-  probe:close()
-  return math.tointeger(port)
-end
---- A port whose queue is full, so that a connection to it hangs; call the second result when done.
-local function hanging_port()
-  local server = socket.tcp()
-  assert(server:bind("127.0.0.1", 0))
-  assert(server:listen(0))
-  local _, port = server:getsockname()
-  local fill = {}
-  for i = 1, 4 do
-    fill[i] = socket.tcp()
-    fill[i]:settimeout(0)
-    fill[i]:connect("127.0.0.1", port)
-  end
-  return math.tointeger(port), function()
-    for _, s in ipairs(fill) do s:close() end
-    server:close()
-  end
-end
 local function count(text, what) return select(2, text:gsub(what, "")) end
 
 describe("an upstream", function()
   it("that refuses is a 502 at once", function()
-    local p = wire.proxy(dead_port())
+    local p = wire.proxy(peers.free_port())
     local took, res = wire.timed(function() return http.get(p.port) end)
     assert.equal(502, res.status)
     assert.is_true(took < 1, took)
@@ -44,7 +20,7 @@ describe("an upstream", function()
     p:finish()
   end)
   it("that does not accept is a 504 when the time to connect is over", function()
-    local port, done = hanging_port()
+    local port, done = peers.hanging_port()
     local p = wire.proxy(port, "timeouts = { connect = '300ms' },")
     local took, res = wire.timed(function() return http.get(p.port) end)
     assert.equal(504, res.status)
@@ -154,7 +130,7 @@ describe("an error reply", function()
     p:finish()
   end)
   it("to what is no request is the same, and closes", function()
-    local p = wire.proxy(dead_port())
+    local p = wire.proxy(peers.free_port())
     local all, why = wire.exchange(p.port, "GET / HTTP/1.1\r\nHost: a b\r\n\r\n")
     assert.equal("closed", why)
     assert.matches("^HTTP/1.1 400 Bad Request\r\n", all)
@@ -162,7 +138,7 @@ describe("an error reply", function()
     p:finish()
   end)
   it("of 503 says when to come again", function()
-    local p = wire.proxy(dead_port(), [[ tokens = { api = { fetch = function() error "down" end, missing = "fail", backoff = { min = "30s", max = "30s" } } },
+    local p = wire.proxy(peers.free_port(), [[ tokens = { api = { fetch = function() error "down" end, missing = "fail", backoff = { min = "30s", max = "30s" } } },
       on_request = function(req, tokens) req.headers.authorization = "Bearer " .. tokens.api end, ]])
     local res = http.get(p.port)
     assert.equal(503, res.status)
@@ -193,7 +169,7 @@ describe("an upstream of several addresses", function()
         if not head then return c:close() end
         c:write("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n" .. c:read(5))
       end]]
-    local dead = dead_port()
+    local dead = peers.free_port()
     local p = several { dead, live.port, dead }
     for _ = 1, 20 do assert.equal("hello", http.request(p.port, "POST", "/", nil, "hello").body) end
     assert.is_true(count(p:errors(), "connection refused") <= 2, p:errors())
@@ -201,7 +177,7 @@ describe("an upstream of several addresses", function()
   end)
   it("of which one hangs costs its time to connect once", function()
     local live = peers.raw(wire.fine)
-    local port, done = hanging_port()
+    local port, done = peers.hanging_port()
     local p = several({ port, live.port }, "timeouts = { connect = '200ms' },")
     local took = wire.timed(function() for _ = 1, 10 do assert.equal(200, http.get(p.port).status) end end)
     assert.is_true(took < 1, took)
@@ -209,7 +185,7 @@ describe("an upstream of several addresses", function()
     done()
   end)
   it("that are all dead is a 502", function()
-    local p = several { dead_port(), dead_port() }
+    local p = several { peers.free_port(), peers.free_port() }
     for _ = 1, 4 do assert.equal(502, http.get(p.port).status) end
     p:finish()
   end)
@@ -611,7 +587,7 @@ describe("an end", function()
   it("by SIGKILL leaves nothing that hinders a new start, Unix socket included", function()
     local dir = process.temp_dir()
     local upstream = peers.raw(wire.fine)
-    local port = dead_port()
+    local port = peers.free_port()
     local listen = ("listen = { '127.0.0.1:%d', 'unix:%s/in.sock' },"):format(port, dir)
     for _ = 1, 2 do
       local p = wire.proxy(upstream, listen, { args = {} })

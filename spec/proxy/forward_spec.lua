@@ -4,14 +4,9 @@ local wire = require "spec.support.wire"
 local http = require "spec.support.http"
 local peers = require "spec.support.peers"
 local process = require "spec.support.process"
-local socket = require "socket"
 
 local certs
-setup(function()
-  certs = process.temp_dir()
-  local code, _, err = process.run { "sh", "spec/support/ca.sh", certs }
-  assert(code == 0, err)
-end)
+setup(function() certs = peers.certificates() end)
 
 --- A forward proxy; `forward` are the keys of that table, `more` those beside it, as Lua text.
 local function policy(forward, more) return ("return { listen = '127.0.0.1:0', forward = { %s }, %s }"):format(forward, more or "") end
@@ -48,13 +43,6 @@ local function open(p, target)
   local c = connect(p, target)
   assert.equal("HTTP/1.1 200 Connection established\r\n\r\n", head(c))
   return c
-end
-
-local function dead_port()
-  local probe = assert(socket.bind("127.0.0.1", 0))
-  local _, port = probe:getsockname()
-  probe:close()
-  return math.tointeger(port)
 end
 
 describe("a request with an absolute target", function()
@@ -126,7 +114,7 @@ describe("a request with an absolute target", function()
     p:finish()
   end)
   it("to a host that does not answer is a 502", function()
-    local port = dead_port()
+    local port = peers.free_port()
     local p = to_local("hosts", port)
     assert.equal(502, ask(p, ("http://localhost:%d/"):format(port)).status)
     p:finish()
@@ -328,26 +316,18 @@ describe("CONNECT", function()
     p:finish()
   end)
   it("is a 502 when the target refuses or has no such name, and a 504 when it does not answer in time", function()
-    local port = dead_port()
+    local port = peers.free_port()
     local p = start(("connect = { 'localhost:%d', 'no.such.invalid' }, private = { '127.0.0.1', '::1' }"):format(port))
     assert.matches("^HTTP/1.1 502 ", head(connect(p, "localhost:" .. port)))
     assert.matches("^HTTP/1.1 50[24] ", head(connect(p, "no.such.invalid:443")))
     p:finish()
-    local server, fill = socket.tcp(), {}
-    assert(server:bind("127.0.0.1", 0) and server:listen(0))
-    local _, full = server:getsockname()
-    for i = 1, 4 do
-      fill[i] = socket.tcp()
-      fill[i]:settimeout(0)
-      fill[i]:connect("127.0.0.1", full)
-    end
-    p = to_local("connect", math.tointeger(full), "timeouts = { connect = '200ms' }")
-    local c = connect(p, "localhost:" .. math.tointeger(full))
-    local left = connect(p, "localhost:" .. math.tointeger(full)) -- this client does not wait
+    local full, drop = peers.hanging_port()
+    p = to_local("connect", full, "timeouts = { connect = '200ms' }")
+    local c = connect(p, "localhost:" .. full)
+    local left = connect(p, "localhost:" .. full) -- this client does not wait
     left:close()
     assert.matches("^HTTP/1.1 504 ", head(c))
-    for _, s in ipairs(fill) do s:close() end
-    server:close()
+    drop()
     p:finish()
   end)
   it("keeps each direction open until its own end", function()

@@ -92,8 +92,7 @@ describe("with oidc-provider", function()
   local oidc, ports
 
   before_each(function()
-    oidc = process.start { "node", jeton.root .. "/spec/support/peers/oidc.mjs" }
-    ports = cjson.decode(process.poll(function() return oidc:ended() and error(oidc:errors()) or oidc:output():match "^(.-)\n" end, 20, "oidc-provider to start"))
+    oidc, ports = peers.oidc()
   end)
   after_each(function() oidc:stop() end)
 

@@ -66,11 +66,8 @@ end
 
 describe("jeton.oauth2 over TLS", function()
   setup(function()
-    dir = process.temp_dir()
-    local code, _, err = process.run { "sh", jeton.root .. "/spec/support/ca.sh", dir }
-    assert.equal(0, code, err)
-    oidc = process.start { "node", jeton.root .. "/spec/support/peers/oidc.mjs", dir }
-    ports = cjson.decode(process.poll(function() return oidc:ended() and error(oidc:errors()) or oidc:output():match "^(.-)\n" end, 30, "oidc-provider to start"))
+    dir = peers.certificates()
+    oidc, ports = peers.oidc(dir)
     process.write_file(pem "client.secret", ports.secret)
   end)
   teardown(function() oidc:stop() end)
@@ -319,9 +316,7 @@ end)
 
 describe("jeton check", function()
   setup(function()
-    dir = process.temp_dir()
-    local code, _, err = process.run { "sh", jeton.root .. "/spec/support/ca.sh", dir }
-    assert.equal(0, code, err)
+    dir = peers.certificates()
     process.write_file(pem "client.secret", "a-secret-of-32-bytes-or-more-here\n")
   end)
   local function check(options)

@@ -166,10 +166,8 @@ describe("a body", function()
     p:finish()
   end)
   it("that the client waits to send is asked for when the upstream is there, and not when it is not", function()
-    local probe = assert(socket.bind("127.0.0.1", 0))
-    local _, port = probe:getsockname()
-    probe:close()
-    local p = wire.proxy(math.tointeger(port))
+    local port = peers.free_port()
+    local p = wire.proxy(port)
     local c = http.connect(p.port)
     c:send "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
     assert.equal(502, c:read_response("POST").status) -- no 100 before it

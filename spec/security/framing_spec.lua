@@ -8,18 +8,7 @@ local smuggled = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
 local function post(fields, body) return "POST /refused HTTP/1.1\r\nHost: a\r\n" .. fields .. "\r\n" .. (body or "") end
 local function chunked(body) return post("Transfer-Encoding: chunked\r\n", body) end
 
-local function refusals(title, cases)
-  describe(title, function()
-    local gate
-    setup(function() gate = wire.gate() end)
-    for _, case in ipairs(cases) do
-      it("is refused: " .. case[1], function() gate:refuses(case[2], case[3]) end)
-    end
-    it("costs the next client nothing, and nothing of it arrives late", function() gate:ends() end)
-  end)
-end
-
-refusals("a request with a doubtful length", {
+wire.refusals("a request with a doubtful length", {
   { "Content-Length with Transfer-Encoding", post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n" .. smuggled), "400" },
   { "Transfer-Encoding with Content-Length", post("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "0\r\n\r\n" .. smuggled), "400" },
   { "two different Content-Lengths", post("Content-Length: 0\r\nContent-Length: 5\r\n", "hello" .. smuggled), "400" },
@@ -36,7 +25,7 @@ refusals("a request with a doubtful length", {
   { "a list that ends in nothing", post("Content-Length: 5,\r\n", "hello"), "400" },
 })
 
-refusals("a request with a doubtful Transfer-Encoding", {
+wire.refusals("a request with a doubtful Transfer-Encoding", {
   { "chunked, identity", post("Transfer-Encoding: chunked, identity\r\n", "0\r\n\r\n") },
   { "xchunked", post("Transfer-Encoding: xchunked\r\n", "0\r\n\r\n") },
   { "chunked twice in one field", post("Transfer-Encoding: chunked, chunked\r\n", "0\r\n\r\n"), "400" },
@@ -56,7 +45,7 @@ refusals("a request with a doubtful Transfer-Encoding", {
 
 local folded = post "X-A: one\r\n two\r\nContent-Length: 0\r\n"
 local fold_at = folded:find("\r\n two", 1, true)
-refusals("a head with an ambiguous byte", {
+wire.refusals("a head with an ambiguous byte", {
   { "a folded line", folded, "400" },
   { "a line folded with a tab", post "X-A: one\r\n\ttwo\r\n", "400" },
   { "a fold of white space only", post "X-A: one\r\n \r\n", "400" },
@@ -88,7 +77,7 @@ refusals("a head with an ambiguous byte", {
   { "white space before the request line", " GET /refused HTTP/1.1\r\nHost: a\r\n\r\n", "400" },
 })
 
-refusals("a chunked body on a fresh upstream connection", {
+wire.refusals("a chunked body on a fresh upstream connection", {
   { "the size 0x5", chunked "0x5\r\nhello\r\n0\r\n\r\n", "400" },
   { "a space behind the size", chunked "5 \r\nhello\r\n0\r\n\r\n", "400" },
   { "a space before the size", chunked " 5\r\nhello\r\n0\r\n\r\n", "400" },

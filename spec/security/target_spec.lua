@@ -8,19 +8,8 @@ local function forward_policy(forward, more) return ("return { listen = '127.0.0
 local function jeton_start(forward, more) return jeton.start(forward_policy(forward, more)) end
 local function get(line, fields) return line .. "\r\n" .. (fields or "Host: a\r\n") .. "\r\n" end
 
-local function refusals(title, cases)
-  describe(title, function()
-    local gate
-    setup(function() gate = wire.gate() end)
-    for _, case in ipairs(cases) do
-      it("is refused: " .. case[1], function() gate:refuses(case[2], case[3]) end)
-    end
-    it("costs the next client nothing, and nothing of it arrives late", function() gate:ends() end)
-  end)
-end
-
 local function host(value) return get("GET /refused HTTP/1.1", "Host: " .. value .. "\r\n") end
-refusals("a request whose host is not certain", {
+wire.refusals("a request whose host is not certain", {
   { "no Host on HTTP/1.1", get("GET /refused HTTP/1.1", "X: y\r\n"), "400" },
   { "two Hosts", get("GET /refused HTTP/1.1", "Host: a\r\nHost: b\r\n"), "400" },
   { "the same Host twice", get("GET /refused HTTP/1.1", "Host: a\r\nhost: a\r\n"), "400" },
@@ -44,7 +33,7 @@ refusals("a request whose host is not certain", {
   { "a Host with an 8-bit byte", host "\xe9", "400" },
 })
 
-refusals("a target that is not one for its method", {
+wire.refusals("a target that is not one for its method", {
   { "a user in an absolute target", get "GET http://u:p@a/refused HTTP/1.1", "400" },
   { "a user without a password", get "GET http://u@a/refused HTTP/1.1", "400" },
   { "a fragment", get "GET /refused#f HTTP/1.1", "400" },
@@ -64,7 +53,7 @@ refusals("a target that is not one for its method", {
   { "an empty target", "GET  HTTP/1.1\r\nHost: a\r\n\r\n", "400" },
 })
 
-refusals("another protocol", {
+wire.refusals("another protocol", {
   { "HTTP/0.9 without a version", "GET /refused\r\n", "400" },
   { "HTTP/0.9 by name", get "GET /refused HTTP/0.9", "505" },
   { "HTTP/1.2", get "GET /refused HTTP/1.2", "505" },
@@ -90,7 +79,7 @@ refusals("another protocol", {
   { "an expectation that is not known", get("POST /refused HTTP/1.1", "Host: a\r\nExpect: tea\r\nContent-Length: 1\r\n"), "417" },
 })
 
-refusals("a head over its limits", {
+wire.refusals("a head over its limits", {
   { "a URI of 1 MB", get("GET /" .. ("a"):rep(1024 * 1024) .. " HTTP/1.1"), "414" },
   { "a field of 1 MB", get("GET /refused HTTP/1.1", "Host: a\r\nX: " .. ("a"):rep(1024 * 1024) .. "\r\n"), "431" },
   { "a name of 1 MB", get("GET /refused HTTP/1.1", "Host: a\r\n" .. ("a"):rep(1024 * 1024) .. ": x\r\n"), "431" },

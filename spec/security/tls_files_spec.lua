@@ -34,8 +34,7 @@ local function serial(name) return shell("openssl x509 -noout -serial -in " .. n
 local function served() return s_client("| openssl x509 -noout -serial"):match "serial=(%x+)" end
 
 setup(function()
-  dir = process.temp_dir()
-  assert.equal(0, (process.run { "sh", "spec/support/ca.sh", dir }))
+  dir = peers.certificates()
   nginx = peers.nginx [[location / { return 200 "fine\n"; }]]
 end)
 before_each(function() put "ecdsa" end)

@@ -7,11 +7,7 @@ local socket = require "socket"
 
 describe("TLS", function()
   local dir
-  setup(function()
-    dir = process.temp_dir()
-    local code, _, err = process.run { "sh", "spec/support/ca.sh", dir }
-    assert.equal(0, code, err)
-  end)
+  setup(function() dir = peers.certificates() end)
 
   describe("to an upstream", function()
     --- nginx with that certificate, and a proxy in front of it that puts a token on each request

@@ -1,6 +1,7 @@
 --- A name server of the specs' own (spec/support/dns_stub.lua) in a network and a mount namespace with its own resolv.conf, which a proxy can join.
 local jeton = require "spec.support.jeton"
 local process = require "spec.support.process"
+local busted = require "busted"
 
 local M = {}
 
@@ -23,6 +24,16 @@ function M.start(addresses)
     exec lua5.4 spec/support/dns_stub.lua]]):format(table.concat(more, "\n"), dir, dir) }
   process.poll(function() return p:output():find "ready" or p:ended() end, 10, "the name server")
   return not p.code and setmetatable({ process = p }, Dns) or nil
+end
+
+--- busted's `it` for what needs the name server that `stub` gives: pending where there is none.
+function M.it(stub)
+  return function(name, body)
+    busted.it(name, function()
+      if not stub() then return busted.pending "no namespaces here" end
+      body()
+    end)
+  end
 end
 
 function Dns:stop() self.process:stop() end

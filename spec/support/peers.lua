@@ -2,6 +2,7 @@
 local process = require "spec.support.process"
 local http = require "spec.support.http"
 local cjson = require "cjson"
+local socket = require "socket"
 local uv = require "luv"
 
 local M = {}
@@ -59,12 +60,50 @@ function M.raw(script)
   return { port = tonumber(first_line(p)), process = p, received = function() return process.read_file(log) end }
 end
 
+--- A port that nobody listens on, right now.
+function M.free_port()
+  local probe = assert(socket.bind("127.0.0.1", 0))
+  local _, port = probe:getsockname()
+  probe:close()
+  return math.tointeger(port)
+end
+
+--- A port whose queue is full, so that a connection to it hangs; call the second result when done.
+function M.hanging_port()
+  local server, fill = socket.tcp(), {}
+  assert(server:bind("127.0.0.1", 0))
+  assert(server:listen(0))
+  local _, port = server:getsockname()
+  for i = 1, 4 do
+    fill[i] = socket.tcp()
+    fill[i]:settimeout(0)
+    fill[i]:connect("127.0.0.1", port)
+  end
+  return math.tointeger(port), function()
+    for _, s in ipairs(fill) do s:close() end
+    server:close()
+  end
+end
+
+--- A directory with a throw-away authority and what it has signed (spec/support/ca.sh); it goes at the end of the spec.
+function M.certificates()
+  local dir = process.temp_dir()
+  local code, _, err = process.run { "sh", here .. "/ca.sh", dir }
+  assert(code == 0, err)
+  return dir
+end
+
+--- oidc-provider (peers/oidc.mjs), over TLS with a directory of certificates: the process, and the ports and secrets that it tells.
+function M.oidc(certificates)
+  local p = process.start { "node", here .. "/peers/oidc.mjs", certificates }
+  local told = process.poll(function() return p:ended() and error(p:errors()) or p:output():match "^(.-)\n" end, 30, "oidc-provider to start")
+  return p, cjson.decode(told)
+end
+
 --- nginx with the given server block's content; listen_options: "ssl". Returns { port }.
 function M.nginx(server, listen_options)
   local dir = process.temp_dir()
-  local probe = require "socket".bind("127.0.0.1", 0)
-  local _, port = probe:getsockname()
-  probe:close()
+  local port = M.free_port()
   process.write_file(dir .. "/nginx.conf", ([[
 daemon off; master_process off; worker_processes 1; pid %s/pid; error_log %s/error.log info;
 events { worker_connections 4096; }
@@ -72,14 +111,14 @@ http {
   access_log %s/access.log; client_body_temp_path %s/body; proxy_temp_path %s/proxy; fastcgi_temp_path %s/f; uwsgi_temp_path %s/u; scgi_temp_path %s/s;
   keepalive_requests 1000000;
   server { listen 127.0.0.1:%d %s; %s }
-}]]):format(dir, dir, dir, dir, dir, dir, dir, dir, math.tointeger(port), listen_options or "", server))
+}]]):format(dir, dir, dir, dir, dir, dir, dir, dir, port, listen_options or "", server))
   local p = process.start { "/usr/sbin/nginx", "-p", dir, "-e", dir .. "/error.log", "-c", dir .. "/nginx.conf" }
   process.poll(function()
-    local c = require "socket".connect("127.0.0.1", port)
+    local c = socket.connect("127.0.0.1", port)
     if c then c:close() end
     return c or p:ended()
   end, 10, "nginx to listen")
-  return { port = math.tointeger(port), process = p, dir = dir, log = function() return process.read_file(dir .. "/access.log") end }
+  return { port = port, process = p, dir = dir, log = function() return process.read_file(dir .. "/access.log") end }
 end
 
 --- curl with these arguments: code, stdout, stderr.

@@ -3,6 +3,7 @@ local jeton = require "spec.support.jeton"
 local http = require "spec.support.http"
 local peers = require "spec.support.peers"
 local process = require "spec.support.process"
+local busted = require "busted"
 local socket = require "socket"
 local uv = require "luv"
 
@@ -64,6 +65,18 @@ function Gate:ends()
   local _, heads = seen:gsub("\r\n\r\n", "")
   assert(heads == 1 and seen:match "^GET /the%-only%-one ", "the upstream saw: " .. seen:sub(1, 2000))
   self.proxy:finish()
+end
+
+--- Describes refusals of one gate: cases are { what it is, bytes, status }, as Gate:refuses takes them.
+function M.refusals(title, cases)
+  busted.describe(title, function()
+    local gate
+    busted.setup(function() gate = M.gate() end)
+    for _, case in ipairs(cases) do
+      busted.it("is refused: " .. case[1], function() gate:refuses(case[2], case[3]) end)
+    end
+    busted.it("costs the next client nothing, and nothing of it arrives late", function() gate:ends() end)
+  end)
 end
 
 --- Sends bytes, or pieces for packets of their own; returns all that came back until the peer closed or `seconds` passed, and which.

@@ -3,6 +3,7 @@
 local process = require "spec.support.process"
 local jeton = require "spec.support.jeton"
 local http = require "spec.support.http"
+local peers = require "spec.support.peers"
 local socket = require "socket"
 local machine = require "spec.bench.lib.machine"
 local build = require "spec.bench.lib.build"
@@ -10,13 +11,6 @@ local policies = require "spec.bench.lib.policies"
 local uv = require "luv"
 
 local M = {}
-
-local function free_port()
-  local probe = assert(socket.bind("127.0.0.1", 0))
-  local _, port = probe:getsockname()
-  probe:close()
-  return math.tointeger(port)
-end
 
 local function listening(p, port)
   process.poll(function()
@@ -81,7 +75,7 @@ http {
 --- options: name, workers, log (true: an access log), tls (a directory with cert.pem and key.pem), modules, http and location (nginx's own text).
 function M.nginx(origin, options)
   options = options or {}
-  local dir, port = process.temp_dir(), free_port()
+  local dir, port = process.temp_dir(), peers.free_port()
   local tls = options.tls and ("ssl_certificate %s/cert.pem; ssl_certificate_key %s/key.pem; ssl_protocols %s; ssl_session_cache shared:bench:16m;")
     :format(options.tls, options.tls, options.protocols) or ""
   process.write_file(dir .. "/nginx.conf", NGINX:format(
@@ -141,7 +135,7 @@ backend origin
 ]]
 
 local function haproxy(origin, name, global, frontend)
-  local dir, port = process.temp_dir(), free_port()
+  local dir, port = process.temp_dir(), peers.free_port()
   process.write_file(dir .. "/haproxy.cfg", HAPROXY:format(math.min(12000, machine.connections_allowed()), global or "", port, frontend or "", origin.port))
   local p = process.start(machine.pinned(machine.cores.proxy, { "/usr/sbin/haproxy", "-db", "-f", dir .. "/haproxy.cfg" }))
   listening(p, port)
