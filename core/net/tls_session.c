@@ -78,6 +78,8 @@ static int on_send(void *p, const unsigned char *data, size_t n) {
   uv_buf_t b = uv_buf_init((char *)(uintptr_t)data, (unsigned)n);
   if (t->stream->eof_sent) return (int)n;              /* behind our FIN only alerts and the like: nobody hears them */
   int r = stream_plain_write(t->stream, &b, 1, false); /* ciphertext: nothing to wipe */
+  /* A peer that has refused us in the middle of our flight has said why before it left: that is still to be read, and then the end. */
+  if (t->phase == PHASE_HANDSHAKE && (r == UV_EPIPE || r == UV_ECONNRESET)) r = 0;
   if (r == 0) return (int)n;
   t->io_error = r;
   return MBEDTLS_ERR_NET_SEND_FAILED;

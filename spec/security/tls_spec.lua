@@ -92,6 +92,22 @@ describe("TLS", function()
       p:finish()
     end)
 
+    it("that wants a client certificate and gets none gives 502, and the log says so, though it hung up while we spoke", function()
+      local server = process.start { "node", "-e", ([[
+        const fs = require("fs"), file = name => fs.readFileSync(%q + "/" + name);
+        const server = require("tls").createServer({ cert: file("rsa.pem"), key: file("rsa.key"), ca: file("ca.pem"), requestCert: true,
+          rejectUnauthorized: true, maxVersion: "TLSv1.2" }, socket => socket.end());
+        server.on("tlsClientError", () => {}).listen(0, "127.0.0.1", () => console.log("port " + server.address().port));]]):format(dir) }
+      local port = process.poll(function() return server:output():match "port (%d+)\n" end, 10, "the server")
+      local p = jeton.start(('return { listen = "127.0.0.1:0", upstream = { "https://localhost:%s", tls = { ca = %q } } }'):format(port, dir .. "/ca.pem"))
+      for n = 1, 10 do
+        assert.equal(502, http.get(p.port).status)
+        process.poll(function() return select(2, p:errors():gsub("502: [^\n]*no certificate from us", "")) == n end, 5, function() return p:errors() end)
+      end
+      p:finish()
+      server:stop()
+    end)
+
     it("with another public key than the pinned one gives 502", function()
       local pin = process.read_file(dir .. "/ecdsa.pin"):match "%S+"
       local p = start("ecdsa", ("tls = { ca = %q, pins = { %q } }"):format(dir .. "/ca.pem", pin))
