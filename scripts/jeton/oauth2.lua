@@ -39,7 +39,12 @@ local function fail(text, ...) error(text:format(...), 0) end
 
 local function check_keys(options, known)
   for key in pairs(options) do
-    if not known[key] then fail("unknown option '%s'", tostring(key)) end
+    if not known[key] then
+      local names = {}
+      for name in pairs(known) do names[#names + 1] = name end
+      table.sort(names)
+      fail("unknown option '%s': there are %s", tostring(key), table.concat(names, ", "))
+    end
   end
 end
 
