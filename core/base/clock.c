@@ -1,4 +1,4 @@
-/* clock.c: clock_gettime for the three clocks. Any thread. */
+/* clock.c: clock_gettime for the four clocks. Any thread. */
 #include "base/clock.h"
 
 #include <stdlib.h>
@@ -16,7 +16,9 @@ static int64_t now_ms(clockid_t clock) {
 
 int64_t clock_boot_ms(void) { return now_ms(CLOCK_BOOTTIME); }
 int64_t clock_wall_ms(void) { return now_ms(CLOCK_REALTIME); }
-int64_t clock_mono_us(void) {
-  struct timespec t = now(CLOCK_MONOTONIC);
+static int64_t now_us(clockid_t clock) {
+  struct timespec t = now(clock);
   return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
+int64_t clock_mono_us(void) { return now_us(CLOCK_MONOTONIC); }
+int64_t clock_thread_us(void) { return now_us(CLOCK_THREAD_CPUTIME_ID); }

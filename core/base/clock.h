@@ -4,8 +4,9 @@
 
 #include <stdint.h>
 
-int64_t clock_boot_ms(void); /* CLOCK_BOOTTIME, milliseconds: expiry, schedules */
-int64_t clock_wall_ms(void); /* CLOCK_REALTIME, milliseconds since the epoch: logs, expires_at, jeton.now */
-int64_t clock_mono_us(void); /* CLOCK_MONOTONIC, microseconds: time budgets, durations in logs */
+int64_t clock_boot_ms(void);   /* CLOCK_BOOTTIME, milliseconds: expiry, schedules */
+int64_t clock_wall_ms(void);   /* CLOCK_REALTIME, milliseconds since the epoch: logs, expires_at, jeton.now */
+int64_t clock_mono_us(void);   /* CLOCK_MONOTONIC, microseconds: durations */
+int64_t clock_thread_us(void); /* processor time of this thread, a system call: time budgets */
 
 #endif

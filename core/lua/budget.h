@@ -1,5 +1,6 @@
 /* budget.h: how long Lua may run without giving the thread back.
  *
+ * What counts is the processor's time: on a machine that is busy with other things a thread may not run for longer than a budget, and no script can help that.
  * The clock is read lazily: a run that ends within BUDGET_COUNT instructions reads none, and one that goes on starts its clock at the first
  * firing of the count hook. C functions that loop for long spend fuel, since no instruction is counted there. Owned by the VM's thread. */
 #ifndef JETON_LUA_BUDGET_H
@@ -18,7 +19,8 @@ enum {
 
 struct budget {
   int64_t limit_us; /* 0 or less: none */
-  int64_t start_us; /* 0: not looked at the clock yet */
+  int64_t start_us; /* of clock_mono_us; 0: not looked at the clock yet */
+  int64_t start_thread_us;
   uint32_t fuel;
   unsigned depth;         /* runs that are on the C stack; the outermost one's clock counts for all */
   bool over;              /* kept until the next outermost run begins */

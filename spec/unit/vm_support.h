@@ -7,7 +7,6 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -15,13 +14,6 @@
 #include "lua/sandbox.h"
 #include "lua/services.h"
 #include "lua/vm.h"
-
-/* The time that this thread had of a processor: what a budget bounds whatever else the machine does. */
-static inline int64_t cpu_us(void) {
-  struct timespec t;
-  CHECK(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t) == 0);
-  return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
 
 struct outcome { /* of one task */
   int calls, status, nresults;
