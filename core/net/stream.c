@@ -64,8 +64,10 @@ static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out) {
   (void)suggested;
   struct net *net = stream_of(h)->net;
   int fd = fd_of(stream_of(h));
+  size_t room =
+      net->queued == 0 ? SCRATCH_SIZE : SCRATCH_SIZE / 4; /* where peers are slow, what is read may have to wait */
   net->reads++;
-  do net->got = recv(fd, net->scratch, SCRATCH_SIZE, 0);
+  do net->got = recv(fd, net->scratch, room, 0);
   while (net->got < 0 && errno == EINTR);
   if (net->got < 0) net->got = errno == EAGAIN ? UV_EAGAIN : uv_translate_sys_error(errno);
   if (net->got == 0) net->got = UV_EOF;

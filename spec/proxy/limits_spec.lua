@@ -293,7 +293,7 @@ describe("a client's body", function()
     waiting = peers.raw [[
       local head = c:read "head"
       local body = c:read(tonumber(head:match "Content%-Length: (%d+)"))
-      if body then c:write "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine" end
+      if body then c:write "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nfine" end
       c:close()]]
     proxy = wire.proxy(waiting, "timeouts = { body = '1500ms' }, limits = { body_rate = 1000 },") -- long enough for a machine that pauses
   end)

@@ -95,7 +95,7 @@ describe("TLS", function()
     it("that wants a client certificate and gets none gives 502, and the log says so, though it hung up while we spoke", function()
       local server = process.start { "node", "-e", ([[
         const fs = require("fs"), file = name => fs.readFileSync(%q + "/" + name);
-        const server = require("tls").createServer({ cert: file("rsa.pem"), key: file("rsa.key"), ca: file("ca.pem"), requestCert: true,
+        const server = require("tls").createServer({ cert: file("ecdsa.pem"), key: file("ecdsa.key"), ca: file("ca.pem"), requestCert: true,
           rejectUnauthorized: true, maxVersion: "TLSv1.2" }, socket => socket.end());
         server.on("tlsClientError", () => {}).listen(0, "127.0.0.1", () => console.log("port " + server.address().port));]]):format(dir) }
       local port = process.poll(function() return server:output():match "port (%d+)\n" end, 10, "the server")
