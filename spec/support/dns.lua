@@ -12,7 +12,7 @@ Dns.__index = Dns
 --- `addresses` are further ones of that network ("203.0.113.5/32"). Nil where the kernel does not grant namespaces.
 function M.start(addresses)
   local dir = process.temp_dir()
-  process.write_file(dir .. "/resolv.conf", "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n")
+  process.write_file(dir .. "/resolv.conf", "nameserver 127.0.0.1\noptions timeout:5 attempts:1\n")
   process.write_file(dir .. "/nsswitch.conf", "hosts: files dns\n")
   local more = {}
   for i, address in ipairs(addresses or {}) do more[i] = "ip address add " .. address .. " dev lo" end
