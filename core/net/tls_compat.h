@@ -10,6 +10,7 @@
 #include <mbedtls/error.h>
 #include <mbedtls/md.h>
 #include <mbedtls/net_sockets.h>
+#include <mbedtls/oid.h>
 #include <mbedtls/pem.h>
 #include <mbedtls/pk.h>
 #include <mbedtls/platform_util.h>
@@ -52,6 +53,33 @@ static inline int compat_parse_key(mbedtls_pk_context *pk, const unsigned char *
   return mbedtls_pk_parse_key(pk, pem, n, NULL, 0, compat_rng, NULL);
 #else
   return mbedtls_pk_parse_key(pk, pem, n, NULL, 0);
+#endif
+}
+
+/* What mbedtls_pem_read_buffer decoded. */
+#if COMPAT_3
+#define COMPAT_PEM_BYTES(pem) ((pem)->MBEDTLS_PRIVATE(buf))
+#define COMPAT_PEM_SIZE(pem) ((pem)->MBEDTLS_PRIVATE(buflen))
+#else
+#define COMPAT_PEM_BYTES(pem) ((pem)->buf)
+#define COMPAT_PEM_SIZE(pem) ((pem)->buflen)
+#endif
+
+/* The certificate may sign others (basicConstraints). */
+static inline bool compat_may_sign(const mbedtls_x509_crt *crt) {
+#if COMPAT_3
+  return crt->MBEDTLS_PRIVATE(ca_istrue) != 0;
+#else
+  return crt->ca_istrue != 0;
+#endif
+}
+
+/* What the certificate is signed by. */
+static inline mbedtls_md_type_t compat_signature_md(const mbedtls_x509_crt *crt) {
+#if COMPAT_3
+  return crt->MBEDTLS_PRIVATE(sig_md);
+#else
+  return crt->sig_md;
 #endif
 }
 
@@ -102,6 +130,11 @@ static inline int compat_sha256(const unsigned char *p, size_t n, unsigned char 
 /* --- configuration --- */
 
 enum { COMPAT_HAS_TLS_1_3 = COMPAT_3 };
+#if COMPAT_3
+#define COMPAT_SPOKEN ""
+#else
+#define COMPAT_SPOKEN ": 1.2 alone is spoken here, since 1.3 needs mbedTLS 3.6"
+#endif
 
 static inline void compat_conf_versions(mbedtls_ssl_config *conf, bool only_1_3) {
 #if COMPAT_3
@@ -134,7 +167,9 @@ static inline void compat_conf_curves(mbedtls_ssl_config *conf) {
 #endif
 }
 
-/* PKCS #1 before PSS, the other way round than 3.6 has it: its TLS 1.2 client offers PSS, for the sake of 1.3, but cannot take
+/* Nothing that SHA-1 or SHA-224 signed: 2.28 takes the latter unless it is told.
+ *
+ * PKCS #1 before PSS, the other way round than 3.6 has it: its TLS 1.2 client offers PSS, for the sake of 1.3, but cannot take
  * it from a server that speaks 1.2 alone, and most servers choose by the order of the client. */
 static inline void compat_conf_signatures(mbedtls_ssl_config *conf) {
 #if COMPAT_3
@@ -146,7 +181,8 @@ static inline void compat_conf_signatures(mbedtls_ssl_config *conf) {
       MBEDTLS_TLS1_3_SIG_RSA_PSS_RSAE_SHA512,    MBEDTLS_TLS1_3_SIG_NONE};
   mbedtls_ssl_conf_sig_algs(conf, algorithms);
 #else
-  (void)conf;
+  static const int hashes[] = {MBEDTLS_MD_SHA256, MBEDTLS_MD_SHA384, MBEDTLS_MD_SHA512, MBEDTLS_MD_NONE};
+  mbedtls_ssl_conf_sig_hashes(conf, hashes);
 #endif
 }
 
@@ -195,10 +231,12 @@ static inline bool compat_is_1_3(const mbedtls_ssl_context *ssl) {
 #define COMPAT_ERR_VERSION MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION
 #define COMPAT_ERR_NO_CIPHER MBEDTLS_ERR_SSL_HANDSHAKE_FAILURE
 #define COMPAT_ERR_HELLO MBEDTLS_ERR_SSL_DECODE_ERROR
+#define COMPAT_ERR_KEY_EXCHANGE MBEDTLS_ERR_SSL_ILLEGAL_PARAMETER
 #else
 #define COMPAT_ERR_VERSION MBEDTLS_ERR_SSL_BAD_HS_PROTOCOL_VERSION
 #define COMPAT_ERR_NO_CIPHER MBEDTLS_ERR_SSL_NO_CIPHER_CHOSEN
 #define COMPAT_ERR_HELLO MBEDTLS_ERR_SSL_BAD_HS_CLIENT_HELLO
+#define COMPAT_ERR_KEY_EXCHANGE MBEDTLS_ERR_SSL_BAD_HS_SERVER_KEY_EXCHANGE
 #endif
 
 /* Bytes of a record that has not come whole yet: an end of the stream here cut it short. */

@@ -23,6 +23,8 @@ static void library_once(void) {
   pthread_once(&once, init_library);
 }
 
+enum { DH_BITS_MIN = 2048 /* RFC 9325 section 4.1; mbedTLS takes 1024 */ };
+
 /* What is the same on both sides. */
 static bool conf_common(mbedtls_ssl_config *conf, int endpoint, enum tls_version min, char *err, size_t errsize) {
   if (min == TLS_1_3 && !COMPAT_HAS_TLS_1_3) {
@@ -40,6 +42,9 @@ static bool conf_common(mbedtls_ssl_config *conf, int endpoint, enum tls_version
   compat_conf_signatures(conf);
   compat_conf_ciphers(conf, endpoint == MBEDTLS_SSL_IS_CLIENT);
   compat_conf_no_renegotiation(conf);
+  mbedtls_ssl_conf_dhm_min_bitlen(conf, DH_BITS_MIN);
+  mbedtls_ssl_conf_cert_profile(conf,
+                                &mbedtls_x509_crt_profile_next); /* 2.28 would take curves of 192 bits, and SHA-224 */
   return true;
 }
 

@@ -8,7 +8,7 @@
 #include <uv.h>
 
 #include "base/secmem.h"
-#include "net/tls_compat.h"
+#include "net/tls_internal.h"
 
 enum { RSA_BITS_MIN = 2048 /* RFC 7518 section 3.3 */, COORDINATE_MAX = 48, PEM_MAX = 64 * 1024 };
 
@@ -112,15 +112,6 @@ static size_t der_from_raw(const uint8_t *raw, size_t coordinate, uint8_t *der) 
 
 /* --- keys --- */
 
-static const char *key_error(int code) {
-  switch (code) {
-    case MBEDTLS_ERR_PK_PASSWORD_REQUIRED:
-    case MBEDTLS_ERR_PK_PASSWORD_MISMATCH: return "the key is encrypted";
-    case MBEDTLS_ERR_PK_ALLOC_FAILED: return "not enough memory";
-    default: return "not a key in PEM";
-  }
-}
-
 static const char *key_check(const struct crypto_jwa *a, const mbedtls_pk_context *pk) {
   if (a->family == JWA_ECDSA) {
     if (!mbedtls_pk_can_do(pk, MBEDTLS_PK_ECDSA)) return "this algorithm needs an EC key";
@@ -156,8 +147,9 @@ static const char *key_parse(mbedtls_pk_context *pk, struct str pem, bool privat
     r = parse_certificate_key(pk, z, pem.n + 1);
   else
     r = mbedtls_pk_parse_public_key(pk, z, pem.n + 1);
+  const char *why = r != 0 ? tls_key_wrong(r, private ? (char *)z : "") : NULL;
   secmem_free(z, pem.n + 1);
-  return r == 0 ? NULL : key_error(r);
+  return r == 0 ? NULL : why != NULL ? why : "not a key in PEM";
 }
 
 static int digest_of(const struct crypto_jwa *a, struct str data, uint8_t *out) {

@@ -31,8 +31,17 @@ struct tls_identity *tls_identity_load(const char *cert, const char *key, char *
 void tls_identity_free(struct tls_identity *id);
 /* Tells what keeps tls_identity_load from loading it: of both files, and of the pair. */
 void tls_identity_problems(const char *cert, const char *key, tls_tell_fn tell, void *arg);
-/* Appends the certificates of a file: one at least. secret: the file may hold a key as well. */
-bool tls_certificates_load(mbedtls_x509_crt *chain, const char *path, bool secret, char *err, size_t errsize);
+enum tls_load {
+  TLS_LOAD_FAILED,
+  TLS_LOAD_PART, /* one certificate at least; err tells of the first that could not be read */
+  TLS_LOAD_WHOLE
+};
+/* Appends the certificates of a file. secret: the file may hold a key as well. */
+enum tls_load tls_certificates_load(mbedtls_x509_crt *chain, const char *path, bool secret, char *err, size_t errsize);
+/* Why a certificate cannot be read, to follow "the certificate ". */
+const char *tls_certificate_wrong(int code);
+/* Why mbedtls_pk_parse_key failed for this text, as a static sentence; NULL: there is no key in it. */
+const char *tls_key_wrong(int code, const char *text);
 
 /* --- digests: what is the same may be shared --- */
 
@@ -62,6 +71,8 @@ void tls_trust_problems(const char *path, tls_tell_fn tell, void *arg);       /*
 void tls_trust_unref(struct tls_trust *t);
 mbedtls_x509_crt *tls_trust_chain(struct tls_trust *t);     /* to be read only, whatever its type says */
 const uint8_t *tls_trust_digest(const struct tls_trust *t); /* 32 bytes */
+const char *tls_trust_passed_over(
+    const struct tls_trust *t); /* why a certificate of the file is not in the chain, or NULL */
 
 /* --- tls_verify.c --- */
 
@@ -140,9 +151,10 @@ struct tls_server_conf *tls_server_now(const struct tls_server *v);
 
 /* --- tls_notes.c --- */
 
-void tls_identity_notes(const struct tls_identity *id, const struct tls_certificate_settings *files, bool thorough,
-                        tls_tell_fn tell, void *arg);
-void tls_authority_notes(const mbedtls_x509_crt *chain, const char *path, tls_tell_fn tell, void *arg);
+/* server: for a listener; else a client shows it. */
+void tls_identity_notes(const struct tls_identity *id, const struct tls_certificate_settings *files, bool server,
+                        bool thorough, tls_tell_fn tell, void *arg);
+void tls_authority_notes(struct tls_trust *t, const char *path, tls_tell_fn tell, void *arg);
 
 /* --- tls_report.c --- */
 

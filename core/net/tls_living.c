@@ -239,9 +239,8 @@ uint64_t tls_client_fingerprint(const struct tls_client *c) {
 void tls_client_notes(const struct tls_client *c, bool thorough, tls_tell_fn tell, void *arg) {
   struct tls_client_conf *now = tls_client_now(c);
   struct tls_certificate_settings files = {c->settings.cert, c->settings.key};
-  if (now->identity != NULL) tls_identity_notes(now->identity, &files, thorough, tell, arg);
-  if (now->trust != NULL && c->settings.ca != NULL)
-    tls_authority_notes(tls_trust_chain(now->trust), c->settings.ca, tell, arg);
+  if (now->identity != NULL) tls_identity_notes(now->identity, &files, false, thorough, tell, arg);
+  if (now->trust != NULL && c->settings.ca != NULL) tls_authority_notes(now->trust, c->settings.ca, tell, arg);
   tls_client_conf_unref(now);
 }
 
@@ -308,9 +307,8 @@ struct tls_server_conf *tls_server_now(const struct tls_server *v) {
 void tls_server_notes(const struct tls_server *v, bool thorough, tls_tell_fn tell, void *arg) {
   struct tls_server_conf *now = tls_server_now(v);
   for (size_t i = 0; i < now->nidentities; i++)
-    tls_identity_notes(now->identities[i], &v->settings.certificates[i], thorough, tell, arg);
-  if (now->client_trust != NULL)
-    tls_authority_notes(tls_trust_chain(now->client_trust), v->settings.client_ca, tell, arg);
+    tls_identity_notes(now->identities[i], &v->settings.certificates[i], true, thorough, tell, arg);
+  if (now->client_trust != NULL) tls_authority_notes(now->client_trust, v->settings.client_ca, tell, arg);
   tls_server_conf_unref(now);
 }
 

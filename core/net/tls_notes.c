@@ -3,11 +3,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "net/tls_internal.h"
 
-enum { SOON_DAYS = 30, DAY_MS = 24 * 3600 * 1000, NAME_MAX_TEXT = 160, AUTHORITIES_MAX = 8 };
+enum { SOON_DAYS = 30, DAY_MS = 24 * 3600 * 1000, NAME_MAX_TEXT = 160, AUTHORITIES_MAX = 8, RSA_BITS_MIN = 2048 };
 
 struct teller {
   tls_tell_fn tell;
@@ -40,11 +41,40 @@ static void note_dates(const struct teller *t, const mbedtls_x509_crt *crt, cons
         end->year, end->mon, end->day);
 }
 
+/* A group is only superfluous for the owner: root's key with a service's group is how that service gets to read it. */
 static void note_key(const struct teller *t, const char *path) {
   struct stat st;
-  if (stat(path, &st) != 0 || (st.st_mode & (S_IRGRP | S_IROTH)) == 0) return;
-  say(t, "%s: a private key that %s may read (chmod 600 mends it)", path,
-      (st.st_mode & S_IROTH) != 0 ? "everybody" : "its group");
+  if (stat(path, &st) != 0) return;
+  bool ours = st.st_uid == geteuid() && st.st_uid != 0;
+  if ((st.st_mode & S_IROTH) != 0)
+    say(t, "%s: a private key that everybody may read (chmod o= mends it)", path);
+  else if (ours && (st.st_mode & S_IRGRP) != 0)
+    say(t, "%s: a private key that its group may read (chmod 600 mends it)", path);
+}
+
+/* --- what peers will not take, though there is nothing wrong with it here --- */
+
+static const char *names_of_side(bool server) { return server ? "clients" : "servers"; }
+
+static void note_strength(const struct teller *t, const mbedtls_x509_crt *crt, const char *path, bool server) {
+  size_t bits = mbedtls_pk_get_bitlen(&crt->pk);
+  if (mbedtls_pk_can_do(&crt->pk, MBEDTLS_PK_RSA) && bits < RSA_BITS_MIN)
+    say(t, "%s: an RSA key of %zu bits: %s refuse fewer than %d", path, bits, names_of_side(server), RSA_BITS_MIN);
+  mbedtls_md_type_t md = compat_signature_md(crt);
+  if (md == MBEDTLS_MD_SHA1 || md == MBEDTLS_MD_MD5)
+    say(t, "%s: signed by %s, which %s refuse", path, md == MBEDTLS_MD_MD5 ? "MD5" : "SHA-1", names_of_side(server));
+}
+
+static void note_use(const struct teller *t, const mbedtls_x509_crt *crt, const char *path, bool server) {
+  int r = server ? mbedtls_x509_crt_check_extended_key_usage(crt, MBEDTLS_OID_SERVER_AUTH,
+                                                             MBEDTLS_OID_SIZE(MBEDTLS_OID_SERVER_AUTH))
+                 : mbedtls_x509_crt_check_extended_key_usage(crt, MBEDTLS_OID_CLIENT_AUTH,
+                                                             MBEDTLS_OID_SIZE(MBEDTLS_OID_CLIENT_AUTH));
+  if (r != 0)
+    say(t, "%s: the certificate is not meant for %s (extended key usage): %s refuse it", path,
+        server ? "servers" : "clients", names_of_side(server));
+  if (server && crt->subject_alt_names.buf.p == NULL)
+    say(t, "%s: the certificate names no host (no subjectAltName): clients refuse it", path);
 }
 
 static bool same_name(const mbedtls_x509_buf *a, const mbedtls_x509_buf *b) {
@@ -84,22 +114,36 @@ static void note_end_of_chain(const struct teller *t, const mbedtls_x509_crt *la
       path, name_of(&last->issuer, issuer));
 }
 
-void tls_identity_notes(const struct tls_identity *id, const struct tls_certificate_settings *files, bool thorough,
-                        tls_tell_fn tell, void *arg) {
+/* Where a client's chain ends is for its server to know, which mostly has an authority of its own. */
+void tls_identity_notes(const struct tls_identity *id, const struct tls_certificate_settings *files, bool server,
+                        bool thorough, tls_tell_fn tell, void *arg) {
   struct teller t = {tell, arg};
   note_dates(&t, &id->chain, files->cert, "the certificate");
   for (const mbedtls_x509_crt *c = id->chain.next; c != NULL && c->version != 0; c = c->next)
     note_dates(&t, c, files->cert, "an intermediate certificate");
   note_key(&t, files->key);
+  note_strength(&t, &id->chain, files->cert, server);
+  note_use(&t, &id->chain, files->cert, server);
   const mbedtls_x509_crt *last = note_order(&t, &id->chain, files->cert);
-  if (thorough && last != NULL) note_end_of_chain(&t, last, files->cert);
+  if (server && thorough && last != NULL) note_end_of_chain(&t, last, files->cert);
 }
 
-/* A large bundle always has some that have ended, which is nobody's fault. */
-void tls_authority_notes(const mbedtls_x509_crt *chain, const char *path, tls_tell_fn tell, void *arg) {
+/* A certificate that may not sign is believed as a server's own only when it has signed itself. */
+static void note_authority(const struct teller *t, const mbedtls_x509_crt *crt, const char *path) {
+  char subject[NAME_MAX_TEXT];
+  note_dates(t, crt, path, "an authority");
+  if (crt->version < 3 || compat_may_sign(crt) || same_name(&crt->issuer_raw, &crt->subject_raw)) return;
+  say(t, "%s: %s is no authority (CA:FALSE), so it vouches for nobody: expected its issuer's certificate", path,
+      name_of(&crt->subject, subject));
+}
+
+/* A large bundle always has some that have ended or are not known, which is nobody's fault. */
+void tls_authority_notes(struct tls_trust *trust, const char *path, tls_tell_fn tell, void *arg) {
   struct teller t = {tell, arg};
+  const mbedtls_x509_crt *chain = tls_trust_chain(trust);
   unsigned n = 0;
   for (const mbedtls_x509_crt *c = chain; c != NULL && c->version != 0; c = c->next) n++;
-  for (const mbedtls_x509_crt *c = chain; n <= AUTHORITIES_MAX && c != NULL && c->version != 0; c = c->next)
-    note_dates(&t, c, path, "an authority");
+  if (n > AUTHORITIES_MAX) return;
+  for (const mbedtls_x509_crt *c = chain; c != NULL && c->version != 0; c = c->next) note_authority(&t, c, path);
+  if (tls_trust_passed_over(trust) != NULL) say(&t, "%s; it is passed over", tls_trust_passed_over(trust));
 }

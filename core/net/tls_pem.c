@@ -2,7 +2,10 @@
  *
  * A file that holds a key, or may (certificate and key are often one file), is read into secret memory, which is wiped
  * when freed. Authorities are not: a bundle of them would use up what may be locked. Runs on whichever thread makes a
- * configuration (control, as a rule); owns nothing shared. */
+ * configuration (control, as a rule); owns nothing shared.
+ *
+ * The blocks of a file are found here, not by mbedtls_x509_crt_parse: that passes over what it cannot read, and over a last block without an end.
+ * A chain that is short of an intermediate for such a reason would be served without a word, above all while a tool is still writing the file. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,7 +14,6 @@
 #include <unistd.h>
 
 #include "base/err.h"
-#include "base/log.h"
 #include "base/secmem.h"
 #include "net/tls_internal.h"
 
@@ -75,28 +77,85 @@ static bool file_read(const char *path, bool secret, struct pem_file *f, char *e
   return true;
 }
 
-bool tls_certificates_load(mbedtls_x509_crt *chain, const char *path, bool secret, char *err, size_t errsize) {
+/* --- certificates --- */
+
+static const char begin_cert[] = "-----BEGIN CERTIFICATE-----", end_cert[] = "-----END CERTIFICATE-----";
+
+/* Codes of X.509 and of keys carry one of ASN.1 in their low bits. */
+const char *tls_certificate_wrong(int code) {
+  switch (-(-code & 0xff80)) {
+    case MBEDTLS_ERR_PK_UNKNOWN_PK_ALG: return "has a key of a kind that is not known here: RSA and EC keys are";
+    case MBEDTLS_ERR_PK_UNKNOWN_NAMED_CURVE: return "has a key on a curve that is not known here";
+    case MBEDTLS_ERR_X509_UNKNOWN_SIG_ALG: return "is signed in a way that is not known here";
+    case MBEDTLS_ERR_X509_INVALID_EXTENSIONS:
+      return "has a critical extension that is not known here, such as name constraints";
+    default: return "is damaged or cut short";
+  }
+}
+
+/* One block, from its first line on. */
+static int parse_block(mbedtls_x509_crt *chain, const unsigned char *p) {
+  mbedtls_pem_context pem;
+  size_t used;
+  mbedtls_pem_init(&pem);
+  int r = mbedtls_pem_read_buffer(&pem, begin_cert, end_cert, p, NULL, 0, &used);
+  if (r == 0) r = mbedtls_x509_crt_parse_der(chain, COMPAT_PEM_BYTES(&pem), COMPAT_PEM_SIZE(&pem));
+  mbedtls_pem_free(&pem);
+  return r;
+}
+
+/* Appends what can be read. Returns how many cannot; `why` tells of the first of these. */
+static unsigned parse_blocks(mbedtls_x509_crt *chain, const struct pem_file *f, char *why, size_t n) {
+  unsigned bad = 0, at = 0;
+  const char *p = strstr((const char *)f->p, begin_cert);
+  if (p == NULL && mbedtls_x509_crt_parse_der(chain, f->p, f->n - 1) != 0)
+    snprintf(why, n, "holds no certificate in PEM");
+  for (; p != NULL; p = strstr(p + sizeof begin_cert - 1, begin_cert)) {
+    int r = parse_block(chain, (const unsigned char *)p);
+    at++;
+    if (r != 0 && bad++ == 0) snprintf(why, n, "certificate %u in it %s", at, tls_certificate_wrong(r));
+  }
+  return bad;
+}
+
+enum tls_load tls_certificates_load(mbedtls_x509_crt *chain, const char *path, bool secret, char *err, size_t errsize) {
+  char why[160];
   struct pem_file f;
-  if (!file_read(path, secret, &f, err, errsize)) return false;
-  int r = mbedtls_x509_crt_parse(chain, f.p, f.n);
+  if (!file_read(path, secret, &f, err, errsize)) return TLS_LOAD_FAILED;
+  unsigned bad = parse_blocks(chain, &f, why, sizeof why);
   file_free(&f);
-  if (r < 0)
-    return fail(err, errsize, path,
-                r == MBEDTLS_ERR_PEM_NO_HEADER_FOOTER_PRESENT || chain->version == 0 ? "holds no certificate in PEM"
-                                                                                     : "holds a damaged certificate");
-  if (r > 0) log_debug("%s: %d certificates in it are of kinds that are not known", path, r);
-  return true;
+  if (chain->version != 0 && bad == 0) return TLS_LOAD_WHOLE;
+  (void)fail(err, errsize, path, why);
+  return chain->version != 0 ? TLS_LOAD_PART : TLS_LOAD_FAILED;
+}
+
+/* --- keys --- */
+
+const char *tls_key_wrong(int code, const char *text) {
+  switch (-(-code & 0xff80)) {
+    case MBEDTLS_ERR_PK_PASSWORD_REQUIRED:
+    case MBEDTLS_ERR_PK_PASSWORD_MISMATCH: return "the key is encrypted; jeton needs it in the clear";
+    case MBEDTLS_ERR_PK_ALLOC_FAILED: return "not enough memory";
+    case MBEDTLS_ERR_PK_UNKNOWN_PK_ALG: return "the key is of a kind that is not known here: RSA and EC keys are";
+    case MBEDTLS_ERR_PK_UNKNOWN_NAMED_CURVE: return "the key is on a curve that is not known here";
+    default: break;
+  }
+  if (strstr(text, "-----BEGIN OPENSSH PRIVATE KEY-----") != NULL)
+    return "the key is in the format of OpenSSH: `ssh-keygen -p -m PEM -f FILE` turns it into PEM";
+  if (strstr(text, " PRIVATE KEY-----") != NULL) return "the key is damaged or cut short";
+  if (strstr(text, "PUBLIC KEY-----") != NULL) return "holds no private key, but a public one";
+  if (strstr(text, begin_cert) != NULL) return "holds no private key, but a certificate";
+  return NULL;
 }
 
 static bool load_key(mbedtls_pk_context *key, const char *path, char *err, size_t errsize) {
   struct pem_file f;
   if (!file_read(path, true, &f, err, errsize)) return false;
   int r = compat_parse_key(key, f.p, f.n);
+  const char *why = r != 0 ? tls_key_wrong(r, (const char *)f.p) : NULL;
+  if (r != 0) (void)fail(err, errsize, path, why != NULL ? why : "holds no private key in PEM");
   file_free(&f);
-  if (r == MBEDTLS_ERR_PK_PASSWORD_REQUIRED || r == MBEDTLS_ERR_PK_PASSWORD_MISMATCH)
-    return fail(err, errsize, path, "the key is encrypted; jeton needs it in the clear");
-  if (r != 0) return fail(err, errsize, path, "holds no private key in PEM");
-  return true;
+  return r == 0;
 }
 
 /* A signature that nobody needs: it shows that the key works, and makes 2.28 fill in the table that threads share later. */
@@ -107,17 +166,39 @@ static bool try_key(mbedtls_pk_context *key) {
   return compat_sign(key, MBEDTLS_MD_SHA256, digest, sizeof digest, sig, sizeof sig, &n) == 0;
 }
 
+/* Peers are offered no other curve (compat_conf_curves), so with another key every handshake would fail. */
+static bool usable_curve(const mbedtls_pk_context *key) {
+  if (!mbedtls_pk_can_do(key, MBEDTLS_PK_ECKEY)) return true;
+  mbedtls_ecp_group_id curve = compat_curve(key);
+  return curve == MBEDTLS_ECP_DP_SECP256R1 || curve == MBEDTLS_ECP_DP_SECP384R1 || curve == MBEDTLS_ECP_DP_SECP521R1;
+}
+
+static void say_no_pair(const struct tls_identity *id, const char *cert, const char *key, char *err, size_t errsize) {
+  unsigned at = 2;
+  const mbedtls_x509_crt *c = id->chain.next;
+  while (c != NULL && compat_check_pair(&c->pk, &id->key) != 0) c = c->next, at++;
+  if (c == NULL)
+    snprintf(err, errsize, "%s: not the key of the certificate in %s", key, cert);
+  else
+    snprintf(err, errsize, "%s: the key of certificate %u in %s, where it must be the first", key, at, cert);
+}
+
 static bool usable_pair(struct tls_identity *id, const char *cert, const char *key, char *err, size_t errsize) {
   if (compat_check_pair(&id->chain.pk, &id->key) != 0) {
-    snprintf(err, errsize, "%s: not the key of the certificate in %s", key, cert);
+    say_no_pair(id, cert, key, err, errsize);
     return false;
   }
   if (!try_key(&id->key)) return fail(err, errsize, key, "a key that cannot sign");
-  return true;
+  if (usable_curve(&id->key)) return true;
+  return fail(err, errsize, key, "a key on a curve that is not spoken here: P-256, P-384 and P-521 are");
+}
+
+static bool load_chain(struct tls_identity *id, const char *cert, char *err, size_t errsize) {
+  return tls_certificates_load(&id->chain, cert, true, err, errsize) == TLS_LOAD_WHOLE;
 }
 
 static bool load_identity(struct tls_identity *id, const char *cert, const char *key, char *err, size_t errsize) {
-  return tls_certificates_load(&id->chain, cert, true, err, errsize) && load_key(&id->key, key, err, errsize) &&
+  return load_chain(id, cert, err, errsize) && load_key(&id->key, key, err, errsize) &&
          usable_pair(id, cert, key, err, errsize);
 }
 
@@ -139,7 +220,7 @@ struct tls_identity *tls_identity_load(const char *cert, const char *key, char *
 void tls_identity_problems(const char *cert, const char *key, tls_tell_fn tell, void *arg) {
   char why[TLS_REASON_MAX];
   struct tls_identity *id = identity_new();
-  bool cert_good = tls_certificates_load(&id->chain, cert, true, why, sizeof why);
+  bool cert_good = load_chain(id, cert, why, sizeof why);
   if (!cert_good) tell(arg, why);
   bool key_good = load_key(&id->key, key, why, sizeof why);
   if (!key_good) tell(arg, why);

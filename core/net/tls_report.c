@@ -25,7 +25,7 @@ static const struct sentence alerts[] = {
     {49, "access denied"},
     {50, "a message that it could not decode"},
     {51, "a signature that it could not verify"},
-    {70, "no TLS version in common"},
+    {70, "no TLS version in common" COMPAT_SPOKEN},
     {71, "our ciphers are too weak for it"},
     {80, "internal error"},
     {90, "cancelled by its user"},
@@ -38,14 +38,24 @@ static const struct sentence errors[] = {
     {MBEDTLS_ERR_SSL_INVALID_RECORD, "what the peer sent is not TLS"},
     {MBEDTLS_ERR_SSL_INVALID_MAC, "a record was damaged on its way"},
     {COMPAT_ERR_HELLO, "what the peer sent is not TLS, or offers nothing that is taken here"},
-    {COMPAT_ERR_VERSION, "no TLS version in common"},
+    {COMPAT_ERR_VERSION, "no TLS version in common" COMPAT_SPOKEN},
     {COMPAT_ERR_NO_CIPHER, "no cipher suite in common"},
     {MBEDTLS_ERR_SSL_NO_CLIENT_CERTIFICATE, "the client showed no certificate"},
     {MBEDTLS_ERR_SSL_UNEXPECTED_MESSAGE, "the peer sent a message out of order"},
+    {COMPAT_ERR_KEY_EXCHANGE, "the peer chose parameters that are not taken here: too weak, or never offered"},
+    {MBEDTLS_ERR_SSL_FEATURE_UNAVAILABLE,
+     "the peer's handshake is beyond mbedTLS " MBEDTLS_VERSION_STRING
+     ": most likely a message (a long chain of certificates?) is split over records"},
     {MBEDTLS_ERR_SSL_ALLOC_FAILED, "not enough memory"},
     {MBEDTLS_ERR_SSL_CONN_EOF, "the peer closed the connection"},
     {MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY, "the peer closed the connection"},
 };
+
+/* Of X.509, or of the key in a certificate. */
+static bool is_of_certificate(int code) {
+  int high = -code & 0xff80;
+  return (high >= 0x2000 && high < 0x3000) || (high >= 0x3a00 && high < 0x4000);
+}
 
 static const char *find(const struct sentence *table, size_t n, int code) {
   for (size_t i = 0; i < n; i++)
@@ -70,6 +80,8 @@ void tls_report_error(const mbedtls_ssl_context *ssl, int code, char *out, size_
     snprintf(out, n, "%s", text);
   else if (phrase != NULL)
     snprintf(out, n, "certificate %s", phrase);
+  else if (is_of_certificate(code))
+    snprintf(out, n, "a certificate of the peer %s", tls_certificate_wrong(code));
   else
     mbedtls_strerror(code, out, n);
 }

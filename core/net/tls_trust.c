@@ -20,7 +20,7 @@ struct tls_trust {
   mbedtls_x509_crt chain;
   struct compat_tables tables; /* lent to the chain's keys */
   uint8_t digest[32];
-  char *path;
+  char *path, *passed_over; /* passed_over: a sentence, or NULL */
   struct file_stamp stamp;
   /* guarded by living_lock */
   unsigned refs;
@@ -53,12 +53,20 @@ static void trust_free(struct tls_trust *t) {
   compat_take_tables(&t->tables, &t->chain);
   mbedtls_x509_crt_free(&t->chain);
   free(t->path);
+  free(t->passed_over);
   free(t);
+}
+
+/* One authority that cannot be read must not cost the trust in the others: bundles are made for many programs. */
+static bool load_file(struct tls_trust *t, char *err, size_t errsize) {
+  enum tls_load how = tls_certificates_load(&t->chain, t->path, false, err, errsize);
+  if (how == TLS_LOAD_PART && (t->passed_over = strdup(err)) == NULL) abort();
+  return how != TLS_LOAD_FAILED;
 }
 
 static bool load(struct tls_trust *t, bool directory, char *err, size_t errsize) {
   if (!directory) {
-    if (!tls_certificates_load(&t->chain, t->path, false, err, errsize)) return false;
+    if (!load_file(t, err, errsize)) return false;
   } else if (mbedtls_x509_crt_parse_path(&t->chain, t->path) < 0 || t->chain.version == 0) {
     snprintf(err, errsize, "%s: a directory without a certificate in PEM", t->path);
     return false;
@@ -121,3 +129,4 @@ void tls_trust_unref(struct tls_trust *t) {
 
 mbedtls_x509_crt *tls_trust_chain(struct tls_trust *t) { return &t->chain; }
 const uint8_t *tls_trust_digest(const struct tls_trust *t) { return t->digest; }
+const char *tls_trust_passed_over(const struct tls_trust *t) { return t->passed_over; }

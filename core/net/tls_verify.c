@@ -5,6 +5,8 @@
  *   - IP addresses: 2.28 ignores iPAddress entries, so an address is looked for in the peer's certificate here, in either version.
  *   - a certificate without subjectAltName is for nobody: the common name is not a host name any more (RFC 9525 section 2).
  *   - pins.
+ *   - authorities with name constraints are refused (RFC 5280 section 4.2.1.10): mbedTLS does not enforce these. Those that are critical, as they
+ *     should be, it refuses by itself; without that it would believe for any name whom the constraint holds to a few.
  * Flags are only added, never taken away (but for an insecure client): if anything here is wrong it refuses too much. */
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -77,6 +79,32 @@ static bool pin_matches(const struct tls_client_conf *c, const mbedtls_x509_crt 
   return false;
 }
 
+/* --- name constraints --- */
+
+/* Whether the next Extension has that OID; moves on to the one after it. */
+static bool extension_is(unsigned char **p, const unsigned char *end, const uint8_t *oid, size_t n) {
+  size_t body, id;
+  if (mbedtls_asn1_get_tag(p, end, &body, MBEDTLS_ASN1_CONSTRUCTED | MBEDTLS_ASN1_SEQUENCE) != 0) {
+    *p = (unsigned char *)(uintptr_t)end;
+    return false;
+  }
+  unsigned char *at = *p;
+  *p += body;
+  return mbedtls_asn1_get_tag(&at, *p, &id, MBEDTLS_ASN1_OID) == 0 && id == n && memcmp(at, oid, n) == 0;
+}
+
+static bool has_name_constraints(const mbedtls_x509_crt *crt) {
+  static const uint8_t oid[] = {0x55, 0x1d, 0x1e}; /* 2.5.29.30 */
+  unsigned char *p = crt->v3_ext.p;
+  const unsigned char *end = p + crt->v3_ext.len;
+  size_t all;
+  if (p == NULL || mbedtls_asn1_get_tag(&p, end, &all, MBEDTLS_ASN1_CONSTRUCTED | MBEDTLS_ASN1_SEQUENCE) != 0)
+    return false;
+  while (p < end)
+    if (extension_is(&p, end, oid, sizeof oid)) return true;
+  return false;
+}
+
 /* --- the sentence --- */
 
 struct phrase {
@@ -135,6 +163,8 @@ static void say(struct tls_verdict *v, const mbedtls_x509_crt *crt, int depth, u
   const char *phrase = tls_flags_phrase(flags);
   if (phrase != NULL)
     snprintf(v->reason, n, "%s %s", what, phrase);
+  else if (depth > 0 && has_name_constraints(crt))
+    snprintf(v->reason, n, "%s has name constraints, which are not known here", what);
   else
     snprintf(v->reason, n, "%s",
              v->client != NULL && !v->pinned ? "certificate matches none of the pins" : "certificate is not valid");
@@ -143,6 +173,7 @@ static void say(struct tls_verdict *v, const mbedtls_x509_crt *crt, int depth, u
 int tls_verdict_step(void *p, mbedtls_x509_crt *crt, int depth, uint32_t *flags) {
   struct tls_verdict *v = p;
   v->judged = true;
+  if (depth > 0 && has_name_constraints(crt)) *flags |= MBEDTLS_X509_BADCERT_OTHER;
   if (v->client != NULL && v->client->insecure) *flags = 0; /* its pins alone count */
   if (depth == 0 && v->name != NULL && !is_for(crt, v->name)) *flags |= MBEDTLS_X509_BADCERT_CN_MISMATCH;
   if (depth == 0 && v->client != NULL && v->client->npins > 0) {

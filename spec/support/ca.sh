@@ -9,6 +9,8 @@
 #   self-signed, foreign    for localhost; by itself, by other-ca
 #   wildcard, exact         *.example.com; a.example.com
 #   chained                 by an intermediate; chained.pem holds the intermediate too, lone.pem does not
+#   limited, limited-hard   for localhost, by an intermediate that may only sign for corp.example (name constraints, not critical and critical)
+#   ed25519, weak           good but for their keys: Ed25519, RSA of 1024 bits
 #   client, foreign-client, expired-client   client certificates of "reports" by ca, other-ca, ca; other-client of "somebody" by ca
 # And: ecdsa.pin, exact.pin (sha256/BASE64 of the public key), rsa.pub and ecdsa.pub (public keys), encrypted.key, p384.key and p384.pub.
 set -eu
@@ -37,6 +39,12 @@ prompt = no
 basicConstraints = critical,CA:TRUE
 keyUsage = critical,keyCertSign,cRLSign
 subjectKeyIdentifier = hash
+[limited]
+basicConstraints = critical,CA:TRUE
+nameConstraints = permitted;DNS:corp.example
+[limited-hard]
+basicConstraints = critical,CA:TRUE
+nameConstraints = critical,permitted;DNS:corp.example
 [server]
 basicConstraints = CA:FALSE
 keyUsage = digitalSignature,keyEncipherment
@@ -83,6 +91,15 @@ issue chained intermediate server localhost "$local"
 cp chained.pem lone.pem
 cp chained.key lone.key
 cat intermediate.pem >> chained.pem
+for limits in limited limited-hard; do
+  issue intermediate-$limits ca $limits "jeton test intermediate with limits" ""
+  issue $limits intermediate-$limits server localhost "$local"
+  cat intermediate-$limits.pem >> $limits.pem
+done
+openssl genpkey -algorithm ED25519 -out ed25519.key 2>/dev/null
+issue ed25519 ca server localhost "$local"
+openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out weak.key 2>/dev/null
+issue weak ca server localhost "$local"
 issue client ca client reports "DNS:reports.example"
 issue foreign-client other-ca client reports "DNS:reports.example"
 issue other-client ca client somebody "DNS:somebody.example"

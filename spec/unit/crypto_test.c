@@ -272,7 +272,8 @@ static void a_key_that_does_not_fit_fails_with_a_sentence(void) {
       "assert(fails('P-256', 'ES256', read 'p384.key', 'x'))\n"
       "assert(fails('encrypted', 'ES256', read 'encrypted.key', 'x'))\n"
       "assert(fails('PEM', 'ES256', 'nonsense', 'x'))\n"
-      "assert(fails('PEM', 'RS256', read 'rsa.pub', 'x'))\n"
+      "assert(fails('no private key, but a public one', 'RS256', read 'rsa.pub', 'x'))\n"
+      "assert(fails('RSA and EC keys are', 'ES256', read 'ed25519.key', 'x'))\n"
       "assert(fails('too long', 'RS256', ('x'):rep(100000), 'x'))\n"
       "assert(sh 'openssl genrsa -out small.key 1024')\n"
       "return fails('2048', 'RS256', read 'small.key', 'x')");

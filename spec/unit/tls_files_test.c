@@ -46,11 +46,6 @@ static struct told reread(void) {
 
 /* --- files --- */
 
-static void shell(const char *what) {
-  char command[512];
-  snprintf(command, sizeof command, "cd %s && %s", dir, what);
-  CHECK(system(command) == 0);
-}
 /* The pair `name` takes the place of live.pem and live.key, as a tool that renews certificates does it: by a rename. */
 static void put(const char *what, const char *name, const char *ending) {
   char command[256];
@@ -233,11 +228,19 @@ static void what_is_careless_or_ends_soon_is_noted(void) {
   struct told t = {.text = ""};
   shell(
       "openssl req -x509 -key ecdsa.key -subj /CN=soon -days 12 -out soon.pem 2>/dev/null && cp ecdsa.key soon.key && "
-      "chmod 640 soon.key");
+      "chmod 604 soon.key");
+  shell(
+      "openssl req -x509 -CA ca.pem -CAkey ca.key -key rsa.key -sha1 -subj /CN=old -days 90 -out old.pem 2>/dev/null "
+      "&& "
+      "cp rsa.key old.key");
   shell("cat ecdsa.pem intermediate.pem > jumbled.pem && cp ecdsa.key jumbled.key");
   static const char *const cases[][2] = {
       {"soon", "soon.pem: the certificate expires in 11 days, on 20"},
-      {"soon", "soon.key: a private key that its group may read"},
+      {"soon", "soon.key: a private key that everybody may read"},
+      {"weak", "weak.pem: an RSA key of 1024 bits: clients refuse fewer than 2048"},
+      {"old", "old.pem: signed by SHA-1, which clients refuse"},
+      {"old", "old.pem: the certificate names no host (no subjectAltName): clients refuse it"},
+      {"client", "client.pem: the certificate is not meant for servers (extended key usage): clients refuse it"},
       {"expired", "expired.pem: the certificate expired on 2020-01-02"},
       {"future", "future.pem: the certificate is not valid before 2099-01-01"},
       {"jumbled", "the chain is out of order: behind the certificate of CN=localhost"},
@@ -259,6 +262,39 @@ static void what_is_careless_or_ends_soon_is_noted(void) {
   tls_client_notes(c, false, on_note, &t);
   expect_text(t.text, "soon.pem: an authority expires in 11 days");
   tls_client_unref(c);
+}
+
+static void expect_client_notes(struct tls_client_settings settings, const char *text) {
+  struct told t = {.text = ""};
+  struct tls_client *c = client_with(settings);
+  tls_client_notes(c, true, on_note, &t);
+  expect_text(t.text, text);
+  CHECK(t.notes == (text[0] != '\0'));
+  tls_client_unref(c);
+}
+
+static void what_a_client_shows_or_believes_in_vain_is_noted(void) {
+  shell("cat intermediate-limited-hard.pem ca.pem > odd-ca.pem");
+  expect_client_notes((struct tls_client_settings){.ca = file("rsa.pem")}, "CN=localhost is no authority (CA:FALSE)");
+  expect_client_notes((struct tls_client_settings){.ca = file("self-signed.pem")}, "");
+  expect_client_notes((struct tls_client_settings){.ca = file("odd-ca.pem")},
+                      "odd-ca.pem: certificate 1 in it has a critical extension that is not known here, such as name "
+                      "constraints; it is passed over");
+  /* Its server has an authority of its own: nothing to say of that. */
+  expect_client_notes((struct tls_client_settings){.cert = file("client.pem"), .key = file("client.key")}, "");
+  expect_client_notes((struct tls_client_settings){.cert = file("ecdsa.pem"), .key = file("ecdsa.key")},
+                      "ecdsa.pem: the certificate is not meant for clients (extended key usage): servers refuse it");
+}
+
+/* A key that root shares with a service's group is how that service gets to read it. */
+static void a_group_may_read_a_key_that_is_not_ours_alone(void) {
+  struct told t = {.text = ""};
+  shell("cp ecdsa.pem group.pem; cp ecdsa.key group.key; chmod 640 group.key");
+  struct tls_server *s = server("group");
+  tls_server_notes(s, false, on_note, &t);
+  CHECK(t.notes == (geteuid() != 0));
+  if (geteuid() != 0) expect_text(t.text, "group.key: a private key that its group may read");
+  tls_server_unref(s);
 }
 
 static void on_hook(void *arg) { ++*(unsigned *)arg; }
@@ -345,6 +381,8 @@ int main(void) {
   RUN(tickets_are_not_for_servers_that_ask_more_of_a_client);
   RUN(ticket_keys_rotate_and_the_one_before_is_still_taken);
   RUN(what_is_careless_or_ends_soon_is_noted);
+  RUN(what_a_client_shows_or_believes_in_vain_is_noted);
+  RUN(a_group_may_read_a_key_that_is_not_ours_alone);
   RUN(files_and_insecure_names_of_living_configurations_are_told);
   RUN(a_pair_renewed_before_it_is_watched_is_read_again_at_once);
   RUN(connections_go_on_while_files_are_read_again);

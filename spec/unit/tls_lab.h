@@ -213,6 +213,12 @@ static inline void lab_open(struct lab *l, struct tls_client *c, struct tls_serv
 
 /* --- configurations --- */
 
+static inline void shell(const char *what) {
+  char command[512];
+  snprintf(command, sizeof command, "cd %s && %s", dir, what);
+  CHECK(system(command) == 0);
+}
+
 /* dir/name; a ring of buffers, good for one test. */
 static inline const char *file(const char *name) {
   static _Thread_local char paths[64][128];

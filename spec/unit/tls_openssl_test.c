@@ -123,9 +123,11 @@ static void openssl_resumes_with_our_server(void) {
 }
 
 static void old_versions_and_other_protocols_are_refused(void) {
-  static const char *const options[] = {"-tls1_1 -cipher DEFAULT@SECLEVEL=0", "-tls1_2 -cipher AES128-SHA", "-alpn h2"};
+  static const char *const options[] = {"-tls1_1 -cipher DEFAULT@SECLEVEL=0", "-tls1_2 -cipher AES128-SHA", "-alpn h2",
+                                        "-tls1_2 -sigalgs RSA+SHA1 -cipher DEFAULT@SECLEVEL=0",
+                                        "-tls1_2 -sigalgs RSA+SHA224 -cipher DEFAULT@SECLEVEL=0"};
   struct tls_server *s = server("rsa");
-  for (int i = 0; i < 3; i++) {
+  for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
     struct lab l;
     s_client(s, options[i], &child, &l);
     CHECK(l.s.opened == ERR_TLS && l.s.got.n == 0);
@@ -181,6 +183,16 @@ static void our_client_talks_to_openssl(void) {
   }
 }
 
+/* Parameters of 1024 bits, made for this test. */
+static const char dh1024[] =
+    "cat > dh1024.pem <<'END'\n"
+    "-----BEGIN DH PARAMETERS-----\n"
+    "MIGHAoGBAKbNWAG+oj8cLF4bRQAjjKV/zXCShVvGp0MIPhBYjrpIS7/A0sUSeJon\n"
+    "a1gq/j3V/rtZ3abiFIWUjhZW+s6EIgQ+htkCx7Vy/vfqhdDJ1rojoow0+cgdYZcv\n"
+    "BQ57ms3Gr4Vf91tzLyqtVLn0v1bIRETkXXNmB9LPeWZIzE6dnC5HAgEC\n"
+    "-----END DH PARAMETERS-----\n"
+    "END";
+
 static bool client_decided(const struct lab *l) { return l->c.opened <= 0; }
 static void servers_of_openssl_are_refused_as_ours(void) {
   static const char *const cases[][2] = {
@@ -188,9 +200,15 @@ static void servers_of_openssl_are_refused_as_ours(void) {
       {"-cert expired.pem -key expired.key", "certificate expired on 2020-01-02"},
       {"-cert rsa.pem -key rsa.key -tls1_1 -cipher DEFAULT@SECLEVEL=0", "version"},
       {"-cert rsa.pem -key rsa.key -tls1_2 -cipher AES128-SHA256", "the peer refused: no cipher"},
+      {"-cert rsa.pem -key rsa.key -tls1_2 -cipher DHE-RSA-AES128-GCM-SHA256:@SECLEVEL=0 -dhparam dh1024.pem", ""},
+      {"-cert rsa.pem -key rsa.key -tls1_2 -sigalgs RSA+SHA1 -cipher DEFAULT@SECLEVEL=0", "the peer refused"},
+      {"-cert rsa.pem -key rsa.key -tls1_2 -sigalgs RSA+SHA224 -cipher DEFAULT@SECLEVEL=0", "the peer refused"},
+      {"-cert limited-hard.pem -cert_chain intermediate-limited-hard.pem -key limited-hard.key",
+       "a certificate of the peer has a critical extension that is not known here"},
   };
   struct tls_client *c = client();
-  for (int i = 0; i < 4; i++) {
+  shell(dh1024);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     struct lab l;
     lab_init(&l, c, NULL, i == 0 ? "reports.example" : "localhost");
     dial_s_server(&l, cases[i][0]);

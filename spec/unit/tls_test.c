@@ -78,6 +78,13 @@ static void bad_certificates_are_refused_with_a_sentence(void) {
   expect_refused(client(), server("self-signed"), "localhost", "certificate is self-signed");
   expect_refused(client(), server("foreign"), "localhost", "unknown certificate authority: CN=another test CA");
   expect_refused(client(), server("lone"), "localhost", "unknown certificate authority: CN=jeton test intermediate");
+  expect_refused(client(), server("weak"), "localhost", "certificate has a key that is too weak");
+}
+
+static void an_authority_with_name_constraints_is_not_believed(void) {
+  expect_refused(client(), server("limited"), "localhost", "certificate of its authority has name constraints");
+  expect_refused(client_with((struct tls_client_settings){.ca = file("intermediate-limited.pem")}), server("limited"),
+                 "localhost", "certificate of its authority has name constraints");
 }
 
 static void an_address_must_be_named_by_the_certificate(void) {
@@ -476,11 +483,51 @@ static void what_is_wrong_with_a_configuration_is_said_with_the_file(void) {
   expect_no_server("ecdsa.pem", "encrypted.key", "encrypted.key: the key is encrypted");
   expect_no_server("ecdsa.pem", "ecdsa.pem", "ecdsa.pem: holds no private key");
   expect_no_server("ecdsa.key", "ecdsa.key", "ecdsa.key: holds no certificate");
+  expect_no_server("ecdsa.pem", "ecdsa.pub", "ecdsa.pub: holds no private key, but a public one");
+  expect_no_server("ecdsa.pem", "ed25519.key", "ed25519.key: the key is of a kind that is not known here: RSA and EC");
+  expect_no_server("ed25519.pem", "ecdsa.key",
+                   "ed25519.pem: certificate 1 in it has a key of a kind that is not known");
+  expect_no_server("limited-hard.pem", "limited-hard.key",
+                   "limited-hard.pem: certificate 2 in it has a critical extension that is not known here");
   expect_no_server("none.pem", "ecdsa.key", "none.pem: no such file");
   expect_no_server("empty", "ecdsa.key", "empty: not a file");
   struct tls_server_settings none = {.certificates = NULL};
   CHECK(tls_server_new(&none, err, sizeof err) == NULL);
   expect_text(err, "at least one certificate");
+}
+
+static void a_file_that_is_read_in_part_is_no_chain(void) {
+  shell("{ cat chained.pem; head -c 300 ca.pem; } > torn.pem; head -c 100 ecdsa.key > torn.key");
+  expect_no_server("torn.pem", "chained.key", "torn.pem: certificate 3 in it is damaged or cut short");
+  expect_no_server("ecdsa.pem", "torn.key", "torn.key: the key is damaged or cut short");
+  shell("cat intermediate.pem lone.pem > turned.pem");
+  expect_no_server("turned.pem", "chained.key", "chained.key: the key of certificate 2 in ");
+  /* Of authorities those count that can be read. */
+  expect_open(client_with((struct tls_client_settings){.ca = file("torn.pem")}), server("chained"), "localhost");
+}
+
+static void a_key_that_no_handshake_can_use_is_refused(void) {
+  shell(
+      "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:brainpoolP256r1 -out odd.key 2>/dev/null && "
+      "openssl req -x509 -key odd.key -subj /CN=odd -out odd.pem");
+  expect_no_server("odd.pem", "odd.key",
+                   "odd.key: a key on a curve that is not spoken here: P-256, P-384 and P-521 are");
+}
+
+static void files_of_other_shapes_are_read_too(void) {
+  static const char *const shapes[] = {
+      "cp ecdsa.pem shaped.pem; openssl ec -in ecdsa.key -out shaped.key 2>/dev/null",
+      "openssl x509 -in ecdsa.pem -outform DER -out shaped.pem; openssl pkey -in ecdsa.key -outform DER -out "
+      "shaped.key",
+      "sed 's/$/\r/' ecdsa.pem > shaped.pem; sed 's/$/\r/' ecdsa.key > shaped.key",
+      "printf '\357\273\277' | cat - ecdsa.pem > shaped.pem; printf '\357\273\277' | cat - ecdsa.key > shaped.key",
+      "cat ecdsa.key ecdsa.pem > shaped.pem; cp shaped.pem shaped.key",
+      "openssl x509 -in ecdsa.pem -text > shaped.pem; { openssl ecparam -name prime256v1; openssl ec -in ecdsa.key "
+      "2>/dev/null; } > shaped.key"};
+  for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+    shell(shapes[i]);
+    expect_open(client(), server("shaped"), "localhost");
+  }
 }
 
 static void a_directory_of_authorities_does(void) {
@@ -523,6 +570,7 @@ int main(void) {
   RUN(large_transfers_cross_with_stops_and_starts);
   RUN(good_certificates_are_accepted);
   RUN(bad_certificates_are_refused_with_a_sentence);
+  RUN(an_authority_with_name_constraints_is_not_believed);
   RUN(an_address_must_be_named_by_the_certificate);
   RUN(a_wildcard_stands_for_one_label);
   RUN(the_system_bundle_does_not_know_us);
@@ -544,6 +592,9 @@ int main(void) {
   RUN(data_behind_the_handshake_waits_for_the_reader);
   RUN(threads_share_configurations);
   RUN(what_is_wrong_with_a_configuration_is_said_with_the_file);
+  RUN(a_file_that_is_read_in_part_is_no_chain);
+  RUN(a_key_that_no_handshake_can_use_is_refused);
+  RUN(files_of_other_shapes_are_read_too);
   RUN(a_directory_of_authorities_does);
   RUN(fingerprints_tell_settings_apart);
   RUN(version_1_3_alone_is_had_where_there_is_one);
