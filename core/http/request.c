@@ -249,6 +249,12 @@ static struct http_fault request_framing(const struct framing_fields *f, struct 
   return wrong;
 }
 
+/* CGI's kin read "_" as "-", others several "-" as one: to them this is a second framing. Nobody who means well sends it. */
+static bool framing_disguised(struct headers *h) {
+  return headers_remove_plain_twins(h, STR("Transfer-Encoding")) > 0 ||
+         headers_remove_plain_twins(h, STR("Content-Length")) > 0;
+}
+
 static struct http_fault request_host(const struct framing_fields *f, struct request *r) {
   if (f->hosts > 1) return fault(400, "more than one Host (RFC 9112 section 3.2)");
   if (f->hosts == 0) return r->minor == 0 ? FINE : fault(400, "no Host on HTTP/1.1 (RFC 9112 section 3.2)");
@@ -283,6 +289,8 @@ static void request_upgrade(const struct framing_fields *f, struct request *r) {
 struct http_fault request_fields(struct request *r) {
   struct framing_fields f = read_fields(&r->headers);
   struct http_fault wrong = request_framing(&f, r);
+  if (wrong.text == NULL && framing_disguised(&r->headers))
+    wrong = fault(400, "a field that some read as Transfer-Encoding or Content-Length (RFC 9112 section 11.2)");
   if (wrong.text == NULL) wrong = request_host(&f, r);
   if (wrong.text == NULL) wrong = request_expect(&f, r);
   if (wrong.text != NULL) return wrong;

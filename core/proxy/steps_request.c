@@ -43,8 +43,6 @@ enum verdict step_admit(struct exchange *ex) {
   headers_strip_hop_by_hop(&r->headers);
   if (ex->forward != NULL) forward_keep_credentials(ex);
   headers_remove_id(&r->headers, H_EXPECT); /* answered here: the upstream sees the body, not the question */
-  headers_remove_plain_twins(&r->headers, STR("Transfer-Encoding")); /* CGI's kin read "_" as "-": no second framing */
-  headers_remove_plain_twins(&r->headers, STR("Content-Length"));
   if (p->forwarded != FORWARDED_OFF) {
     forwarded_apply(&r->headers, &ex->arena, p->forwarded, arena_dup(&ex->arena, conn_peer(ex->conn)), ex->conn->tls,
                     r->authority);

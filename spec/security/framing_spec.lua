@@ -23,6 +23,7 @@ wire.refusals("a request with a doubtful length", {
   { "an empty Content-Length", post("Content-Length:\r\n", smuggled), "400" },
   { "a Content-Length of white space", post("Content-Length: \t \r\n", smuggled), "400" },
   { "a list that ends in nothing", post("Content-Length: 5,\r\n", "hello"), "400" },
+  { "Content_Length, which some read as the field", post("Content_Length: 5\r\n", "hello"), "400" },
 })
 
 wire.refusals("a request with a doubtful Transfer-Encoding", {
@@ -41,6 +42,7 @@ wire.refusals("a request with a doubtful Transfer-Encoding", {
   { "on HTTP/1.0", "POST /refused HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400" },
   { "with a space before its colon", post("Transfer-Encoding : chunked\r\n", "0\r\n\r\n"), "400" },
   { "with a tab before its colon", post("Transfer-Encoding\t: chunked\r\n", "0\r\n\r\n"), "400" },
+  { "as Transfer_Encoding, which some read as the field", post("Transfer_Encoding: chunked\r\nContent-Length: 5\r\n", "0\r\n\r\n" .. smuggled), "400" },
 })
 
 local folded = post "X-A: one\r\n two\r\nContent-Length: 0\r\n"
@@ -199,13 +201,6 @@ describe("what is unambiguous", function()
     assert.equal(200, c:read_response("GET").status)
     c:close()
   end)
-  it("never carries Transfer_Encoding or Content_Length upstream, which some read as the field", function()
-    local res = post_open("Transfer_Encoding: chunked\r\nContent_Length: 3\r\nContent-Length: 5\r\n", "hello")
-    assert.is_nil(res.body:lower():find("transfer.encoding"))
-    assert.is_nil(res.body:lower():find("content_length", 1, true))
-    assert.equal("hello", seen(res).body)
-  end)
-
   it("passes harmless trailers on and merges no dangerous one", function()
     local raw = peers.raw [[
       c:read "head"

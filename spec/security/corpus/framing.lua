@@ -153,18 +153,23 @@ local together = all("refused", "400", {
   { "chunked and keep-alive on HTTP/1.0", w.head("POST /corpus HTTP/1.0", "Host: example.com", "Connection: keep-alive", "Transfer-Encoding: chunked") .. last .. inner, T },
 })
 
---- Names that somebody might take for the field. What is forwarded must not have them.
+--- Names that a server which reads "_" as "-", or several of them as one, takes for the field.
 local function disguised(name) return post({ name .. ": chunked", "Content-Length: 5" }, "hello") end
-local disguises = all("clear", nil, {
+local twins = all("refused", "400", {
   { "Transfer_Encoding", disguised "Transfer_Encoding", T },
+  { "transfer_encoding in small letters", disguised "transfer_encoding", T },
   { "Transfer--Encoding", disguised "Transfer--Encoding", T },
   { "Transfer___Encoding", disguised "Transfer___Encoding", T },
   { "Transfer-_Encoding", disguised "Transfer-_Encoding", T },
   { "Transfer_Encoding without a length", post("Transfer_Encoding: chunked", hello), T },
   { "Transfer---Encoding without a length", post("Transfer---Encoding: chunked", hello), T },
   { "Content_Length without a length", post("Content_Length: 5", "hello"), L },
-  { "Content__Length beside another length", post({ "Content__Length: 45", "Content-Length: 0" }, inner), L, requests = 2 },
+  { "Content__Length beside another length", post({ "Content__Length: 45", "Content-Length: 0" }, inner), L },
   { "Content_Length beside another length", post({ "Content_Length: 3", "Content-Length: 5" }, "hello"), L },
+})
+
+--- Names that somebody might take for the field. What is forwarded must not have them.
+local disguises = all("clear", nil, {
   { "TransferEncoding", disguised "TransferEncoding", T },
   { "Transfer- Encoding", disguised "Transfer- Encoding", T },
   { "Transfer Encoding", disguised "Transfer Encoding", T },
@@ -212,4 +217,4 @@ local short = all("unfinished", nil, {
   { "half a chunk", coding(" chunked", "5\r\nhel"), "RFC 9112 section 8", ends = true },
 })
 
-return w.join(lengths, codings, together, disguises, clear, short)
+return w.join(lengths, codings, together, twins, disguises, clear, short)
