@@ -20,7 +20,7 @@
 #include "proxy/listener.h"
 #include "proxy/worker_internal.h"
 
-enum { STASH_MAX = 16 * 1024, LINGER_MS = 2000, LINGER_BYTES = 1024 * 1024, CROWDED_MS = 2000 };
+enum { STASH_MAX = 16 * 1024, LINGER_MS = 2000, LINGER_ALL_MS = 30 * 1000, CROWDED_MS = 2000 };
 
 static const struct timeouts_conf *timeouts(const struct conn *c) { return &c->worker->runtime->policy->timeouts; }
 
@@ -67,8 +67,18 @@ static void begin_linger(struct conn *c) {
     return;
   }
   buf_fini(&c->stash);
+  c->phase_end = uv_now(&c->worker->services.loop) + LINGER_ALL_MS;
   timeout_set(&c->timeout, LINGER_MS);
   conn_continue(c);
+}
+
+/* Many clients look for a reply only when they have sent all (RFC 9112 section 9.6): who goes on sending is read for a while. */
+static void linger_on(struct conn *c) {
+  uint64_t now = uv_now(&c->worker->services.loop);
+  if (now >= c->phase_end)
+    conn_close(c);
+  else if (!c->worker->draining)
+    timeout_set(&c->timeout, LINGER_MS);
 }
 
 static void finish_writing(struct conn *c) {
@@ -130,11 +140,11 @@ static void look_at_sending(struct conn *c) {
 
 static void on_handshake_due(struct conn *c) {
   uint64_t now = uv_now(&c->worker->services.loop), stalled = stream_tls_stalled(&c->stream);
-  if (now >= c->handshake_end || stalled >= CROWDED_MS) {
+  if (now >= c->phase_end || stalled >= CROWDED_MS) {
     conn_close(c);
     return;
   }
-  uint64_t left = c->handshake_end - now, patience = CROWDED_MS - stalled;
+  uint64_t left = c->phase_end - now, patience = CROWDED_MS - stalled;
   timeout_set(&c->timeout, left < patience ? left : patience);
 }
 
@@ -263,8 +273,7 @@ static void on_read(struct stream *s, ssize_t n, const uint8_t *data) {
   }
   c->in_row = 0;
   if (c->state == CONN_LINGER) {
-    c->lingered += (uint32_t)n;
-    if (c->lingered > LINGER_BYTES) conn_close(c);
+    linger_on(c);
     return;
   }
   size_t used = c->stash.n == 0 ? consume(c, data, (size_t)n) : 0;
@@ -376,7 +385,7 @@ static void begin_handshake(struct conn *c) {
   bool crowded = 2 * c->worker->handshakes >= c->worker->runtime->policy->limits.handshakes;
   c->state = CONN_HANDSHAKE;
   c->worker->handshakes++;
-  c->handshake_end = limit > 0 ? uv_now(&c->worker->services.loop) + limit : UINT64_MAX;
+  c->phase_end = limit > 0 ? uv_now(&c->worker->services.loop) + limit : UINT64_MAX;
   timeout_set(&c->timeout, crowded && (limit == 0 || limit > CROWDED_MS) ? CROWDED_MS : limit);
 }
 

@@ -41,8 +41,7 @@ struct conn {
   struct buf stash;   /* input that nobody wants yet: bounded by STASH_MAX and one read */
   struct mail turn;   /* goes on with what is stashed, when others have had their turn */
   uint32_t in_row;    /* requests begun since the loop last came to this connection */
-  uint32_t lingered;
-  uint64_t handshake_end; /* uv_now when a TLS handshake must be done; UINT64_MAX: no limit */
+  uint64_t phase_end; /* uv_now when a TLS handshake must be done (UINT64_MAX: no limit), or lingering ends */
   struct address_key address;
   char peer[48]; /* the client's address as text, made when it is first asked for */
   uint8_t state;

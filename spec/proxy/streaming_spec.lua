@@ -257,6 +257,20 @@ describe("a reply", function()
     c:close()
     p:finish()
   end)
+  it("that comes early reaches a client that sends all of its body before it reads", function()
+    local upstream = peers.raw [[ c:read "head" c:write "HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\n\r\nbig\n" ]]
+    local p = wire.proxy(upstream)
+    for _, framing in ipairs { ("Content-Length: %d"):format(24 * MIB), "Transfer-Encoding: chunked" } do
+      local c = http.connect(p.port)
+      c:send(("POST / HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n"):format(framing))
+      local piece = framing:find "chunked" and ("100000\r\n%s\r\n"):format(("x"):rep(MIB)) or ("x"):rep(MIB)
+      for i = 1, 24 do assert(c:send(piece), ("refused in the %d. MiB"):format(i)) end
+      local res = c:read_response "POST"
+      assert.same({ 413, "big\n", "close" }, { res.status, res.body, res.headers.connection })
+      c:close()
+    end
+    p:finish()
+  end)
   it("that comes early from an upstream that closes at once reaches the client, too", function()
     local upstream = peers.raw [[ c:read "head" c:write "HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbig\n" c:close() ]]
     local p = wire.proxy(upstream)
