@@ -184,6 +184,7 @@ static bool take_head(struct conn *c, const uint8_t **p, size_t *n) {
   switch (http_parser_next(&ex->parser, p, n, &none)) {
     case PARSE_MORE: return false;
     case PARSE_HEAD:
+      if (*n > 0) ex->request.expect_continue = false; /* it did not wait (RFC 9110 section 10.1.1) */
       c->state = CONN_BUSY;
       timeout_clear(&c->timeout);
       exchange_start(ex);
