@@ -15,7 +15,8 @@ static struct str slice(struct str s, size_t from, size_t to) { return (struct s
 
 /* --- start lines --- */
 
-/* The registry's (RFC 9110 section 16.1.1) and those that HTTP caches and UPnP know; common ones first. Not those of other protocols (SOURCE, PRI, RTSP's). */
+/* The registry's (RFC 9110 section 16.1.1) and those that HTTP caches, UPnP and Vault (LIST) know; common ones first. Not those of other protocols (SOURCE,
+ * PRI, RTSP's). */
 static bool method_known(struct str m) {
   static const char *const known[] = {"GET",
                                       "POST",
@@ -47,6 +48,8 @@ static bool method_known(struct str m) {
                                       "SUBSCRIBE",
                                       "UNSUBSCRIBE",
                                       "PURGE",
+                                      "LIST",
+                                      "BAN",
                                       "MKCALENDAR",
                                       "LINK",
                                       "UNLINK",

@@ -74,11 +74,12 @@ local clients = {
   { "a body in three packets", { request("POST", "/three", "Host: example.com", "Content-Length: 9") .. "abc", "def", "ghi" }, R, check = arrives("POST", "/three", "abcdefghi") },
 }
 
---- Every method of the registry that is not another protocol's, TRACE and CONNECT aside (RFC 9110 section 16.1.1, RFC 3253, 3648, 4437, 4791, 5842 …).
+--- Every method of the registry that is not another protocol's, TRACE and CONNECT aside (RFC 9110 section 16.1.1, RFC 3253, 3648, 4437, 4791, 5842 …), and those of caches,
+--- UPnP and Vault.
 local methods = {}
 for method in ([[GET POST PUT DELETE OPTIONS PATCH ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT COPY LABEL LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL
 MKREDIRECTREF MKWORKSPACE MOVE ORDERPATCH PROPFIND PROPPATCH QUERY REBIND REPORT SEARCH UNBIND UNCHECKOUT UNLINK UNLOCK UPDATE UPDATEREDIRECTREF
-VERSION-CONTROL PURGE NOTIFY SUBSCRIBE UNSUBSCRIBE M-SEARCH]]):gmatch "%S+" do
+VERSION-CONTROL PURGE BAN LIST NOTIFY SUBSCRIBE UNSUBSCRIBE M-SEARCH]]):gmatch "%S+" do
   methods[#methods + 1] = { method .. " with a body", request(method, "/dav/x", "Host: example.com", "Depth: 1", "Content-Length: 4") .. "<x/>", "RFC 9110 section 16.1", check = arrives(method, "/dav/x", "<x/>") }
 end
 
