@@ -143,17 +143,51 @@ static int l_tokens_newindex(lua_State *L) {
   return luaL_error(L, "tokens cannot be assigned: a token gets its value by tokens.NAME:set(value, …)");
 }
 
-static void push_metatable(lua_State *L, const struct policy *p) {
-  lua_createtable(L, 0, 4);
+static int l_next(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 2);
+  return lua_next(L, 1) != 0 ? 2 : 0;
+}
+
+/* pairs(tokens): over a copy, so that the table of handles itself stays out of reach. Upvalue 1: that table. */
+static int l_tokens_pairs(lua_State *L) {
+  lua_pushcfunction(L, l_next);
+  lua_newtable(L);
+  for (lua_pushnil(L); lua_next(L, lua_upvalueindex(1)) != 0;) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, -4);
+  }
+  return 2;
+}
+
+/* Makes the table of handles on the top answer for names that it has not. */
+static void guard_names(lua_State *L, const struct policy *p) {
+  lua_createtable(L, 0, 1);
+  lua_pushlightuserdata(L, (void *)(uintptr_t)p); /* kept by the VM's `require` */
+  lua_pushcclosure(L, l_tokens_index, 1);
+  lua_setfield(L, -2, "__index");
+  lua_setmetatable(L, -2);
+}
+
+/* Replaces the table of handles on the top by what scripts get: an empty table in front of it, since __newindex is asked for new keys alone. A handle
+ * that could be assigned would be one forgotten `:set` away from a text that every request of this worker carries long after it has expired. */
+static void put_behind_glass(lua_State *L) {
+  lua_createtable(L, 0, 0);
+  lua_createtable(L, 0, 5);
   lua_pushliteral(L, "jeton.tokens");
   lua_setfield(L, -2, "__name");
   lua_pushboolean(L, 0);
   lua_setfield(L, -2, "__metatable");
-  lua_pushlightuserdata(L, (void *)(uintptr_t)p); /* kept by the VM's `require` */
-  lua_pushcclosure(L, l_tokens_index, 1);
-  lua_setfield(L, -2, "__index");
   lua_pushcfunction(L, l_tokens_newindex);
   lua_setfield(L, -2, "__newindex");
+  lua_pushvalue(L, -3);
+  lua_pushcclosure(L, l_tokens_pairs, 1);
+  lua_setfield(L, -2, "__pairs");
+  lua_pushvalue(L, -3);
+  lua_setfield(L, -2, "__index");
+  lua_setmetatable(L, -2);
+  lua_remove(L, -2);
 }
 
 /* jeton.tokens, for tasks and on_start, which get no argument. The table is on top. */
@@ -182,8 +216,8 @@ static int l_tokens(lua_State *L) {
     }
     lua_rawset(L, -3);
   }
-  push_metatable(L, c->p);
-  lua_setmetatable(L, -2);
+  guard_names(L, c->p);
+  put_behind_glass(L);
   set_in_library(L);
   c->b->tokens = luaL_ref(L, LUA_REGISTRYINDEX);
   return 0;

@@ -714,6 +714,11 @@ static int l_probe_tokens(lua_State *L) {
       "ok, e = pcall(function() return tokens.zzzzzz end)\nassert(not ok and e:find(\"no token named 'zzzzzz'\", 1, "
       "true), e)\n"
       "ok, e = pcall(function() tokens.x = 1 end)\nassert(not ok and e:find('tokens cannot be assigned', 1, true), e)\n"
+      "local api = tokens.api\nok, e = pcall(function() tokens.api = 'text' end)\n"
+      "assert(not ok and e:find('tokens cannot be assigned', 1, true) and tokens.api == api, e)\n"
+      "local names = {}\nfor name, token in pairs(tokens) do names[name] = token end\n"
+      "assert(names.api == api and names.tenant == tokens.tenant)\n"
+      "local _, copy = pairs(tokens)\ncopy.api = 'text'\nassert(tokens.api == api)\n"
       "assert(getmetatable(tokens) == false)";
   CHECK(luaL_loadstring(L, probe) == LUA_OK);
   lua_rawgeti(L, LUA_REGISTRYINDEX, b->tokens);
