@@ -169,7 +169,8 @@ static bool may_grow(struct alloc *a, size_t old_size, size_t new_size) {
   if (!is_large(new_size)) return true;
   a->debt += new_size;
   if (a->debt < ALLOC_HEAVY) return true;
-  if (a->heavy != NULL && !a->heavy(a->arg)) return false; /* the debt stays: the next one is asked for as well */
+  if (a->heavy != NULL && !a->heavy(a->arg, new_size))
+    return false; /* the debt stays: the next one is asked for as well */
   a->debt = 0;
   return true;
 }

@@ -57,17 +57,28 @@ static void on_count(lua_State *L, lua_Debug *ar) {
   struct budget *b = &vm_of(L)->budget;
   if (b->depth == 0) return;
   if (budget_spent(b)) budget_raise(L, b);
-  if (lua_gethookcount(L) != BUDGET_COUNT)
-    budget_arm(L); /* a coroutine that was suspended when another run's time was over */
+  budget_keep_pace(L,
+                   b); /* a coroutine that was suspended in another run may look more often, or at each instruction */
 }
 
 void budget_arm(lua_State *L) { lua_sethook(L, on_count, LUA_MASKCOUNT, BUDGET_COUNT); }
+
+void budget_keep_pace(lua_State *L, const struct budget *b) {
+  if (lua_gethookcount(L) != b->count) lua_sethook(L, on_count, LUA_MASKCOUNT, b->count);
+}
+
+/* lua_sethook stores four fields and marks the frames that run: it may be called at any moment, as from a signal. */
+void budget_hurry(lua_State *L, struct budget *b) {
+  b->count = BUDGET_COUNT_LARGE;
+  budget_keep_pace(L, b);
+}
 
 int budget_raise(lua_State *L, struct budget *b) {
   char place[PLACE_SIZE], limit[32];
   lua_place(L, place);
   if (b->place[0] == '\0') memcpy(b->place, place, sizeof place);
-  lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
+  b->count = 1;
+  budget_keep_pace(L, b);
   budget_text(b, limit, sizeof limit);
   lua_pushfstring(L, "%s%stime budget of %s exceeded", place, place[0] != '\0' ? ": " : "", limit);
   return lua_error(L);

@@ -13,7 +13,9 @@
 
 enum {
   BUDGET_COUNT = 1000, /* VM instructions between two looks at the clock: some 10 µs */
-  BUDGET_FUEL = 4096,  /* steps of C loops between two looks: the like */
+  BUDGET_COUNT_LARGE =
+      50, /* in a run that has made large blocks: one instruction that compares them may take a millisecond */
+  BUDGET_FUEL = 4096, /* steps of C loops between two looks: the like */
   PLACE_SIZE = LUA_IDSIZE + 16
 };
 
@@ -22,6 +24,7 @@ struct budget {
   int64_t start_us; /* of clock_mono_us; 0: not looked at the clock yet */
   int64_t start_thread_us;
   uint32_t fuel;
+  int count;              /* of instructions between two looks, in this run */
   unsigned depth;         /* runs that are on the C stack; the outermost one's clock counts for all */
   bool over;              /* kept until the next outermost run begins */
   char place[PLACE_SIZE]; /* "policy.lua:12" where it ended, or "" */
@@ -31,12 +34,17 @@ static inline void budget_enter(struct budget *b) {
   if (b->depth++ > 0) return;
   b->start_us = 0;
   b->fuel = BUDGET_FUEL;
+  b->count = BUDGET_COUNT;
   b->over = false;
 }
 static inline void budget_leave(struct budget *b) { b->depth--; }
 
 /* Sets the count hook on L; coroutines that L makes inherit it. */
 void budget_arm(lua_State *L);
+/* From here on this run looks at the clock every BUDGET_COUNT_LARGE instructions. L is what runs. May be called by the allocator. */
+void budget_hurry(lua_State *L, struct budget *b);
+/* Makes L look as often as this run does: before L is resumed. */
+void budget_keep_pace(lua_State *L, const struct budget *b);
 /* Looks at the clock without touching Lua. True when the time is over, or was before. */
 bool budget_spent(struct budget *b);
 /* Looks at the clock and raises when the time is over. For C functions. */

@@ -25,7 +25,10 @@
 #include "net/tls_crypto.h"
 #include "token/secret.h"
 
-enum { RANDOM_MAX = 1024 * 1024 };
+enum {
+  RANDOM_MAX = 1024 * 1024,
+  SIGNATURE_STEPS = 4096 /* enough for a look at the clock: RSA takes milliseconds */
+};
 
 /* A string argument, borrowed from the stack, or a secret's bytes. */
 struct operand {
@@ -108,6 +111,7 @@ static int l_sign(lua_State *L) {
   struct operand key;
   operand_check(L, 2, &key);
   struct str data = check_bytes(L, 3);
+  vm_burn(L, SIGNATURE_STEPS);
   uint8_t sig[CRYPTO_SIGNATURE_MAX];
   size_t n = 0;
   const char *problem = NULL;
@@ -123,6 +127,7 @@ static int l_sign(lua_State *L) {
 static int l_verify(lua_State *L) {
   const struct crypto_jwa *a = check_jwa(L, 1);
   struct str pem = check_bytes(L, 2), data = check_bytes(L, 3), sig = check_bytes(L, 4);
+  vm_burn(L, SIGNATURE_STEPS);
   bool good = false;
   const char *problem = crypto_verify(a, pem, data, sig, &good);
   if (problem != NULL) return arg_failure(L, UV_EINVAL, "%s", problem);

@@ -20,6 +20,7 @@
 #include "proxy/forward.h"
 #include "proxy/worker_internal.h"
 
+enum { COPIED_A_STEP = 16 /* bytes of a body, charged to the time budget */ };
 static const char REQUEST_TYPE[] = "jeton.request", RESPONSE_TYPE[] = "jeton.response";
 
 struct exchange *exchange_handle_check(lua_State *L, const struct exchange_handle *h, const char *what) {
@@ -126,6 +127,7 @@ static int l_request_set_body(lua_State *L) {
     return luaL_error(L, "req:set_body works in on_request only: the request has been sent");
   ex->body_replaced = true;
   ex->body_wanted_all = false; /* what still comes of the client's is thrown away */
+  vm_burn(L, n / COPIED_A_STEP);
   buf_reset(&ex->body);
   buf_add(&ex->body, p, n);
   return 0;
@@ -137,6 +139,7 @@ static int l_response_set_body(lua_State *L) {
   const char *p = luaL_checklstring(L, 2, &n);
   if (ex->replied) return luaL_error(L, "the response has been sent");
   ex->reply_replaced = true;
+  vm_burn(L, n / COPIED_A_STEP);
   buf_reset(&ex->reply);
   buf_add(&ex->reply, p, n);
   return 0;
@@ -145,9 +148,10 @@ static int l_response_set_body(lua_State *L) {
 /* --- req:respond --- */
 
 static void add_response_field(lua_State *L, struct exchange *ex, int name, int value) {
-  struct str n = l_headers_check_name(L, name, true);
+  (void)l_headers_check_name(L, name, true);
   l_headers_check_plain(L, value);
-  headers_add(&ex->response.headers, arena_dup(&ex->arena, n), exchange_dup(L, ex, value));
+  vm_burn(L, 1);
+  headers_add(&ex->response.headers, exchange_dup(L, ex, name), exchange_dup(L, ex, value));
 }
 
 static void add_response_fields(lua_State *L, struct exchange *ex) {
@@ -179,6 +183,7 @@ static int l_request_respond(lua_State *L) {
   if (ex->step != STEP_REQUEST_HOOK && ex->step != STEP_RESPONSE_HOOK && ex->step != STEP_ERROR)
     return luaL_error(L, "req:respond works while a hook runs only");
   lua_settop(L, 4);
+  vm_burn(L, n / COPIED_A_STEP);
   reply_local(ex, (int)status, (struct str){p, n});
   if (lua_istable(L, 3)) add_response_fields(L, ex);
   if (n > 0 && headers_find(&ex->response.headers, STR("content-type")) == NULL)

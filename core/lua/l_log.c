@@ -10,10 +10,12 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "lua/guard.h"
+#include "lua/vm.h"
 
 static void add_value(lua_State *L, int idx, struct buf *b, bool quote) {
   struct str s;
   s.p = luaL_tolstring(L, idx, &s.n);
+  vm_burn(L, 1 + s.n / 4);
   bool plain = s.n > 0;
   for (size_t i = 0; plain && i < s.n; i++) plain = s.p[i] > ' ' && s.p[i] != '"' && s.p[i] != '=' && s.p[i] != 0x7f;
   if (quote && !plain)

@@ -6,6 +6,7 @@
 
 #include "lua/arg.h"
 #include "lua/l_secret.h"
+#include "lua/vm.h"
 
 void parts_init(struct parts *p) {
   memset(p, 0, sizeof *p);
@@ -87,6 +88,7 @@ static void add_pair(lua_State *L, struct parts *p, struct str name, const char 
     arg_wrong(L, what, name.p, "a string, number, boolean or secret", -1);
   struct str text;
   text.p = luaL_tolstring(L, -1, &text.n);
+  vm_burn(L, text.n / 4);
   add_encoded(&p->text, text);
   lua_pop(L, 1);
 }
@@ -94,6 +96,7 @@ static void add_pair(lua_State *L, struct parts *p, struct str name, const char 
 static void add_list(lua_State *L, struct parts *p, struct str name, const char *what) {
   lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
   for (lua_Integer i = 1; i <= n; i++) {
+    vm_burn(L, 1);
     lua_rawgeti(L, -1, i);
     add_pair(L, p, name, what);
     lua_pop(L, 1);
@@ -104,6 +107,7 @@ void parts_add_form(lua_State *L, int idx, struct parts *p, const char *what) {
   idx = lua_absindex(L, idx);
   luaL_checkstack(L, 8, what);
   for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
+    vm_burn(L, 1);
     struct str name = arg_string(L, -2, what, "a name in form");
     if (lua_istable(L, -1))
       add_list(L, p, name, what);

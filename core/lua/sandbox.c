@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/str.h"
 #include "lua/vm.h"
 #include "lua/vm_internal.h"
 
@@ -98,23 +99,66 @@ static int l_rawset(lua_State *L) {
 
 /* --- code --- */
 
-static int l_load(lua_State *L) {
-  const char *mode = luaL_optstring(L, 3, "t");
-  if (strchr(mode, 't') == NULL) {
-    lua_pushnil(L);
-    lua_pushliteral(L, "only text is loaded here: the mode is \"t\"");
-    return 2;
-  }
-  if (lua_type(L, 1) == LUA_TSTRING && lua_rawlen(L, 1) > LOAD_MAX)
-    return luaL_error(L, "a chunk of more than %d bytes is not loaded", LOAD_MAX);
-  if (lua_gettop(L) < 3) lua_settop(L, 3);
-  lua_pushliteral(L, "t");
-  lua_replace(L, 3);
-  lua_pushvalue(L, lua_upvalueindex(1));
-  lua_insert(L, 1);
-  lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+/* The text of a chunk: argument 1, or what the function there gives, piece by piece, each kept at LOAD_PIECE. */
+enum { LOAD_PIECE = 5, LOAD_STEP = 4096 };
+struct load_text {
+  struct str rest; /* of the piece */
+  size_t given;
+  bool whole; /* no piece comes after this one */
+};
+
+static void next_piece(lua_State *L, struct load_text *t) {
+  luaL_checkstack(L, 2, "too many nested functions");
+  lua_pushvalue(L, 1);
+  lua_call(L, 0, 1);
+  t->whole = lua_isnil(L, -1);
+  if (!t->whole && !lua_isstring(L, -1)) luaL_error(L, "reader function must return a string");
+  lua_replace(L, LOAD_PIECE);
+  if (!t->whole) t->rest.p = lua_tolstring(L, LOAD_PIECE, &t->rest.n);
+  t->whole = t->whole || t->rest.n == 0;
+}
+
+/* The compiler counts no instructions, so it is fed in small pieces, and the clock looked at before each. */
+static const char *on_load(lua_State *L, void *arg, size_t *n) {
+  struct load_text *t = arg;
   budget_check(L, &vm_at(L)->budget);
-  return lua_gettop(L);
+  if (t->rest.n == 0 && !t->whole) next_piece(L, t);
+  const char *p = t->rest.p;
+  *n = t->rest.n < LOAD_STEP ? t->rest.n : LOAD_STEP;
+  t->rest.p += *n;
+  t->rest.n -= *n;
+  t->given += *n;
+  if (t->given > LOAD_MAX) luaL_error(L, "a chunk of more than %d bytes is not loaded", LOAD_MAX);
+  return *n > 0 ? p : NULL;
+}
+
+static int refuse_load(lua_State *L) { /* the message is on the top */
+  lua_pushnil(L);
+  lua_insert(L, -2);
+  return 2;
+}
+
+/* load(chunk [, chunkname [, mode [, env]]]), of text. */
+static int l_load(lua_State *L) {
+  struct load_text t = {{NULL, 0}, 0, lua_isstring(L, 1)};
+  const bool env = !lua_isnone(L, 4);
+  if (t.whole)
+    t.rest.p = lua_tolstring(L, 1, &t.rest.n);
+  else
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+  const char *name = luaL_optstring(L, 2, t.whole ? t.rest.p : "=(load)");
+  lua_settop(L, LOAD_PIECE);
+  if (strchr(luaL_optstring(L, 3, "t"), 't') == NULL) {
+    lua_pushliteral(L, "only text is loaded here: the mode is \"t\"");
+    return refuse_load(L);
+  }
+  int status = lua_load(L, on_load, &t, name, "t");
+  budget_check(L, &vm_at(L)->budget);
+  if (status != LUA_OK) return refuse_load(L);
+  if (!env) return 1;
+  lua_pushvalue(L, 4);
+  if (lua_setupvalue(L, -2, 1) == NULL) lua_pop(L, 1);
+  return 1;
 }
 
 static int l_no_files(lua_State *L) {
@@ -135,11 +179,15 @@ static int l_collectgarbage(lua_State *L) {
 
 enum { BYTES_A_STEP = 16 };
 
-static int l_burning(lua_State *L) {
+void sandbox_burn_arguments(lua_State *L, size_t steps) {
   size_t bytes = 0;
   for (int i = lua_gettop(L); i > 0; i--)
     if (lua_type(L, i) == LUA_TSTRING) bytes += lua_rawlen(L, i);
-  budget_burn(L, &vm_at(L)->budget, bytes / BYTES_A_STEP);
+  budget_burn(L, &vm_at(L)->budget, steps + bytes / BYTES_A_STEP);
+}
+
+static int l_burning(lua_State *L) {
+  sandbox_burn_arguments(L, 0);
   return lua_tocfunction(L, lua_upvalueindex(1))(L); /* in this frame: its arguments are ours */
 }
 
@@ -249,6 +297,7 @@ static const luaL_Reg base[] = {{"pcall", l_pcall},
                                 {"getmetatable", l_getmetatable},
                                 {"rawset", l_rawset},
                                 {"collectgarbage", l_collectgarbage},
+                                {"load", l_load},
                                 {"print", l_print},
                                 {"warn", l_warn},
                                 {NULL, NULL}};
@@ -256,9 +305,6 @@ static const luaL_Reg base[] = {{"pcall", l_pcall},
 void sandbox_open_base(lua_State *L) {
   luaL_requiref(L, LUA_GNAME, luaopen_base, 1);
   luaL_setfuncs(L, base, 0);
-  lua_getfield(L, -1, "load");
-  lua_pushcclosure(L, l_load, 1);
-  lua_setfield(L, -2, "load");
   sandbox_burn_by_length(L, (const char *const[]){"tonumber", NULL});
   static const char *const files[] = {"dofile", "loadfile"};
   for (size_t i = 0; i < sizeof files / sizeof *files; i++) {

@@ -6,6 +6,7 @@
 #define JETON_LUA_SANDBOX_H
 
 #include <lua.h>
+#include <stddef.h>
 
 /* Protected by the caller. All of the below, in order. */
 void sandbox_open(lua_State *L);
@@ -14,6 +15,9 @@ void sandbox_declare(lua_State *L, const char *name);
 
 /* Makes the named functions of the table on the top (of C, without upvalues) burn the time budget by the length of the strings they are given. */
 void sandbox_burn_by_length(lua_State *L, const char *const *names);
+
+/* What these do, for a function of C that takes `steps` beside: by the length of the strings among its arguments. */
+void sandbox_burn_arguments(lua_State *L, size_t steps);
 
 /* Its parts; each makes or changes globals. */
 void sandbox_open_base(lua_State *L);

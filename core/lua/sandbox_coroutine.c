@@ -49,8 +49,12 @@ static int resume(lua_State *L, lua_State *co, int nargs) {
   if ((vm_marks(co) & MARK_DEAD) != 0) return fail(L, "cannot resume dead coroutine");
   if (!lua_checkstack(co, nargs)) return fail(L, "too many arguments to resume");
   budget_burn(L, b, RESUME_STEPS);
+  budget_keep_pace(co, b);
   lua_xmove(L, co, nargs);
+  lua_State **running = &vm_at(L)->resumed, *outer = *running;
+  *running = co;
   int status = lua_resume(co, L, nargs, &n);
+  *running = outer;
   bool ended = status != LUA_OK && status != LUA_YIELD;
   if (b->over && ended) vm_mark(co, MARK_DEAD);
   if (b->over) return budget_raise(L, b);

@@ -192,12 +192,15 @@ static void suspend(struct task *t) {
 static void run(struct task *t, int nargs) {
   struct vm *vm = t->vm;
   int nresults = 0;
+  lua_State *resumed = vm->resumed;
   t->next = vm->running;
   t->state = TASK_RUNNING;
   vm->running = t;
+  vm->resumed = NULL;
   vm_enter(vm);
   int status = lua_resume(t->L, t->next != NULL ? t->next->L : NULL, nargs, &nresults);
   vm->running = t->next;
+  vm->resumed = resumed;
   assert(status != LUA_YIELD ||
          t->await != NULL); /* coroutine.yield refuses to yield from here (sandbox_coroutine.c) */
   bool ends = status != LUA_YIELD || vm->budget.over || t->cancelled;
@@ -311,7 +314,10 @@ void tasks_fini(struct vm *vm) {
   }
 }
 
-lua_State *tasks_running(const struct vm *vm) { return vm->running != NULL ? vm->running->L : vm->L; }
+lua_State *tasks_running(const struct vm *vm) {
+  if (vm->resumed != NULL) return vm->resumed;
+  return vm->running != NULL ? vm->running->L : vm->L;
+}
 
 void tasks_cancel(struct vm *vm) {
   vm_ref(vm);

@@ -75,8 +75,11 @@ int vm_failure(struct vm *vm, lua_State *L, int lua_status, char out[FAILURE_SIZ
 
 /* --- what the allocator asks --- */
 
-static bool on_heavy(void *arg) {
+/* What large blocks are made of can be compared, and a stack of that size copied, by one instruction. */
+static bool on_heavy(void *arg, size_t size) {
+  enum { LARGE = 1024 * 1024 };
   struct vm *vm = arg;
+  if (size >= LARGE && vm->budget.depth > 0 && vm->L != NULL) budget_hurry(tasks_running(vm), &vm->budget);
   return !budget_spent(&vm->budget);
 }
 
@@ -230,6 +233,7 @@ struct vm_services *vm_services(const struct vm *vm) {
 void vm_set_loading(struct vm *vm, bool loading) { vm->loading = loading; }
 bool vm_loading(const struct vm *vm) { return vm->loading; }
 void vm_cancel_tasks(struct vm *vm) { tasks_cancel(vm); }
+void vm_burn(lua_State *L, size_t steps) { budget_burn(L, &vm_at(L)->budget, steps); }
 uint64_t vm_memory(const struct vm *vm) { return vm->alloc.used; }
 
 bool vm_long_run(const struct vm *vm) {

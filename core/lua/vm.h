@@ -8,6 +8,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <uv.h>
 
@@ -41,6 +42,8 @@ bool vm_loading(const struct vm *vm);
 /* No new task starts; every task is cancelled. For the keeper's old VM on reload and for shutdown. */
 void vm_cancel_tasks(struct vm *vm);
 uint64_t vm_memory(const struct vm *vm);
+/* Tells the time budget of `steps` of a loop in C, a few ns each; raises when it is over. For what a script can make long. */
+void vm_burn(lua_State *L, size_t steps);
 /* The run of Lua that this is called from has lasted a while, up to half of its budget: who could go on at once, again and again, is to wait a turn of the loop. */
 bool vm_long_run(const struct vm *vm);
 /* A short step of the collector, for a timer of the owner's, outside of Lua: garbage holds references (slots, secrets), and a VM that rests makes none that

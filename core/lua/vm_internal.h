@@ -33,6 +33,7 @@ struct vm {
 
   /* task.c */
   struct task *running; /* the innermost; tasks that it interrupts are behind it */
+  lua_State *resumed;   /* sandbox_coroutine.c: the innermost coroutine of a script's own that runs, or NULL */
   struct link suspended;
   struct task *idle; /* pooled */
   unsigned idle_count;
@@ -70,6 +71,6 @@ int vm_failure(struct vm *vm, lua_State *L, int lua_status, char out[FAILURE_SIZ
 void tasks_init(struct vm *vm);
 void tasks_fini(struct vm *vm); /* none is running or suspended */
 void tasks_cancel(struct vm *vm);
-lua_State *tasks_running(const struct vm *vm); /* the innermost running task's coroutine, else the main thread */
+lua_State *tasks_running(const struct vm *vm); /* what runs: a coroutine of a script's own, else the innermost task's, else the main thread */
 
 #endif

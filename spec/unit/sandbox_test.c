@@ -66,6 +66,19 @@ static void test_only_text_is_loaded(void) {
   expect("return load('return ...', 'c')(7) == 7 and load('return 1')() == 1");
   expect("local parts, i = { 'return', ' 8' }, 0 return load(function() i = i + 1 return parts[i] end)() == 8");
   expect("local f, why = load('x =', '=chunk') return f == nil and why:find '^chunk:1:'");
+  expect(
+      "local n = 0 local long = 'return 0' .. ('+1'):rep(60) .. (' '):rep(10000) .. '+1'\n"
+      "assert(load(long)() == 61)\n"
+      "return load(function() n = n + 1 return n <= #long and long:sub(n, n) or nil end)() == 61");
+  expect("local f, why = load(function() return {} end) return f == nil and why:find 'must return a string'");
+  expect("local f, why = load(function() error 'in the reader' end) return f == nil and why:find 'in the reader'");
+  expect("local f, why = load((' '):rep(5 << 20)) return f == nil and why:find 'more than 4194304 bytes'");
+  expect(
+      "local s = (' '):rep(1 << 20) local f, why = load(function() return s end) return f == nil and why:find 'more "
+      "than'");
+  expect("local f, why = load('x =') return f == nil and why:find('[string \"x =\"]:1:', 1, true)");
+  expect("return load(12) == nil and load('return ...', nil, nil, nil)(4) == 4");
+  refuses("load()", "function expected");
   expect("return load('return x', 'c', 't', { x = 3 })() == 3 and not pcall(load('return print.x', 'c', 't', nil))");
 }
 

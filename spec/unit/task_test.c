@@ -286,21 +286,21 @@ static void test_a_file_that_loads_may_not_wait(void) {
 static void test_no_script_resumes_or_closes_a_task(void) {
   struct vm *vm = vm_that_waits();
   struct outcome o;
-  vm_start(vm, "jeton.victim = coroutine.running() return wait() == 0", &o, NULL);
-  vm_expect(vm, "local ok, why = coroutine.resume(jeton.victim) return not ok and why:find 'own'");
-  vm_expect(vm, "return not pcall(coroutine.close, jeton.victim)");
+  vm_start(vm, "table.victim = coroutine.running() return wait() == 0", &o, NULL);
+  vm_expect(vm, "local ok, why = coroutine.resume(table.victim) return not ok and why:find 'own'");
+  vm_expect(vm, "return not pcall(coroutine.close, table.victim)");
   vm_expect(vm, "return not coroutine.resume(coroutine.running())");
   end_wait(0);
   CHECK(o.calls == 1 && o.truth);
-  vm_expect(vm, "return not coroutine.resume(jeton.victim, print)"); /* now idle, in the pool */
+  vm_expect(vm, "return not coroutine.resume(table.victim, print)"); /* now idle, in the pool */
   vm_unref(vm);
 }
 
 /* --- cancelling --- */
 
 static const char WITH_CLOSE[] =
-    "local x <close> = setmetatable({}, { __close = function() jeton.closed = true end })\n"
-    "pcall(wait) jeton.went_on = true";
+    "local x <close> = setmetatable({}, { __close = function() table.closed = true end })\n"
+    "pcall(wait) table.went_on = true";
 
 static void test_a_cancelled_task_ends_its_wait_and_closes_its_variables(void) {
   struct vm *vm = vm_that_waits();
@@ -309,7 +309,7 @@ static void test_a_cancelled_task_ends_its_wait_and_closes_its_variables(void) {
   vm_start(vm, WITH_CLOSE, &o, &t);
   task_cancel(t);
   CHECK(o.calls == 0 && ncancelled == 1);
-  vm_expect(vm, "return jeton.closed and not jeton.went_on");
+  vm_expect(vm, "return table.closed and not table.went_on");
   vm_unref(vm);
 }
 
@@ -346,9 +346,9 @@ static void test_a_task_cancelled_while_it_runs_ends_at_its_next_wait(void) {
   struct vm *vm = vm_that_waits();
   struct outcome o;
   vm_declare(vm, "cancel_self", l_cancel_self);
-  vm_start(vm, "cancel_self() jeton.why = select(2, pcall(wait))", &o, &self);
+  vm_start(vm, "cancel_self() table.why = select(2, pcall(wait))", &o, &self);
   CHECK(o.calls == 0 && nwaits == 0);
-  vm_expect(vm, "return jeton.why:find 'cancelled'");
+  vm_expect(vm, "return table.why:find 'cancelled'");
   vm_start(vm, "wait() cancel_self() wait()", &o, &self);
   end_wait(0);
   CHECK(o.calls == 0 && nwaits == 1 && ncancelled == 0);

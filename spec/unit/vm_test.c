@@ -184,6 +184,18 @@ static void test_an_endless_loop_ends_wherever_it_is(void) {
       "local s = ('1'):rep(8 << 20) while true do local x = -s end",
       "while true do table.unpack({}, 1, 900000) end",
       "local s = ('1'):rep(900000) while true do s:byte(1, -1) end",
+      "local a, b = ('x'):rep(8 << 20), ('x'):rep(8 << 20) while a <= b do end",
+      "coroutine.wrap(function() local a, b = ('x'):rep(8 << 20), ('x'):rep(8 << 20) while a <= b do end end)()",
+      "local co = coroutine.wrap(function(a, b) coroutine.yield() while a <= b do end end)"
+      " local a, b = ('x'):rep(8 << 20), ('x'):rep(8 << 20) co(a, b) co()",
+      "local s = (' '):rep(1 << 20) while true do load(function() return s end) end",
+      "local s = (' '):rep(4 << 20) while true do load(s) end",
+      "local s = ('x'):rep(8 << 20) while true do jeton.crypto.hash('sha512', s) end",
+      "while true do jeton.crypto.random(1 << 20) end",
+      "local s = (' '):rep(8 << 20) .. 'x' while true do jeton.json.decode(s) end",
+      "local t = {} for i = 1, 1000 do t[i] = true end while true do jeton.json.encode(t) end",
+      "local s = ('x'):rep(8 << 20) while true do jeton.base64.decode(s) end",
+      "local s = ('x'):rep(8 << 20) while true do pcall(jeton.http.get, s) end",
   };
   struct vm *vm = vm_for_test(32 * MIB, BUDGET_US);
   for (size_t i = 0; i < sizeof loops / sizeof *loops; i++) expect_budget(vm, loops[i]);
@@ -199,19 +211,19 @@ static void test_a_budget_error_tells_where(void) {
 
 static void test_a_handler_does_not_run_when_the_budget_is_over(void) {
   struct vm *vm = vm_for_test(0, BUDGET_US);
-  expect_budget(vm, "xpcall(function() while true do end end, function() jeton.handled = true end)");
-  vm_expect(vm, "return jeton.handled == nil");
+  expect_budget(vm, "xpcall(function() while true do end end, function() table.handled = true end)");
+  vm_expect(vm, "return table.handled == nil");
   vm_unref(vm);
 }
 
 static void test_a_coroutine_that_ran_out_of_time_never_runs_again(void) {
   struct vm *vm = vm_for_test(0, BUDGET_US);
   expect_budget(vm,
-                "jeton.co = coroutine.create(function() local x <close> = setmetatable({}, { __close = function() "
+                "table.co = coroutine.create(function() local x <close> = setmetatable({}, { __close = function() "
                 "while true do end end })"
-                " while true do end end) coroutine.resume(jeton.co)");
-  vm_expect(vm, "local ok, why = coroutine.close(jeton.co) return not ok and why:find 'budget'");
-  vm_expect(vm, "local ok, why = coroutine.resume(jeton.co) return not ok and why:find 'dead'");
+                " while true do end end) coroutine.resume(table.co)");
+  vm_expect(vm, "local ok, why = coroutine.close(table.co) return not ok and why:find 'budget'");
+  vm_expect(vm, "local ok, why = coroutine.resume(table.co) return not ok and why:find 'dead'");
   vm_unref(vm);
 }
 
