@@ -5,6 +5,7 @@
 #include "lua/l_http.h"
 
 #include <lauxlib.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,7 @@
 #include "lua/l_json.h"
 #include "lua/l_secret.h"
 #include "lua/parts.h"
+#include "lua/vm.h"
 #include "ops/version.h"
 #include "token/secret.h"
 
@@ -41,13 +43,18 @@ static void read_method(lua_State *L, int opts, struct http_op *op, const char *
   if (str_eq(op->method, STR("CONNECT"))) luaL_error(L, "%s: method: CONNECT is not for a client of resources", what);
 }
 
+static void refuse_byte(lua_State *L, unsigned char c) {
+  char code[4];
+  (void)snprintf(code, sizeof code, "%%%02X", c);
+  luaL_error(L, "%s: url: a byte that has to be percent-encoded: write %s", what, code);
+}
+
 static void read_url(lua_State *L, int idx, struct http_op *op) {
   if (l_secret_test(L, idx) != NULL)
     luaL_error(L, "%s: url: a secret: URLs show in logs and messages; put it into a header or the body", what);
   struct str s = arg_string(L, idx, what, "url");
   for (size_t i = 0; i < s.n; i++)
-    if (s.p[i] <= ' ' || s.p[i] >= 0x7f)
-      luaL_error(L, "%s: url: a byte that has to be percent-encoded (%%%02x)", what, (unsigned)(unsigned char)s.p[i]);
+    if (s.p[i] <= ' ' || s.p[i] >= 0x7f) refuse_byte(L, (unsigned char)s.p[i]);
   const char *wrong = url_parse(keep(op, s), &op->url);
   if (wrong != NULL) luaL_error(L, "%s: url: %s", what, wrong);
 }
@@ -105,6 +112,7 @@ static void add_header(lua_State *L, struct http_op *op, struct str name) {
 static void add_header_list(lua_State *L, struct http_op *op, struct str name) {
   lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
   for (lua_Integer i = 1; i <= n; i++) {
+    vm_burn(L, 1);
     lua_rawgeti(L, -1, i);
     if (l_secret_test(L, -1) != NULL && n > 1)
       luaL_error(L, "%s: headers: %s: a secret has to be a field's only value", what, name.p);
@@ -118,6 +126,7 @@ static void read_headers(lua_State *L, int opts, struct http_op *op) {
     if (!lua_istable(L, -1)) arg_wrong(L, what, "headers", "a table", -1);
     int table = lua_gettop(L);
     for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
+      vm_burn(L, 1);
       struct str name = arg_string(L, -2, what, "a header's name");
       if (!header_name_valid(name)) luaL_error(L, "%s: headers: '%s' is not a header's name", what, name.p);
       if (is_framing(name)) luaL_error(L, "%s: headers: %s is written by jeton itself", what, name.p);

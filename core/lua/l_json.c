@@ -22,6 +22,7 @@
 #include "lua/arg.h"
 #include "lua/guard.h"
 #include "lua/l_secret.h"
+#include "lua/vm.h"
 
 #define ARRAY "jeton.json.array"
 #define DECODE "jeton.json.decode"
@@ -71,10 +72,13 @@ static void set_option(lua_State *L, const char *name, bool value) {
 
 /* --- decoding --- */
 
-static void mark_array(lua_State *L) { /* the table on top */
+/* The table on top. Scripts never see the metatable, which all lists of the VM share: with a __gc in it, every list would have a finalizer. */
+static void mark_array(lua_State *L) {
   if (luaL_newmetatable(L, ARRAY)) {
     lua_pushboolean(L, true);
     lua_setfield(L, -2, ARRAY);
+    lua_pushboolean(L, false);
+    lua_setfield(L, -2, "__metatable");
   }
   lua_setmetatable(L, -2);
 }
@@ -83,6 +87,7 @@ static void keep_integers(lua_State *L, int depth) { /* the table on top */
   luaL_checkstack(L, 4, "JSON nested too deep");
   int table = lua_gettop(L);
   for (lua_pushnil(L); lua_next(L, table);) {
+    vm_burn(L, 1);
     if (lua_istable(L, -1) && depth < DEPTH_MAX) keep_integers(L, depth + 1);
     if (lua_type(L, -1) == LUA_TNUMBER && fabs(lua_tonumber(L, -1)) <= EXACT_MAX &&
         floor(lua_tonumber(L, -1)) == lua_tonumber(L, -1)) {
@@ -189,6 +194,7 @@ static void mark_list(lua_State *L, struct walk *w, int depth) {
 static void mark_value(lua_State *L, struct walk *w, int depth) { /* the value on top */
   if (depth > DEPTH_MAX) return;
   luaL_checkstack(L, 8, "JSON nested too deep");
+  vm_burn(L, 1);
   char c = walk_peek(w);
   if (c == '"') {
     (void)walk_string(w);
@@ -344,12 +350,14 @@ static const char *add_userdata(struct encoder *e, int idx) {
 static const char *add_value(struct encoder *e, int idx, int depth) {
   struct buf *text = &e->p->text;
   struct str s;
+  vm_burn(e->L, 1);
   switch (lua_type(e->L, idx)) {
     case LUA_TNIL: buf_addz(text, "null"); return NULL;
     case LUA_TBOOLEAN: buf_addz(text, lua_toboolean(e->L, idx) ? "true" : "false"); return NULL;
     case LUA_TNUMBER: return add_number(e, idx);
     case LUA_TSTRING:
       s.p = lua_tolstring(e->L, idx, &s.n);
+      vm_burn(e->L, s.n / 4);
       json_add_string(text, s);
       return NULL;
     case LUA_TTABLE: return add_table(e, idx, depth);
@@ -392,6 +400,10 @@ static int l_encode(lua_State *L) {
 
 static int l_array(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 1);
+  if (luaL_getmetafield(L, 1, ARRAY) == LUA_TNIL && luaL_getmetafield(L, 1, "__metatable") != LUA_TNIL)
+    return luaL_error(L,
+                      "jeton.json.array: this table has a protected metatable: copy what is in it to one of your own");
   lua_settop(L, 1);
   mark_array(L);
   return 1;

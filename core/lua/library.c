@@ -1,4 +1,7 @@
-/* library.c: see library.h. Owned by the VM's thread. Nothing in it depends on a policy. */
+/* library.c: see library.h. Owned by the VM's thread. Nothing in it depends on a policy.
+ *
+ * The tables of functions are strict: reading what one has not raises, as does setting something new, since both are mistakes that Lua would answer
+ * with nil, or not at all. Reading what is there costs nothing for it: metamethods are asked for absent keys alone. */
 #include "lua/library.h"
 
 #include <lauxlib.h>
@@ -18,6 +21,8 @@
 #include "lua/l_select.h"
 #include "lua/l_shared.h"
 #include "lua/l_timer.h"
+#include "lua/sandbox.h"
+#include "lua/vm.h"
 #include "ops/version.h"
 
 static int l_now(lua_State *L) {
@@ -37,25 +42,90 @@ static const luaL_Reg parts[] = {
     {"select", l_select_open}, {NULL, NULL},
 };
 
-/* jeton.json.parse: says what there is instead, where Lua would say that nil cannot be called. The upvalue is the part's name. */
+/* --- what is not there, and how not to call what is. Upvalue 1 of each: "jeton", "jeton.http" --- */
+
+/* jeton.json.parse: says what there is instead, where Lua would say that nil cannot be called. */
 static int l_absent(lua_State *L) {
+  const char *part = lua_tostring(L, lua_upvalueindex(1));
   if (lua_type(L, 2) != LUA_TSTRING) return 0;
   struct str key;
   key.p = lua_tolstring(L, 2, &key.n);
-  const char *part = lua_tostring(L, lua_upvalueindex(1)), *near = arg_nearest(L, 1, key);
-  if (near != NULL) return luaL_error(L, "jeton.%s has no '%s' (did you mean '%s'?)", part, key.p, near);
-  return luaL_error(L, "jeton.%s has no '%s' (docs/library.md lists what it has)", part, key.p);
+  if (str_eq(key, STR("tokens")) && vm_loading(vm_of(L)))
+    return luaL_error(L,
+                      "jeton.tokens is not there while the policy's file loads: use it in a hook, a fetch, on_start or "
+                      "a task");
+  const char *near = arg_nearest(L, 1, key);
+  if (near != NULL) return luaL_error(L, "%s has no '%s' (did you mean '%s'?)", part, key.p, near);
+  return luaL_error(L, "%s has no '%s' (docs/library.md lists what it has)", part, key.p);
 }
 
-/* The part is on top. One that finds what it has by a function of its own (jeton.env) keeps that. */
-static void guard_part(lua_State *L, const char *name) {
-  if (!lua_getmetatable(L, -1)) lua_createtable(L, 0, 1);
-  if (lua_getfield(L, -1, "__index") == LUA_TNIL) {
-    lua_pushstring(L, name);
-    lua_pushcclosure(L, l_absent, 1);
-    lua_setfield(L, -3, "__index");
+static int l_assigned(lua_State *L) {
+  const char *part = lua_tostring(L, lua_upvalueindex(1));
+  return luaL_error(L,
+                    "%s.%s cannot be set: it would be seen by all requests, and nothing reads it (options stand in "
+                    "each call, settings in the policy's table)",
+                    part, luaL_tolstring(L, 2, NULL));
+}
+
+static int l_called(lua_State *L) {
+  const char *part = lua_tostring(L, lua_upvalueindex(1));
+  return luaL_error(L, "%s is a table of functions (docs/library.md lists them), and cannot be called itself", part);
+}
+
+static const char *name_of_running(lua_State *L) {
+  lua_Debug ar;
+  return lua_getstack(L, 0, &ar) && lua_getinfo(L, "n", &ar) && ar.name != NULL ? ar.name : "f";
+}
+
+/* Around each function: what it does is charged to the time budget, and `:` in place of `.` is told. Upvalue 2: the table it is of, 3: the function. */
+static int l_guarded(lua_State *L) {
+  enum { CALL_STEPS = 32 };
+  if (lua_rawequal(L, 1, lua_upvalueindex(2))) {
+    const char *part = lua_tostring(L, lua_upvalueindex(1)), *name = name_of_running(L);
+    return luaL_error(L, "%s:%s(…): write %s.%s(…), with a dot: it is a function, not a method", part, name, part,
+                      name);
+  }
+  sandbox_burn_arguments(L, CALL_STEPS);
+  return lua_tocfunction(L, lua_upvalueindex(3))(L); /* in this frame: its arguments are ours */
+}
+
+/* The functions of the table on the top; those with upvalues of their own stay as they are. */
+static void guard_functions(lua_State *L, const char *part) {
+  const int table = lua_gettop(L);
+  for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
+    if (!lua_iscfunction(L, -1)) continue;
+    if (lua_getupvalue(L, -1, 1) != NULL) {
+      lua_pop(L, 1);
+      continue;
+    }
+    lua_pushvalue(L, -2);
+    lua_pushstring(L, part);
+    lua_pushvalue(L, table);
+    lua_pushvalue(L, -4);
+    lua_pushcclosure(L, l_guarded, 3);
+    lua_rawset(L, table); /* an existing key: allowed during a traversal */
+  }
+}
+
+/* Into the metatable on the top, unless it has that metamethod. */
+static void set_default(lua_State *L, const char *metamethod, const char *part, lua_CFunction f) {
+  if (lua_getfield(L, -1, metamethod) == LUA_TNIL) {
+    lua_pushstring(L, part);
+    lua_pushcclosure(L, f, 1);
+    lua_setfield(L, -3, metamethod);
   }
   lua_pop(L, 1);
+}
+
+/* The table is on top. One that finds what it has by a function of its own (jeton.env) keeps that. */
+static void guard(lua_State *L, const char *part) {
+  guard_functions(L, part);
+  if (!lua_getmetatable(L, -1)) lua_createtable(L, 0, 4);
+  set_default(L, "__index", part, l_absent);
+  set_default(L, "__newindex", part, l_assigned);
+  set_default(L, "__call", part, l_called);
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
   lua_setmetatable(L, -2);
 }
 
@@ -64,10 +134,14 @@ int library_open(lua_State *L) {
   for (const luaL_Reg *part = parts; part->name != NULL; part++) {
     lua_pushcfunction(L, part->func);
     lua_call(L, 0, 1);
-    guard_part(L, part->name);
-    lua_setfield(L, -2, part->name);
+    lua_pushfstring(L, "jeton.%s", part->name);
+    lua_insert(L, -2);
+    guard(L, lua_tostring(L, -2));
+    lua_setfield(L, -3, part->name);
+    lua_pop(L, 1);
   }
   lua_pushliteral(L, JETON_VERSION);
   lua_setfield(L, -2, "version");
+  guard(L, "jeton");
   return 1;
 }

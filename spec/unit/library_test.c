@@ -286,7 +286,31 @@ static void what_a_part_has_not_is_named_with_what_it_has(void) {
       " raises(\"jeton.log has no 'warm' (did you mean 'warn'?)\", function() jeton.log.warm 'x' end)"
       " raises(\"jeton.crypto has no 'sha256' (docs/library.md\", function() return jeton.crypto.sha256 'x' end)"
       " raises(\"jeton.select has no 'sede' (did you mean 'seed'?)\", function() jeton.select.sede(1) end)"
-      " assert(jeton.env.NOT_THERE_AT_ALL == nil)");
+      " raises(\"jeton has no 'htp' (did you mean 'http'?)\", function() return jeton.htp.get 'x' end)"
+      " raises(\"jeton has no 'fetch' (docs/library.md\", function() return jeton.fetch 'x' end)"
+      " assert(rawget(jeton, 'fetch') == nil and jeton.env.NOT_THERE_AT_ALL == nil)");
+}
+static void a_part_that_is_used_as_something_else_says_what_it_is(void) {
+  passes(
+      "local function raises(text, f) local ok, err = pcall(f) assert(not ok and err:find(text, 1, true), err) end"
+      " raises('write jeton.http.get(…), with a dot', function() return jeton.http:get 'http://x/' end)"
+      " raises('write jeton.sleep(…), with a dot', function() return jeton:sleep(1) end)"
+      " raises('write jeton.log.info(…), with a dot', function() return jeton.log:info 'x' end)"
+      " raises('jeton.secret is a table of functions', function() return jeton.secret 'x' end)"
+      " raises('jeton.http.timeout cannot be set', function() jeton.http.timeout = 5 end)"
+      " raises('jeton.store cannot be set', function() jeton.store = {} end)"
+      " for name, part in pairs(jeton) do if type(part) == 'table' then assert(getmetatable(part) == false, name) end "
+      "end"
+      " assert(getmetatable(jeton) == false)");
+}
+static void the_metatable_of_lists_is_out_of_reach(void) {
+  passes(
+      "local list = jeton.json.array { 1 } assert(getmetatable(list) == false and getmetatable(jeton.json.decode '[]') "
+      "== false)"
+      " assert(jeton.json.encode(jeton.json.array(list)) == '[1]')"
+      " local ok, err = pcall(function() jeton.json.array(_G) end) assert(not ok and err:find('protected metatable', "
+      "1, true), err)"
+      " ok, err = pcall(function() leaked = 1 end) assert(not ok and err:find 'undeclared global', err)");
 }
 static void misuse_raises(void) {
   passes(
@@ -296,6 +320,8 @@ static void misuse_raises(void) {
       "= 'x' } }, { auth = { 'a:b', 'c' } } } do"
       " local ok, m = pcall(function() jeton.http.get('http://127.0.0.1:1/', o) end) assert(not ok and "
       "m:find('^test:%d+:'), m) end"
+      " local ok, m = pcall(jeton.http.get, 'http://x/ y') assert(not ok and m:find('url: a byte that has to be "
+      "percent-encoded: write %20', 1, true), m)"
       " assert(not pcall(jeton.http.get, 'ftp://x/')) assert(not pcall(jeton.http.get, 'http://x/ y')) assert(not "
       "pcall(jeton.http.get, jeton.secret.value 'http://x/'))");
 }
@@ -595,6 +621,8 @@ static void run_http(void) {
   RUN(redirects_are_followed_when_asked);
   RUN(credentials_do_not_follow_to_another_origin);
   RUN(what_a_part_has_not_is_named_with_what_it_has);
+  RUN(a_part_that_is_used_as_something_else_says_what_it_is);
+  RUN(the_metatable_of_lists_is_out_of_reach);
   RUN(misuse_raises);
   RUN(tls_settings_that_cannot_be_read_are_a_failure);
   RUN(a_cancelled_request_leaves_nothing);
