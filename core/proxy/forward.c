@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "http/forwarded.h"
 #include "proxy/conn.h"
 #include "proxy/tunnel.h"
 #include "proxy/worker_internal.h"
@@ -93,6 +94,10 @@ void forward_keep_credentials(struct exchange *ex) {
 
 enum verdict forward_refuse_origin_form(struct exchange *ex) {
   return refuse(ex, 400, ERR_PROTOCOL, "this is a forward proxy: the request's target must be an absolute URL");
+}
+
+void forward_sign(struct exchange *ex, struct response *r) {
+  if (ex->runtime->policy->via) via_add(&r->headers, &ex->arena, r->minor);
 }
 
 void forward_tell_forbidden(struct exchange *ex) {

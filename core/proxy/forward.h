@@ -16,6 +16,8 @@ void forward_keep_credentials(struct exchange *ex);
 enum verdict forward_route(struct exchange *ex);
 /* The route step of a request that named no target, where there is nothing but forwarding. */
 enum verdict forward_refuse_origin_form(struct exchange *ex);
+/* A proxy says in replies, too, that it stands between; a gateway need not (RFC 9110 section 7.6.3). */
+void forward_sign(struct exchange *ex, struct response *r);
 /* A failure that is about to be reported came of the address: the client is told. */
 void forward_tell_forbidden(struct exchange *ex);
 /* Ends the wait for a CONNECT's connection; harmless otherwise. */

@@ -252,6 +252,7 @@ static void on_interim(
   struct buf b;
   buf_init(&b);
   headers_strip_hop_by_hop(&call->response.headers);
+  if (ex->forward != NULL) forward_sign(ex, &call->response);
   struct response_head h = {.status = call->response.status,
                             .reason = call->response.reason,
                             .headers = &call->response.headers,
@@ -268,6 +269,7 @@ static void on_head(struct client_call *call) {
   struct exchange *ex = call->owner;
   ex->response = call->response;
   if (call->phase != CLIENT_TUNNEL) headers_strip_hop_by_hop(&ex->response.headers);
+  if (ex->forward != NULL) forward_sign(ex, &ex->response);
   exchange_resume(ex, STEP_JUDGE);
 }
 
