@@ -269,6 +269,7 @@ static const char *chunk_line_check(struct str line, uint64_t *size, size_t *dig
     *size = *size << 4 | (uint64_t)hex_digit((uint8_t)line.p[i]);
   }
   if (i == 0) return "a chunk size that is not a hexadecimal number (RFC 9112 section 7.1)";
+  if (*size > INT64_MAX) return "a chunk size that is negative to some (RFC 9112 section 7.1)";
   *digits = i;
   if (!extensions_valid((struct str){line.p + i, line.n - i}))
     return "bytes behind a chunk size that are no extension (RFC 9112 section 7.1.1)";

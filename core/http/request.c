@@ -234,6 +234,7 @@ static struct http_fault length_rules(const struct framing_fields *f, uint64_t *
   if (f->lengths > 1) return fault(400, "more than one Content-Length (RFC 9112 section 6.3)");
   if (!str_to_u64(f->length->value, &n))
     return fault(400, "Content-Length is not a decimal number (RFC 9110 section 8.6)");
+  if (n > INT64_MAX) return fault(400, "a Content-Length that is negative to some (RFC 9110 section 8.6)");
   *length = n;
   return FINE;
 }

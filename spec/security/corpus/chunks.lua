@@ -38,6 +38,8 @@ local refused = all("refused", "400", {
   { "a size in full-width digits", size "\xef\xbc\x95", S },
   { "a size of 2^64", size "10000000000000000", S },
   { "a size of 2^64 + 5", size "10000000000000005", S },
+  { "a size of 2^63, which is negative to some", size "8000000000000000", S },
+  { "a size of 2^64 - 1, which is -1 to some", size "ffffffffffffffff", S },
   { "a size of 17 digits F and 0", size "FFFFFFFFFFFFFFFF0", S },
   { "a size of 40 digits", size(("f"):rep(40)), S },
   { "a size with a comma list", size "5,5", S },

@@ -28,6 +28,8 @@ local lengths = all("refused", "400", {
   { "a length that is a word", length " five", L },
   { "an empty length", length("", ""), L },
   { "a length of spaces", length(" \t ", ""), L },
+  { "a length of 2^63, which is negative to some", length(" 9223372036854775808", ""), L },
+  { "a length of 2^64 - 1, which is -1 to some", length(" 18446744073709551615", ""), L },
   { "a length of 2^64", length(" 18446744073709551616", ""), L },
   { "a length of 2^64 + 5", length " 18446744073709551621", L },
   { "a length of 40 digits", length(" " .. ("9"):rep(40), ""), L },
@@ -211,6 +213,7 @@ local clear = all("clear", nil, {
 local short = all("unfinished", nil, {
   { "a body shorter than its length", length(" 10", "hello"), "RFC 9112 section 8", ends = true },
   { "a body that never comes", length(" 10", ""), "RFC 9112 section 8", ends = true },
+  { "a length of 2^63 - 1 without a body", length(" 9223372036854775807", ""), "RFC 9112 section 8", ends = true },
   { "a length of nearly 2^60 without a body", length(" 922337203685477500", ""), "RFC 9112 section 8", ends = true },
   { "chunks without a last one", coding(" chunked", "5\r\nhello\r\n"), "RFC 9112 section 8", ends = true },
   { "a last chunk without its end", coding(" chunked", "5\r\nhello\r\n0\r\n"), "RFC 9112 section 8", ends = true },

@@ -26,6 +26,7 @@ local doubted = replies("doubted", "502", {
   { "a length with letters behind it", length " 5a", F },
   { "a length in quotes", length ' "5"', F },
   { "an empty length", length "", F },
+  { "a length of 2^63, which is negative to some", length " 9223372036854775808", F },
   { "a length of 2^64 + 5", length " 18446744073709551621", F },
   { "a length with a vertical tab before it", length " \v5", F },
   { "a length with a no-break space behind it", length " 5\xa0", F },
