@@ -225,7 +225,7 @@ static void on_read_tls(uv_work_t *w) {
   struct http_op *op = w->data;
   const char *insecure = op->tls.settings.insecure;
   op->client = tls_client_new(&op->tls.settings, op->tls_error, sizeof op->tls_error);
-  if (op->client != NULL) tls_client_notes(op->client, false, on_tls_note, NULL);
+  if (op->client != NULL) tls_client_notes(op->client, TLS_NOTES_USUAL, on_tls_note, NULL);
   if (op->client != NULL && insecure != NULL)
     log_warn("jeton.http: tls: certificates are not verified (%s): secrets may go to anyone", insecure);
 }

@@ -58,13 +58,21 @@ uint64_t tls_client_fingerprint(const struct tls_client *c);
 
 /* --- the files, while the process runs --- */
 
-/* What is not wrong but soon may be, or is careless: a certificate that ends soon, a key that others may read, a chain out of order. thorough:
- * also whether a chain ends at an authority that this system knows. */
-void tls_client_notes(const struct tls_client *c, bool thorough, tls_tell_fn tell, void *arg);
-void tls_server_notes(const struct tls_server *v, bool thorough, tls_tell_fn tell, void *arg);
+enum tls_notes {
+  TLS_NOTES_DATES, /* what has ended, or ends within 30 days */
+  TLS_NOTES_USUAL, /* and what is careless or in vain: a key that others may read, a chain out of order, a use that it is not meant for */
+  TLS_NOTES_THOROUGH /* and whether a chain ends at an authority that this system knows */
+};
+void tls_client_notes(const struct tls_client *c, enum tls_notes which, tls_tell_fn tell, void *arg);
+void tls_server_notes(const struct tls_server *v, enum tls_notes which, tls_tell_fn tell, void *arg);
 
 /* Every file that a living configuration was made of, and the folders of authorities. Some may be told more than once. */
 void tls_files(tls_tell_fn tell, void *arg);
+/* The notes of all living configurations. Some may be told more than once. */
+void tls_all_notes(enum tls_notes which, tls_tell_fn tell, void *arg);
+/* The certificates that living configurations show to others, and when the first of each chain ends, in milliseconds of the wall clock. Some may be
+ * told more than once. */
+void tls_own_certificates(void (*tell)(void *arg, const char *file, int64_t until), void *arg);
 /* The names under which verification is off in living configurations, each once. */
 void tls_insecure(tls_tell_fn tell, void *arg);
 /* Called, on any thread, when tls_files would tell something else than before; NULL: nobody is any more. One at a time, never called from

@@ -153,8 +153,8 @@ struct tls_server_conf *tls_server_now(const struct tls_server *v);
 
 /* server: for a listener; else a client shows it. */
 void tls_identity_notes(const struct tls_identity *id, const struct tls_certificate_settings *files, bool server,
-                        bool thorough, tls_tell_fn tell, void *arg);
-void tls_authority_notes(struct tls_trust *t, const char *path, tls_tell_fn tell, void *arg);
+                        enum tls_notes which, tls_tell_fn tell, void *arg);
+void tls_authority_notes(struct tls_trust *t, const char *path, enum tls_notes which, tls_tell_fn tell, void *arg);
 
 /* --- tls_report.c --- */
 

@@ -20,11 +20,14 @@
 
 enum { PATH_SIZE = 4096, STAMP_SEED = 1 /* no secret: nobody chooses these */ };
 
+typedef void (*own_fn)(void *arg, const char *file, int64_t until);
+
 struct living;
 struct kind {
   void *(*read)(const struct living *l, char *err, size_t errsize);
   void (*drop)(void *reading);
-  void (*notes)(const struct living *l, bool thorough, tls_tell_fn tell, void *arg);
+  void (*notes)(const struct living *l, enum tls_notes which, tls_tell_fn tell, void *arg);
+  void (*own)(const struct living *l, own_fn tell, void *arg); /* what it shows to others */
 };
 struct living {
   atomic_uint refs;
@@ -163,17 +166,31 @@ static bool living_try_ref(struct living *l) {
   return false;
 }
 
+/* Without one of its certificates a chain is no chain. */
+static int64_t first_end(const struct tls_identity *id) {
+  int64_t first = INT64_MAX;
+  for (const mbedtls_x509_crt *c = &id->chain; c != NULL; c = c->next)
+    if (tls_valid_until(c) < first) first = tls_valid_until(c);
+  return first;
+}
+
 /* --- clients --- */
 
-static void client_notes(const struct living *l, bool thorough, tls_tell_fn tell, void *arg) {
-  tls_client_notes(CONTAINER_OF(l, struct tls_client, living), thorough, tell, arg);
+static void client_notes(const struct living *l, enum tls_notes which, tls_tell_fn tell, void *arg) {
+  tls_client_notes(CONTAINER_OF(l, struct tls_client, living), which, tell, arg);
+}
+static void client_own(const struct living *l, own_fn tell, void *arg) {
+  const struct tls_client *c = CONTAINER_OF(l, struct tls_client, living);
+  struct tls_client_conf *now = tls_client_now(c);
+  if (now->identity != NULL) tell(arg, c->settings.cert, first_end(now->identity));
+  tls_client_conf_unref(now);
 }
 static void *client_read(const struct living *l, char *err, size_t errsize) {
   const struct tls_client *c = CONTAINER_OF(l, struct tls_client, living);
   return tls_client_conf_new(&c->settings, err, errsize);
 }
 static void client_drop(void *reading) { tls_client_conf_unref(reading); }
-static const struct kind client_kind = {client_read, client_drop, client_notes};
+static const struct kind client_kind = {client_read, client_drop, client_notes, client_own};
 
 static void client_settings(struct tls_client *c, const struct tls_client_settings *s) {
   struct living *l = &c->living;
@@ -236,25 +253,32 @@ uint64_t tls_client_fingerprint(const struct tls_client *c) {
   return atomic_load_explicit(&c->fingerprint, memory_order_relaxed);
 }
 
-void tls_client_notes(const struct tls_client *c, bool thorough, tls_tell_fn tell, void *arg) {
+void tls_client_notes(const struct tls_client *c, enum tls_notes which, tls_tell_fn tell, void *arg) {
   struct tls_client_conf *now = tls_client_now(c);
   struct tls_certificate_settings files = {c->settings.cert, c->settings.key};
-  if (now->identity != NULL) tls_identity_notes(now->identity, &files, false, thorough, tell, arg);
-  if (now->trust != NULL && c->settings.ca != NULL) tls_authority_notes(now->trust, c->settings.ca, tell, arg);
+  if (now->identity != NULL) tls_identity_notes(now->identity, &files, false, which, tell, arg);
+  if (now->trust != NULL && c->settings.ca != NULL) tls_authority_notes(now->trust, c->settings.ca, which, tell, arg);
   tls_client_conf_unref(now);
 }
 
 /* --- servers --- */
 
-static void server_notes(const struct living *l, bool thorough, tls_tell_fn tell, void *arg) {
-  tls_server_notes(CONTAINER_OF(l, struct tls_server, living), thorough, tell, arg);
+static void server_notes(const struct living *l, enum tls_notes which, tls_tell_fn tell, void *arg) {
+  tls_server_notes(CONTAINER_OF(l, struct tls_server, living), which, tell, arg);
+}
+static void server_own(const struct living *l, own_fn tell, void *arg) {
+  const struct tls_server *v = CONTAINER_OF(l, struct tls_server, living);
+  struct tls_server_conf *now = tls_server_now(v);
+  for (size_t i = 0; i < now->nidentities; i++)
+    tell(arg, v->settings.certificates[i].cert, first_end(now->identities[i]));
+  tls_server_conf_unref(now);
 }
 static void *server_read(const struct living *l, char *err, size_t errsize) {
   const struct tls_server *v = CONTAINER_OF(l, struct tls_server, living);
   return tls_server_conf_new(&v->settings, err, errsize);
 }
 static void server_drop(void *reading) { tls_server_conf_unref(reading); }
-static const struct kind server_kind = {server_read, server_drop, server_notes};
+static const struct kind server_kind = {server_read, server_drop, server_notes, server_own};
 
 static void server_settings(struct tls_server *v, const struct tls_server_settings *s) {
   struct living *l = &v->living;
@@ -304,11 +328,11 @@ struct tls_server_conf *tls_server_now(const struct tls_server *v) {
   return now;
 }
 
-void tls_server_notes(const struct tls_server *v, bool thorough, tls_tell_fn tell, void *arg) {
+void tls_server_notes(const struct tls_server *v, enum tls_notes which, tls_tell_fn tell, void *arg) {
   struct tls_server_conf *now = tls_server_now(v);
   for (size_t i = 0; i < now->nidentities; i++)
-    tls_identity_notes(now->identities[i], &v->settings.certificates[i], true, thorough, tell, arg);
-  if (now->client_trust != NULL) tls_authority_notes(now->client_trust, v->settings.client_ca, tell, arg);
+    tls_identity_notes(now->identities[i], &v->settings.certificates[i], true, which, tell, arg);
+  if (now->client_trust != NULL) tls_authority_notes(now->client_trust, v->settings.client_ca, which, tell, arg);
   tls_server_conf_unref(now);
 }
 
@@ -342,6 +366,26 @@ void tls_files(tls_tell_fn tell, void *arg) {
   struct living **all = take_all(&n);
   for (size_t i = 0; i < n; i++) {
     each_file(all[i], tell, arg);
+    living_release(all[i]);
+  }
+  free(all);
+}
+
+void tls_all_notes(enum tls_notes which, tls_tell_fn tell, void *arg) {
+  size_t n;
+  struct living **all = take_all(&n);
+  for (size_t i = 0; i < n; i++) {
+    all[i]->kind->notes(all[i], which, tell, arg);
+    living_release(all[i]);
+  }
+  free(all);
+}
+
+void tls_own_certificates(own_fn tell, void *arg) {
+  size_t n;
+  struct living **all = take_all(&n);
+  for (size_t i = 0; i < n; i++) {
+    all[i]->kind->own(all[i], tell, arg);
     living_release(all[i]);
   }
   free(all);
@@ -387,7 +431,7 @@ static void reread(struct living *l, const struct tls_reread_sink *sink) {
   l->kind->drop(old);
   if (l->kind == &client_kind) client_note_fingerprint(CONTAINER_OF(l, struct tls_client, living));
   sink->done(sink->arg, l->files[0]);
-  l->kind->notes(l, false, sink->note, sink->arg);
+  l->kind->notes(l, TLS_NOTES_USUAL, sink->note, sink->arg);
 }
 
 void tls_reread(const struct tls_reread_sink *sink) {

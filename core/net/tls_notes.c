@@ -116,34 +116,38 @@ static void note_end_of_chain(const struct teller *t, const mbedtls_x509_crt *la
 
 /* Where a client's chain ends is for its server to know, which mostly has an authority of its own. */
 void tls_identity_notes(const struct tls_identity *id, const struct tls_certificate_settings *files, bool server,
-                        bool thorough, tls_tell_fn tell, void *arg) {
+                        enum tls_notes which, tls_tell_fn tell, void *arg) {
   struct teller t = {tell, arg};
   note_dates(&t, &id->chain, files->cert, "the certificate");
   for (const mbedtls_x509_crt *c = id->chain.next; c != NULL && c->version != 0; c = c->next)
     note_dates(&t, c, files->cert, "an intermediate certificate");
+  if (which == TLS_NOTES_DATES) return;
   note_key(&t, files->key);
   note_strength(&t, &id->chain, files->cert, server);
   note_use(&t, &id->chain, files->cert, server);
   const mbedtls_x509_crt *last = note_order(&t, &id->chain, files->cert);
-  if (server && thorough && last != NULL) note_end_of_chain(&t, last, files->cert);
+  if (server && which == TLS_NOTES_THOROUGH && last != NULL) note_end_of_chain(&t, last, files->cert);
 }
 
 /* A certificate that may not sign is believed as a server's own only when it has signed itself. */
 static void note_authority(const struct teller *t, const mbedtls_x509_crt *crt, const char *path) {
   char subject[NAME_MAX_TEXT];
-  note_dates(t, crt, path, "an authority");
   if (crt->version < 3 || compat_may_sign(crt) || same_name(&crt->issuer_raw, &crt->subject_raw)) return;
   say(t, "%s: %s is no authority (CA:FALSE), so it vouches for nobody: expected its issuer's certificate", path,
       name_of(&crt->subject, subject));
 }
 
 /* A large bundle always has some that have ended or are not known, which is nobody's fault. */
-void tls_authority_notes(struct tls_trust *trust, const char *path, tls_tell_fn tell, void *arg) {
+void tls_authority_notes(struct tls_trust *trust, const char *path, enum tls_notes which, tls_tell_fn tell, void *arg) {
   struct teller t = {tell, arg};
   const mbedtls_x509_crt *chain = tls_trust_chain(trust);
   unsigned n = 0;
   for (const mbedtls_x509_crt *c = chain; c != NULL && c->version != 0; c = c->next) n++;
   if (n > AUTHORITIES_MAX) return;
-  for (const mbedtls_x509_crt *c = chain; c != NULL && c->version != 0; c = c->next) note_authority(&t, c, path);
+  for (const mbedtls_x509_crt *c = chain; c != NULL && c->version != 0; c = c->next) {
+    note_dates(&t, c, path, "an authority");
+    if (which != TLS_NOTES_DATES) note_authority(&t, c, path);
+  }
+  if (which == TLS_NOTES_DATES) return;
   if (tls_trust_passed_over(trust) != NULL) say(&t, "%s; it is passed over", tls_trust_passed_over(trust));
 }

@@ -3,7 +3,7 @@
  * Which files these are changes with every policy, and with every call of jeton.http that has settings of its own, on any thread: net/tls.h then
  * calls on_files, which wakes this loop, and the set is made anew. What libuv's file events cannot tell (a network file system, a watch that
  * could not be had) the slow timer finds: looking costs a stat a file. Whatever is wrong with new files, the old ones go on, and the log and
- * `jeton status` say so. Owned by control's thread, but for the async handle. */
+ * `jeton status` say so. Once a day the log says which certificates end soon. Owned by control's thread, but for the async handle. */
 #include "ops/certificates.h"
 
 #include <stdbool.h>
@@ -20,7 +20,7 @@ enum { LOOK_MS = 60 * 1000 };
 
 struct certificates {
   uv_async_t files; /* sent by any thread: the set of files has changed */
-  uv_timer_t look;
+  uv_timer_t look, remind;
   struct watch *watch;
   struct certificates_facts facts;
   struct buf last_error;
@@ -28,34 +28,44 @@ struct certificates {
   unsigned closing;
 };
 
-struct paths {
+/* --- what is told more than once --- */
+
+struct texts { /* paths, or sentences */
   struct watched_path *v;
   size_t n, room;
 };
 
-static void add_path(void *arg, const char *path) {
-  struct paths *p = arg;
+static bool add_new(struct texts *p, const char *text) {
   for (size_t i = 0; i < p->n; i++)
-    if (strcmp(p->v[i].path, path) == 0) return;
+    if (strcmp(p->v[i].path, text) == 0) return false;
   if (p->n == p->room) {
     p->room = p->room > 0 ? 2 * p->room : 16;
     p->v = realloc(p->v, p->room * sizeof *p->v);
   }
-  char *copy = strdup(path);
+  char *copy = strdup(text);
   if (p->v == NULL || copy == NULL) abort();
   p->v[p->n++] = (struct watched_path){.path = copy};
+  return true;
 }
 
+static void texts_fini(struct texts *p) {
+  for (size_t i = 0; i < p->n; i++) free((char *)(uintptr_t)p->v[i].path);
+  free(p->v);
+}
+
+/* --- watching --- */
+
+static void add_path(void *arg, const char *path) { (void)add_new(arg, path); }
+
 static void watch_files(struct certificates *c) {
-  struct paths p = {0};
+  struct texts p = {0};
   tls_files(add_path, &p);
   int status = watch_set(c->watch, p.v, p.n);
   if (status != 0 && !c->watch_failed)
     log_warn("certificates are looked at once a minute only, since their folders cannot be watched: %s",
              err_text(status));
   c->watch_failed = status != 0;
-  for (size_t i = 0; i < p.n; i++) free((char *)(uintptr_t)p.v[i].path);
-  free(p.v);
+  texts_fini(&p);
 }
 
 /* --- reading again --- */
@@ -99,17 +109,51 @@ static void on_files(uv_async_t *a) {
 }
 static void wake(void *arg) { (void)uv_async_send(&((struct certificates *)arg)->files); }
 
+/* --- what ends --- */
+
+struct once {
+  struct texts seen;
+  void (*text)(void *arg, const char *text);
+  void (*file)(void *arg, const char *file, int64_t until);
+  void *arg;
+};
+static void once_text(void *arg, const char *text) {
+  struct once *o = arg;
+  if (add_new(&o->seen, text)) o->text(o->arg, text);
+}
+static void once_file(void *arg, const char *file, int64_t until) {
+  struct once *o = arg;
+  if (add_new(&o->seen, file)) o->file(o->arg, file, until / 1000);
+}
+
+void certificates_own(void (*tell)(void *arg, const char *file, int64_t until), void *arg) {
+  struct once o = {.file = tell, .arg = arg};
+  tls_own_certificates(once_file, &o);
+  texts_fini(&o.seen);
+}
+
+void certificates_ending(void (*tell)(void *arg, const char *text), void *arg) {
+  struct once o = {.text = tell, .arg = arg};
+  tls_all_notes(TLS_NOTES_DATES, once_text, &o);
+  texts_fini(&o.seen);
+}
+
+/* A load says it, too; but a process may run for longer than a certificate lives, and nobody renew that. */
+static void on_remind(uv_timer_t *t) { certificates_ending(on_note, t->data); }
+
 /* --- life --- */
 
-struct certificates *certificates_new(uv_loop_t *loop) {
+struct certificates *certificates_new(uv_loop_t *loop, uint64_t remind_ms) {
   struct certificates *c = calloc(1, sizeof *c);
   if (c == NULL) abort();
   buf_init(&c->last_error);
   c->watch = watch_new(loop, on_changed, c);
-  c->files.data = c->look.data = c;
+  c->files.data = c->look.data = c->remind.data = c;
   if (uv_async_init(loop, &c->files, on_files) != 0) abort(); /* the loop has made its descriptors by now */
   (void)uv_timer_init(loop, &c->look);
   (void)uv_timer_start(&c->look, on_look, LOOK_MS, LOOK_MS);
+  (void)uv_timer_init(loop, &c->remind);
+  (void)uv_timer_start(&c->remind, on_remind, remind_ms, remind_ms);
   tls_on_files(wake, c);
   wake(c);
   return c;
@@ -125,9 +169,10 @@ static void on_closed(uv_handle_t *h) {
 void certificates_close(struct certificates *c) {
   tls_on_files(NULL, NULL);
   watch_close(c->watch);
-  c->closing = 2;
+  c->closing = 3;
   uv_close((uv_handle_t *)&c->files, on_closed);
   uv_close((uv_handle_t *)&c->look, on_closed);
+  uv_close((uv_handle_t *)&c->remind, on_closed);
 }
 
 struct certificates_facts certificates_facts(const struct certificates *c) {

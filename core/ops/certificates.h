@@ -6,7 +6,9 @@
 #include <uv.h>
 
 struct certificates;
-struct certificates *certificates_new(uv_loop_t *loop);
+enum { CERTIFICATES_REMIND_MS = 24 * 3600 * 1000 };
+/* remind_ms: how often the log says which of them end soon. */
+struct certificates *certificates_new(uv_loop_t *loop, uint64_t remind_ms);
 /* Frees it when its handles have closed. */
 void certificates_close(struct certificates *c);
 
@@ -15,5 +17,9 @@ struct certificates_facts {
   const char *last_error;   /* "": the last reading went well */
 };
 struct certificates_facts certificates_facts(const struct certificates *c);
+/* Each certificate file that we show to others, once; `until`: when the first of its chain ends, in seconds since the epoch. */
+void certificates_own(void (*tell)(void *arg, const char *file, int64_t until), void *arg);
+/* Sentences of what has ended or ends within 30 days, each once. */
+void certificates_ending(void (*tell)(void *arg, const char *text), void *arg);
 
 #endif

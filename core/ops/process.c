@@ -390,7 +390,7 @@ static void open_handles(struct process *p) {
   p->drain_limit.data = p;
   (void)uv_timer_init(&p->services.loop, &p->drain_limit);
   if (p->options->watch) p->watch = watch_new(&p->services.loop, on_files_changed, p);
-  p->certificates = certificates_new(&p->services.loop);
+  p->certificates = certificates_new(&p->services.loop, CERTIFICATES_REMIND_MS);
 }
 
 static void close_handles(struct process *p) {

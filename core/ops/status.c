@@ -157,6 +157,13 @@ static void add_name(void *arg, const char *name) {
   json_add_string(each->out, str_of(name));
 }
 
+static void add_certificate(void *arg, const char *file, int64_t until) {
+  struct each *each = arg;
+  buf_addz(each->out, each->n++ > 0 ? ",{" : "{");
+  add_text(each->out, "file", file);
+  buf_addf(each->out, ",\"expires\":%lld}", (long long)until);
+}
+
 static void add_tls(const struct status_view *v, struct buf *out) {
   struct each each = {.out = out};
   buf_addf(out, ",\n  \"tls\":{\"renewed\":%llu,\"failed\":%llu,", (unsigned long long)v->certificates.renewed,
@@ -164,6 +171,12 @@ static void add_tls(const struct status_view *v, struct buf *out) {
   add_text(out, "last_error", v->certificates.last_error);
   buf_addz(out, ",\"insecure\":[");
   tls_insecure(add_name, &each);
+  buf_addz(out, "],\"certificates\":[");
+  each.n = 0;
+  certificates_own(add_certificate, &each);
+  buf_addz(out, "],\"ending\":[");
+  each.n = 0;
+  certificates_ending(add_name, &each);
   buf_addz(out, "]}");
 }
 
@@ -223,9 +236,12 @@ static void say_reload(const struct status_view *v, struct buf *out) {
 
 static void say_insecure(void *arg, const char *name) { buf_addf(arg, "not verified %s\n", name); }
 
+static void say_ending(void *arg, const char *text) { buf_addf(arg, "tls        %s\n", text); }
+
 static void say_tls(const struct status_view *v, struct buf *out) {
   const char *error = v->certificates.last_error;
   if (error[0] != '\0') buf_addf(out, "tls        %s; the certificates read before go on\n", error);
+  certificates_ending(say_ending, out);
   tls_insecure(say_insecure, out);
 }
 

@@ -210,7 +210,9 @@ static void tell_problems(struct schema *s, const struct tls_job *job, const cha
   if (!note.told) schema_problem_at(s, job->line, job->path, why);
 }
 
-static bool thorough(const struct schema *s) { return s->overrides != NULL && s->overrides->thorough; }
+static enum tls_notes which_notes(const struct schema *s) {
+  return s->overrides != NULL && s->overrides->thorough ? TLS_NOTES_THOROUGH : TLS_NOTES_USUAL;
+}
 
 static struct tls_client *make_client(struct schema *s, const struct tls_job *job) {
   char why[WHY_MAX] = "";
@@ -218,7 +220,7 @@ static struct tls_client *make_client(struct schema *s, const struct tls_job *jo
   struct tls_client *c = tls_client_new(&job->client, why, sizeof why);
   if (c != NULL) {
     arena_defer(s->arena, unref_client, c);
-    tls_client_notes(c, thorough(s), on_note, &note);
+    tls_client_notes(c, which_notes(s), on_note, &note);
   } else {
     tell_problems(s, job, why);
   }
@@ -232,7 +234,7 @@ static void make_server(struct schema *s, const struct tls_job *job) {
   s->policy->listens[job->index].tls = c;
   if (c != NULL) {
     arena_defer(s->arena, unref_server, c);
-    tls_server_notes(c, thorough(s), on_note, &note);
+    tls_server_notes(c, which_notes(s), on_note, &note);
   } else {
     tell_problems(s, job, why);
   }

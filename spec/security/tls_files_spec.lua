@@ -102,6 +102,24 @@ describe("a certificate that is renewed while the process runs", function()
   end)
 end)
 
+describe("a certificate that ends soon", function()
+  it("stands in status with its end, and as a sentence until it is renewed", function()
+    shell "openssl req -x509 -key ecdsa.key -subj /CN=localhost -addext subjectAltName=DNS:localhost -days 12 -out live.pem 2>/dev/null"
+    start()
+    local tls = proxy:status().tls
+    assert.equal(1, #tls.certificates)
+    assert.equal(dir .. "/live.pem", tls.certificates[1].file)
+    local ends = tonumber((shell("date -u +%s -d \"$(openssl x509 -in live.pem -noout -enddate | cut -d= -f2)\"")))
+    assert.equal(ends, math.tointeger(tls.certificates[1].expires))
+    assert.equal(1, #tls.ending)
+    assert.matches("live.pem: the certificate expires in 11 days, on ", tls.ending[1])
+    assert.matches("tls        .-live.pem: the certificate expires in 11 days", select(2, jeton.run { "status", "--control", proxy.control_path }))
+    put "rsa"
+    process.poll(function() return #proxy:status().tls.ending == 0 end, 5, "nothing that ends soon")
+    assert.equal(1, #proxy:status().tls.certificates)
+  end)
+end)
+
 describe("the authorities of an upstream, changed while the process runs", function()
   it("count for new requests, though a connection is kept", function()
     shell "cp ca.pem live-ca.pem"

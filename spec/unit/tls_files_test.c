@@ -248,18 +248,18 @@ static void what_is_careless_or_ends_soon_is_noted(void) {
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     struct tls_server *s = server(cases[i][0]);
     t = (struct told){.text = ""};
-    tls_server_notes(s, true, on_note, &t);
+    tls_server_notes(s, TLS_NOTES_THOROUGH, on_note, &t);
     expect_text(t.text, cases[i][1]);
     tls_server_unref(s);
   }
   shell("cat chained.pem ca.pem > whole.pem && cp chained.key whole.key");
   struct tls_server *s = server("whole");
   t = (struct told){.text = ""};
-  tls_server_notes(s, true, on_note, &t);
+  tls_server_notes(s, TLS_NOTES_THOROUGH, on_note, &t);
   CHECK(t.notes == 0);
   tls_server_unref(s);
   struct tls_client *c = client_with((struct tls_client_settings){.ca = file("soon.pem")});
-  tls_client_notes(c, false, on_note, &t);
+  tls_client_notes(c, TLS_NOTES_USUAL, on_note, &t);
   expect_text(t.text, "soon.pem: an authority expires in 11 days");
   tls_client_unref(c);
 }
@@ -267,7 +267,7 @@ static void what_is_careless_or_ends_soon_is_noted(void) {
 static void expect_client_notes(struct tls_client_settings settings, const char *text) {
   struct told t = {.text = ""};
   struct tls_client *c = client_with(settings);
-  tls_client_notes(c, true, on_note, &t);
+  tls_client_notes(c, TLS_NOTES_THOROUGH, on_note, &t);
   expect_text(t.text, text);
   CHECK(t.notes == (text[0] != '\0'));
   tls_client_unref(c);
@@ -291,7 +291,7 @@ static void a_group_may_read_a_key_that_is_not_ours_alone(void) {
   struct told t = {.text = ""};
   shell("cp ecdsa.pem group.pem; cp ecdsa.key group.key; chmod 640 group.key");
   struct tls_server *s = server("group");
-  tls_server_notes(s, false, on_note, &t);
+  tls_server_notes(s, TLS_NOTES_USUAL, on_note, &t);
   CHECK(t.notes == (geteuid() != 0));
   if (geteuid() != 0) expect_text(t.text, "group.key: a private key that its group may read");
   tls_server_unref(s);
@@ -334,7 +334,7 @@ static void a_pair_renewed_before_it_is_watched_is_read_again_at_once(void) {
   CHECK(uv_loop_init(&loop) == 0 && uv_timer_init(&loop, &limit) == 0);
   limit.data = &late;
   CHECK(uv_timer_start(&limit, on_late, 30 * 1000, 0) == 0);
-  struct certificates *c = certificates_new(&loop);
+  struct certificates *c = certificates_new(&loop, CERTIFICATES_REMIND_MS);
   struct tls_server *s = server("live");
   put_pair("rsa");
   while (certificates_facts(c).renewed == 0 && !late) (void)uv_run(&loop, UV_RUN_ONCE);
@@ -344,6 +344,45 @@ static void a_pair_renewed_before_it_is_watched_is_read_again_at_once(void) {
   uv_close((uv_handle_t *)&limit, NULL);
   (void)uv_run(&loop, UV_RUN_DEFAULT);
   CHECK(uv_loop_close(&loop) == 0);
+}
+
+static unsigned count_in_file(const char *path, const char *what) {
+  static char text[64 * 1024];
+  unsigned n = 0;
+  FILE *f = fopen(path, "r");
+  CHECK(f != NULL);
+  text[fread(text, 1, sizeof text - 1, f)] = '\0';
+  fclose(f);
+  for (const char *p = text; (p = strstr(p, what)) != NULL; p++) n++;
+  return n;
+}
+
+/* A load tells it, but nobody may load for longer than a certificate lives. */
+static void what_ends_soon_is_told_again_while_the_process_runs(void) {
+  uv_loop_t loop;
+  uv_timer_t limit;
+  bool late = false;
+  shell("openssl req -x509 -key ecdsa.key -subj /CN=soon -days 12 -out soon.pem 2>/dev/null && cp ecdsa.key soon.key");
+  CHECK(uv_loop_init(&loop) == 0 && uv_timer_init(&loop, &limit) == 0);
+  limit.data = &late;
+  CHECK(uv_timer_start(&limit, on_late, 30 * 1000, 0) == 0);
+  struct tls_server *one = server("soon"), *other = server("soon"), *fine = server("ecdsa");
+  log_configure(&(struct log_settings){.level = LOG_WARN});
+  int log = dup(2);
+  CHECK(log >= 0 && freopen(file("log"), "w", stderr) != NULL);
+  struct certificates *c = certificates_new(&loop, 20);
+  while (count_in_file(file("log"), "soon.pem: the certificate expires in 11 days") < 3 && !late)
+    (void)uv_run(&loop, UV_RUN_ONCE);
+  certificates_close(c);
+  uv_close((uv_handle_t *)&limit, NULL);
+  (void)uv_run(&loop, UV_RUN_DEFAULT);
+  CHECK(dup2(log, 2) == 2 && close(log) == 0);
+  log_configure(&(struct log_settings){.level = LOG_ERROR});
+  CHECK(!late && uv_loop_close(&loop) == 0);
+  CHECK(count_in_file(file("log"), "soon.pem") == 3 && count_in_file(file("log"), "warn") == 3);
+  tls_server_unref(one);
+  tls_server_unref(other);
+  tls_server_unref(fine);
 }
 
 /* --- threads --- */
@@ -385,6 +424,7 @@ int main(void) {
   RUN(a_group_may_read_a_key_that_is_not_ours_alone);
   RUN(files_and_insecure_names_of_living_configurations_are_told);
   RUN(a_pair_renewed_before_it_is_watched_is_read_again_at_once);
+  RUN(what_ends_soon_is_told_again_while_the_process_runs);
   RUN(connections_go_on_while_files_are_read_again);
   lab_teardown();
   return 0;
