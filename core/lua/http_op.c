@@ -226,8 +226,7 @@ static void on_read_tls(uv_work_t *w) {
   const char *insecure = op->tls.settings.insecure;
   op->client = tls_client_new(&op->tls.settings, op->tls_error, sizeof op->tls_error);
   if (op->client != NULL) tls_client_notes(op->client, TLS_NOTES_USUAL, on_tls_note, NULL);
-  if (op->client != NULL && insecure != NULL)
-    log_warn("jeton.http: tls: certificates are not verified (%s): secrets may go to anyone", insecure);
+  if (op->client != NULL && insecure != NULL) log_warn("jeton.http: tls: " TLS_CHOICE_INSECURE, insecure);
 }
 
 static void on_tls_read(uv_work_t *w, int status) {

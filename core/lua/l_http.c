@@ -304,6 +304,59 @@ static int with_method(lua_State *L, const char *method) {
   return request(L, method, 1, 2);
 }
 
+/* --- settings, looked at beforehand --- */
+
+struct trial {
+  struct tls_choice choice;
+  struct tls_client *client;
+};
+static void trial_unmake(void *p) {
+  struct trial *t = p;
+  tls_choice_fini(&t->choice);
+  tls_client_unref(t->client);
+  free(t);
+}
+
+static void on_tls_note(void *arg, const char *text) {
+  char line[1280];
+  (void)snprintf(line, sizeof line, "%s: tls: %s", what, text);
+  vm_warn(arg, line);
+}
+
+/* Notes are told by the VM that tries a policy, so that each load tells them once. */
+static void tell_notes(struct vm *vm, const struct trial *t) {
+  char text[512];
+  if (vm_role(vm) != VM_CONTROL) return;
+  tls_client_notes(t->client, TLS_NOTES_USUAL, on_tls_note, vm);
+  if (t->choice.settings.insecure == NULL) return;
+  (void)snprintf(text, sizeof text, TLS_CHOICE_INSECURE, t->choice.settings.insecure);
+  on_tls_note(vm, text);
+}
+
+static void try_files(lua_State *L, struct trial *t) {
+  char why[512];
+  t->client = tls_choice_known(L, &t->choice);
+  if (t->client != NULL) return;
+  t->client = tls_client_new(&t->choice.settings, why, sizeof why);
+  if (t->client == NULL) luaL_error(L, "%s.tls: %s", what, why);
+  tell_notes(vm_of(L), t);
+  tls_choice_keep(L, &t->choice, t->client);
+}
+
+/* Files are read where a policy is tried and where its tokens are fetched, and only while its file runs, when nobody waits: a worker that needs them
+ * reads them at its first request. */
+static int l_tls(lua_State *L) {
+  const struct vm *vm = vm_of(L);
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 1);
+  struct trial *t = guard_new(L, sizeof *t, trial_unmake);
+  tls_choice_read(L, 1, &t->choice);
+  if (vm_loading(vm) && vm_role(vm) != VM_WORKER) try_files(L, t);
+  guard_close(L, 2);
+  lua_settop(L, 1);
+  return 1;
+}
+
 static int l_get(lua_State *L) { return with_method(L, "GET"); }
 static int l_head(lua_State *L) { return with_method(L, "HEAD"); }
 static int l_post(lua_State *L) { return with_method(L, "POST"); }
@@ -312,8 +365,8 @@ static int l_patch(lua_State *L) { return with_method(L, "PATCH"); }
 static int l_delete(lua_State *L) { return with_method(L, "DELETE"); }
 
 static const luaL_Reg functions[] = {
-    {"request", l_request}, {"get", l_get},     {"head", l_head},     {"post", l_post},
-    {"put", l_put},         {"patch", l_patch}, {"delete", l_delete}, {NULL, NULL},
+    {"request", l_request}, {"get", l_get},       {"head", l_head}, {"post", l_post}, {"put", l_put},
+    {"patch", l_patch},     {"delete", l_delete}, {"tls", l_tls},   {NULL, NULL},
 };
 
 int l_http_open(lua_State *L) {

@@ -76,8 +76,9 @@ static const char *read_insecure(lua_State *L, int idx) {
   return kept;
 }
 
+/* With its length, or none: what one says never reads as two. */
 static void add_key(struct buf *b, const char *text) {
-  buf_addz(b, text != NULL ? text : "");
+  if (text != NULL) buf_addf(b, "%zu:%s", strlen(text), text);
   buf_add(b, "\n", 1);
 }
 
@@ -136,8 +137,36 @@ struct tls_client *tls_choice_known(lua_State *L, const struct tls_choice *c) {
   return client;
 }
 
-void tls_choice_keep(lua_State *L, const struct tls_choice *c, struct tls_client *client) {
+/* Empties the cache on top of the stack at once: the collector sees eight bytes where there are thousands. Connections hold what they use. */
+static void forget_all(lua_State *L) {
+  lua_pushnil(L);
+  while (lua_next(L, -2) != 0) {
+    struct tls_client **p = luaL_testudata(L, -1, CLIENT);
+    if (p != NULL && *p != NULL) tls_client_unref(*p);
+    if (p != NULL) *p = NULL;
+    lua_pop(L, 1);
+    lua_pushvalue(L, -1);
+    lua_pushnil(L);
+    lua_rawset(L, -4);
+  }
+}
+
+/* Pushes the cache with room for one more. Slot 1 counts. */
+static void push_cache(lua_State *L) {
   (void)luaL_getsubtable(L, LUA_REGISTRYINDEX, CLIENT ".cache");
+  (void)lua_rawgeti(L, -1, 1);
+  lua_Integer n = lua_tointeger(L, -1);
+  lua_pop(L, 1);
+  if (n >= TLS_CHOICES_MAX) {
+    forget_all(L);
+    n = 0;
+  }
+  lua_pushinteger(L, n + 1);
+  lua_rawseti(L, -2, 1);
+}
+
+void tls_choice_keep(lua_State *L, const struct tls_choice *c, struct tls_client *client) {
+  push_cache(L);
   struct tls_client **p = lua_newuserdatauv(L, sizeof(struct tls_client *), 0);
   *p = NULL;
   if (luaL_newmetatable(L, CLIENT)) {

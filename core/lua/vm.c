@@ -232,6 +232,16 @@ struct vm_services *vm_services(const struct vm *vm) {
 }
 void vm_set_loading(struct vm *vm, bool loading) { vm->loading = loading; }
 bool vm_loading(const struct vm *vm) { return vm->loading; }
+void vm_on_warning(struct vm *vm, void (*tell)(void *arg, const char *text), void *arg) {
+  vm->warn = tell;
+  vm->warn_arg = arg;
+}
+void vm_warn(const struct vm *vm, const char *text) {
+  if (vm->warn != NULL)
+    vm->warn(vm->warn_arg, text);
+  else
+    log_warn("%s", text);
+}
 void vm_cancel_tasks(struct vm *vm) { tasks_cancel(vm); }
 void vm_burn(lua_State *L, size_t steps) { budget_burn(L, &vm_at(L)->budget, steps); }
 uint64_t vm_memory(const struct vm *vm) { return vm->alloc.used; }

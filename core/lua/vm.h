@@ -39,6 +39,9 @@ void vm_limit(struct vm *vm, uint64_t memory_max, int64_t budget_us);
 /* True while the policy's file itself runs (awaiting calls raise then). */
 void vm_set_loading(struct vm *vm, bool loading);
 bool vm_loading(const struct vm *vm);
+/* What is not wrong with a policy but soon may be, while its file runs: told to `tell`, or to the log when there is none. */
+void vm_on_warning(struct vm *vm, void (*tell)(void *arg, const char *text), void *arg);
+void vm_warn(const struct vm *vm, const char *text);
 /* No new task starts; every task is cancelled. For the keeper's old VM on reload and for shutdown. */
 void vm_cancel_tasks(struct vm *vm);
 uint64_t vm_memory(const struct vm *vm);

@@ -19,6 +19,8 @@ struct vm {
   unsigned refs;
   enum vm_role role;
   bool loading, stopping;
+  void (*warn)(void *arg, const char *text); /* NULL: the log */
+  void *warn_arg;
   lua_State *L;
   struct vm_services *services;
   struct budget budget;

@@ -70,6 +70,15 @@ static bool client_pins(struct tls_client_conf *c, const struct tls_client_setti
   return true;
 }
 
+static bool client_name(const struct tls_client_settings *s, char *err, size_t errsize) {
+  if (s->server_name == NULL || tls_is_name(s->server_name)) return true;
+  snprintf(err, errsize,
+           "server_name \"%.80s\": expected a host name such as api.internal (in ASCII: xn--…) or an address, without "
+           "scheme, port or brackets",
+           s->server_name);
+  return false;
+}
+
 static bool client_identity(struct tls_client_conf *c, const struct tls_client_settings *s, char *err, size_t errsize) {
   if (s->cert == NULL && s->key == NULL) return true;
   if (s->cert == NULL || s->key == NULL) {
@@ -123,8 +132,8 @@ struct tls_client_conf *tls_client_conf_new(const struct tls_client_settings *s,
   snprintf(err, errsize, "not enough memory for TLS"); /* unless something says more */
   atomic_init(&c->refs, 1);
   mbedtls_ssl_config_init(&c->conf);
-  if (conf_common(&c->conf, MBEDTLS_SSL_IS_CLIENT, s->min_version, err, errsize) && client_pins(c, s, err, errsize) &&
-      client_trust(c, s, err, errsize) && client_identity(c, s, err, errsize)) {
+  if (conf_common(&c->conf, MBEDTLS_SSL_IS_CLIENT, s->min_version, err, errsize) && client_name(s, err, errsize) &&
+      client_pins(c, s, err, errsize) && client_trust(c, s, err, errsize) && client_identity(c, s, err, errsize)) {
     uint8_t digest[TLS_DIGEST];
     client_digest(c, s->min_version, digest);
     memcpy(&c->fingerprint, digest, sizeof c->fingerprint);

@@ -28,6 +28,28 @@ bool tls_is_ip(const char *name) {
   return parse_ip(name, unused) > 0;
 }
 
+static bool is_label(struct str s) {
+  if (s.n == 0 || s.n > 63) return false; /* RFC 1035 section 2.3.4 */
+  for (size_t i = 0; i < s.n; i++) {
+    char c = char_lower(s.p[i]);
+    if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') && c != '-' && c != '_') return false;
+  }
+  return true;
+}
+
+bool tls_is_name(const char *name) {
+  size_t n = strlen(name);
+  if (tls_is_ip(name)) return true;
+  if (n > 1 && name[n - 1] == '.') n--;
+  if (n > 253) return false;
+  for (const char *p = name, *end = name + n;;) {
+    const char *dot = memchr(p, '.', (size_t)(end - p));
+    if (!is_label((struct str){p, (size_t)((dot != NULL ? dot : end) - p)})) return false;
+    if (dot == NULL) return true;
+    p = dot + 1;
+  }
+}
+
 static bool has_names(const mbedtls_x509_crt *crt) { return crt->subject_alt_names.buf.p != NULL; }
 
 static bool names_ip(const mbedtls_x509_crt *crt, const uint8_t *ip, size_t n) {

@@ -94,10 +94,14 @@ static void report_script(struct schema *s, int status, const char *message, str
   report_problem(r, "%s%s%s", placed ? "" : s->policy->sources[0].name, placed ? "" : ": ", message);
 }
 
+static void on_warning(void *arg, const char *text) { schema_warning_at(arg, 0, "", text); }
+
 static void run(struct vm *vm, struct schema *s, struct report *r) {
   const char *message = NULL;
   vm_set_loading(vm, true);
+  vm_on_warning(vm, on_warning, s);
   int status = vm_call(vm, l_load, s, &message);
+  vm_on_warning(vm, NULL, NULL);
   vm_set_loading(vm, false);
   if (status != 0) report_script(s, status, message, r);
   if (status == 0 && s->is_table) {

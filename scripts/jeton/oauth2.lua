@@ -55,14 +55,21 @@ local function check_extra(extra)
   end
 end
 
+--- Opens the files: the first fetch would tell what is wrong with them, and jeton check would not.
+local function check_tls(tls)
+  if type(tls) ~= "table" then fail("tls: expected a table, got %s", type(tls)) end
+  local good, why = pcall(jeton.http.tls, tls)
+  if not good then fail("tls: %s", (why:gsub("^.-jeton%.http[.:] ?tls: ", ""))) end
+end
+
 local function check(options, own_keys)
   if type(options) ~= "table" then fail("expected a table of options, got %s", type(options)) end
   check_keys(options, set_of(TOKEN_KEYS, CLIENT_KEYS, own_keys))
   if type(options.token_url) ~= "string" or not options.token_url:find "^https?://" then
     fail("token_url: expected an http or https URL, got %s", type(options.token_url))
   end
-  if options.tls ~= nil and type(options.tls) ~= "table" then fail("tls: expected a table, got %s", type(options.tls)) end
   authentication.check(options)
+  if options.tls ~= nil then check_tls(options.tls) end
   if options.extra ~= nil then check_extra(options.extra) end
   if own_keys == REFRESH_KEYS and (options.path == nil or options.refresh_token ~= nil) then
     authentication.check_credential(options, "refresh_token")

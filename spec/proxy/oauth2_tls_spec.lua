@@ -255,12 +255,6 @@ process.on('SIGTERM', () => process.exit(0));
       end)
     end
 
-    it("whose key is not its own is told as that", function()
-      start("client_credentials", "certificate", "--[[BAD]] auth = 'tls_client_auth'", ("ca = %q, cert = %q, key = %q"):format(pem "ca.pem", pem "client.pem", pem "exact.key"))
-      refused "exact.key"
-      keeps_quiet(lines_of "exact.key")
-    end)
-
     it("is another one for each token, also with one server", function()
       proxy = jeton.start(([[
 local oauth2 = require "jeton.oauth2"
@@ -344,11 +338,16 @@ describe("jeton check", function()
     ["a secret and a key"] = { url .. "auth = 'client_secret_jwt', client_secret = SECRET, assertion = { key = KEY }", "assertion.key" },
     ["no certificate"] = { url .. "auth = 'tls_client_auth', tls = { ca = 'ca.pem' }", "needs the client's certificate: tls = { cert =" },
     ["a certificate without TLS"] = { "token_url = 'http://a/t', auth = 'self_signed_tls_client_auth', tls = { cert = 'a', key = 'b' }", "needs https" },
-    ["a certificate that is not there"] = { url .. "auth = 'tls_client_auth', tls = { cert = '/nonexistent/a.pem', key = 'b' }", "tls.cert: /nonexistent/a.pem: no such file" },
+    ["a certificate that is not there"] = { url .. "auth = 'tls_client_auth', tls = { cert = '/nonexistent/a.pem', key = 'b' }", "tls: /nonexistent/a.pem: no such file" },
+    ["an authority that is not there"] = { url .. "client_secret = 'y', tls = { ca = '/nonexistent/ca.pem' }", "tls: /nonexistent/ca.pem: no such file" },
+    ["a key of another certificate"] = { url .. "auth = 'tls_client_auth', tls = { cert = 'CERT', key = 'OTHER' }", "ecdsa.key: not the key of the certificate in" },
+    ["an option of TLS that there is not"] = { url .. "client_secret = 'y', tls = { server = 'a' }", "tls: unknown option 'server'" },
+    ["a name that no certificate has"] = { url .. "client_secret = 'y', tls = { server_name = 'https://a' }", 'tls: server_name "https://a": expected a host name' },
     ["an assertion among the extra parameters"] = { url .. "client_secret = 'y', extra = { client_assertion = 'z' }", "extra: client_assertion" },
   } do
     it("tells with the policy's line: " .. what, function()
       local options = case[1]:gsub("KEY", function() return file "ecdsa.key" end):gsub("SECRET", function() return file "client.secret" end)
+        :gsub("CERT", function() return pem "client.pem" end):gsub("OTHER", function() return pem "ecdsa.key" end)
       local code, _, err = check(options)
       assert.equal(78, code, err)
       assert.matches("policy.lua:3: ", err)
@@ -356,6 +355,14 @@ describe("jeton check", function()
       assert.is_nil(err:find("plain-key", 1, true), err)
     end)
   end
+
+  it("warns of a certificate that ends soon or is careless, and of what is not verified", function()
+    local code, _, err = check(url .. ("auth = 'tls_client_auth', tls = { cert = %q, key = %q, verify = false, insecure = 'a trial' }"):format(pem "expired-client.pem", pem "expired-client.key"))
+    assert.equal(0, code, err)
+    assert.matches("warning: policy.lua: jeton.http: tls: .-expired%-client.pem: the certificate expired on 2020%-01%-02", err)
+    assert.matches("warning: policy.lua: jeton.http: tls: certificates are not verified %(a trial%)", err)
+    assert.equal(2, (select(2, err:gsub("\n", ""))), err)
+  end)
 
   it("takes a key that a command will print, without waiting for it", function()
     local code, _, err = check(private .. "assertion = { alg = 'ES256', key = jeton.secret.exec { 'cat', '/nonexistent' } }")

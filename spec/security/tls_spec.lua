@@ -86,6 +86,26 @@ describe("TLS", function()
       p:finish()
     end)
 
+    it("is not asked for by a name that no certificate has", function()
+      for _, name in ipairs { "https://localhost", "localhost:443", "[::1]", "b\\195\\188cher.example", "a b", ("x"):rep(300), "a..b" } do
+        local path = process.write_file(dir .. "/policy.lua", ('return { listen = "127.0.0.1:0", upstream = { "https://localhost:1", tls = { ca = %q, server_name = "%s" } } }'):format(dir .. "/ca.pem", name))
+        local code, _, err = jeton.run { "check", path }
+        assert.equal(78, code, err)
+        assert.matches("policy.lua:1: upstream.tls: server_name .*: expected a host name such as api.internal", err)
+      end
+    end)
+
+    it("that jeton.http is told of in ever other ways costs memory for 64 of them", function()
+      local p = jeton.start([[return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:1", workers = 1, limits = { script_time = "30s" }, on_request = function(req)
+        for i = 1, 150 do jeton.http.get("https://127.0.0.1:1/", { tls = { verify = false, insecure = "n" .. i } }) end
+        req:respond(200, nil, "tried")
+      end }]])
+      assert.equal("tried", http.get(p.port).body)
+      local left = #p:status().tls.insecure
+      assert.is_true(left > 0 and left <= 64, tostring(left))
+      p:finish()
+    end)
+
     it("presents a client certificate", function()
       local p = start("rsa", ("tls = { ca = %q, cert = %q, key = %q }"):format(dir .. "/ca.pem", dir .. "/client.pem", dir .. "/client.key"))
       assert.matches("CN=", http.get(p.port).body)

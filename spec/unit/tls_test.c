@@ -94,6 +94,20 @@ static void an_address_must_be_named_by_the_certificate(void) {
   expect_refused(client(), server("ecdsa"), "::ffff:127.0.0.1", "not ::ffff:127.0.0.1");
 }
 
+static void expect_no_client(struct tls_client_settings s, const char *what) {
+  char err[256];
+  CHECK(tls_client_new(&s, err, sizeof err) == NULL);
+  expect_text(err, what);
+}
+static void a_name_that_no_certificate_can_have_is_refused(void) {
+  static const char *const names[] = {"https://localhost", "localhost:443", "[::1]", "a..b", ".a", "",
+                                      "*.example.com",     "b\303\274cher"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    expect_no_client((struct tls_client_settings){.ca = file("ca.pem"), .server_name = names[i]}, "server_name \"");
+  expect_open(client_with((struct tls_client_settings){.server_name = "LOCALHOST."}), server("ecdsa"), "192.0.2.1");
+  expect_open(client_with((struct tls_client_settings){.server_name = "::1"}), server("ecdsa"), "elsewhere");
+}
+
 static void a_wildcard_stands_for_one_label(void) {
   expect_open(client(), server("wildcard"), "b.example.com");
   expect_refused(client(), server("wildcard"), "a.b.example.com", "certificate is for *.example.com");
@@ -458,11 +472,6 @@ static void threads_share_configurations(void) {
 
 /* --- configurations that cannot be --- */
 
-static void expect_no_client(struct tls_client_settings s, const char *what) {
-  char err[256];
-  CHECK(tls_client_new(&s, err, sizeof err) == NULL);
-  expect_text(err, what);
-}
 static void expect_no_server(const char *cert, const char *key, const char *what) {
   char err[256];
   struct tls_certificate_settings one = {file(cert), file(key)};
@@ -572,6 +581,7 @@ int main(void) {
   RUN(bad_certificates_are_refused_with_a_sentence);
   RUN(an_authority_with_name_constraints_is_not_believed);
   RUN(an_address_must_be_named_by_the_certificate);
+  RUN(a_name_that_no_certificate_can_have_is_refused);
   RUN(a_wildcard_stands_for_one_label);
   RUN(the_system_bundle_does_not_know_us);
   RUN(insecure_believes_everybody);

@@ -115,20 +115,12 @@ end
 
 -- certificates ----------------------------------------------------------------------------------------------------------------
 
---- Raises when the file cannot be read: jeton.http would tell that at the first fetch, and jeton check not at all.
-local function check_file(options, key)
-  local good, why = pcall(jeton.secret.file, options.tls[key])
-  if not good then fail("tls.%s: %s", key, (why:gsub("^.-jeton%.secret%.file: ", ""))) end
-end
-
 local function check_certificate(options)
   local tls = options.tls
   if type(tls) ~= "table" or type(tls.cert) ~= "string" or type(tls.key) ~= "string" then
     fail("tls: auth = %q needs the client's certificate: tls = { cert = \"client.pem\", key = \"client.key\" }", options.auth)
   end
   if not options.token_url:find "^https:" then fail("token_url: auth = %q needs https", options.auth) end
-  check_file(options, "cert")
-  check_file(options, "key")
 end
 
 -- the methods -----------------------------------------------------------------------------------------------------------------

@@ -252,6 +252,10 @@ function jeton.http.request(request) end
 ---@return jeton.http.response? response, string? message, string? code
 function jeton.http.get(url, options) end
 jeton.http.head, jeton.http.post, jeton.http.put = jeton.http.get, jeton.http.get, jeton.http.get
+---Looks at settings at the top of a policy's file: opens their files, raises for what is wrong, warns of what soon may be. Returns the table.
+---@param settings jeton.tls
+---@return jeton.tls settings
+function jeton.http.tls(settings) end
 jeton.http.patch, jeton.http.delete = jeton.http.get, jeton.http.get
 
 jeton.file = {}
