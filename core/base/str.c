@@ -3,11 +3,9 @@
 
 #include <limits.h>
 
-bool str_ieq(struct str a, struct str b) {
-  if (a.n != b.n) return false;
-  if (a.n == 0 || memcmp(a.p, b.p, a.n) == 0) return true; /* most are written the same way */
-  for (size_t i = 0; i < a.n; i++)
-    if (char_lower(a.p[i]) != char_lower(b.p[i])) return false;
+bool str_ieq_bytes(const char *a, const char *b, size_t n) {
+  for (size_t i = 0; i < n; i++)
+    if (a[i] != b[i] && char_lower(a[i]) != char_lower(b[i])) return false;
   return true;
 }
 

@@ -19,7 +19,10 @@ static inline char char_lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c |
 
 static inline struct str str_of(const char *z) { return (struct str){z, z != NULL ? strlen(z) : 0}; }
 static inline bool str_eq(struct str a, struct str b) { return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0); }
-bool str_ieq(struct str a, struct str b); /* ASCII case-insensitive */
+bool str_ieq_bytes(const char *a, const char *b, size_t n);
+static inline bool str_ieq(struct str a, struct str b) {
+  return a.n == b.n && str_ieq_bytes(a.p, b.p, a.n);
+} /* ASCII case-insensitive */
 bool str_starts(struct str s, struct str prefix);
 struct str str_trim(struct str s);                      /* strips SP and HTAB (RFC 9110 section 5.6.3, OWS) */
 bool str_to_u64(struct str s, unsigned long long *out); /* decimal digits only; false on overflow, sign or emptiness */
