@@ -20,6 +20,9 @@ describe("a request on a kept-alive connection", function()
     upstream = peers.nginx("keepalive_timeout 600; location / { return 200 'ok'; }")
   end)
 
+  -- libuv 1.45 and later may hand what it asks of epoll to a ring, where no call is to be counted.
+  local function environment(file) return { LD_PRELOAD = library, COUNTERS = file, UV_USE_IO_URING = "0" } end
+
   local function counts(file)
     local values = table.pack(string.unpack(("=" .. ("I8"):rep(#NAMES)), process.read_file(file)))
     local out = {}
@@ -32,7 +35,7 @@ describe("a request on a kept-alive connection", function()
     local file = process.write_file(process.temp_dir() .. "/counters", ("\0"):rep(8 * #NAMES))
     local p = jeton.start {
       policy = ('return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d", log = { access = false }, %s }'):format(upstream.port, more),
-      binary = jeton.root .. "/build/jeton", env = { LD_PRELOAD = library, COUNTERS = file },
+      binary = jeton.root .. "/build/jeton", env = environment(file),
     }
     local c = http.connect(p.port)
     local function exchanges()
@@ -82,13 +85,12 @@ describe("a request on a kept-alive connection", function()
     local file = process.write_file(process.temp_dir() .. "/counters", ("\0"):rep(8 * #NAMES))
     local p = jeton.start {
       policy = ('return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d", log = { access = false } }'):format(upstream.port),
-      binary = jeton.root .. "/build/jeton", env = { LD_PRELOAD = library, COUNTERS = file },
+      binary = jeton.root .. "/build/jeton", env = environment(file),
     }
     local before = counts(file)
     for _ = 1, 20 do assert.equal(200, http.get(p.port).status) end
-    local after = counts(file)
     for _, name in ipairs { "reads", "writes", "epoll_ctls", "epoll_waits", "allocations", "locks" } do
-      assert.is_true(after[name] - before[name] >= 20, name .. " were not counted")
+      process.poll(function() return counts(file)[name] - before[name] >= 20 end, 5, name .. " counted") -- also those of the last one's end
     end
     p:finish()
   end)
