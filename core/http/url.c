@@ -102,7 +102,8 @@ static bool starts_scheme(struct str s, struct str scheme) {
 const char *url_parse(struct str s, struct url *out) {
   *out = (struct url){.path = {"", 0}};
   if (s.n == 0) return "the URL is empty";
-  if (!chars_all(s, CHAR_TARGET)) return "a URL may hold visible ASCII only: a host in other letters is written xn--…, the rest with %";
+  if (!chars_all(s, CHAR_TARGET))
+    return "a URL may hold visible ASCII only: a host in other letters is written xn--…, the rest with %";
   if (memchr(s.p, '#', s.n) != NULL) return "a fragment (#) is not allowed in this URL";
   if (starts_scheme(s, STR("unix:"))) return unix_parse(slice(s, 5, s.n), out);
   out->tls = starts_scheme(s, STR("https://"));

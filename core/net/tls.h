@@ -89,10 +89,12 @@ void tls_reread(const struct tls_reread_sink *sink);
 
 /* What is known of the connection and, on a server, of the client's certificate; strings live as long as the stream. */
 struct tls_peer {
-  struct str subject, san, fingerprint; /* fingerprint: lower-case hex SHA-256 of the DER */
-  struct str version, sni;              /* "TLSv1.2"; sni: on a server, as the client asked */
-  bool verified;                        /* the peer's certificate; an insecure client never says so */
-  bool resumed;                         /* on a client: by a saved session */
+  struct str subject, san,
+      fingerprint; /* san: "a.example, 192.0.2.1, URI:spiffe://a/b"; fingerprint: lower-case hex SHA-256 of the DER */
+  struct str version, sni; /* "TLSv1.2"; sni: on a server, as the client asked */
+  bool shown;              /* on a server: the client showed a certificate in this handshake, good or bad */
+  bool verified;           /* the peer's certificate; an insecure client never says so */
+  bool resumed;            /* on a client: by a saved session */
 };
 
 /* Starts the handshake on an open plain stream. on_open is called once with 0 or ERR_TLS (stream_reason tells why); not one

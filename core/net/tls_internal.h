@@ -90,7 +90,7 @@ struct tls_verdict { /* of one handshake */
 int tls_verdict_step(void *p, mbedtls_x509_crt *crt, int depth, uint32_t *flags);
 /* "is not meant for this use (key usage)", for the flags that mbedTLS adds after the last step; NULL: nothing to say of them. */
 const char *tls_flags_phrase(uint32_t flags);
-/* "other.example, 192.0.2.1": what a certificate is for; "" when it names nothing. */
+/* "other.example, 192.0.2.1, URI:spiffe://…": what a certificate is for; "" when it names nothing. */
 void tls_certificate_names(const mbedtls_x509_crt *crt, char *out, size_t n);
 bool tls_is_ip(const char *name); /* an IPv4 or IPv6 literal */
 /* What a certificate may be for: an address, or labels of letters, digits, - and _, with or without a final dot. */

@@ -523,6 +523,7 @@ bool stream_tls_peer(const struct stream *s, struct tls_peer *out) {
   if (t == NULL) return false;
   *out = (struct tls_peer){.version = str_of(mbedtls_ssl_get_version(&t->ssl)),
                            .sni = str_of(t->sni),
+                           .shown = t->server != NULL && t->verdict.judged,
                            .verified = t->verified,
                            .resumed = t->client != NULL && t->offered && !t->verdict.judged && t->phase == PHASE_OPEN};
   if (t->peer == NULL) return true;

@@ -13,7 +13,13 @@
 
 #include "net/tls_internal.h"
 
-enum { SAN_DNS = MBEDTLS_ASN1_CONTEXT_SPECIFIC | 2, SAN_IP = MBEDTLS_ASN1_CONTEXT_SPECIFIC | 7 };
+/* GeneralName of RFC 5280 section 4.2.1.6. */
+enum {
+  SAN_EMAIL = MBEDTLS_ASN1_CONTEXT_SPECIFIC | 1,
+  SAN_DNS = MBEDTLS_ASN1_CONTEXT_SPECIFIC | 2,
+  SAN_URI = MBEDTLS_ASN1_CONTEXT_SPECIFIC | 6,
+  SAN_IP = MBEDTLS_ASN1_CONTEXT_SPECIFIC | 7
+};
 
 /* --- names --- */
 
@@ -65,13 +71,23 @@ static bool is_for(const mbedtls_x509_crt *crt, const char *name) {
   return n > 0 ? names_ip(crt, ip, n) : has_names(crt); /* mbedTLS has compared the names themselves */
 }
 
-/* One entry as text that is safe in a log; false when it is neither a name nor an address. */
+/* A name's own bytes, or visible ASCII: so that no entry reads as one of another kind, or as two. */
+static bool is_shown(char c, bool of_name) {
+  if (!of_name) return c > ' ' && c < 127;
+  char l = char_lower(c);
+  return (l >= 'a' && l <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_' || c == '*';
+}
+
+/* One entry as text that is safe in a log: "a.example", "192.0.2.1", "URI:spiffe://…", "email:a@b.example"; false when it is of another kind. */
 static bool san_text(const mbedtls_x509_buf *san, char *out, size_t n) {
   if (san->tag == SAN_IP && (san->len == 4 || san->len == 16))
     return inet_ntop(san->len == 4 ? AF_INET : AF_INET6, san->p, out, (socklen_t)n) != NULL;
-  if (san->tag != SAN_DNS || san->len >= n) return false;
-  for (size_t i = 0; i < san->len; i++) out[i] = san->p[i] > ' ' && san->p[i] < 127 ? (char)san->p[i] : '?';
-  out[san->len] = '\0';
+  const char *kind = san->tag == SAN_DNS ? "" : san->tag == SAN_URI ? "URI:" : san->tag == SAN_EMAIL ? "email:" : NULL;
+  if (kind == NULL || strlen(kind) + san->len >= n) return false;
+  size_t used = (size_t)snprintf(out, n, "%s", kind);
+  for (size_t i = 0; i < san->len; i++)
+    out[used++] = is_shown((char)san->p[i], san->tag == SAN_DNS) ? (char)san->p[i] : '?';
+  out[used] = '\0';
   return true;
 }
 

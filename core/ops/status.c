@@ -37,6 +37,7 @@ static const struct count_field COUNTS[] = {
     COUNT_FIELD(vm_bytes),
     COUNT_FIELD(shed),
     COUNT_FIELD(over_address_limit),
+    COUNT_FIELD(handshakes_failed),
 };
 
 static unsigned long long count_of(const struct worker_counts *c, const struct count_field *f) {

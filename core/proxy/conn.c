@@ -138,9 +138,19 @@ static void look_at_sending(struct conn *c) {
     timeout_set(&c->timeout, stall_step(timeouts(c)->send));
 }
 
+/* Whoever shows a certificate means to be let in and should be told of in the log; scanners show none. */
+static void handshake_failed(struct conn *c, const char *reason) {
+  struct tls_peer peer;
+  bool shown = stream_tls_peer(&c->stream, &peer) && peer.shown;
+  COUNT(c->worker, handshakes_failed, 1);
+  if (shown || log_wants(LOG_DEBUG))
+    log_line(shown ? LOG_INFO : LOG_DEBUG, "TLS handshake with %s failed: %s", conn_peer(c).p, reason);
+}
+
 static void on_handshake_due(struct conn *c) {
   uint64_t now = uv_now(&c->worker->services.loop), stalled = stream_tls_stalled(&c->stream);
   if (now >= c->phase_end || stalled >= CROWDED_MS) {
+    handshake_failed(c, "it took too long");
     conn_close(c);
     return;
   }
@@ -375,7 +385,7 @@ static void on_handshake(struct stream *s, int status) {
     listeners_resume(c->worker);
     return;
   }
-  log_debug("TLS handshake with a client failed: %s", stream_reason(s));
+  handshake_failed(c, stream_reason(s));
   conn_close(c);
 }
 

@@ -212,7 +212,7 @@ void worker_counts(const struct worker *w, struct worker_counts *out) {
       ADD(token_waits);
   ADD(token_timeouts), ADD(script_errors), ADD(tunnels), ADD(bytes_in), ADD(bytes_out), ADD(upstream_idle),
       ADD(upstream_leased);
-  ADD(upstream_dialed), ADD(vm_bytes), ADD(refused), ADD(shed), ADD(over_address_limit);
+  ADD(upstream_dialed), ADD(vm_bytes), ADD(refused), ADD(shed), ADD(over_address_limit), ADD(handshakes_failed);
   for (int i = 0; i < 6; i++) ADD(responses[i]);
 #undef ADD
 }

@@ -27,6 +27,7 @@ struct worker_counts {
   uint64_t refused;            /* requests that were not HTTP we read */
   uint64_t shed;               /* idle client connections closed to make room for new ones */
   uint64_t over_address_limit; /* client connections turned away: limits.connections_per_address */
+  uint64_t handshakes_failed;  /* of clients: TLS that came to nothing, by time-out or refusal on either side */
 };
 
 /* The index-th of `count` workers: each takes its share of the process's descriptors. `addresses` is shared by all, and outlives them; NULL when no policy

@@ -61,7 +61,7 @@ struct worker {
   struct {
     atomic_uint_fast64_t connections, accepted, requests, responses[6], upstream_errors, client_aborts, replays,
         token_waits, token_timeouts, script_errors, tunnels, bytes_in, bytes_out, upstream_idle, upstream_leased,
-        upstream_dialed, vm_bytes, refused, shed, over_address_limit;
+        upstream_dialed, vm_bytes, refused, shed, over_address_limit, handshakes_failed;
   } counts;
 };
 

@@ -253,6 +253,22 @@ describe("TLS", function()
       p:finish()
     end)
 
+    it("logs whose certificate it refused and why, and counts every handshake that failed", function()
+      local p = start(('client_ca = %q, client_required = true'):format(dir .. "/ca.pem"))
+      local url = ("https://localhost:%d/"):format(p.port)
+      for bad, reason in pairs { ["foreign-client"] = "unknown certificate authority: CN=another test CA", ["expired-client"] = "client certificate expired on 2020%-01%-02",
+        rsa = "[^\n]*certificate is not meant for this use" } do
+        assert.is_not.equal(0, (curl("--cert", dir .. "/" .. bad .. ".pem", "--key", dir .. "/" .. bad .. ".key", url)))
+        process.poll(function() return p:errors():match("info  TLS handshake with 127.0.0.1 failed: " .. reason) end, 5, reason)
+      end
+      assert.is_not.equal(0, (curl(url))) -- shows none, as every scanner: only counted
+      http.raw(p.port, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 2)
+      local function failed() return p:status().workers[1].handshakes_failed end
+      process.poll(function() return failed() == 5 end, 5, failed)
+      assert.equal(3, (select(2, p:errors():gsub("TLS handshake with", ""))))
+      p:finish()
+    end)
+
     it("refuses TLS 1.1", function()
       local p = start()
       assert.is_not.equal(0, (curl("--tls-max", "1.1", ("https://localhost:%d/"):format(p.port))))

@@ -224,6 +224,25 @@ static void a_client_certificate_tells_who_it_is(void) {
   }
 }
 
+static void what_a_client_is_called_is_told_by_kind(void) {
+  struct lab l;
+  struct tls_peer peer;
+  shell(
+      "openssl req -x509 -CA ca.pem -CAkey ca.key -key client.key -subj /CN=x -days 90 -out kinds.pem -addext "
+      "basicConstraints=CA:FALSE -addext 'subjectAltName=URI:spiffe://corp.example/reports,DNS:a.example,IP:192.0.2.7,"
+      "email:a@b.example,DNS:URI:spiffe://corp.example/billing' && cp client.key kinds.key");
+  struct tls_client *c = client_as("kinds");
+  struct tls_server *s = asking(true);
+  lab_open(&l, c, s, "localhost");
+  CHECK(stream_tls_peer(&l.s.stream, &peer) && peer.verified);
+  expect_text(peer.san.p,
+              "URI:spiffe://corp.example/reports, a.example, 192.0.2.7, email:a@b.example, "
+              "URI?spiffe???corp.example?billing");
+  lab_fini(&l);
+  tls_client_unref(c);
+  tls_server_unref(s);
+}
+
 static void an_optional_client_certificate_may_be_absent_but_not_bad(void) {
   struct tls_client *c = client();
   struct tls_server *s = asking(false);
@@ -589,6 +608,7 @@ int main(void) {
   RUN(the_server_chooses_by_name_exact_before_wildcard);
   RUN(a_required_client_certificate_is_required);
   RUN(a_client_certificate_tells_who_it_is);
+  RUN(what_a_client_is_called_is_told_by_kind);
   RUN(an_optional_client_certificate_may_be_absent_but_not_bad);
   RUN(a_second_connection_resumes_the_session);
   RUN(a_session_of_another_server_is_a_full_handshake);

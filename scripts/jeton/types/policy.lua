@@ -16,7 +16,7 @@ function headers:all(name) end
 
 ---@class jeton.client.tls
 ---@field subject string "" without a certificate
----@field san string
+---@field san string its names, parted by ", ": "a.example", "192.0.2.1", "URI:spiffe://…", "email:…"
 ---@field fingerprint string SHA-256 in hex
 ---@field version string "TLSv1.2"
 ---@field sni string the name that the client asked for
