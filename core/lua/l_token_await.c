@@ -59,7 +59,9 @@ static int push_outcome(lua_State *L, void *arg) {
   }
   struct slot_facts facts;
   slot_facts(w->slot, clock_boot_ms(), &facts);
-  const char *why = facts.last_error[0] != '\0' ? facts.last_error : err_text(w->status);
+  bool failing =
+      w->status == ERR_TOKEN_MISSING && facts.consecutive_failures > 0; /* else the text is of another time */
+  const char *why = failing && facts.last_error[0] != '\0' ? facts.last_error : err_text(w->status);
   return arg_failure(L, w->status, "token %s: %s", slot_name(w->slot), why);
 }
 

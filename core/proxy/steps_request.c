@@ -88,11 +88,13 @@ enum verdict step_route(struct exchange *ex) {
 
 /* --- token --- */
 
+static const char REMOVED[] = "the token was removed from the policy";
+
 static void on_slot(struct slot_waiter *w, int status) {
   struct exchange *ex = CONTAINER_OF(w, struct exchange, waiter);
   timeout_clear(&ex->timeout);
   if (status != 0)
-    exchange_fail_now(ex, 503, ERR_TOKEN_MISSING, "the token was removed from the policy");
+    exchange_fail_now(ex, 503, ERR_TOKEN_MISSING, REMOVED);
   else
     exchange_resume(ex, STEP_TOKEN);
 }
@@ -102,20 +104,21 @@ static enum verdict token_missing(struct exchange *ex, struct slot *s) {
   struct slot_facts facts;
   int64_t now = clock_boot_ms();
   slot_facts(s, now, &facts);
-  snprintf(reason, sizeof reason, "no valid token %.60s%s%.120s", slot_name(s), facts.last_error[0] != '\0' ? ": " : "",
-           facts.last_error);
+  const char *why = facts.consecutive_failures > 0 ? facts.last_error : ""; /* else it is of another time */
+  snprintf(reason, sizeof reason, "no valid token %.60s%s%.120s", slot_name(s), why[0] != '\0' ? ": " : "", why);
   ex->failure.retry_after = slot_retry_after(s, now);
   return exchange_fail(ex, 503, ERR_TOKEN_MISSING, reason);
 }
 
-/* Waits once for one token at a time; the limit runs from the first wait of this exchange. */
+/* Waits once for one token at a time. The limit is for all tokens of one try: a replay, or a token that ended while the connection was made, has
+ * the whole of it again, however long the upstream took. */
 static enum verdict wait_for(struct exchange *ex, struct slot *s, int64_t wait_ms) {
   uint64_t now = uv_now(&ex->worker->services.loop);
   if (ex->wait_until == 0) ex->wait_until = now + (uint64_t)wait_ms;
   if (now >= ex->wait_until) return token_missing(ex, s);
   ex->waiter.done = on_slot;
   int rc = slot_wait(s, &ex->waiter, &ex->worker->services.mailbox, ex->runtime->policy->limits.waiters);
-  if (rc < 0) return exchange_fail(ex, 503, rc, rc == ERR_LIMIT ? "too many requests wait for a token" : err_text(rc));
+  if (rc < 0) return exchange_fail(ex, 503, rc, rc == ERR_LIMIT ? "too many requests wait for a token" : REMOVED);
   if (rc == 1) return NEXT; /* it has come meanwhile */
   COUNT(ex->worker, token_waits, 1);
   timeout_set(&ex->timeout, ex->wait_until - now);
@@ -153,6 +156,7 @@ enum verdict step_token(struct exchange *ex) {
     if (v != NEXT) return v;
     i--; /* look at it again */
   }
+  ex->wait_until = 0;
   return NEXT;
 }
 
@@ -336,8 +340,10 @@ static void on_error(struct client_call *call, int status, const char *reason) {
     exchange_resume(ex, STEP_TOKEN);
     return;
   }
-  if (token_gone) { /* valid, and yet without bytes: a field that the fetch did not return */
-    exchange_fail_now(ex, 503, status, "the token has no such field");
+  if (token_gone) { /* missing: valid, and yet without bytes: a field that the fetch did not return */
+    exchange_fail_now(ex, 503, status,
+                      status == ERR_TOKEN_MISSING ? "the token has no such field"
+                                                  : "each token ended before the upstream was connected");
     return;
   }
   COUNT(ex->worker, upstream_errors, 1);

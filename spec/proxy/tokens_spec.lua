@@ -236,6 +236,25 @@ describe("reject_on", function()
   end)
 end)
 
+describe("wait", function()
+  it("counts anew for a replay: a request that has waited once, and an upstream that was slow to refuse, leave nothing of it short", function()
+    local raw = peers.raw [[ local http = "HTTP/1.1 %s X\r\nContent-Length: 2\r\n\r\nok"
+      while true do
+        local head = c:read "head"
+        if not head then return c:close() end
+        c:sleep(1500)
+        c:write(http:format(head:find("v1", 1, true) and 401 or 200))
+      end ]]
+    proxy = jeton.start(([[local n = 0
+      return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d",
+        tokens = { api = { wait = "1s", fetch = function() n = n + 1 jeton.sleep(0.3) return { value = "v" .. n, expires_in = 60 } end } },
+        on_request = function(req, tokens) req.headers.x = tokens.api end }]]):format(raw.port))
+    assert.equal(200, http.get(proxy.port).status)
+    assert.equal(2, token_status().generation)
+    assert.equal(2, proxy:status().workers[1].token_waits)
+  end)
+end)
+
 describe("hosts", function()
   it("are the upstreams by default: jeton.http to anybody else gives TOKEN_AUDIENCE, and nothing is sent", function()
     local other = peers.raw [[ c:read "head" c:write "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" ]]
