@@ -230,6 +230,8 @@ static void on_poll(struct timeout *t) {
   slot_facts(c->slot, clock_boot_ms(), &now);
   if (now.generation != c->before.generation || now.failures != c->before.failures) {
     answer_refresh(c, &now);
+  } else if (now.state == SLOT_CLOSED || !now.has_fetch) {
+    answer_error(c, 409, "a reload took its fetch away: token ", str_of(slot_name(c->slot)));
   } else if (clock_boot_ms() > c->refresh_until) {
     answer_error(c, 504, "the refresh has not ended yet: token ", str_of(slot_name(c->slot)));
   } else {

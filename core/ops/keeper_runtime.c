@@ -52,7 +52,7 @@ static void let_go(struct keeper_runtime *r) {
 
 /* Nothing of the policy runs here any more: what it spawned ends too. */
 static void release_vm(struct keeper_runtime *r) {
-  if (r->vm == NULL || !r->retired || !list_empty(&r->runs)) return;
+  if (r->vm == NULL || !r->retired || r->lingers || !list_empty(&r->runs)) return;
   struct vm *vm = r->vm;
   r->vm = NULL;
   vm_cancel_tasks(vm);
@@ -125,7 +125,7 @@ void keeper_runtime_fetch(struct keeper_runtime *r, struct fetch *f, fetch_ended
   if (run == NULL) abort();
   run->runtime = r;
   run->fetch = f;
-  run->token = keeper_runtime_token(r, slot_token(f->slot));
+  run->token = keeper_runtime_token(r, f->slot);
   run->ended = ended;
   run->arg = arg;
   run->timer.data = run;
@@ -247,15 +247,17 @@ struct keeper_runtime *keeper_runtime_new(struct vm_services *services, struct p
   return r;
 }
 
-const struct token_conf *keeper_runtime_token(const struct keeper_runtime *r, const char *name) {
-  for (size_t i = 0; i < r->policy->ntokens; i++) {
-    if (strcmp(r->policy->tokens[i].name, name) == 0) return &r->policy->tokens[i];
-  }
-  return NULL;
+const struct token_conf *keeper_runtime_token(const struct keeper_runtime *r, const struct slot *s) {
+  return policy_token(r->policy, slot_token(s), slot_key(s).p != NULL);
 }
 
 void keeper_runtime_retire(struct keeper_runtime *r) {
   r->retired = true;
   end_tasks(r);
+  release_vm(r);
+}
+
+void keeper_runtime_leave(struct keeper_runtime *r) {
+  r->lingers = false;
   release_vm(r);
 }

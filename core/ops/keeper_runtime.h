@@ -25,17 +25,20 @@ struct keeper_runtime {
   struct rng rng;
   unsigned holders; /* the creator, runs and tasks whose timers are not closed yet */
   bool retired;
+  bool lingers; /* retired, but exchanges of its policy may still ask for a fetch */
 };
 
 /* A VM with the policy loaded. NULL: *status and message tell. */
 struct keeper_runtime *keeper_runtime_new(struct vm_services *services, struct policy *p, int *status, char *message,
                                           size_t size);
-/* The policy's token of that name, or NULL. */
-const struct token_conf *keeper_runtime_token(const struct keeper_runtime *r, const char *name);
+/* What the policy says of the slot's token, or NULL: a family and a single token of one name are two. */
+const struct token_conf *keeper_runtime_token(const struct keeper_runtime *r, const struct slot *s);
 /* on_start, and when that has ended the tasks. */
 void keeper_runtime_activate(struct keeper_runtime *r);
-/* Ends its tasks at once; the VM goes when the last running fetch has ended. The caller's hold on it is over. */
+/* Ends its tasks at once; the VM goes when the last running fetch has ended, unless it lingers. The caller's hold on it is over. */
 void keeper_runtime_retire(struct keeper_runtime *r);
+/* A retired one lingers no more. The VM goes now, or with its last fetch. */
+void keeper_runtime_leave(struct keeper_runtime *r);
 /* Ends its fetches as well, each with a failure. For stop and discard, before keeper_runtime_retire. */
 void keeper_runtime_end_fetches(struct keeper_runtime *r);
 

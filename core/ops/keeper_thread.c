@@ -2,8 +2,8 @@
  *
  * Two policies at the most are here with a future: the active one and a prepared one. Retired ones stay while a fetch of theirs runs: it may
  * still publish, by generation. Slots belong to the process: preparing finds them by name and makes the missing ones without a fetch; only the
- * switch gives them their schedule. A token that a new policy no longer names keeps its slot, without new fetches, for as long as
- * exchanges of the old policy may need it (timeouts.drain); then it is closed and wiped.
+ * switch gives them their schedule. A token that a new policy no longer names keeps its slot, and the old policy its VM to fetch it for who
+ * waits for it, until the last exchange of the old policy has ended, up to timeouts.drain; then it is closed and wiped.
  * Threads: everything below runs on the keeper's thread, but for new, start, post and join (control's). */
 #include "ops/keeper_thread.h"
 
@@ -20,12 +20,13 @@
 #include "token/keeper.h"
 #include "token/result.h"
 
-enum { LINGER_LOOK_MS = 1000, COLLECT_MS = 250, TIMER_MAX_MS = 30 * 1000 };
+enum { LINGER_LOOK_MS = 100, COLLECT_MS = 250, TIMER_MAX_MS = 30 * 1000 };
 
-struct lingering { /* a policy some of whose tokens are gone from the active one */
-  struct link link;
+struct lingering {  /* a policy that was replaced; exchanges of it may be under way */
+  struct link link; /* oldest first */
   struct policy *policy;
-  int64_t until;
+  struct keeper_runtime *runtime; /* fetches the tokens that its successor lacks; NULL: there are none */
+  int64_t until;                  /* INT64_MAX: no limit */
 };
 struct known_family { /* so that preparing a policy does not change the settings of a family that serves */
   struct link link;
@@ -100,27 +101,38 @@ static void host_set_timer(void *ctx, int64_t at) {
   arm_due(k);
 }
 
+/* A fetch of a policy that was replaced meanwhile: its failure says nothing of the function that is in its place. */
+static bool is_outdated(const struct keeper_thread *k, const struct fetch *f) {
+  return f->host_data != k->active && k->active != NULL && keeper_runtime_token(k->active, f->slot) != NULL;
+}
+
 static void on_fetch_ended(void *arg, struct fetch *f, const struct fetch_result *result) {
-  keeper_fetch_done(((struct keeper_thread *)arg)->keeper, f, result);
+  struct keeper_thread *k = arg;
+  struct slot *s = slot_ref(f->slot);
+  bool again = is_outdated(k, f);
+  keeper_fetch_done(k->keeper, f, result);
+  if (again) slot_try_again(s); /* when it failed */
+  slot_unref(s);
+}
+
+/* The policy whose function fetches for s. One that has no such token fails the fetch. */
+static struct keeper_runtime *runtime_for(const struct keeper_thread *k, const struct slot *s) {
+  if (k->active != NULL && keeper_runtime_token(k->active, s) != NULL) return k->active;
+  for (const struct link *l = k->lingering.prev; l != &k->lingering; l = l->prev) {
+    struct keeper_runtime *r = CONTAINER_OF(l, struct lingering, link)->runtime;
+    if (r != NULL && keeper_runtime_token(r, s) != NULL) return r;
+  }
+  return k->candidate != NULL ? k->candidate : k->active;
 }
 
 static void host_start_fetch(void *ctx, struct fetch *f) {
   struct keeper_thread *k = ctx;
-  struct keeper_runtime *r = k->active;
-  const char *name = slot_token(f->slot);
-  /* A worker may have switched a moment before this thread's turn came. */
-  if (r == NULL || (keeper_runtime_token(r, name) == NULL && k->candidate != NULL)) r = k->candidate;
+  struct keeper_runtime *r = runtime_for(k, f->slot);
+  f->host_data = r;
   keeper_runtime_fetch(r, f, on_fetch_ended, k);
 }
 
 /* --- slots of a policy --- */
-
-static const struct token_conf *conf_named(const struct policy *p, const char *name) {
-  for (size_t i = 0; i < p->ntokens; i++) {
-    if (strcmp(p->tokens[i].name, name) == 0) return &p->tokens[i];
-  }
-  return NULL;
-}
 
 struct search {
   const char *name;
@@ -138,8 +150,8 @@ static struct slot *find_or_make_slot(struct keeper_thread *k, const struct toke
   return keeper_adopt(k->keeper, str_of(t->name), (struct str){0}, &t->schedule, t->has_fetch, false);
 }
 
-static struct token_family *adopt_family(struct keeper_thread *k, const struct token_conf *t, bool has_fetch) {
-  return keeper_adopt_family(k->keeper, str_of(t->name), &t->schedule, has_fetch, t->family_max, t->family_idle_ms);
+static struct token_family *adopt_family(struct keeper_thread *k, const struct token_conf *t) {
+  return keeper_adopt_family(k->keeper, str_of(t->name), &t->schedule, t->has_fetch, t->family_max, t->family_idle_ms);
 }
 
 static struct token_family *find_or_make_family(struct keeper_thread *k, const struct token_conf *t) {
@@ -149,7 +161,7 @@ static struct token_family *find_or_make_family(struct keeper_thread *k, const s
   }
   struct known_family *f = calloc(1, sizeof *f);
   if (f == NULL) abort();
-  f->family = adopt_family(k, t, t->has_fetch);
+  f->family = adopt_family(k, t);
   list_push(&k->families, &f->link);
   return family_ref(f->family);
 }
@@ -180,12 +192,16 @@ void token_set_fini(struct token_set *t) {
   *t = (struct token_set){0};
 }
 
-static bool still_named(void *arg, const char *token_name) {
-  struct keeper_thread *k = arg;
-  if (k->active != NULL && conf_named(k->active->policy, token_name) != NULL) return true;
-  if (k->candidate != NULL && conf_named(k->candidate->policy, token_name) != NULL) return true;
-  for (struct link *l = k->lingering.next; l != &k->lingering; l = l->next) {
-    if (conf_named(CONTAINER_OF(l, struct lingering, link)->policy, token_name) != NULL) return true;
+static bool names(const struct keeper_runtime *r, const char *token_name, bool family) {
+  return r != NULL && policy_token(r->policy, token_name, family) != NULL;
+}
+
+static bool still_named(void *arg, const char *token_name, bool family) {
+  const struct keeper_thread *k = arg;
+  if (names(k->active, token_name, family) || names(k->candidate, token_name, family)) return true;
+  for (const struct link *l = k->lingering.next; l != &k->lingering; l = l->next) {
+    const struct policy *p = CONTAINER_OF(l, struct lingering, link)->policy;
+    if (policy_token(p, token_name, family) != NULL) return true;
   }
   return false;
 }
@@ -196,7 +212,7 @@ static void retain_named(struct keeper_thread *k) {
   for (struct link *l = k->families.next, *next; l != &k->families; l = next) {
     next = l->next;
     struct known_family *f = CONTAINER_OF(l, struct known_family, link);
-    if (still_named(k, family_name(f->family))) continue;
+    if (still_named(k, family_name(f->family), true)) continue;
     list_remove(l);
     family_unref(f->family);
     free(f);
@@ -240,71 +256,59 @@ static void adopt_tokens(struct keeper_thread *k, const struct policy *p) {
   for (size_t i = 0; i < p->ntokens; i++) {
     const struct token_conf *t = &p->tokens[i];
     if (t->family) {
-      family_unref(adopt_family(k, t, t->has_fetch));
+      family_unref(adopt_family(k, t));
     } else {
       slot_unref(keeper_adopt(k->keeper, str_of(t->name), (struct str){0}, &t->schedule, t->has_fetch, true));
     }
   }
 }
 
-static void free_lingering(struct lingering *l) {
+static void end_lingering(struct lingering *l) {
   list_remove(&l->link);
+  if (l->runtime != NULL) keeper_runtime_leave(l->runtime);
   policy_unref(l->policy);
   free(l);
 }
 
+/* Acquire: whoever let go of it has done so with all that its exchanges did. */
+static bool is_serving(const struct lingering *l) {
+  return atomic_load_explicit(&l->policy->serving, memory_order_acquire) > 0;
+}
+
+/* An older policy may have the same token, and need a later one's function to fetch it: so one stays while any before it has exchanges. */
 static void on_linger_look(uv_timer_t *t) {
   struct keeper_thread *k = t->data;
   int64_t now = clock_boot_ms();
-  bool any = false;
+  bool any = false, serving = false;
   for (struct link *l = k->lingering.next, *next; l != &k->lingering; l = next) {
     next = l->next;
     struct lingering *linger = CONTAINER_OF(l, struct lingering, link);
-    if (now < linger->until) continue;
-    free_lingering(linger);
+    serving |= is_serving(linger);
+    if (serving && now < linger->until) continue;
+    end_lingering(linger);
     any = true;
   }
   if (any) retain_named(k);
   if (list_empty(&k->lingering)) (void)uv_timer_stop(t);
 }
 
-/* Tokens of the old policy that the new one lacks stay for its exchanges, but are not fetched any more. */
-static void let_linger(struct keeper_thread *k, struct policy *old, const struct policy *now) {
-  bool any = false;
-  for (size_t i = 0; i < old->ntokens; i++) {
-    const struct token_conf *t = &old->tokens[i];
-    if (conf_named(now, t->name) != NULL) continue;
-    any = true;
-    if (t->family) {
-      family_unref(adopt_family(k, t, false));
-    } else {
-      slot_unref(keeper_adopt(k->keeper, str_of(t->name), (struct str){0}, &t->schedule, false, false));
-    }
+/* Tokens of the old policy that the new one lacks stay for its exchanges, and for those of policies before it. */
+static void let_linger(struct keeper_thread *k, struct keeper_runtime *old, const struct policy *now) {
+  struct policy *p = old->policy;
+  for (size_t i = 0; i < p->ntokens; i++) {
+    const struct token_conf *t = &p->tokens[i];
+    if (policy_token(now, t->name, t->family) != NULL) continue;
+    keeper_leave(k->keeper, str_of(t->name), t->family);
+    old->lingers = true;
   }
-  if (!any) return;
   struct lingering *l = calloc(1, sizeof *l);
   if (l == NULL) abort();
-  l->policy = policy_ref(old);
-  l->until = clock_boot_ms() + (int64_t)old->timeouts.drain;
+  l->policy = policy_ref(p);
+  l->runtime = old->lingers ? old : NULL;
+  l->until = p->timeouts.drain > 0 ? clock_boot_ms() + (int64_t)p->timeouts.drain : INT64_MAX;
   list_push(&k->lingering, &l->link);
   (void)uv_timer_start(&k->linger, on_linger_look, LINGER_LOOK_MS, LINGER_LOOK_MS);
 }
-
-static void switch_over(struct keeper_thread *k, struct keeper_request *r) {
-  struct keeper_runtime *old = k->active;
-  k->active = k->candidate;
-  k->candidate = NULL;
-  if (old != NULL) {
-    let_linger(k, old->policy, k->active->policy);
-    list_push(&k->retired, &old->link);
-    keeper_runtime_retire(old);
-  }
-  adopt_tokens(k, k->active->policy);
-  keeper_runtime_activate(k->active);
-  reply(r, 0);
-}
-
-/* --- proof --- */
 
 static bool same_text(const struct policy *a, const struct policy *b) {
   if (a->nsources != b->nsources) return false;
@@ -313,6 +317,24 @@ static bool same_text(const struct policy *a, const struct policy *b) {
   }
   return true;
 }
+
+static void switch_over(struct keeper_thread *k, struct keeper_request *r) {
+  struct keeper_runtime *old = k->active;
+  bool mended = old != NULL && !same_text(old->policy, k->candidate->policy);
+  k->active = k->candidate;
+  k->candidate = NULL;
+  if (old != NULL) {
+    let_linger(k, old, k->active->policy);
+    list_push(&k->retired, &old->link);
+    keeper_runtime_retire(old);
+  }
+  adopt_tokens(k, k->active->policy);
+  if (mended) keeper_try_again(k->keeper);
+  keeper_runtime_activate(k->active);
+  reply(r, 0);
+}
+
+/* --- proof --- */
 
 static void one_proof_less(struct keeper_thread *k) {
   if (--k->proving > 0) return;
@@ -330,7 +352,7 @@ static void note_unproved(struct keeper_request *r, const char *name, const char
 static void on_proof_ended(void *arg, struct fetch *f, const struct fetch_result *result) {
   struct keeper_thread *k = arg;
   const char *why = "";
-  const struct token_conf *t = keeper_runtime_token(k->candidate, slot_token(f->slot));
+  const struct token_conf *t = keeper_runtime_token(k->candidate, f->slot);
   struct result_times times = {
       .sent_at = f->sent_at, .now = clock_boot_ms(), .wall = clock_wall_ms(), .leeway_ms = t->schedule.leeway_ms};
   struct token *token = result_token(result, &times, &why);
@@ -385,13 +407,16 @@ static void on_collect(uv_timer_t *t) {
   }
 }
 
+/* The slots are closed first: a fetch that is ended would be tried again. */
 static void retire_all(struct keeper_thread *k) {
+  struct keeper_runtime *live[] = {k->candidate, k->active};
+  k->candidate = k->active = NULL;
+  while (!list_empty(&k->lingering)) end_lingering(CONTAINER_OF(k->lingering.next, struct lingering, link));
+  retain_named(k);
   for (struct link *l = k->retired.next, *next; l != &k->retired; l = next) {
     next = l->next;
     keeper_runtime_end_fetches(CONTAINER_OF(l, struct keeper_runtime, link));
   }
-  struct keeper_runtime *live[] = {k->candidate, k->active};
-  k->candidate = k->active = NULL;
   for (size_t i = 0; i < 2; i++) {
     if (live[i] == NULL) continue;
     list_push(&k->retired, &live[i]->link);
@@ -428,7 +453,6 @@ static void keeper_main(void *arg) {
   (void)uv_run(&k->services.loop, UV_RUN_DEFAULT);
   /* The VMs of policies whose fetches were ended go once those fetches' timers are closed. */
   while (!list_empty(&k->retired)) (void)uv_run(&k->services.loop, UV_RUN_ONCE);
-  while (!list_empty(&k->lingering)) free_lingering(CONTAINER_OF(k->lingering.next, struct lingering, link));
   retain_named(k);
   keeper_free(k->keeper);
   struct keeper_request *r = k->stop;

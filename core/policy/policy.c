@@ -31,6 +31,7 @@ struct policy *policy_new(void) {
   struct policy *p = arena_alloc(&m->arena, sizeof *p);
   memset(p, 0, sizeof *p);
   atomic_init(&p->refs, 1);
+  atomic_init(&p->serving, 0);
   p->memory = &m->arena;
   p->number = atomic_fetch_add_explicit(&loads, 1, memory_order_relaxed) + 1;
   keys_defaults(p);
@@ -47,6 +48,14 @@ void policy_unref(struct policy *p) {
   struct arena *a = p->memory; /* p itself lies in it */
   arena_reset(a);
   free(CONTAINER_OF(a, struct memory, arena));
+}
+
+const struct token_conf *policy_token(const struct policy *p, const char *name, bool family) {
+  for (size_t i = 0; i < p->ntokens; i++) {
+    const struct token_conf *t = &p->tokens[i];
+    if (t->family == family && strcmp(t->name, name) == 0) return t;
+  }
+  return NULL;
 }
 
 const struct upstream_conf *policy_upstream(const struct policy *p, struct str name) {

@@ -103,6 +103,7 @@ struct policy_file { /* one that was read as the policy was loaded, or where a m
 
 struct policy {
   atomic_uint refs;
+  atomic_uint serving;    /* workers that serve under it or still have an exchange of it: who may need its tokens */
   uint64_t number;        /* counts loads, from 1 */
   struct source *sources; /* [0]: the policy's own */
   size_t nsources;
@@ -134,6 +135,8 @@ struct policy {
 struct policy *policy_new(void);
 struct policy *policy_ref(struct policy *p);
 void policy_unref(struct policy *p);
+/* NULL: no such. A family and a single token of one name are two. */
+const struct token_conf *policy_token(const struct policy *p, const char *name, bool family);
 const struct upstream_conf *policy_upstream(const struct policy *p, struct str name); /* NULL: no such */
 
 /* All problems of one policy, in order. Text lines as the user sees them:

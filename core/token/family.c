@@ -105,6 +105,13 @@ void family_settle(struct token_family *f, const struct slot_home *home) {
   pthread_mutex_unlock(&f->mutex);
 }
 
+void family_leave(struct token_family *f) {
+  pthread_mutex_lock(&f->mutex);
+  f->home.leaving = true;
+  for (struct link *l = f->used.next; l != &f->used; l = l->next) slot_leave(CONTAINER_OF(l, struct entry, used)->slot);
+  pthread_mutex_unlock(&f->mutex);
+}
+
 /* --- the table, with the mutex held --- */
 
 static struct entry **chain(struct token_family *f, uint64_t h) { return &f->table[h & (f->nchains - 1)]; }

@@ -84,9 +84,11 @@ static void forget(struct keeper *k, struct slot *s) {
 
 /* --- attending to one slot --- */
 
-/* A family's slot that nobody wants a token of does not try again by itself: a thousand wrong keys would be tried for ever. */
+/* A family's slot that nobody wants a token of does not try again by itself: a thousand wrong keys would be tried for ever. One that leaves is not
+ * refreshed ahead either. */
 static bool dormant_locked(const struct slot *s) {
-  return s->key.p != NULL && s->current == NULL && s->nwaiters == 0 && !s->asked;
+  if (s->nwaiters > 0 || s->asked) return false;
+  return s->leaving || (s->key.p != NULL && s->current == NULL);
 }
 
 static bool fetch_is_due_locked(const struct slot *s, int64_t at) {
@@ -181,8 +183,10 @@ static void report(const struct slot *s, const struct token *published, const ch
     log_from(LOG_INFO, source, "generation %llu, expires in %lld s", (unsigned long long)published->generation,
              (long long)((published->expires_at - at) / 1000));
   } else {
-    log_from(LOG_WARN, source, "fetch failed: %s; %s, next attempt in %lld ms", why,
-             serves ? "the token at hand still serves" : "there is no valid token", (long long)retry_ms);
+    char next[48] = "no further attempt";
+    if (retry_ms >= 0) (void)snprintf(next, sizeof next, "next attempt in %lld ms", (long long)retry_ms);
+    log_from(LOG_WARN, source, "fetch failed: %s; %s, %s", why,
+             serves ? "the token at hand still serves" : "there is no valid token", next);
   }
 }
 
@@ -223,7 +227,7 @@ void keeper_fetch_done(struct keeper *k, struct fetch *f, const struct fetch_res
   bool published = conclude_locked(s, f, token, why, at);
   struct token *shown = published ? token_ref(s->current) : NULL;
   bool serves = slot_valid_locked(s, at);
-  int64_t retry_ms = s->next_attempt - at;
+  int64_t retry_ms = s->closed || s->next_attempt == SLOT_NEVER ? -1 : s->next_attempt - at;
   pthread_mutex_unlock(&s->mutex);
   k->fetching--;
 
@@ -253,7 +257,7 @@ struct keeper *keeper_new(const struct keeper_host *host, struct mailbox *inbox,
 }
 
 static struct slot_home home_of(struct keeper *k, const struct schedule *s, bool has_fetch) {
-  return (struct slot_home){k->inbox, k, on_mail, *s, has_fetch, rng_next(&k->rng) | 1};
+  return (struct slot_home){k->inbox, k, on_mail, *s, has_fetch, false, rng_next(&k->rng) | 1};
 }
 
 static struct slot *find(struct keeper *k, struct str name, struct str key) {
@@ -317,6 +321,16 @@ struct token_family *keeper_adopt_family(struct keeper *k, struct str name, cons
   return family_ref(kf->family);
 }
 
+void keeper_leave(struct keeper *k, struct str name, bool family) {
+  if (family) {
+    struct keeper_family *kf = find_family(k, name);
+    if (kf != NULL) family_leave(kf->family);
+  } else {
+    struct slot *s = find(k, name, (struct str){0});
+    if (s != NULL) slot_leave(s);
+  }
+}
+
 /* The slot's own mail, when it is under way to us. Keeper's thread. */
 static void take_mail_back(struct keeper *k, struct slot *s) {
   if (!mailbox_cancel(k->inbox, &s->mail)) return;
@@ -344,27 +358,30 @@ static void drop_family(struct keeper *k, struct keeper_family *kf) {
   free(kf);
 }
 
-void keeper_retain(struct keeper *k, bool (*keep)(void *arg, const char *token_name), void *arg) {
+void keeper_retain(struct keeper *k, keeper_keep_fn keep, void *arg) {
   for (struct link *l = k->families.next, *next; l != &k->families; l = next) {
     next = l->next;
     struct keeper_family *kf = CONTAINER_OF(l, struct keeper_family, link);
-    if (!keep(arg, family_name(kf->family))) drop_family(k, kf);
+    if (!keep(arg, family_name(kf->family), true)) drop_family(k, kf);
   }
   for (struct link *l = k->slots.next, *next; l != &k->slots; l = next) {
     next = l->next;
     struct slot *s = CONTAINER_OF(l, struct slot, link);
-    if (!keep(arg, s->token)) drop_slot(k, s);
+    if (!keep(arg, s->token, s->key.p != NULL)) drop_slot(k, s);
   }
   arm(k);
+}
+
+void keeper_try_again(struct keeper *k) {
+  for (struct link *l = k->slots.next; l != &k->slots; l = l->next) slot_try_again(CONTAINER_OF(l, struct slot, link));
 }
 
 void keeper_each(struct keeper *k, void (*fn)(void *arg, struct slot *s), void *arg) {
   for (struct link *l = k->slots.next; l != &k->slots; l = l->next) fn(arg, CONTAINER_OF(l, struct slot, link));
 }
 
-static bool keep_none(void *arg, const char *token_name) {
-  (void)arg;
-  (void)token_name;
+static bool keep_none(void *arg, const char *token_name, bool family) {
+  (void)arg, (void)token_name, (void)family;
   return false;
 }
 

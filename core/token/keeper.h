@@ -56,10 +56,16 @@ struct slot *keeper_adopt(struct keeper *k, struct str name, struct str key, con
 /* The same for a family: its slots, those there are and those to come, have this schedule. Returns a new reference. Keeper's thread. */
 struct token_family *keeper_adopt_family(struct keeper *k, struct str name, const struct schedule *s, bool has_fetch,
                                          unsigned max, int64_t idle_ms);
-/* Slots and families that the new policy no longer names: closed, their waiters ended, their token dropped. Keeper's thread. `keep` tells which stay.
+/* The new policy no longer names it (as one token, or as a family: under one name they are two): until it is adopted again it is fetched only for who waits for it or
+ * wants it, so that exchanges of the old policy lack nothing, and an issuer is not asked for what nobody needs. Keeper's thread. */
+void keeper_leave(struct keeper *k, struct str name, bool family);
+/* The fetches are other ones now: those that failed are tried at once, by those who want them. Keeper's thread. */
+void keeper_try_again(struct keeper *k);
+/* Slots and families that no policy names any longer: closed, their waiters ended, their token dropped. Keeper's thread. `keep` tells which stay.
  * Exchanges pin their policy: call it when the last one of a policy that names them is over. A fetch that runs for a closed slot
  * ends as ever, with keeper_fetch_done; its outcome is dropped. */
-void keeper_retain(struct keeper *k, bool (*keep)(void *arg, const char *token_name), void *arg);
+typedef bool (*keeper_keep_fn)(void *arg, const char *token_name, bool family);
+void keeper_retain(struct keeper *k, keeper_keep_fn keep, void *arg);
 void keeper_run_due(struct keeper *k);
 
 /* The outcome of a fetch; what it may be is in result.h. Frees f. Of two tokens the one whose fetch was sent later counts: a fetch that was

@@ -200,6 +200,7 @@ void slot_attach(struct slot *s, const struct slot_home *home) {
   mail_init(&s->mail, home->deliver);
   s->schedule = home->schedule;
   s->has_fetch = home->has_fetch;
+  s->leaving = home->leaving;
   rng_seed(&s->rng, home->seed);
   if (s->asked && !slot_valid_locked(s, s->clock())) slot_ask_locked(s, s->clock());
   pthread_mutex_unlock(&s->mutex);
@@ -228,6 +229,8 @@ void slot_configure(struct slot *s, const struct schedule *schedule, bool has_fe
   bool gained = has_fetch && !s->has_fetch, changed = gained || !same_schedule(&s->schedule, schedule);
   s->schedule = *schedule;
   s->has_fetch = has_fetch;
+  s->leaving = false;
+  if (gained) s->consecutive = 0; /* failures of another fetch: this one has had no attempt yet */
   if (!has_fetch) {
     s->next_attempt = SLOT_NEVER;
     s->manual = false;
@@ -238,6 +241,22 @@ void slot_configure(struct slot *s, const struct schedule *schedule, bool has_fe
   if (gained && s->asked && !slot_valid_locked(s, now)) slot_ask_locked(s, now);
   pthread_mutex_unlock(&s->mutex);
   slot_wake(s);
+}
+
+void slot_leave(struct slot *s) {
+  pthread_mutex_lock(&s->mutex);
+  s->leaving = true;
+  pthread_mutex_unlock(&s->mutex);
+}
+
+void slot_try_again(struct slot *s) {
+  pthread_mutex_lock(&s->mutex);
+  int64_t now = s->clock();
+  if (s->consecutive > 0 && s->has_fetch && !s->closed && s->next_attempt > now) {
+    s->next_attempt = now;
+    slot_post_locked(s);
+  }
+  pthread_mutex_unlock(&s->mutex);
 }
 
 void slot_close(struct slot *s, bool tell_keeper) {

@@ -82,7 +82,8 @@ void slot_want(struct slot *s);
 
 /* An upstream refused `generation`.
  * SLOT_MOVED_ON: the slot has another, valid generation: replay at once. SLOT_REFRESHES: it was current; it is invalid now and a refresh is
- * under way: wait, then replay. SLOT_DAMPED: fresh generations were refused too, lately (or the slot is closed): relay the upstream's answer. */
+ * under way: wait, then replay. SLOT_DAMPED: fresh generations were refused too, lately (or the slot has no fetch, and the token stays; or it is closed):
+ * relay the upstream's answer. */
 enum slot_rejected { SLOT_MOVED_ON, SLOT_REFRESHES, SLOT_DAMPED };
 enum slot_rejected slot_reject(struct slot *s, uint64_t generation);
 /* A replay with `generation`, fresh from a refresh for a rejection, was refused as well: damps further rejections (1 s, doubling with each such
@@ -96,7 +97,9 @@ enum { SLOT_DAMP_MIN_MS = 1000, SLOT_DAMP_PROVEN_MS = 4000, SLOT_DAMP_MAX_MS = 6
 
 /* Asks for a refresh by hand, backoff or not; joins a fetch that is running. Nothing happens when the slot has no fetch. */
 void slot_refresh(struct slot *s);
-/* The same, and waits for the outcome of that attempt: as slot_wait, but with 0 even when a valid token is there, and done(ERR_TOKEN_MISSING) when the
+/* What the last attempt failed of may have been mended: ends the backoff. Nothing happens when it did not fail. */
+void slot_try_again(struct slot *s);
+/* As slot_refresh, and waits for the outcome of that attempt: as slot_wait, but with 0 even when a valid token is there, and done(ERR_TOKEN_MISSING) when the
  * attempt fails. UV_ENOTSUP when the slot has no fetch. */
 int slot_refresh_wait(struct slot *s, struct slot_waiter *w, struct mailbox *home, unsigned max_waiters);
 

@@ -53,10 +53,11 @@ struct slot {
   bool closed;
 
   bool has_fetch;
+  bool leaving; /* only a policy that was replaced names it: fetched for who waits, not ahead of its end */
   bool fetching;
   bool manual;          /* a refresh by hand that has not begun */
   bool asked;           /* somebody wanted a token since the last attempt began */
-  bool rejected;        /* why current is NULL; until the next publication */
+  bool rejected;        /* an upstream refused the token published last */
   int64_t next_attempt; /* CLOCK_BOOTTIME ms, not before; SLOT_NEVER */
   unsigned consecutive; /* failed attempts since the last publication */
   struct schedule schedule;
@@ -87,13 +88,14 @@ struct slot_home {
   struct keeper *keeper;
   void (*deliver)(struct mail *m);
   struct schedule schedule;
-  bool has_fetch;
+  bool has_fetch, leaving;
   uint64_t seed;
 };
 /* Connects a new slot with its keeper; once. What was asked of it before is heard now. */
 void slot_attach(struct slot *s, const struct slot_home *home);
-/* New settings: recomputes the plan of what is not under way, and causes no fetch, unless the slot could not fetch before. */
+/* New settings: recomputes the plan of what is not under way, and causes no fetch, unless the slot could not fetch before. It leaves no more. */
 void slot_configure(struct slot *s, const struct schedule *schedule, bool has_fetch);
+void slot_leave(struct slot *s);
 /* Drops tokens, ends waits. From then on nothing is published. tell_keeper: it is to forget the slot (not needed when it is the caller). */
 void slot_close(struct slot *s, bool tell_keeper);
 /* Is anybody but the keeper and the family (which holds one reference) interested in it? */

@@ -369,6 +369,106 @@ describe("tokens over a reload", function()
     assert.equal("two", word())
   end)
 
+  --- A policy whose token `name` comes from `fetch` (Lua text); requests wait in their hook until the file `gate` is there.
+  local function gated(name, fetch, gate, more)
+    return ([[local n = 0
+      return { listen = "127.0.0.1:0", upstream = %q,
+        tokens = { %s = { wait = "10s", backoff = { min = "50ms", max = "100ms" }, fetch = function(ctx) n = n + 1 %s end } },
+        on_request = function(req, tokens)
+          while req.path == "/open/late" and not jeton.file.read(%q) do jeton.sleep(0.02) end
+          req.headers.x = tokens.%s
+        end, %s }]]):format(w.upstream_url, name, fetch, gate, name, more or "")
+  end
+  local function late()
+    local c = http.connect(proxy.port)
+    c:send "GET /open/late HTTP/1.1\r\nHost: a\r\n\r\n"
+    return c
+  end
+  local function in_hand() return proxy:status().workers[1].requests end
+
+  for name, more in pairs { ["is no limit"] = "timeouts = { drain = 0 },", ["is long"] = "" } do
+    it("that are no longer named are there for requests of the old policy, when timeouts.drain " .. name .. ", and are wiped behind the last", function()
+      local gate = process.temp_dir() .. "/gate"
+      local fetch = "if n < 4 then return nil, 'not yet' end return { value = 'old' .. n, expires_in = 60 }"
+      proxy = jeton.start(gated("old", fetch, gate, more))
+      local c = late()
+      process.poll(function() return in_hand() == 1 end)
+      proxy:reload_file(gated("old", fetch, gate, more .. "on_log = function() end,")) -- which has no exchange itself
+      assert.equal(0, (reload()))
+      proxy:reload_file(gated("new", "return { value = 'new', expires_in = 60 }", gate))
+      assert.equal(0, (reload()))
+      socket.sleep(1.2) -- it has not been wiped
+      process.write_file(gate, "open")
+      local res = c:read_response "GET"
+      assert.equal(200, res.status, proxy:errors())
+      assert.is_truthy(res.body:find("old", 1, true))
+      c:close()
+      assert.same({ "new" }, { proxy:status().tokens[1].name, proxy:status().tokens[2] })
+      local function take(name_)
+        proxy:reload_file(gated(name_, "return { value = 'anew', expires_in = 60 }", gate))
+        assert.equal(0, (reload()))
+      end
+      process.poll(function() -- named again it would still be there, had it not been wiped
+        socket.sleep(0.3)
+        take "old"
+        if http.get(proxy.port, "/open").body:find("anew", 1, true) then return true end
+        take "new"
+      end, 10, "a slot of its own")
+    end)
+  end
+
+  it("are fetched by the function that they have now: at once, when the last attempt of another one failed", function()
+    proxy = jeton.start(policy("one", "tokens = { api = { backoff = { min = '10m', max = '20m' }, fetch = function() return nil, 'a wrong secret' end } },"))
+    proxy:wait_log "a wrong secret"
+    proxy:reload_file(policy("two", "tokens = { api = { backoff = { min = '10m', max = '20m' }, fetch = function() return { value = 'v', expires_in = 60 } end } },"))
+    assert.equal(0, (reload()))
+    process.poll(function() return proxy:status().tokens[1].valid end, 5, function() return "a token; log:\n" .. proxy:errors() end)
+  end)
+
+  it("are fetched anew when a fetch under way fails whose function was replaced", function()
+    proxy = jeton.start(policy("one", "tokens = { api = { timeout = '2s', backoff = { min = '10m', max = '20m' }, fetch = function() jeton.log.info 'stuck' jeton.sleep(100) end } },"))
+    proxy:wait_log "stuck"
+    proxy:reload_file(policy("two", "tokens = { api = { backoff = { min = '10m', max = '20m' }, fetch = function() return { value = 'v', expires_in = 60 } end } },"))
+    assert.equal(0, (reload()))
+    process.poll(function() return proxy:status().tokens[1].valid end, 10, function() return "a token; log:\n" .. proxy:errors() end)
+    assert.equal(1, proxy:status().tokens[1].failures)
+  end)
+
+  it("that are removed while a refresh by hand waits for them end it with 409, not at its limit", function()
+    proxy = jeton.start(policy("one", "tokens = { api = { fetch = function() jeton.sleep(100) end } },"))
+    local c = http.connect("unix:" .. proxy.control_path)
+    c:send "POST /refresh/api HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+    proxy:reload_file(policy "two")
+    assert.equal(0, (reload()))
+    local res = c:read_response("POST", 15)
+    assert.equal(409, res.status)
+    assert.is_truthy(res.body:find("a reload took its fetch away", 1, true), res.body)
+    c:close()
+  end)
+
+  it("and families of one name are two: neither is fetched by the function of the other", function()
+    local function named(kind, index)
+      return ([[-- %s
+        return { listen = "127.0.0.1:0", upstream = %q, tokens = { api = { %s leeway = 0,
+          fetch = function(ctx) jeton.log.info("%s of " .. tostring(ctx.key)) return { value = "%s-" .. tostring(ctx.key), expires_in = 1 } end } },
+        on_request = function(req, tokens) req.headers.x = "<" .. tokens.api%s .. ">" end }]]):format(kind, w.upstream_url .. "/open", kind == "family" and "family = true," or "", kind, kind, index)
+    end
+    local function sent() return http.get(proxy.port).body:match "<(.-)>" end
+    proxy = jeton.start(named("single", ""))
+    assert.equal("single-nil", sent())
+    for _ = 1, 2 do
+      proxy:reload_file(named("family", "['k']"))
+      assert.equal(0, (reload()))
+      assert.equal("family-k", sent())
+      proxy:reload_file(named("single", ""))
+      assert.equal(0, (reload()))
+      assert.equal("single-nil", sent())
+    end
+    process.poll(function() return proxy:status().tokens[1].generation > 2 end, 10, "refreshes")
+    assert.is_nil(proxy:errors():find("family of nil", 1, true))
+    assert.is_nil(proxy:errors():find("single of k", 1, true))
+  end)
+
   it("a broken policy fetches nothing and changes no token", function()
     proxy = jeton.start(peers.policy(w))
     assert.equal(200, http.get(proxy.port).status)

@@ -223,6 +223,22 @@ describe("reject_on", function()
     assert.equal(1, token_status().generation)
   end)
 
+  it("takes nothing from a token without a fetch: there is nobody to ask for another, and other paths may accept it", function()
+    local raw = peers.raw [[ while true do
+        local head = c:read "head"
+        if not head then return c:close() end
+        c:write(("HTTP/1.1 %s X\r\nContent-Length: 2\r\n\r\nok"):format(head:find("GET /closed", 1, true) and 401 or 200))
+      end ]]
+    proxy = jeton.start(([[return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d", tokens = { api = {} },
+      on_start = function() jeton.tokens.api:set("pushed", { expires_in = 300 }) end,
+      on_request = function(req, tokens) req.headers.x = tokens.api end }]]):format(raw.port))
+    assert.equal(200, http.get(proxy.port).status)
+    for _ = 1, 2 do assert.equal(401, http.get(proxy.port, "/closed").status) end
+    assert.equal(200, http.get(proxy.port).status)
+    assert.equal(1, token_status().rejections)
+    assert.is_true(token_status().valid)
+  end)
+
   it("with a refresh that fails gives 503, not the upstream's 401", function()
     local raw = peers.raw(refusing:format(401))
     proxy = jeton.start(([[local n = 0

@@ -252,9 +252,57 @@ static void a_reload_keeps_slots_and_gives_them_the_new_plan(void) {
   end();
 }
 
-static bool keep_none(void *arg, const char *name) {
+static void the_slots_of_a_family_that_leaves_are_fetched_for_who_wants_them(void) {
+  begin(8, 6000000);
+  struct slot *a = get("acme");
+  slot_want(a);
+  deliver();
+  end_fetch(true, 100);
+  keeper_leave(keeper, STR("tenant"), true);
+  struct slot *b = get("beta"); /* made for an exchange of the old policy */
+  slot_want(b);
+  deliver();
+  end_fetch(true, 50);
+  CHECK(facts(b).valid);
+  advance(100000);
+  CHECK(started == 2 && !facts(a).valid && !facts(b).valid);
+  slot_want(a);
+  deliver();
+  CHECK(started == 3);
+  end_fetch(true, 100);
+  slot_unref(a);
+  slot_unref(b);
+  end();
+}
+
+static bool keep_families(void *arg, const char *name, bool family) {
   (void)arg;
   CHECK(strcmp(name, "tenant") == 0);
+  return family;
+}
+
+static void a_token_of_its_name_is_another_one(void) {
+  begin(8, 6000000);
+  struct schedule s = schedule_default;
+  struct slot *single = keeper_adopt(keeper, STR("tenant"), (struct str){0}, &s, true, true), *a = get("acme");
+  CHECK(single != a && started == 1);
+  end_fetch(true, 100);
+  CHECK(facts(single).valid && !facts(a).valid);
+  keeper_leave(keeper, STR("tenant"), true);
+  keeper_retain(keeper, keep_families, NULL);
+  CHECK(facts(single).state == SLOT_CLOSED && facts(a).state == SLOT_EMPTY);
+  slot_want(a);
+  deliver();
+  end_fetch(true, 100);
+  CHECK(facts(a).valid);
+  slot_unref(single);
+  slot_unref(a);
+  end();
+}
+
+static bool keep_none(void *arg, const char *name, bool family) {
+  (void)arg;
+  CHECK(family && strcmp(name, "tenant") == 0);
   return false;
 }
 
@@ -350,6 +398,8 @@ int main(void) {
   RUN(a_slot_in_use_is_never_dropped);
   RUN(idle_slots_are_dropped_and_their_tokens_with_them);
   RUN(a_reload_keeps_slots_and_gives_them_the_new_plan);
+  RUN(the_slots_of_a_family_that_leaves_are_fetched_for_who_wants_them);
+  RUN(a_token_of_its_name_is_another_one);
   RUN(a_family_that_is_no_longer_named_is_closed);
   RUN(threads_share_a_family);
   return 0;

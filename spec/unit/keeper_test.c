@@ -440,11 +440,21 @@ static void set_publishes_at_once_and_counts_on(void) {
   advance(1);
   CHECK(reads() == NULL && api->current == NULL && state() == SLOT_EXPIRED && nrunning == 0);
   CHECK(slot_set(api, &r) == NULL && facts().generation == 2);
-  CHECK(slot_reject(api, 2) == SLOT_REFRESHES && reads() == NULL);
   r.expires_in = 0;
-  CHECK(slot_set(api, &r) != NULL && reads() == NULL);
+  CHECK(slot_set(api, &r) != NULL && reads_as("pushed"));
   struct slot_waiter w = {.done = on_done};
   CHECK(slot_refresh_wait(api, &w, &home, 10) == UV_ENOTSUP && w.slot == NULL);
+  end();
+}
+
+static void a_rejection_takes_nothing_from_a_slot_without_a_fetch(void) {
+  begin(false, false);
+  struct fetch_result r = token_of("pushed", 100);
+  CHECK(slot_set(api, &r) == NULL);
+  for (int i = 0; i < 3; i++) CHECK(slot_reject(api, 1) == SLOT_DAMPED && reads_as("pushed"));
+  CHECK(facts().rejections == 1);
+  CHECK(slot_set(api, &r) == NULL && slot_reject(api, 1) == SLOT_MOVED_ON);
+  CHECK(slot_reject(api, 2) == SLOT_DAMPED && facts().rejections == 2);
   end();
 }
 
@@ -513,6 +523,13 @@ static void a_refresh_can_be_waited_for(void) {
 
 /* --- reload --- */
 
+static void fail_until_next_is_far(void) {
+  while (facts().next_attempt_ms < 10000) {
+    advance(facts().next_attempt_ms);
+    fail();
+  }
+}
+
 static unsigned fetches_of_reload(bool fetch_now) {
   unsigned before = started;
   struct schedule s = plain();
@@ -566,8 +583,61 @@ static void a_token_that_loses_or_gains_its_fetch(void) {
   end();
 }
 
-static bool keep_other(void *arg, const char *name) {
+static void a_fetch_that_is_gained_has_not_failed_yet(void) {
+  begin(true, true);
+  fail();
+  fail_until_next_is_far();
+  struct schedule s = plain();
+  slot_unref(keeper_adopt(keeper, STR("api"), (struct str){NULL, 0}, &s, false, false));
+  slot_unref(keeper_adopt(keeper, STR("api"), (struct str){NULL, 0}, &s, true, true));
+  CHECK(only_fetch()->attempt == 1);
+  succeed("one", 100);
+  end();
+}
+
+static void a_slot_that_leaves_is_fetched_for_those_who_wait_alone(void) {
+  begin(true, true);
+  succeed("one", 100);
+  keeper_leave(keeper, STR("api"), false);
+  keeper_leave(keeper, STR("api"), true); /* there is no such family */
+  advance(99999);
+  CHECK(nrunning == 0 && reads_as("one"));
+  advance(1);
+  CHECK(nrunning == 0 && reads() == NULL);
+  crowd_waits();
+  fail();
+  advance(facts().next_attempt_ms); /* they still wait: tried again */
+  succeed("two", 100);
+  crowd_was_woken_once(0);
+  CHECK(slot_reject(api, 2) == SLOT_REFRESHES);
+  deliver();
+  succeed("three", 100);
+  advance(90000);
+  CHECK(nrunning == 0);
+  slot_unref(adopt("api", true, true)); /* named again: its refresh is late */
+  CHECK(only_fetch()->reason == FETCH_EXPIRING);
+  succeed("four", 100);
+  end();
+}
+
+static void what_has_failed_is_tried_at_once_by_another_fetch(void) {
+  begin(true, true);
+  keeper_try_again(keeper); /* one is running */
+  fail();
+  fail_until_next_is_far();
+  keeper_try_again(keeper);
+  deliver();
+  CHECK(only_fetch()->attempt > 5);
+  succeed("one", 100);
+  keeper_try_again(keeper); /* it has not failed */
+  deliver();
+  CHECK(nrunning == 0 && facts().next_attempt_ms == 80000);
+  end();
+}
+
+static bool keep_other(void *arg, const char *name, bool family) {
   (void)arg;
+  CHECK(!family);
   return strcmp(name, "other") == 0;
 }
 
@@ -700,12 +770,16 @@ int main(void) {
   RUN(endless_rejections_are_damped_up_to_a_minute);
   RUN(an_accepted_generation_shortens_the_damping);
   RUN(set_publishes_at_once_and_counts_on);
+  RUN(a_rejection_takes_nothing_from_a_slot_without_a_fetch);
   RUN(set_is_refreshed_by_the_fetch);
   RUN(a_set_during_a_fetch_is_newer_than_its_outcome);
   RUN(a_set_token_that_is_rejected_makes_way_for_the_fetch);
   RUN(a_refresh_can_be_waited_for);
   RUN(a_reload_fetches_nothing);
   RUN(a_token_that_loses_or_gains_its_fetch);
+  RUN(a_fetch_that_is_gained_has_not_failed_yet);
+  RUN(a_slot_that_leaves_is_fetched_for_those_who_wait_alone);
+  RUN(what_has_failed_is_tried_at_once_by_another_fetch);
   RUN(closing_wakes_waiters_once_and_drops_the_token);
   RUN(mail_under_way_to_a_keeper_that_ends_is_taken_back);
   RUN(a_cancelled_wait_is_not_woken);

@@ -22,6 +22,7 @@ static struct fetch_result token_of(const char *value, double expires_in) {
 static void a_reader_sees_changes_and_only_then_takes_a_reference(void) {
   struct slot *s = slot_new(STR("api"), (struct str){NULL, 0});
   struct slot_reader r;
+  s->has_fetch = true;
   slot_reader_init(&r, s);
   int64_t now = clock_boot_ms();
   CHECK(slot_read(&r, now) == NULL);
@@ -124,9 +125,8 @@ static void host_timer(void *ctx, int64_t at) {
   uv_timer_start(&tk.timer, on_timer, wait > 0 ? (uint64_t)wait : 0, 0);
 }
 
-static bool keep_none(void *arg, const char *name) {
-  (void)arg;
-  (void)name;
+static bool keep_none(void *arg, const char *name, bool family) {
+  (void)arg, (void)name, (void)family;
   return false;
 }
 
