@@ -101,7 +101,9 @@ static struct framing reply_framing(struct exchange *ex) {
   bool made_here = ex->local || ex->reply_replaced;
   if (!made_here && r->framing == FRAMING_NONE && !bodiless(ex)) /* a script turned a 204 or 304 into what has a body */
     return (struct framing){FRAMING_LENGTH, 0};
-  if (body_here(ex) && (made_here || r->framing != FRAMING_NONE)) return (struct framing){FRAMING_LENGTH, ex->reply.n};
+  bool trailed = !made_here && r->trailers.n > 0 && ex->request.minor == 1; /* only chunks can carry them */
+  if (body_here(ex) && (made_here || r->framing != FRAMING_NONE) && !trailed)
+    return (struct framing){FRAMING_LENGTH, ex->reply.n};
   if (r->framing == FRAMING_LENGTH) return (struct framing){FRAMING_LENGTH, r->content_length};
   if (r->framing == FRAMING_NONE) /* what HEAD and 304 say of a body that they do not have (RFC 9110 section 8.6) */
     return (struct framing){r->has_length ? FRAMING_LENGTH : FRAMING_NONE, r->content_length};
