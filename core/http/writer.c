@@ -228,7 +228,7 @@ static bool put_response_framing(struct buf *b, const struct response_head *h) {
 
 static void put_response_connection(struct buf *b, const struct response_head *h, bool keep) {
   if (h->upgrade.p != NULL) {
-    PUT(b, "Connection: upgrade\r\n");
+    put_field(b, STR("Connection"), keep || h->status < 200 ? STR("upgrade") : STR("upgrade, close"));
     put_field(b, STR("Upgrade"), h->upgrade);
   } else if (h->status < 200) {
     return; /* not the last word on this connection */

@@ -111,8 +111,9 @@ struct exchange {
 
   /* the response: the upstream's, or one made here */
   struct response response;
-  bool local;        /* made here: body in `reply` */
-  bool gather_reply; /* res:body() wants it all */
+  struct str upgrade; /* what the upstream's 101 or 426 names; hop by hop, so not among the fields any more */
+  bool local;         /* made here: body in `reply` */
+  bool gather_reply;  /* res:body() wants it all */
   struct body_wait reply_wait;
   struct buf reply;
   bool reply_replaced, reply_complete, replied, chunk_open, relay_chunked, no_reply_body;

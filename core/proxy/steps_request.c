@@ -272,6 +272,8 @@ static void on_interim(
 static void on_head(struct client_call *call) {
   struct exchange *ex = call->owner;
   ex->response = call->response;
+  bool names_upgrade = ex->response.status == 101 || ex->response.status == 426;
+  ex->upgrade = names_upgrade ? headers_join(&ex->response.headers, STR("Upgrade")) : (struct str){0};
   if (call->phase != CLIENT_TUNNEL) headers_strip_hop_by_hop(&ex->response.headers);
   if (ex->forward != NULL) forward_sign(ex, &ex->response);
   exchange_resume(ex, STEP_JUDGE);

@@ -124,6 +124,7 @@ enum verdict step_reply(struct exchange *ex) {
       .no_body = ex->no_reply_body,
       .keep_alive = ex->client_keep_alive,
       .client_minor = ex->request.minor,
+      .upgrade = ex->local || ex->response.status != 426 ? (struct str){0} : ex->upgrade, /* RFC 9110 section 15.5.22 */
   };
   if (headers_find_id(&ex->response.headers, H_DATE) == NULL) /* RFC 9110 section 6.6.1: who forwards adds it */
     headers_add(&ex->response.headers, STR("Date"), reply_date(ex));

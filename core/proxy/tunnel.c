@@ -107,13 +107,14 @@ static bool send_head(struct exchange *ex, const struct response_head *h) {
 
 static bool send_switching(struct exchange *ex) {
   headers_strip_hop_by_hop(&ex->response.headers);
+  bool said = ex->upgrade.n > 0; /* the one that it took, of all that were offered (RFC 9110 section 7.8) */
   struct response_head h = {.status = 101,
                             .reason = ex->response.reason,
                             .headers = &ex->response.headers,
                             .no_body = true,
                             .keep_alive = true,
                             .client_minor = 1,
-                            .upgrade = ex->request.upgrade_protocol};
+                            .upgrade = said ? ex->upgrade : ex->request.upgrade_protocol};
   return send_head(ex, &h);
 }
 

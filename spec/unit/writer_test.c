@@ -201,6 +201,12 @@ static void writes_reasons_and_upgrades(void) {
                              .upgrade = STR("websocket")};
   write_response_head(&out, &h);
   CHECK(wrote("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"));
+  h.status = 426;
+  write_response_head(&out, &h);
+  CHECK(wrote("HTTP/1.1 426 Upgrade Required\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"));
+  h.keep_alive = false;
+  write_response_head(&out, &h);
+  CHECK(wrote("HTTP/1.1 426 Upgrade Required\r\nConnection: upgrade, close\r\nUpgrade: websocket\r\n\r\n"));
   end();
 }
 
