@@ -307,7 +307,8 @@ static void let_linger(struct keeper_thread *k, struct keeper_runtime *old, cons
   l->runtime = old->lingers ? old : NULL;
   l->until = p->timeouts.drain > 0 ? clock_boot_ms() + (int64_t)p->timeouts.drain : INT64_MAX;
   list_push(&k->lingering, &l->link);
-  (void)uv_timer_start(&k->linger, on_linger_look, LINGER_LOOK_MS, LINGER_LOOK_MS);
+  if (!uv_is_active((uv_handle_t *)&k->linger)) /* reloads in a row must not put it off */
+    (void)uv_timer_start(&k->linger, on_linger_look, LINGER_LOOK_MS, LINGER_LOOK_MS);
 }
 
 static bool same_text(const struct policy *a, const struct policy *b) {

@@ -417,6 +417,22 @@ describe("tokens over a reload", function()
     end)
   end
 
+  it("that are no longer named are wiped although reload follows upon reload", function()
+    local function take(name, value)
+      proxy:reload_file(gated(name, ("return { value = '%s', expires_in = 60 }"):format(value), "/"))
+      assert.equal(200, (proxy:control("POST", "/reload")).status)
+    end
+    proxy = jeton.start(gated("old", "return { value = 'first', expires_in = 60 }", "/"))
+    assert.is_truthy(http.get(proxy.port, "/open").body:find("first", 1, true))
+    local ends, i = socket.gettime() + 2, 0
+    repeat
+      i = i + 1
+      take("new" .. i % 2, "v")
+    until i > 20 and socket.gettime() > ends
+    take("old", "second")
+    assert.is_truthy(http.get(proxy.port, "/open").body:find("second", 1, true))
+  end)
+
   it("are fetched by the function that they have now: at once, when the last attempt of another one failed", function()
     proxy = jeton.start(policy("one", "tokens = { api = { backoff = { min = '10m', max = '20m' }, fetch = function() return nil, 'a wrong secret' end } },"))
     proxy:wait_log "a wrong secret"
