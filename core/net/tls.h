@@ -108,6 +108,8 @@ int stream_start_tls_client(struct stream *s, struct tls_client *c, const char *
 int stream_start_tls_server(struct stream *s, struct tls_server *c, stream_open_fn on_open);
 /* During a client's handshake: for how many milliseconds we have been waiting for its next bytes; 0 while it waits for us. */
 uint64_t stream_tls_stalled(const struct stream *s);
+/* After a client's handshake has failed: tells it so in the clear when it spoke text itself (http:// to a port for https://). */
+void stream_tls_answer_text(struct stream *s, struct str answer);
 bool stream_tls_peer(const struct stream *s, struct tls_peer *out); /* false: not TLS */
 
 #endif

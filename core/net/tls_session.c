@@ -51,6 +51,8 @@ struct tls_session {
   int io_error;   /* of the plain stream's write, behind an error of mbedTLS */
   uv_idle_t kick; /* delivers what is kept, when reading starts again; never from inside stream_read_start */
   bool kick_made;
+  bool spoken;   /* a server has heard something of its client */
+  bool text;     /* and it was no TLS, but text */
   bool offered;  /* a saved session was offered to the server */
   bool verified; /* the peer's certificate was, now or when the resumed session was made */
   int64_t until; /* end of that verification (clock_boot_ms) */
@@ -373,10 +375,22 @@ static void step_in_turn(struct tls_session *t, const uint8_t *data, size_t n) {
   kick(t);
 }
 
+/* A method of HTTP, where a record of TLS begins with 22. */
+static bool is_text(struct tls_session *t, const uint8_t *data) {
+  t->text = !t->spoken && data[0] >= 'A' && data[0] <= 'Z';
+  t->spoken = true;
+  return t->text;
+}
+
 static void tls_raw_read(struct stream *s, ssize_t n, const uint8_t *data) {
   struct tls_session *t = s->tls;
   if (n < 0) {
     raw_ended(t, (int)n);
+    return;
+  }
+  if (t->phase == PHASE_HANDSHAKE && t->server != NULL && is_text(t, data)) {
+    set_reason(t, "what the client sent is not TLS, but text");
+    open_failed(t);
     return;
   }
   if (t->phase == PHASE_HANDSHAKE && t->server != NULL) {
@@ -516,6 +530,11 @@ int stream_start_tls_server(struct stream *s, struct tls_server *server, stream_
 uint64_t stream_tls_stalled(const struct stream *s) {
   const struct tls_session *t = s->tls;
   return list_empty(&t->waiting) ? uv_now(s->net->loop) - t->heard : 0;
+}
+
+void stream_tls_answer_text(struct stream *s, struct str answer) {
+  uv_buf_t b = uv_buf_init((char *)(uintptr_t)answer.p, (unsigned)answer.n);
+  if (s->tls != NULL && s->tls->text) (void)stream_plain_write(s, &b, 1, false);
 }
 
 bool stream_tls_peer(const struct stream *s, struct tls_peer *out) {

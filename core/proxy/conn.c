@@ -386,6 +386,8 @@ static void on_handshake(struct stream *s, int status) {
     return;
   }
   handshake_failed(c, stream_reason(s));
+  stream_tls_answer_text(s, STR("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 44\r\n"
+                                "Connection: close\r\n\r\n400 Bad Request\nthis port speaks HTTPS only\n"));
   conn_close(c);
 }
 
