@@ -50,6 +50,10 @@ return all("served", "200", {
     assert(#seen == 1, "it did not arrive")
   end },
   { "a Range on a GET", get "Range: bytes=0-10,20-30", "RFC 9110 section 14.2", check = arrives("Range", "bytes=0-10,20-30") },
+  { "a Range of a hundred parts", get("Range: bytes=0-0" .. (",0-0"):rep(99)), "RFC 9110 section 14.2", check = arrives("Range", "bytes=0-0" .. (",0-0"):rep(99)) },
+  { "a thousand cookies", get("Cookie: a=1" .. ("; a=1"):rep(999)), "RFC 6265 section 6.1", check = arrives("Cookie", "a=1" .. ("; a=1"):rep(999)) },
+  { "an empty Cookie", get "Cookie: ", "RFC 9110 section 5.5", check = arrives("Cookie", "") },
+  { "fields of a condition", get('If-None-Match: "a", W/"b"', "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT", 'If-Range: "a"'), "RFC 9110 section 13.1", check = arrives("If-None-Match", '"a", W/"b"') },
   { "a Range that is no range", get "Range: bytes=abc-xyz", "RFC 9110 section 14.2", check = arrives("Range", "bytes=abc-xyz") },
   { "an Accept that nobody offers", get "Accept: application/x-nonsense", "RFC 9110 section 12.5.1", check = arrives("Accept", "application/x-nonsense") },
 })

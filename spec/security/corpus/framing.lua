@@ -213,7 +213,6 @@ local clear = all("clear", nil, {
 local short = all("unfinished", nil, {
   { "a body shorter than its length", length(" 10", "hello"), "RFC 9112 section 8", ends = true },
   { "a body that never comes", length(" 10", ""), "RFC 9112 section 8", ends = true },
-  { "a length of 2^63 - 1 without a body", length(" 9223372036854775807", ""), "RFC 9112 section 8", ends = true },
   { "a length of nearly 2^60 without a body", length(" 922337203685477500", ""), "RFC 9112 section 8", ends = true },
   { "chunks without a last one", coding(" chunked", "5\r\nhello\r\n"), "RFC 9112 section 8", ends = true },
   { "a last chunk without its end", coding(" chunked", "5\r\nhello\r\n0\r\n"), "RFC 9112 section 8", ends = true },

@@ -31,6 +31,9 @@ local doubted = replies("doubted", "502", {
   { "a length with a vertical tab before it", length " \v5", F },
   { "a length with a no-break space behind it", length " 5\xa0", F },
   { "a list of two lengths", length " 5, 6", F },
+  { "the same length twice", ok("Content-Length: 5\r\nContent-Length: 5", "hello"), F },
+  { "a list of the same length twice", length " 5, 5", F },
+  { "a length with a parameter", length " 5;a", F },
   { "two lengths", ok("Content-Length: 5\r\nContent-Length: 6", "hello!"), F },
   { "a length and chunked", ok("Content-Length: 5\r\nTransfer-Encoding: chunked", w.hello), F },
   { "chunked and a length", ok("Transfer-Encoding: chunked\r\nContent-Length: 5", w.hello), F },
@@ -67,6 +70,11 @@ local doubted = replies("doubted", "502", {
   { "http/1.1", "http/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", S },
   { "an empty line before the reply", "\r\n" .. length " 5", S },
   { "no reply line", "<html>hello</html>\r\n\r\n", S, reply_ends = true },
+  { "a bare CR behind the status line", "HTTP/1.1 200 OK\rContent-Length: 0\r\n\r\n", B },
+  { "CR CR LF behind a field", field "X: y\r", B },
+  { "a vertical tab in a value", field "X: y\vz", "RFC 9110 section 5.5" },
+  { "103 whose fields frame a body in two ways", "HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n" .. length " 5", F },
+  { "100 and then an end", "HTTP/1.1 100 Continue\r\n\r\n", "RFC 9112 section 8", reply_ends = true },
   { "101 that nobody asked for", "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", "RFC 9110 section 15.2.2" },
   { "nothing but an end", "", "RFC 9112 section 8", reply_ends = true },
   { "half a head", "HTTP/1.1 200 OK\r\nContent-Le", "RFC 9112 section 8", reply_ends = true },
@@ -88,6 +96,7 @@ local broken = replies("broken", nil, {
   at_once("a negative size", "-5\r\nhello\r\n0\r\n\r\n"),
   at_once("a size with a space behind it", "5 \r\nhello\r\n0\r\n\r\n"),
   at_once("a size with an underscore", "0_5\r\nhello\r\n0\r\n\r\n"),
+  at_once("a size of 2^64 - 1, which is -1 to some", "ffffffffffffffff\r\nhello\r\n0\r\n\r\n"),
   at_once("a size of 2^64 + 5", "10000000000000005\r\nhello\r\n0\r\n\r\n"),
   at_once("an empty size", "\r\nhello\r\n0\r\n\r\n"),
   at_once("a bare LF behind the size", "5\nhello\r\n0\r\n\r\n"),
@@ -128,6 +137,12 @@ local served = replies("served", "200", {
   { "an empty value", field "X:", "RFC 9110 section 5.5", check = hello },
   { "100 before it", "HTTP/1.1 100 Continue\r\n\r\n" .. length " 5", "RFC 9110 section 15.2", check = hello },
   { "103 before it", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" .. length " 5", "RFC 9110 section 15.2", check = hello },
+  { "102 before it", "HTTP/1.1 102 Processing\r\n\r\n" .. length " 5", "RFC 9110 section 15.2", check = function(_, answers)
+    assert(#answers == 2 and answers[1].status == 102, "102 did not arrive")
+  end },
+  { "103 before it, to a client that cannot know it", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" .. length " 5", "RFC 9110 section 15.2", closes = true,
+    bytes = w.head("GET /corpus HTTP/1.0", "Connection: close"), check = function(_, answers) assert(#answers == 1, "103 arrived") end },
+  { "chunks, to a client that cannot know them", coding " chunked", "RFC 9112 section 6.1", bytes = w.head("GET /corpus HTTP/1.0", "Connection: keep-alive"), check = hello },
   { "two Set-Cookies", field "Set-Cookie: a=b\r\nSet-Cookie: c=d", "RFC 6265 section 3", check = function(_, answers)
     assert(#answers[1].by["set-cookie"] == 2, "a cookie is lost")
   end },
@@ -149,7 +164,28 @@ local bodiless = replies("served", "[23]%d%d", {
   { "204 with a length, which does not go on", status("204 No Content", "Content-Length: 5\r\n"), "RFC 9110 section 8.6" },
   { "304 with a length of what it stands for", status("304 Not Modified", "Content-Length: 500\r\nETag: \"a\"\r\n"), "RFC 9110 section 8.6" },
   { "304 with chunked", status("304 Not Modified", "Transfer-Encoding: chunked\r\n"), "RFC 9112 section 6.1" },
+  { "205", status("205 Reset Content", "Content-Length: 0\r\n"), "RFC 9110 section 15.3.6" },
   { "a redirect", status("302 Found", "Location: /a\r\nContent-Length: 0\r\n"), "RFC 9110 section 15.4.3" },
+})
+
+--- Statuses whose fields mean something, which arrive.
+local function fields_are(name, ...)
+  local wanted = table.concat({ ... }, "|")
+  return function(_, answers)
+    local got = table.concat(answers[1].by[name] or {}, "|")
+    assert(got == wanted, ("%s arrived as %q"):format(name, got))
+  end
+end
+local told = replies("served", nil, {
+  { "206 with its range", status("206 Partial Content", "Content-Range: bytes 0-1/5\r\nContent-Length: 2\r\n") .. "he", "RFC 9110 section 15.3.7", check = fields_are("content-range", "bytes 0-1/5") },
+  { "304 with its validators", status("304 Not Modified", "ETag: W/\"a\"\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n"), "RFC 9110 section 15.4.5", check = fields_are("etag", 'W/"a"') },
+  { "401 with two challenges, in order", status("401 Unauthorized", "WWW-Authenticate: Bearer\r\nWWW-Authenticate: Basic realm=\"a\"\r\nContent-Length: 0\r\n"), "RFC 9110 section 11.6.1",
+    check = fields_are("www-authenticate", "Bearer", 'Basic realm="a"') },
+  { "405 with its methods", status("405 Method Not Allowed", "Allow: GET, HEAD\r\nContent-Length: 0\r\n"), "RFC 9110 section 15.5.6", check = fields_are("allow", "GET, HEAD") },
+  { "416 with its length", status("416 Range Not Satisfiable", "Content-Range: bytes */5\r\nContent-Length: 0\r\n"), "RFC 9110 section 15.5.17", check = fields_are("content-range", "bytes */5") },
+  { "426 with what to upgrade to", status("426 Upgrade Required", "Upgrade: HTTP/3.0\r\nConnection: upgrade\r\nContent-Length: 0\r\n"), "RFC 9110 section 15.5.22", check = fields_are("upgrade", "HTTP/3.0") },
+  { "503 with when to try again", status("503 Service Unavailable", "Retry-After: 120\r\nContent-Length: 0\r\n"), "RFC 9110 section 10.2.3", check = fields_are("retry-after", "120") },
+  { "a status that nobody knows", status("299 Fine", "Content-Length: 0\r\n"), "RFC 9110 section 15", status = "299" },
 })
 
 --- Two requests, and an upstream that says more than it was asked: the second one is answered by its own reply.
@@ -159,10 +195,11 @@ local function more(name, reply) return { name, reply, "RFC 9112 section 9.2", b
 local left_over = replies("served", "[23]%d%d", {
   more("a second reply behind the first one", length " 5" .. poison),
   more("a second reply behind chunks", coding " chunked" .. poison),
+  more("a last chunk behind a 204", status("204 No Content", "Transfer-Encoding: chunked\r\n") .. w.last),
   more("a second reply behind a 204", status("204 No Content", "") .. poison),
   more("a body behind a 304", status("304 Not Modified", "Content-Length: 45\r\n") .. poison),
   more("a body longer than its length", length(" 5", "hello!")),
   more("a second reply in a packet of its own", { length " 5", poison }),
 })
 
-return w.join(doubted, broken, served, bodiless, left_over)
+return w.join(doubted, broken, served, bodiless, told, left_over)

@@ -40,6 +40,10 @@ local targets = all("refused", "400", {
   { "an absolute target without slashes", target "http:example.com", A },
   { "an absolute target with a backslash", target "http://example.com\\@evil/", A },
   { "CONNECT with a path", target("/a", "CONNECT"), "RFC 9112 section 3.2.3" },
+  { "CONNECT with an empty port", target("example.com:", "CONNECT"), "RFC 9112 section 3.2.3" },
+  { "CONNECT with a port of 0", target("example.com:0", "CONNECT"), "RFC 9112 section 3.2.3" },
+  { "CONNECT with a user", target("user@example.com:443", "CONNECT"), "RFC 9112 section 3.2.3" },
+  { "CONNECT with a URL", target("http://example.com:443", "CONNECT"), "RFC 9112 section 3.2.3" },
   { "CONNECT without a port", target("example.com", "CONNECT"), "RFC 9112 section 3.2.3" },
 })
 
@@ -93,6 +97,9 @@ local served = all("served", "200", {
   { "an absolute target without a path", target "http://example.com", A, check = sees "/" },
   { "an absolute target with a query and no path", target "http://example.com?a", A, check = sees "/?a" },
   { "OPTIONS *", target("*", "OPTIONS"), "RFC 9112 section 3.2.4", check = sees "*" },
+  { "OPTIONS of a whole server in absolute form", target("http://example.com", "OPTIONS"), "RFC 9112 section 3.2.4", check = sees "*" },
+  { "OPTIONS of a server's root in absolute form", target("http://example.com/", "OPTIONS"), "RFC 9112 section 3.2.4", check = sees "/" },
+  { "OPTIONS in absolute form with a query alone", target("http://example.com?a", "OPTIONS"), "RFC 9112 section 3.2.4", check = sees "/?a" },
   { "a Host with a port", host "Host: example.com:8080", H },
   { "a Host with an empty port", host "Host: example.com:", H },
   { "a Host that is an IPv4 address", host "Host: 127.0.0.1", H },
