@@ -5,11 +5,50 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/err.h"
 #include "base/units.h"
 
 enum { SUGGEST_DISTANCE = 3 };
+
+static const char *without_prefix(const char *type) { return strncmp(type, "jeton.", 6) == 0 ? type + 6 : type; }
+
+/* With the blank behind it; "headers" has none. */
+static const char *article(const char *noun) {
+  if (noun[strlen(noun) - 1] == 's') return "";
+  return strchr("aeiou", noun[0]) != NULL ? "an " : "a ";
+}
+
+const char *arg_push_noun(lua_State *L, int idx) {
+  if (lua_isnoneornil(L, idx)) return lua_pushstring(L, lua_isnone(L, idx) ? "nothing" : "nil");
+  const char *type = luaL_typename(L, idx);
+  if (luaL_getmetafield(L, idx, "__name") == LUA_TSTRING) type = lua_tostring(L, -1);
+  type = without_prefix(type);
+  return lua_pushfstring(L, "%s%s", article(type), type);
+}
+
+int arg_not_self(lua_State *L, const char *type) {
+  lua_Debug ar;
+  const char *noun = without_prefix(type), *name = "method";
+  if (lua_getstack(L, 0, &ar) && lua_getinfo(L, "n", &ar) && ar.name != NULL) name = ar.name;
+  (void)luaL_error(L, "'%s' is a method of %s%s, and was given %s: call it with a colon, as in x:%s(…)", name,
+                   article(noun), noun, arg_push_noun(L, 1), name);
+  __builtin_unreachable();
+}
+
+void *arg_self(lua_State *L, const char *type) {
+  void *p = luaL_testudata(L, 1, type);
+  if (p == NULL) arg_not_self(L, type);
+  return p;
+}
+
+void arg_options(lua_State *L, int idx, const char *what, const char *example, const char *const *known) {
+  if (lua_isnoneornil(L, idx)) return;
+  if (!lua_istable(L, idx))
+    luaL_error(L, "%s: expected options as a table, such as %s, got %s", what, example, arg_push_noun(L, idx));
+  arg_known(L, idx, what, known);
+}
 
 /* Values are not shown: an option may hold what must not be seen. Types are enough to find the mistake. */
 int arg_wrong(lua_State *L, const char *what, const char *key, const char *expected, int idx) {
@@ -52,6 +91,17 @@ static bool is_known(struct str key, const char *const *known) {
   return false;
 }
 
+static const char *push_list(lua_State *L, const char *const *names) {
+  luaL_Buffer b;
+  luaL_buffinit(L, &b);
+  for (const char *const *name = names; *name != NULL; name++) {
+    if (name != names) luaL_addstring(&b, name[1] != NULL ? ", " : " and ");
+    luaL_addstring(&b, *name);
+  }
+  luaL_pushresult(&b);
+  return lua_tostring(L, -1);
+}
+
 void arg_known(lua_State *L, int idx, const char *what, const char *const *known) {
   idx = lua_absindex(L, idx);
   for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
@@ -62,7 +112,7 @@ void arg_known(lua_State *L, int idx, const char *what, const char *const *known
     if (is_known(key, known)) continue;
     const char *near = nearest(key, known);
     if (near != NULL) luaL_error(L, "%s: unknown option '%s' (did you mean '%s'?)", what, key.p, near);
-    luaL_error(L, "%s: unknown option '%s'", what, key.p);
+    luaL_error(L, "%s: unknown option '%s': there are %s", what, key.p, push_list(L, known));
   }
 }
 
@@ -70,6 +120,12 @@ static bool number_ms(lua_Number seconds, int64_t *ms) {
   if (!(seconds >= 0) || seconds > 1e12) return false; /* NaN fails the first */
   *ms = (int64_t)ceil(seconds * 1000);
   return true;
+}
+
+/* A number may be shown: it is no secret, and that it is negative is what is wrong. */
+static void wrong_amount(lua_State *L, const char *what, const char *key, const char *expected, int idx) {
+  if (lua_type(L, idx) != LUA_TNUMBER) arg_wrong(L, what, key, expected, idx);
+  luaL_error(L, "%s: %s: expected %s, got %s", what, key, expected, luaL_tolstring(L, idx, NULL));
 }
 
 int64_t arg_duration_ms(lua_State *L, int idx, const char *what, const char *key) {
@@ -82,7 +138,7 @@ int64_t arg_duration_ms(lua_State *L, int idx, const char *what, const char *key
     s.p = lua_tolstring(L, idx, &s.n);
     ok = units_duration_ms(s, &ms) && ms >= 0;
   }
-  if (!ok) arg_wrong(L, what, key, "a duration (seconds, or \"250ms\", \"2s\", \"5m\")", idx);
+  if (!ok) wrong_amount(L, what, key, "a duration (seconds, or \"250ms\", \"2s\", \"5m\")", idx);
   return ms;
 }
 
@@ -97,7 +153,7 @@ uint64_t arg_size(lua_State *L, int idx, const char *what, const char *key) {
     s.p = lua_tolstring(L, idx, &s.n);
     ok = units_size(s, &bytes);
   }
-  if (!ok) arg_wrong(L, what, key, "a size (bytes, or \"64k\", \"1m\")", idx);
+  if (!ok) wrong_amount(L, what, key, "a size (bytes, or \"64k\", \"1m\")", idx);
   return bytes;
 }
 

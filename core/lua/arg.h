@@ -16,6 +16,15 @@ const char *arg_nearest(lua_State *L, int idx, struct str key);
 /* Raises: "jeton.http: timeout: expected a duration, got a table". */
 int arg_wrong(lua_State *L, const char *what, const char *key, const char *expected, int idx) __attribute__((noreturn));
 
+/* Pushes "an exec", "a request": of userdata what its metatable calls it, without our prefix. */
+const char *arg_push_noun(lua_State *L, int idx);
+/* Raises, for a method whose first argument is no `type` ("jeton.request"): it was called with a dot. */
+int arg_not_self(lua_State *L, const char *type) __attribute__((noreturn));
+/* luaL_checkudata(L, 1, type) of a method. */
+void *arg_self(lua_State *L, const char *type);
+/* The options of `what` at idx, none or a table of the known keys; `example` is one: "{ timeout = 5 }". */
+void arg_options(lua_State *L, int idx, const char *what, const char *example, const char *const *known);
+
 /* A duration: seconds as a number, or "250ms", "2s", "5m". Never negative. */
 int64_t arg_duration_ms(lua_State *L, int idx, const char *what, const char *key);
 /* A size: bytes as a number, or "64k", "1m". */

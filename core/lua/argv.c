@@ -71,9 +71,11 @@ static void drop_named(struct argv *a, struct str name) {
 }
 
 static struct str env_name(lua_State *L, int idx, const char *what) {
-  struct str name = arg_string(L, idx, what, "a name in env");
+  if (lua_type(L, idx) != LUA_TSTRING)
+    luaL_error(L, "%s: expected { NAME = value, … }, got %s in place of a name", what, arg_push_noun(L, idx));
+  struct str name = arg_string(L, idx, what, "name");
   if (name.n == 0 || memchr(name.p, '=', name.n) != NULL || memchr(name.p, '\0', name.n) != NULL)
-    luaL_error(L, "%s: env: '%s' is not a name for a variable", what, name.p);
+    luaL_error(L, "%s: '%s' is not a name for a variable", what, name.p);
   return name;
 }
 
@@ -88,7 +90,7 @@ int argv_read_env(lua_State *L, int idx, struct argv *a, const char *what) {
     int rc = l_secret_bytes(L, -1, value, what, name.p);
     if (rc != 0) return rc;
     if (value->n > 0 && memchr(value->p, '\0', value->n) != NULL)
-      luaL_error(L, "%s: env: a NUL byte in the value of '%s'", what, name.p);
+      luaL_error(L, "%s: a NUL byte in the value of '%s'", what, name.p);
     add(a, name, "=", buf_str(value));
   }
   guard_close(L, -1);

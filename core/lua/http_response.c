@@ -4,6 +4,7 @@
  * case, never changed. */
 #include <lauxlib.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/err.h"
 #include "lua/arg.h"
@@ -25,7 +26,8 @@ static void push_lower(lua_State *L, struct str name) {
 
 /* The headers at 1, the name at 2. Leaves the list at 3 and the lower-cased name at 4. */
 static lua_Integer open_list(lua_State *L) {
-  luaL_checkudata(L, 1, HEADERS);
+  (void)arg_self(L, HEADERS);
+  if (lua_type(L, 2) != LUA_TSTRING) luaL_error(L, "headers: expected a header's name, got %s", arg_push_noun(L, 2));
   struct str name = arg_string(L, 2, "headers", "name");
   lua_settop(L, 2);
   lua_getiuservalue(L, 1, 1);
@@ -89,7 +91,11 @@ static const luaL_Reg headers_metamethods[] = {
 
 static void push_headers(lua_State *L, const struct headers *h) {
   (void)lua_newuserdatauv(L, 0, 1);
-  if (luaL_newmetatable(L, HEADERS)) luaL_setfuncs(L, headers_metamethods, 0);
+  if (luaL_newmetatable(L, HEADERS)) {
+    luaL_setfuncs(L, headers_metamethods, 0);
+    lua_pushliteral(L, "headers");
+    lua_setfield(L, -2, "__metatable");
+  }
   lua_setmetatable(L, -2);
   lua_createtable(L, (int)(2 * h->n), 0);
   lua_Integer n = 0;
@@ -106,9 +112,9 @@ static void push_headers(lua_State *L, const struct headers *h) {
 /* --- the response --- */
 
 static int l_json(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TTABLE);
-  if (lua_getfield(L, 1, "body") != LUA_TSTRING)
-    return luaL_error(L, "json: a response has a body: call it as response:json()");
+  if (!lua_istable(L, 1)) arg_not_self(L, "jeton.response");
+  lua_pushliteral(L, "body");
+  if (lua_rawget(L, 1) != LUA_TSTRING) arg_not_self(L, "jeton.response");
   return l_json_decode_at(L, -1);
 }
 
@@ -120,14 +126,23 @@ static int l_tostring(lua_State *L) {
   return 1;
 }
 
+static int l_response_index(lua_State *L) { /* of what is not in the table itself */
+  if (lua_type(L, 2) == LUA_TSTRING && strcmp(lua_tostring(L, 2), "json") == 0) {
+    lua_pushcfunction(L, l_json);
+    return 1;
+  }
+  return luaL_error(L, "a response has no '%s': it has status, headers, body and :json()", luaL_tolstring(L, 2, NULL));
+}
+
+/* Out of scripts' reach, since all responses of a VM share it: a __gc in it would run outside of every budget. */
 static void set_metatable(lua_State *L) {
   if (luaL_newmetatable(L, RESPONSE)) {
-    lua_createtable(L, 0, 1);
-    lua_pushcfunction(L, l_json);
-    lua_setfield(L, -2, "json");
+    lua_pushcfunction(L, l_response_index);
     lua_setfield(L, -2, "__index");
     lua_pushcfunction(L, l_tostring);
     lua_setfield(L, -2, "__tostring");
+    lua_pushliteral(L, "response");
+    lua_setfield(L, -2, "__metatable");
   }
   lua_setmetatable(L, -2);
 }

@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "lua/arg.h"
 #include "lua/vm.h"
 
 #define JOB "jeton.job"
@@ -25,7 +26,7 @@ struct job {
 };
 enum { UV_ARGS = 1, NUVALUES = 1 }; /* user value: { run, fn, args… } */
 
-static struct job *check(lua_State *L, int idx) { return luaL_checkudata(L, idx, JOB); }
+static struct job *check(lua_State *L) { return arg_self(L, JOB); }
 
 static void unanchor(lua_State *L, struct job *j) {
   int self = j->self;
@@ -50,14 +51,14 @@ static int l_ran(lua_State *L, int status, lua_KContext context) {
 
 /* job, fn, args… */
 static int l_run(lua_State *L) {
-  (void)check(L, 1);
+  (void)check(L);
   lua_toclose(L, 1);
   lua_callk(L, lua_gettop(L) - 2, 0, 0, l_ran);
   return l_ran(L, LUA_OK, 0);
 }
 
 static int l_closed(lua_State *L) { /* __close: the task is over */
-  struct job *j = check(L, 1);
+  struct job *j = check(L);
   j->task = NULL;
   j->running = false;
   if (j->source == NULL) j->ended = true;
@@ -95,7 +96,7 @@ static void start(lua_State *L, struct job *j, int run) {
 }
 
 void job_start(lua_State *L, int idx) {
-  struct job *j = check(L, idx);
+  struct job *j = luaL_checkudata(L, idx, JOB);
   if (j->self == LUA_NOREF) {
     lua_pushvalue(L, idx);
     j->self = luaL_ref(L, LUA_REGISTRYINDEX);
@@ -122,7 +123,7 @@ bool job_fire(struct job *j) {
 
 /* What has a source stops being started; a run that is under way goes on. What has none is ended where it waits. */
 static int l_cancel(lua_State *L) {
-  struct job *j = check(L, 1);
+  struct job *j = check(L);
   if (j->source != NULL) {
     end_source(j);
     j->ended = !j->running;
@@ -139,30 +140,34 @@ static int l_cancel(lua_State *L) {
 }
 
 static int l_index(lua_State *L) { /* upvalue 1: methods */
-  struct job *j = check(L, 1);
+  struct job *j = check(L);
   lua_pushvalue(L, 2);
   if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
   if (lua_type(L, 2) == LUA_TSTRING && strcmp(lua_tostring(L, 2), "done") == 0) {
     lua_pushboolean(L, j->ended);
     return 1;
   }
-  return 0;
+  return luaL_error(L, "a job has no '%s': it has done and :cancel()", luaL_tolstring(L, 2, NULL));
+}
+
+static int l_newindex(lua_State *L) {
+  return luaL_error(L, "job.%s cannot be set: a job has done and :cancel()", luaL_tolstring(L, 2, NULL));
 }
 
 static int l_tostring(lua_State *L) {
-  struct job *j = check(L, 1);
+  struct job *j = check(L);
   lua_pushfstring(L, "%s<%s>", j->kind, j->ended ? "done" : j->running ? "running" : "waiting");
   return 1;
 }
 
 static int l_collect(lua_State *L) {
-  end_source(check(L, 1));
+  end_source(check(L));
   return 0;
 }
 
 static const luaL_Reg methods[] = {{"cancel", l_cancel}, {NULL, NULL}};
 static const luaL_Reg metamethods[] = {
-    {"__gc", l_collect}, {"__close", l_closed}, {"__tostring", l_tostring}, {NULL, NULL}};
+    {"__gc", l_collect}, {"__close", l_closed}, {"__tostring", l_tostring}, {"__newindex", l_newindex}, {NULL, NULL}};
 
 static void set_metatable(lua_State *L) {
   if (luaL_newmetatable(L, JOB)) {

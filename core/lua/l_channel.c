@@ -35,7 +35,7 @@ struct channel *l_channel_test(lua_State *L, int idx) {
 }
 
 static struct channel *check(lua_State *L) {
-  struct handle *h = luaL_checkudata(L, 1, CHANNEL);
+  struct handle *h = arg_self(L, CHANNEL);
   if (h->channel == NULL) luaL_error(L, "channel: this handle is gone");
   return h->channel;
 }
@@ -329,7 +329,7 @@ static void join(lua_State *L, struct str name, unsigned capacity) {
 int l_channel(lua_State *L) {
   struct str name = l_named_name(L, CHANNEL);
   bool given = !lua_isnoneornil(L, 2);
-  lua_Integer capacity = given ? luaL_checkinteger(L, 2) : 0;
+  lua_Integer capacity = given && lua_isinteger(L, 2) ? lua_tointeger(L, 2) : given ? -1 : 0;
   if (capacity < 0 || capacity > CHANNEL_CAPACITY_MAX)
     return luaL_error(L, "jeton.channel: capacity: expected 0 (a rendezvous) to %d messages",
                       (int)CHANNEL_CAPACITY_MAX);

@@ -4,8 +4,12 @@
 #include <lauxlib.h>
 #include <stdlib.h>
 
+#include "lua/arg.h"
+
 static int l_get(lua_State *L) { /* the table, the name */
-  const char *value = getenv(luaL_checkstring(L, 2));
+  if (lua_type(L, 2) != LUA_TSTRING)
+    return luaL_error(L, "jeton.env: expected the name of a variable, got %s", arg_push_noun(L, 2));
+  const char *value = getenv(lua_tostring(L, 2));
   if (value == NULL) return 0;
   lua_pushstring(L, value);
   return 1;

@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "http/url.h"
+#include "lua/arg.h"
 #include "lua/l_headers.h"
 #include "lua/l_secret.h"
 #include "lua/type.h"
@@ -38,7 +39,7 @@ static void push_handle(lua_State *L, struct exchange *ex, const char *type) {
 }
 
 static struct exchange *check_self(lua_State *L, const char *type, const char *what) {
-  return exchange_handle_check(L, type_check(L, 1, type), what);
+  return exchange_handle_check(L, type_check(L, type), what);
 }
 
 static void push_str(lua_State *L, struct str s) {
@@ -119,37 +120,43 @@ static int l_response_body(lua_State *L) {
   return wait_for_body(L, ex, w);
 }
 
+static struct str check_body(lua_State *L, int idx, const char *what) {
+  struct str s;
+  if (l_secret_test(L, idx) != NULL)
+    luaL_error(L, "%s: a secret cannot stand in a body here: it goes into req.headers, or into jeton.http", what);
+  if (!lua_isstring(L, idx)) luaL_error(L, "%s: body: expected a string, got %s", what, arg_push_noun(L, idx));
+  s.p = lua_tolstring(L, idx, &s.n);
+  return s;
+}
+
 static int l_request_set_body(lua_State *L) {
   struct exchange *ex = check_self(L, REQUEST_TYPE, "request");
-  size_t n;
-  const char *p = luaL_checklstring(L, 2, &n);
+  struct str body = check_body(L, 2, "req:set_body");
   if (ex->step > STEP_REQUEST_HOOK)
     return luaL_error(L, "req:set_body works in on_request only: the request has been sent");
   ex->body_replaced = true;
   ex->body_wanted_all = false; /* what still comes of the client's is thrown away */
-  vm_burn(L, n / COPIED_A_STEP);
+  vm_burn(L, body.n / COPIED_A_STEP);
   buf_reset(&ex->body);
-  buf_add(&ex->body, p, n);
+  buf_adds(&ex->body, body);
   return 0;
 }
 
 static int l_response_set_body(lua_State *L) {
   struct exchange *ex = check_self(L, RESPONSE_TYPE, "response");
-  size_t n;
-  const char *p = luaL_checklstring(L, 2, &n);
+  struct str body = check_body(L, 2, "res:set_body");
   if (ex->replied) return luaL_error(L, "the response has been sent");
   ex->reply_replaced = true;
-  vm_burn(L, n / COPIED_A_STEP);
+  vm_burn(L, body.n / COPIED_A_STEP);
   buf_reset(&ex->reply);
-  buf_add(&ex->reply, p, n);
+  buf_adds(&ex->reply, body);
   return 0;
 }
 
 /* --- req:respond --- */
 
 static void add_response_field(lua_State *L, struct exchange *ex, int name, int value) {
-  (void)l_headers_check_name(L, name, true);
-  l_headers_check_plain(L, value);
+  l_headers_check_plain(L, value, l_headers_check_name(L, name, true));
   vm_burn(L, 1);
   headers_add(&ex->response.headers, exchange_dup(L, ex, name), exchange_dup(L, ex, value));
 }
@@ -159,7 +166,8 @@ static void add_response_fields(lua_State *L, struct exchange *ex) {
   while (lua_next(L, 3) != 0) {
     int top = lua_gettop(L);
     if (lua_type(L, top - 1) != LUA_TSTRING)
-      luaL_error(L, "req:respond: headers: expected names as keys, got a %s", luaL_typename(L, top - 1));
+      luaL_error(L, "req:respond: headers: expected { [\"name\"] = value, … }, got %s in place of a name",
+                 arg_push_noun(L, top - 1));
     if (lua_istable(L, top)) {
       for (lua_Integer i = 1; lua_rawgeti(L, top, i) != LUA_TNIL; i++) {
         add_response_field(L, ex, top - 1, top + 1);
@@ -172,21 +180,33 @@ static void add_response_fields(lua_State *L, struct exchange *ex) {
   }
 }
 
+static int check_status(lua_State *L, int idx, const char *what) {
+  int is_integer;
+  lua_Integer status = lua_tointegerx(L, idx, &is_integer);
+  if (!is_integer) luaL_error(L, "%s: expected a status from 200 to 599, got %s", what, arg_push_noun(L, idx));
+  if (status < 200 || status > 599)
+    luaL_error(L, "%s: expected a status from 200 to 599, got %I", what, (LUAI_UACINT)status);
+  return (int)status;
+}
+
 /* req:respond(status [, headers [, body]]) */
 static int l_request_respond(lua_State *L) {
   struct exchange *ex = check_self(L, REQUEST_TYPE, "request");
-  lua_Integer status = luaL_checkinteger(L, 2);
-  size_t n = 0;
-  const char *p = luaL_optlstring(L, 4, "", &n);
-  luaL_argcheck(L, status >= 200 && status <= 599, 2, "expected a status from 200 to 599");
-  if (!lua_isnoneornil(L, 3)) luaL_checktype(L, 3, LUA_TTABLE);
+  int status = check_status(L, 2, "req:respond(status, headers, body)");
+  struct str body = {"", 0};
+  if (!lua_isnoneornil(L, 3) && !lua_istable(L, 3))
+    return luaL_error(L,
+                      "req:respond(status, headers, body): headers: expected a table or nil, got %s; a body stands "
+                      "third: req:respond(%d, nil, body)",
+                      arg_push_noun(L, 3), status);
+  if (!lua_isnoneornil(L, 4)) body = check_body(L, 4, "req:respond(status, headers, body)");
   if (ex->step != STEP_REQUEST_HOOK && ex->step != STEP_RESPONSE_HOOK && ex->step != STEP_ERROR)
     return luaL_error(L, "req:respond works while a hook runs only");
   lua_settop(L, 4);
-  vm_burn(L, n / COPIED_A_STEP);
-  reply_local(ex, (int)status, (struct str){p, n});
+  vm_burn(L, body.n / COPIED_A_STEP);
+  reply_local(ex, status, body);
   if (lua_istable(L, 3)) add_response_fields(L, ex);
-  if (n > 0 && headers_find(&ex->response.headers, STR("content-type")) == NULL)
+  if (body.n > 0 && headers_find(&ex->response.headers, STR("content-type")) == NULL)
     headers_add(&ex->response.headers, STR("Content-Type"), STR("text/plain; charset=utf-8"));
   return 0;
 }
@@ -311,15 +331,28 @@ static void push_request_field(lua_State *L, struct exchange *ex, enum request_f
   }
 }
 
+/* known: the index of the table of what a request has. */
+static int refuse_field(lua_State *L, int known) {
+  const char *near = NULL;
+  if (lua_type(L, 2) == LUA_TSTRING) {
+    struct str key;
+    key.p = lua_tolstring(L, 2, &key.n);
+    near = arg_nearest(L, known, key);
+  }
+  const char *key = luaL_tolstring(L, 2, NULL);
+  if (near != NULL)
+    return luaL_error(L, "a request has no field '%s' (did you mean '%s'?); for a table of your own use req.ctx", key,
+                      near);
+  return luaL_error(L, "a request has no field '%s'; for a table of your own use req.ctx", key);
+}
+
 /* Upvalue 1: name -> field number or method. */
 static int l_request_index(lua_State *L) {
   struct exchange *ex = exchange_handle_check(L, lua_touserdata(L, 1), "request");
   lua_pushvalue(L, 2);
   int type = lua_rawget(L, lua_upvalueindex(1));
   if (type == LUA_TFUNCTION) return 1;
-  if (type != LUA_TNUMBER)
-    return luaL_error(L, "a request has no field '%s'; for a table of your own use req.ctx",
-                      luaL_tolstring(L, 2, NULL));
+  if (type != LUA_TNUMBER) return refuse_field(L, lua_upvalueindex(1));
   push_request_field(L, ex, (enum request_field)lua_tointeger(L, -1));
   return 1;
 }
@@ -330,7 +363,14 @@ static bool target_chars(struct str s, const char *refused) { /* RFC 3986: nothi
   return true;
 }
 
+static void check_text(lua_State *L, const char *field) { /* what is assigned, at 3 */
+  if (l_secret_test(L, 3) != NULL)
+    luaL_error(L, "req.%s: a secret: URLs show in logs and messages; put it into a header", field);
+  if (!lua_isstring(L, 3)) luaL_error(L, "req.%s: expected a string, got %s", field, arg_push_noun(L, 3));
+}
+
 static void set_path(lua_State *L, struct exchange *ex) {
+  check_text(L, "path");
   struct str s = exchange_dup(L, ex, 3);
   if (s.n == 0 || s.p[0] != '/' || !target_chars(s, "?#"))
     luaL_error(L, "req.path: expected a path that begins with '/', percent-encoded, without '?' or '#'");
@@ -342,21 +382,27 @@ static void set_query(lua_State *L, struct exchange *ex) {
     ex->request.query = (struct str){0};
     return;
   }
+  check_text(L, "query");
   struct str s = exchange_dup(L, ex, 3);
   if (!target_chars(s, "#")) luaL_error(L, "req.query: expected a percent-encoded query without '#'");
   ex->request.query = s;
 }
 
 static void set_upstream(lua_State *L, struct exchange *ex) {
+  check_text(L, "upstream");
   struct str s = exchange_dup(L, ex, 3);
   if (ex->request.is_connect) luaL_error(L, "req.upstream: CONNECT goes to its target, and to no upstream");
   if (runtime_upstream(ex->runtime, s) == NULL) luaL_error(L, "req.upstream: the policy has no upstream '%s'", s.p);
   ex->upstream_name = s;
 }
 
+static const char *assigned_name(lua_State *L) {
+  return lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : luaL_tolstring(L, 2, NULL);
+}
+
 static int l_request_newindex(lua_State *L) {
   struct exchange *ex = exchange_handle_check(L, lua_touserdata(L, 1), "request");
-  const char *name = luaL_checkstring(L, 2);
+  const char *name = assigned_name(L);
   if (ex->step > STEP_REQUEST_HOOK && strcmp(name, "ctx") != 0)
     return luaL_error(L, "req.%s: a request can be changed in on_request only", name);
   if (strcmp(name, "path") == 0)
@@ -366,8 +412,10 @@ static int l_request_newindex(lua_State *L) {
   else if (strcmp(name, "upstream") == 0)
     set_upstream(L, ex);
   else
-    return luaL_error(
-        L, "req.%s cannot be set; path, query, upstream and headers can, and req.ctx is a table of your own", name);
+    return luaL_error(L,
+                      "req.%s cannot be set; path, query, upstream and the fields of headers can, req:set_body(text) "
+                      "sets the body, and req.ctx is a table of your own",
+                      name);
   return 0;
 }
 
@@ -382,26 +430,31 @@ static int l_request_tostring(lua_State *L) {
 
 static int l_response_index(lua_State *L) {
   struct exchange *ex = exchange_handle_check(L, lua_touserdata(L, 1), "response");
-  const char *name = luaL_checkstring(L, 2);
+  const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
   if (strcmp(name, "status") == 0) {
     lua_pushinteger(L, ex->response.status);
   } else if (strcmp(name, "headers") == 0) {
     push_headers(L, ex, true);
   } else {
     lua_pushvalue(L, 2);
-    if (lua_rawget(L, lua_upvalueindex(1)) == LUA_TNIL) return luaL_error(L, "a response has no field '%s'", name);
+    if (lua_rawget(L, lua_upvalueindex(1)) == LUA_TNIL)
+      return luaL_error(L,
+                        "a response has no field '%s': it has status, headers, :body() and :set_body(text); "
+                        "req:respond answers in its place",
+                        luaL_tolstring(L, 2, NULL));
   }
   return 1;
 }
 
 static int l_response_newindex(lua_State *L) {
   struct exchange *ex = exchange_handle_check(L, lua_touserdata(L, 1), "response");
-  const char *name = luaL_checkstring(L, 2);
-  if (strcmp(name, "status") != 0) return luaL_error(L, "res.%s cannot be set; status and headers can", name);
-  lua_Integer status = luaL_checkinteger(L, 3);
-  if (status < 200 || status > 599) return luaL_error(L, "res.status: expected a status from 200 to 599");
+  const char *name = assigned_name(L);
+  if (strcmp(name, "status") != 0)
+    return luaL_error(
+        L, "res.%s cannot be set; status and the fields of headers can, and res:set_body(text) sets the body", name);
+  int status = check_status(L, 3, "res.status");
   if (ex->replied) return luaL_error(L, "the response has been sent");
-  ex->response.status = (int)status;
+  ex->response.status = status;
   ex->response.reason = (struct str){0};
   return 0;
 }

@@ -91,14 +91,17 @@ static int read_stdin(lua_State *L, struct str *in) {
 static int read_env(lua_State *L, struct exec_op *op, struct process_settings *s) {
   if (lua_getfield(L, 1, "env") == LUA_TNIL) return 0;
   if (!lua_istable(L, -1)) arg_wrong(L, what, "env", "a table", -1);
-  int rc = argv_read_env(L, lua_gettop(L), &op->env, what);
+  int rc = argv_read_env(L, lua_gettop(L), &op->env, "jeton.exec: env");
   s->env = op->env.v;
   return rc;
 }
 
 int l_exec(lua_State *L) {
   static const char *const known[] = {"stdin", "env", "cwd", "timeout", "limits", NULL};
-  luaL_checktype(L, 1, LUA_TTABLE);
+  if (!lua_istable(L, 1) || !lua_isnoneornil(L, 2))
+    return luaL_error(L,
+                      "jeton.exec: expected one table with the command and its options: jeton.exec { \"program\", "
+                      "\"argument\", timeout = 5 }");
   lua_settop(L, 1);
   arg_known(L, 1, what, known);
   struct exec_op *op = guard_new(L, sizeof *op, unmake);
@@ -106,6 +109,7 @@ int l_exec(lua_State *L) {
   struct process_settings s = {.argv = NULL};
   argv_read(L, 1, &op->argv, what);
   op->timeout_ms = s.timeout_ms = (uint64_t)arg_field_ms(L, 1, what, "timeout", EXEC_TIMEOUT_MS);
+  if (s.timeout_ms < 1) luaL_error(L, "jeton.exec: timeout: expected more than 0");
   s.argv = op->argv.v;
   s.cwd = arg_field_string(L, 1, what, "cwd");
   read_limits(L, &s);

@@ -195,16 +195,10 @@ static struct file_op *op_new(lua_State *L, const char *name, void (*run)(struct
   return op;
 }
 
-static void check_options(lua_State *L, int idx, const char *what, const char *const *known) {
-  if (lua_isnoneornil(L, idx)) return;
-  luaL_checktype(L, idx, LUA_TTABLE);
-  arg_known(L, idx, what, known);
-}
-
 static int l_read(lua_State *L) {
   static const char *const known[] = {"max", NULL};
   lua_settop(L, 2);
-  check_options(L, 2, "jeton.file.read", known);
+  arg_options(L, 2, "jeton.file.read", "{ max = \"64k\" }", known);
   uint64_t max = arg_field_size(L, 2, "jeton.file.read", "max", FILE_READ_MAX);
   struct file_op *op = op_new(L, "read", run_read, push_data);
   op->max = max;
@@ -214,6 +208,11 @@ static int l_read(lua_State *L) {
 /* An octal string: Lua has no octal numbers, and 0600 there is six hundred. */
 static mode_t read_mode(lua_State *L, int idx) {
   if (!lua_istable(L, idx)) return FILE_MODE;
+  if (lua_getfield(L, idx, "mode") == LUA_TNUMBER)
+    luaL_error(L,
+               "jeton.file.write: mode: expected octal digits in a string, such as \"0600\", got a number (which Lua "
+               "reads as decimal)");
+  lua_pop(L, 1);
   const char *text = arg_field_string(L, idx, "jeton.file.write", "mode");
   if (text == NULL && !lua_isnil(L, -1)) return FILE_MODE;
   mode_t mode = FILE_MODE;
@@ -231,7 +230,7 @@ static mode_t read_mode(lua_State *L, int idx) {
 static int l_write(lua_State *L) {
   static const char *const known[] = {"mode", NULL};
   lua_settop(L, 3);
-  check_options(L, 3, "jeton.file.write", known);
+  arg_options(L, 3, "jeton.file.write", "{ mode = \"0600\" }", known);
   mode_t mode = read_mode(L, 3);
   struct file_op *op = op_new(L, "write", run_write, push_true);
   op->mode = mode;

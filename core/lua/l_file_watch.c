@@ -129,7 +129,7 @@ static int start(struct file_watch *w, uv_loop_t *loop) {
 
 int l_file_watch(lua_State *L) {
   struct str path = arg_string(L, 1, "jeton.file.watch", "path");
-  luaL_checktype(L, 2, LUA_TFUNCTION);
+  if (!lua_isfunction(L, 2)) arg_wrong(L, "jeton.file.watch", "fn", "a function", 2);
   job_check_loading(L, "jeton.file.watch");
   lua_settop(L, 2);
   lua_pushvalue(L, 1); /* the function's argument */

@@ -7,6 +7,7 @@
 #include <lauxlib.h>
 
 #include "http/url.h"
+#include "lua/arg.h"
 #include "lua/l_exchange.h"
 #include "lua/l_secret.h"
 #include "lua/type.h"
@@ -51,9 +52,16 @@ static bool is_jetons(enum header_id id) {
   }
 }
 
-struct str l_headers_check_name(lua_State *L, int idx, bool of_response) {
+static struct str check_name(lua_State *L, int idx) {
   struct str name;
-  name.p = luaL_checklstring(L, idx, &name.n);
+  if (lua_type(L, idx) != LUA_TSTRING)
+    luaL_error(L, "headers: expected a header's name, got %s", arg_push_noun(L, idx));
+  name.p = lua_tolstring(L, idx, &name.n);
+  return name;
+}
+
+struct str l_headers_check_name(lua_State *L, int idx, bool of_response) {
+  struct str name = check_name(L, idx);
   if (!header_name_valid(name)) luaL_error(L, "'%s' is not a header name (RFC 9110 section 5.1)", name.p);
   enum header_id id = header_id(name);
   if (is_jetons(id))
@@ -62,11 +70,16 @@ struct str l_headers_check_name(lua_State *L, int idx, bool of_response) {
   return name;
 }
 
-void l_headers_check_plain(lua_State *L, int idx) {
-  struct str value;
+static void refuse_value(lua_State *L, int idx, struct str name) {
   if (l_secret_test(L, idx) != NULL)
     luaL_error(L, "a secret cannot go into a response: its bytes would reach the client");
-  value.p = luaL_checklstring(L, idx, &value.n);
+  luaL_error(L, "header '%s': expected a string or a number, or nil for none, got %s", name.p, arg_push_noun(L, idx));
+}
+
+void l_headers_check_plain(lua_State *L, int idx, struct str name) {
+  struct str value;
+  if (!lua_isstring(L, idx)) refuse_value(L, idx, name);
+  value.p = lua_tolstring(L, idx, &value.n);
   if (!header_value_valid(value))
     luaL_error(L, "a header value may not hold CR, LF, NUL or other control bytes (RFC 9110 section 5.5)");
 }
@@ -81,8 +94,7 @@ static void push_value(lua_State *L, const struct header *h) {
 static int l_index(lua_State *L) {
   const struct l_headers *self = lua_touserdata(L, 1);
   struct exchange *ex = exchange_of(L, self);
-  struct str name;
-  name.p = luaL_checklstring(L, 2, &name.n);
+  struct str name = check_name(L, 2);
   const struct header *h = headers_find(list_of(ex, self), name);
   if (h != NULL) {
     push_value(L, h);
@@ -117,18 +129,18 @@ static int l_newindex(lua_State *L) {
     headers_set_secret(list, exchange_dup(L, ex, 2), s);
     return 0;
   }
-  l_headers_check_plain(L, 3);
+  l_headers_check_plain(L, 3, name);
   struct str value = exchange_dup(L, ex, 3);
+  if (!self->of_response) l_secret_check_text(L, value);
   headers_set(list, exchange_dup(L, ex, 2), value);
   if (!self->of_response && header_id(name) == H_HOST) set_host(L, ex);
   return 0;
 }
 
 static int l_all(lua_State *L) {
-  const struct l_headers *self = type_check(L, 1, HEADERS_TYPE);
+  const struct l_headers *self = type_check(L, HEADERS_TYPE);
   const struct headers *list = list_of(exchange_of(L, self), self);
-  struct str name;
-  name.p = luaL_checklstring(L, 2, &name.n);
+  struct str name = check_name(L, 2);
   lua_newtable(L);
   lua_Integer found = 0;
   for (unsigned i = 0; i < list->n; i++) {
@@ -154,7 +166,7 @@ static int l_next(lua_State *L) {
 }
 
 static int l_pairs(lua_State *L) {
-  type_check(L, 1, HEADERS_TYPE);
+  type_check(L, HEADERS_TYPE);
   lua_pushvalue(L, 1);
   lua_pushinteger(L, 0);
   lua_pushcclosure(L, l_next, 2);

@@ -52,6 +52,9 @@ static void refuse_byte(lua_State *L, unsigned char c) {
 static void read_url(lua_State *L, int idx, struct http_op *op) {
   if (l_secret_test(L, idx) != NULL)
     luaL_error(L, "%s: url: a secret: URLs show in logs and messages; put it into a header or the body", what);
+  if (lua_istable(L, idx))
+    luaL_error(L, "%s: url: expected a string, got a table; with the URL in the table: jeton.http.request { url = … }",
+               what);
   struct str s = arg_string(L, idx, what, "url");
   for (size_t i = 0; i < s.n; i++)
     if (s.p[i] <= ' ' || s.p[i] >= 0x7f) refuse_byte(L, (unsigned char)s.p[i]);
@@ -93,12 +96,13 @@ static void add_header(lua_State *L, struct http_op *op, struct str name) {
     set_secret(op, name, s);
     return;
   }
-  if (!lua_isstring(L, -1)) arg_wrong(L, what, name.p, "a string, a number or a secret", -1);
+  if (!lua_isstring(L, -1)) arg_wrong(L, "jeton.http: headers", name.p, "a string, a number or a secret", -1);
   lua_pushvalue(L, -1);
   struct str value;
   value.p = lua_tolstring(L, -1, &value.n);
   if (!header_value_valid(value))
     luaL_error(L, "%s: headers: %s: CR, LF or another byte that may not stand in a header", what, name.p);
+  l_secret_check_text(L, value);
   if (str_ieq(name, STR("host"))) {
     if (!host_valid(value)) luaL_error(L, "%s: headers: host: not a host", what);
     op->host = keep(op, value);
@@ -127,7 +131,10 @@ static void read_headers(lua_State *L, int opts, struct http_op *op) {
     int table = lua_gettop(L);
     for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
       vm_burn(L, 1);
-      struct str name = arg_string(L, -2, what, "a header's name");
+      if (lua_type(L, -2) != LUA_TSTRING)
+        luaL_error(L, "%s: headers: expected { [\"name\"] = value, … }, got %s in place of a name", what,
+                   arg_push_noun(L, -2));
+      struct str name = arg_string(L, -2, what, "headers");
       if (!header_name_valid(name)) luaL_error(L, "%s: headers: '%s' is not a header's name", what, name.p);
       if (is_framing(name)) luaL_error(L, "%s: headers: %s is written by jeton itself", what, name.p);
       if (lua_istable(L, -1))
@@ -170,7 +177,8 @@ static void read_auth(lua_State *L, int opts, struct http_op *op) {
     return;
   }
   int auth = lua_gettop(L);
-  if (!lua_istable(L, auth) || lua_rawlen(L, auth) != 2) arg_wrong(L, what, "auth", "{ user, password }", auth);
+  if (!lua_istable(L, auth)) arg_wrong(L, what, "auth", "a list of two, { user, password }", auth);
+  if (lua_rawlen(L, auth) != 2) luaL_error(L, "%s: auth: expected a list of two, { user, password }", what);
   static const char *const auth_keys[] = {"form", NULL};
   arg_known(L, auth, "jeton.http: auth", auth_keys);
   bool form = arg_field_bool(L, auth, "jeton.http: auth", "form", false);
@@ -197,16 +205,24 @@ static void default_type(struct http_op *op, struct str type) {
   if (headers_find(&op->headers, STR("content-type")) == NULL) headers_add(&op->headers, STR("content-type"), type);
 }
 
+static struct str body_text(lua_State *L) {
+  const char *expected =
+      lua_istable(L, -1) ? "a string or a secret (a table goes into json = or form =)" : "a string or a secret";
+  if (lua_type(L, -1) != LUA_TSTRING) arg_wrong(L, what, "body", expected, -1);
+  return arg_string(L, -1, what, "body");
+}
+
 static void read_plain(lua_State *L, struct http_op *op) {
   struct secret *s = l_secret_test(L, -1);
   if (s != NULL)
     parts_add_secret(&op->body, secret_ref(s));
   else
-    buf_adds(&op->body.text, arg_string(L, -1, what, "body"));
+    buf_adds(&op->body.text, body_text(L));
 }
 
 static void read_form(lua_State *L, struct http_op *op) {
-  if (!lua_istable(L, -1)) arg_wrong(L, what, "form", "a table", -1);
+  if (!lua_istable(L, -1))
+    arg_wrong(L, what, "form", "a table of names and values (a form that is text already is a body)", -1);
   parts_add_form(L, -1, &op->body, "jeton.http: form");
   default_type(op, STR("application/x-www-form-urlencoded"));
 }
@@ -286,7 +302,9 @@ static const char *const known[] = {"method", "url",     "headers", "auth",     
                                     "json",   "timeout", "limits",  "redirects", "tls",  NULL};
 
 static int l_request(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TTABLE);
+  if (!lua_istable(L, 1) || !lua_isnoneornil(L, 2))
+    return luaL_error(L, "%s: expected one table: jeton.http.request { method = \"GET\", url = \"https://…\", … }",
+                      what);
   lua_settop(L, 1);
   arg_known(L, 1, what, known);
   lua_getfield(L, 1, "url");
@@ -295,12 +313,11 @@ static int l_request(lua_State *L) {
 
 static int with_method(lua_State *L, const char *method) {
   lua_settop(L, 2);
+  arg_options(L, 2, what, "{ body = text, timeout = 5 }", known + 2); /* method and url are given */
   if (lua_isnil(L, 2)) {
     lua_newtable(L);
     lua_replace(L, 2);
   }
-  luaL_checktype(L, 2, LUA_TTABLE);
-  arg_known(L, 2, what, known + 2); /* method and url are given */
   return request(L, method, 1, 2);
 }
 

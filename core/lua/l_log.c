@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "lua/arg.h"
 #include "lua/guard.h"
 #include "lua/vm.h"
 
@@ -44,8 +45,13 @@ static const char *push_source(lua_State *L) {
 }
 
 static int write_line(lua_State *L, enum log_level level, int message) {
-  luaL_checkany(L, message);
-  if (!lua_isnoneornil(L, message + 1)) luaL_checktype(L, message + 1, LUA_TTABLE);
+  if (lua_isnone(L, message)) return luaL_error(L, "jeton.log: expected a message");
+  if (!lua_isnoneornil(L, message + 1) && !lua_istable(L, message + 1))
+    return luaL_error(
+        L,
+        "jeton.log: fields: expected a table such as { status = 200 }, got %s; a message is one value: join "
+        "with .. or use (\"…\"):format(…)",
+        arg_push_noun(L, message + 1));
   if (!log_wants(level)) return 0;
   lua_settop(L, message + 1);
   struct buf *b = guard_buf(L);

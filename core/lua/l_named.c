@@ -24,6 +24,29 @@ static int l_tostring(lua_State *L) {
   return 1;
 }
 
+/* store:gte: upvalue 1 is what it has, 2 the type's name. */
+static int l_absent(lua_State *L) {
+  const char *shown = lua_tostring(L, lua_upvalueindex(2)), *near = NULL;
+  if (lua_type(L, 2) == LUA_TSTRING) {
+    struct str key;
+    key.p = lua_tolstring(L, 2, &key.n);
+    near = arg_nearest(L, lua_upvalueindex(1), key);
+  }
+  const char *key = luaL_tolstring(L, 2, NULL);
+  if (near != NULL) return luaL_error(L, "a handle of jeton.%s has no '%s' (did you mean ':%s'?)", shown, key, near);
+  return luaL_error(L, "a handle of jeton.%s has no '%s' (docs/library.md lists its methods)", shown, key);
+}
+
+/* Makes the table of methods on the top strict. */
+static void guard_methods(lua_State *L, const struct l_named_type *t) {
+  lua_createtable(L, 0, 1);
+  lua_pushvalue(L, -2);
+  lua_pushstring(L, t->shown);
+  lua_pushcclosure(L, l_absent, 2);
+  lua_setfield(L, -2, "__index");
+  lua_setmetatable(L, -2);
+}
+
 static void set_metatable(lua_State *L, const struct l_named_type *t) {
   if (luaL_newmetatable(L, t->metatable)) {
     lua_pushcfunction(L, l_collect);
@@ -34,6 +57,7 @@ static void set_metatable(lua_State *L, const struct l_named_type *t) {
     lua_setfield(L, -2, "__tostring");
     lua_newtable(L);
     luaL_setfuncs(L, t->methods, 0);
+    guard_methods(L, t);
     lua_setfield(L, -2, "__index");
     lua_pushstring(L, t->shown);
     lua_setfield(L, -2, "__metatable");
@@ -117,7 +141,7 @@ void *l_named_new(lua_State *L, const struct l_named_type *t, struct str name, c
 }
 
 void *l_named_check(lua_State *L, int idx, const struct l_named_type *t) {
-  struct l_named *h = luaL_checkudata(L, idx, t->metatable);
+  struct l_named *h = idx == 1 ? arg_self(L, t->metatable) : luaL_checkudata(L, idx, t->metatable);
   if (h->object == NULL) luaL_error(L, "%s: used after its VM has closed it", t->kind->what);
   if (vm_loading(vm_of(L)))
     luaL_error(L, "%s: the top of a policy's file only declares: use it in a hook, on_start or a task", t->kind->what);

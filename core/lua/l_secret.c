@@ -5,6 +5,7 @@
 #include "lua/l_secret.h"
 
 #include <lauxlib.h>
+#include <string.h>
 
 #include "lua/arg.h"
 #include "lua/guard.h"
@@ -26,7 +27,7 @@ int l_secret_refuse(lua_State *L) {
 }
 
 static int l_collect(lua_State *L) {
-  struct handle *h = type_check(L, 1, SECRET);
+  struct handle *h = type_check(L, SECRET);
   struct secret *s = h->secret;
   h->secret = NULL;
   if (s != NULL) secret_unref(s);
@@ -34,7 +35,7 @@ static int l_collect(lua_State *L) {
 }
 
 static int l_tostring(lua_State *L) {
-  struct handle *h = type_check(L, 1, SECRET);
+  struct handle *h = type_check(L, SECRET);
   struct buf *b = guard_buf(L);
   buf_addz(b, "secret<");
   if (h->secret != NULL) secret_describe(h->secret, b);
@@ -118,6 +119,22 @@ int l_secret_concat(lua_State *L) {
   if (a != NULL && lua_isstring(L, 2)) return join_text(L, a, 2);
   if (b != NULL && lua_isstring(L, 1)) return join_text(L, b, 1);
   return luaL_error(L, "attempt to join a secret with a %s value", luaL_typename(L, a != NULL ? 2 : 1));
+}
+
+static bool ends_with(struct str s, struct str end) {
+  return s.n >= end.n && memcmp(s.p + s.n - end.n, end.p, end.n) == 0;
+}
+
+void l_secret_check_text(lua_State *L, struct str text) {
+  const char *at = text.p, *end = text.p + text.n;
+  while ((at = memchr(at, '<', (size_t)(end - at))) != NULL) {
+    struct str before = {text.p, (size_t)(at++ - text.p)};
+    if (ends_with(before, STR("token")) || ends_with(before, STR("secret")))
+      luaL_error(
+          L,
+          "a header's value holds the description of a token or secret, which is what tostring and string.format "
+          "make of one: join it with .. instead, as in \"Bearer \" .. tokens.NAME");
+  }
 }
 
 int l_secret_bytes(lua_State *L, int idx, struct buf *out, const char *what, const char *key) {

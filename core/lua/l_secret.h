@@ -18,6 +18,9 @@ int l_secret_concat(lua_State *L);
 /* Raises for any other operation: says what to do instead of reading bytes. */
 int l_secret_refuse(lua_State *L);
 
+/* Raises when the text of a header holds what tostring and string.format make of a secret or a token: it was meant to hold the bytes. */
+void l_secret_check_text(lua_State *L, struct str text);
+
 /* Appends the bytes of the string or secret at idx to out (sensitive), for use inside this process: the audience is not asked.
  * 0, or secret_expand's error. `what` and `key` name it when it is neither: then it raises. */
 int l_secret_bytes(lua_State *L, int idx, struct buf *out, const char *what, const char *key);

@@ -70,8 +70,8 @@ static size_t push_case(lua_State *L, unsigned i, struct channel_arm *arm) {
   (void)lua_rawgeti(L, OPTIONS, (lua_Integer)i + 1);
   const struct channel_case *c = luaL_testudata(L, -1, CHANNEL_CASE);
   if (c == NULL)
-    luaL_error(L, "jeton.select: case %d is a %s: expected ch:on_recv(f) or ch:on_send(value, f)", (int)i + 1,
-               luaL_typename(L, -1));
+    luaL_error(L, "jeton.select: case %d is %s: expected ch:on_recv(f) or ch:on_send(value, f)", (int)i + 1,
+               arg_push_noun(L, -1));
   (void)lua_getiuservalue(L, -1, CASE_CHANNEL);
   *arm = (struct channel_arm){.channel = l_channel_test(L, -1), .sends = c->sends};
   lua_pop(L, 1);
@@ -97,7 +97,9 @@ static int make_items(lua_State *L, struct channel_arm *arms, const size_t *size
 /* 0: there is a default. Pushes it, or nil. */
 static int64_t read_options(lua_State *L) {
   static const char *const known[] = {"timeout", "default", NULL};
-  luaL_checktype(L, OPTIONS, LUA_TTABLE);
+  if (!lua_istable(L, OPTIONS))
+    luaL_error(L, "jeton.select: expected a table of cases, jeton.select { ch:on_recv(f), timeout = 1 }, got %s",
+               arg_push_noun(L, OPTIONS));
   lua_settop(L, OPTIONS);
   arg_known(L, OPTIONS, "jeton.select", known);
   int64_t ms = arg_field_ms(L, OPTIONS, "jeton.select", "timeout", CHANNEL_OP_FOREVER);

@@ -52,7 +52,7 @@ static void refuse_value(lua_State *L, int idx, const char *name) {
                name);
   if (lua_istable(L, idx))
     luaL_error(L, WHAT ": %s: a table is not shared: keep jeton.json.encode(…) of it, or a key for each field", name);
-  if (lua_isnil(L, idx)) luaL_error(L, WHAT ": %s: nil is no value: write store:delete(key)", name);
+  if (lua_isnoneornil(L, idx)) luaL_error(L, WHAT ": %s: nil is no value: write store:delete(key)", name);
   arg_wrong(L, WHAT, name, "a boolean, a number or a string", idx);
 }
 
@@ -69,7 +69,7 @@ static void check_value(lua_State *L, int idx, const char *name, struct shared_v
       *v = (struct shared_value){.type = SHARED_STRING};
       v->as.string.p = lua_tolstring(L, idx, &v->as.string.n);
       return;
-    default: luaL_checkany(L, idx); refuse_value(L, idx, name);
+    default: refuse_value(L, idx, name);
   }
 }
 
@@ -153,8 +153,8 @@ static int l_cas(lua_State *L) {
   struct shared *s = store(L);
   struct str key = check_key(L);
   struct shared_value from, to, *old = NULL, *new = NULL;
-  luaL_checkany(L, 3);
-  luaL_checkany(L, 4);
+  if (lua_isnone(L, 4))
+    luaL_error(L, WHAT ": cas: expected the old value and the new one: store:cas(key, old, new), nil for none");
   if (!lua_isnil(L, 3)) check_value(L, 3, "old", old = &from);
   if (!lua_isnil(L, 4)) check_value(L, 4, "new", new = &to);
   int64_t now = clock_boot_ms();
@@ -176,8 +176,8 @@ static void gather_key(void *arg, struct str key) {
 
 static int l_keys(lua_State *L) {
   struct shared *s = store(L);
-  lua_Integer limit = luaL_optinteger(L, 2, KEYS_USUAL);
-  if (limit < 1 || limit > KEYS_MOST) return luaL_error(L, WHAT ": keys: 1 to %d of them", KEYS_MOST);
+  lua_Integer limit = lua_isnoneornil(L, 2) ? KEYS_USUAL : lua_isinteger(L, 2) ? lua_tointeger(L, 2) : 0;
+  if (limit < 1 || limit > KEYS_MOST) return luaL_error(L, WHAT ": keys: limit: expected 1 to %d", KEYS_MOST);
   struct buf *b = guard_buf(L);
   int guard = lua_gettop(L);
   shared_keys(s, clock_boot_ms(), (unsigned)limit, gather_key, b);
@@ -223,8 +223,7 @@ static const struct l_named_type TYPE = {.kind = &shared_kind,
 static uint64_t check_max(lua_State *L) {
   static const char *const known[] = {"max", NULL};
   if (lua_isnoneornil(L, 2)) return MAX_USUAL;
-  luaL_checktype(L, 2, LUA_TTABLE);
-  arg_known(L, 2, WHAT, known);
+  arg_options(L, 2, WHAT, "{ max = \"4m\" }", known);
   uint64_t max = arg_field_size(L, 2, WHAT, "max", MAX_USUAL);
   if (max < SHARED_BYTES_MIN || max > SHARED_BYTES_MAX) luaL_error(L, WHAT ": max: from \"4k\" to \"16g\"");
   return max;

@@ -43,7 +43,7 @@ static void on_sleep_cancel(struct await *a) {
 }
 
 int l_sleep(lua_State *L) {
-  int64_t ms = arg_duration_ms(L, 1, "jeton.sleep", "argument 1");
+  int64_t ms = arg_duration_ms(L, 1, "jeton.sleep", "duration");
   struct sleep_op *op = guard_new(L, sizeof *op, free);
   await_begin(L, &op->await, on_sleep_cancel);
   guard_release(L, -1);
@@ -57,7 +57,8 @@ int l_sleep(lua_State *L) {
 /* --- spawn --- */
 
 int l_spawn(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TFUNCTION);
+  if (!lua_isfunction(L, 1))
+    arg_wrong(L, "jeton.spawn", "fn", "a function (jeton.spawn(fn, …) calls it with what follows)", 1);
   job_check_loading(L, "jeton.spawn");
   (void)job_push(L, "spawn", 1, lua_gettop(L) - 1, NULL);
   job_start(L, lua_gettop(L));
@@ -85,7 +86,7 @@ static void ticker_end(struct job_source *s) {
 
 int l_every(lua_State *L) {
   int64_t ms = arg_duration_ms(L, 1, "jeton.every", "interval");
-  luaL_checktype(L, 2, LUA_TFUNCTION);
+  if (!lua_isfunction(L, 2)) arg_wrong(L, "jeton.every", "fn", "a function", 2);
   job_check_loading(L, "jeton.every");
   if (ms < EVERY_MIN_MS) return luaL_error(L, "jeton.every: interval: expected more than 0");
   lua_settop(L, 2);

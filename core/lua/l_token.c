@@ -43,7 +43,7 @@ struct family_handle { /* user value 1: handles by key, weak */
   struct token_family *family; /* a reference */
 };
 
-static struct token_handle *check(lua_State *L) { return type_check(L, 1, TOKEN); }
+static struct token_handle *check(lua_State *L) { return type_check(L, TOKEN); }
 
 struct secret *l_token_secret(lua_State *L, int idx) {
   struct token_handle *h = type_test(L, idx, TOKEN);
@@ -186,12 +186,25 @@ static int l_collect(lua_State *L) {
   return 0;
 }
 
+/* tokens.tenant:refresh(): of a family, which has the token of a key "refresh". */
+static int l_called(lua_State *L) {
+  struct token_handle *h = check(L);
+  return luaL_error(L, "token %s is not a function (of a family: tokens.NAME[key]:refresh())", slot_name(h->slot));
+}
+
 static const luaL_Reg methods[] = {
     {"field", l_field}, {"set", l_set}, {"refresh", l_refresh}, {"wait", l_wait}, {"reveal", l_reveal}, {NULL, NULL},
 };
 static const luaL_Reg metamethods[] = {
-    {"__gc", l_collect},       {"__tostring", l_tostring}, {"__concat", l_secret_concat},   {"__len", l_secret_refuse},
-    {"__lt", l_secret_refuse}, {"__le", l_secret_refuse},  {"__newindex", l_secret_refuse}, {NULL, NULL},
+    {"__gc", l_collect},
+    {"__tostring", l_tostring},
+    {"__concat", l_secret_concat},
+    {"__len", l_secret_refuse},
+    {"__lt", l_secret_refuse},
+    {"__le", l_secret_refuse},
+    {"__newindex", l_secret_refuse},
+    {"__call", l_called},
+    {NULL, NULL},
 };
 
 static void set_metatable(lua_State *L) {
@@ -249,7 +262,9 @@ static int no_place(lua_State *L, const struct family_handle *h, struct str key)
  * tells when the slot has been dropped and made anew. */
 static int l_family_index(lua_State *L) {
   struct family_handle *h = luaL_checkudata(L, 1, FAMILY);
-  if (lua_type(L, 2) != LUA_TSTRING) arg_wrong(L, h->conf->name, "key", "a string", 2);
+  if (lua_type(L, 2) != LUA_TSTRING)
+    luaL_error(L, "tokens.%s: a family's key is a string, got %s: write tokens.%s[tostring(key)]", h->conf->name,
+               arg_push_noun(L, 2), h->conf->name);
   struct str key;
   key.p = lua_tolstring(L, 2, &key.n);
   lua_getiuservalue(L, 1, 1);

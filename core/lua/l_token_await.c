@@ -22,8 +22,20 @@ enum {
   REFRESH_LIMIT_MS = 10 * 60 * 1000
 }; /* the fetch has a limit of its own; this one is for a keeper that is gone */
 
+/* The options are the script's own words, so what is wrong with them raises. The value and the numbers are often what a peer has sent: those fail. */
+static void check_set(lua_State *L, const char *name) {
+  static const char *const known[] = {"expires_in", "expires_at", "fields", NULL};
+  if (!lua_istable(L, 3))
+    luaL_error(L,
+               "tokens.%s:set(value, options): options: expected a table, { expires_in = seconds } or { expires_at = … "
+               "}, got %s",
+               name, arg_push_noun(L, 3));
+  arg_known(L, 3, "token:set", known);
+}
+
 int token_set(lua_State *L, struct slot *slot) {
   lua_settop(L, 3);
+  check_set(L, slot_name(slot));
   struct buf *hold = guard_buf(L);
   struct fetch_result result;
   const char *wrong = l_fetch_options(L, 2, 3, &result, hold);
@@ -62,6 +74,7 @@ static int push_outcome(lua_State *L, void *arg) {
   bool failing =
       w->status == ERR_TOKEN_MISSING && facts.consecutive_failures > 0; /* else the text is of another time */
   const char *why = failing && facts.last_error[0] != '\0' ? facts.last_error : err_text(w->status);
+  if (w->status == UV_ENOTSUP) why = "it has no fetch, so what refreshes it is :set(value, options)";
   return arg_failure(L, w->status, "token %s: %s", slot_name(w->slot), why);
 }
 

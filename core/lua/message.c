@@ -53,14 +53,6 @@ static void on_free(struct channel_item *item) {
 
 /* --- the first pass --- */
 
-/* "an option", "a job": of userdata what its metatable calls it, without our prefix. */
-static const char *push_noun(lua_State *L, int idx) {
-  const char *type = luaL_typename(L, idx);
-  if (luaL_getmetafield(L, idx, "__name") == LUA_TSTRING) type = lua_tostring(L, -1);
-  if (strncmp(type, "jeton.", 6) == 0) type += 6;
-  return lua_pushfstring(L, "%s %s", strchr("aeiou", type[0]) != NULL ? "an" : "a", type);
-}
-
 static int refuse(lua_State *L, int idx, const char *what, const char *where) {
   if (lua_isnoneornil(L, idx))
     return luaL_error(L, "%s: nil cannot be sent, since it is what a closed channel gives; send false", what);
@@ -68,7 +60,7 @@ static int refuse(lua_State *L, int idx, const char *what, const char *where) {
     return luaL_error(L, "%s: a table%s cannot be sent: send jeton.json.encode of the whole", what, where);
   return luaL_error(
       L, "%s: %s%s cannot be sent: a message is a boolean, a number, a string, a secret, or a table of these", what,
-      push_noun(L, idx), where);
+      arg_push_noun(L, idx), where);
 }
 
 /* A token's handle is its VM's; what stands for its bytes is not. */

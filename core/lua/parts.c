@@ -85,7 +85,7 @@ static void add_pair(lua_State *L, struct parts *p, struct str name, const char 
   }
   int type = lua_type(L, -1);
   if (type != LUA_TSTRING && type != LUA_TNUMBER && type != LUA_TBOOLEAN)
-    arg_wrong(L, what, name.p, "a string, number, boolean or secret", -1);
+    arg_wrong(L, what, name.p, "a string, number, boolean or secret, or a list of these", -1);
   struct str text;
   text.p = luaL_tolstring(L, -1, &text.n);
   vm_burn(L, text.n / 4);
@@ -94,7 +94,12 @@ static void add_pair(lua_State *L, struct parts *p, struct str name, const char 
 }
 
 static void add_list(lua_State *L, struct parts *p, struct str name, const char *what) {
-  lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
+  lua_Integer n = (lua_Integer)lua_rawlen(L, -1), found = 0;
+  for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) found++;
+  if (found != n)
+    luaL_error(L,
+               "%s: %s: expected a value or a list of values, got a table with names (a form has no tables in tables)",
+               what, name.p);
   for (lua_Integer i = 1; i <= n; i++) {
     vm_burn(L, 1);
     lua_rawgeti(L, -1, i);
@@ -108,7 +113,9 @@ void parts_add_form(lua_State *L, int idx, struct parts *p, const char *what) {
   luaL_checkstack(L, 8, what);
   for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
     vm_burn(L, 1);
-    struct str name = arg_string(L, -2, what, "a name in form");
+    if (lua_type(L, -2) != LUA_TSTRING)
+      luaL_error(L, "%s: expected { name = value, … }, got %s in place of a name", what, arg_push_noun(L, -2));
+    struct str name = arg_string(L, -2, what, "name");
     if (lua_istable(L, -1))
       add_list(L, p, name, what);
     else

@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <lualib.h>
 
+#include "lua/l_secret.h"
 #include "lua/sandbox.h"
 #include "lua/vm.h"
 #include "lua/vm_internal.h"
@@ -111,6 +112,9 @@ static int l_move(lua_State *L) {
 static void add_element(lua_State *L, luaL_Buffer *b, lua_Integer i) {
   burn(L);
   lua_geti(L, 1, i);
+  if (lua_isuserdata(L, -1) && l_secret_test(L, -1) != NULL)
+    luaL_error(L, "a secret or token at index %I in table for 'concat': join them with .., which keeps them opaque",
+               (LUAI_UACINT)i);
   if (!lua_isstring(L, -1))
     luaL_error(L, "invalid value (%s) at index %I in table for 'concat'", luaL_typename(L, -1), (LUAI_UACINT)i);
   luaL_addvalue(b);

@@ -331,13 +331,17 @@ static void exec_begin(lua_State *L, struct exec_source *e) {
 int secret_source_exec(lua_State *L) {
   static const char *const known[] = {"ttl", "timeout", NULL};
   const char *what = "jeton.secret.exec";
-  luaL_checktype(L, 1, LUA_TTABLE);
+  if (!lua_istable(L, 1) || !lua_isnoneornil(L, 2))
+    return luaL_error(L,
+                      "jeton.secret.exec: expected one table with the command and its options: jeton.secret.exec { "
+                      "\"program\", \"argument\", ttl = \"10m\" }");
   lua_settop(L, 1);
   arg_known(L, 1, what, known);
   struct exec_source *e = guard_new(L, sizeof *e, exec_unmake);
   argv_read(L, 1, &e->command, what);
   e->ttl_ms = (uint64_t)arg_field_ms(L, 1, what, "ttl", 0);
   e->timeout_ms = (uint64_t)arg_field_ms(L, 1, what, "timeout", EXEC_TIMEOUT_MS);
+  if (e->timeout_ms < 1) luaL_error(L, "%s: timeout: expected more than 0", what);
   e->retry_ms = RETRY_MS;
   (void)gate_of(L); /* made here, since from the release on nothing may raise */
   char label[200];

@@ -7,6 +7,8 @@
 #include <lua.h>
 #include <stdbool.h>
 
+#include "lua/arg.h"
+
 /* Pushes the type's metatable; true when it has just been made and is to be filled. `type`: always the same array. */
 static inline bool type_new(lua_State *L, const char *type) {
   if (lua_rawgetp(L, LUA_REGISTRYINDEX, type) == LUA_TTABLE) return false;
@@ -35,10 +37,10 @@ static inline void *type_test(lua_State *L, int idx, const char *type) {
   return same ? p : NULL;
 }
 
-/* The same, or an error. */
-static inline void *type_check(lua_State *L, int idx, const char *type) {
-  void *p = type_test(L, idx, type);
-  if (p == NULL) luaL_typeerror(L, idx, type);
+/* The first argument of a method, which is of that type, or an error. */
+static inline void *type_check(lua_State *L, const char *type) {
+  void *p = type_test(L, 1, type);
+  if (p == NULL) arg_not_self(L, type);
   return p;
 }
 

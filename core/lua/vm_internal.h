@@ -73,6 +73,8 @@ int vm_failure(struct vm *vm, lua_State *L, int lua_status, char out[FAILURE_SIZ
 void tasks_init(struct vm *vm);
 void tasks_fini(struct vm *vm); /* none is running or suspended */
 void tasks_cancel(struct vm *vm);
-lua_State *tasks_running(const struct vm *vm); /* what runs: a coroutine of a script's own, else the innermost task's, else the main thread */
+lua_State *tasks_running(
+    const struct vm
+        *vm); /* what runs: a coroutine of a script's own, else the innermost task's, else the main thread */
 
 #endif

@@ -112,9 +112,9 @@ describe("a request in on_request", function()
   end
 
   it("raises for a field that it does not have, and names ctx", function()
-    start "on_request = function(req) return req.usr end"
+    start "on_request = function(req) return req.users end"
     assert.equal(500, http.get(proxy.port).status)
-    proxy:wait_log "a request has no field 'usr'; for a table of your own use req.ctx"
+    proxy:wait_log "a request has no field 'users'; for a table of your own use req.ctx"
   end)
 
   it("keeps ctx for the hooks behind it, and for this request alone", function()
@@ -206,7 +206,7 @@ describe("request headers", function()
   end)
 
   for name, case in pairs {
-    ["a table"] = { "req.headers.x = {}", "string expected, got table" },
+    ["a table"] = { "req.headers.x = {}", "header 'x': expected a string or a number, or nil for none, got a table" },
     ["a host that is none"] = { "req.headers.host = 'a b'", "host name" },
     ["NUL"] = { "req.headers.x = 'a\\0b'", "NUL" },
     ["Upgrade"] = { "req.headers.upgrade = 'x'", "set by jeton itself" },
@@ -258,7 +258,7 @@ describe("req:respond", function()
 
   for name, case in pairs {
     ["a status below 200"] = { "req:respond(100)", "from 200 to 599" },
-    ["a status that is no number"] = { "req:respond('ok')", "number expected" },
+    ["a status that is no number"] = { "req:respond('ok')", "expected a status from 200 to 599, got a string" },
     ["a field that frames"] = { "req:respond(200, { ['content-length'] = '5' })", "set by jeton itself" },
     ["a field with a line end"] = { "req:respond(200, { x = 'a\\r\\nb' })", "CR" },
     ["a secret"] = { "req:respond(200, { x = jeton.secret.value 's' })", "would reach the client" },

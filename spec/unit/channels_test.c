@@ -163,7 +163,7 @@ static void test_a_name_gives_one_channel(void) {
       "raises('name: 1 to 64 letters', channel, ('x'):rep(65))\n"
       "raises('capacity: expected 0', channel, 'd', -1)\n"
       "raises('capacity: expected 0', channel, 'd', 65537)\n"
-      "raises('number expected', channel, 'd', 'many')\n");
+      "raises('capacity: expected 0', channel, 'd', 'many')\n");
 }
 
 static void test_closed_names_do_not_pile_up(void) {
@@ -304,8 +304,8 @@ static void test_misuse_of_select_is_told(void) {
       "local ch = channel('c', 1)\n"
       "raises('nothing to select from', select, {})\n"
       "raises('nothing to select from', select, { default = function() end })\n"
-      "raises('table expected', select)\n"
-      "raises('case 1 is a userdata: expected ch:on_recv(f)', select, { ch })\n"
+      "raises('expected a table of cases', select)\n"
+      "raises('case 1 is a channel: expected ch:on_recv(f)', select, { ch })\n"
       "raises('case 2 is a function', select, { ch:on_recv(), print })\n"
       "raises(\"unknown option 'timeuot' (did you mean 'timeout'?)\", select, { ch:on_recv(), timeuot = 1 })\n"
       "raises('timeout and default', select, { ch:on_recv(), timeout = 1, default = print })\n"

@@ -474,8 +474,18 @@ static void nonsense_is_not_set(void) {
       "local _, _, api = ... for _, o in ipairs { {}, { expires_in = 0 }, { expires_in = 'soon' }, { expires_in = 0/0 "
       "}, { expires_in = '0x10' }, { expires_in = 10, fields = 1 } } do"
       " local v, m, c = api:set('hush', o) assert(v == nil and c == 'EINVAL' and not m:find('hush'), m) end"
-      " assert(api:set('a\\nb', { expires_in = 1 }) == nil) assert(api:set('x') == nil) assert(api:set(1, { expires_in "
-      "= 1 }) == nil)",
+      " assert(api:set('a\\nb', { expires_in = 1 }) == nil) assert(api:set(1, { expires_in = 1 }) == nil) "
+      "assert(api:set(nil, { expires_in = 1 }) == nil)"
+      " for _, o in ipairs { 300, 'soon', { expires = 300 }, { expires_in = 60, lifetime = 60 } } do"
+      " local ok, m = pcall(function() api:set('hush', o) end) assert(not ok and m:find('expires_in', 1, true) and not "
+      "m:find('hush'), m) end"
+      " local ok, m = pcall(function() api:set('hush') end) assert(not ok and m:find('got nil', 1, true), m)"
+      " local done, why, code = api:refresh() assert(done == nil and why:find('it has no fetch', 1, true) and code == "
+      "'ENOTSUP', why)"
+      " ok, m = pcall(function() api.refresh() end) assert(not ok and m:find('with a colon, as in x:refresh(…)', 1, "
+      "true), m)"
+      " ok, m = pcall(function() api() end) assert(not ok and m:find('token api is not a function', 1, true), m)"
+      " ok, m = pcall(table.concat, { 'a', api }) assert(not ok and m:find('join them with ..', 1, true), m)",
       false);
 }
 static void waiting_for_a_token_ends_in_time(void) {
