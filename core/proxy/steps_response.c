@@ -19,17 +19,17 @@ static bool rejects(const struct token_conf *conf, int status) {
   return false;
 }
 
-static bool can_replay(const struct exchange *ex) {
-  return !ex->replayed && ((ex->body_complete && ex->body_kept) || ex->body_replaced);
-}
+/* The body need not be there to its end: what has come of it is, and the rest follows as it did the first time. */
+static bool can_replay(const struct exchange *ex) { return !ex->replayed && (ex->body_kept || ex->body_replaced); }
 
-/* The rejected reply is read to its end, so that its connection can be kept, unless it is long. */
+/* The rejected reply is read to its end, so that its connection can be kept, unless it is long, or has come before the request was sent. */
 static enum verdict replay(struct exchange *ex) {
   ex->replayed = true;
+  ex->streaming = false; /* what comes of the body now waits for the next connection */
   COUNT(ex->worker, replays, 1);
   const struct response *r = &ex->response;
   bool shortish = r->framing == FRAMING_NONE || (r->framing == FRAMING_LENGTH && r->content_length <= SCRATCH_SIZE);
-  if (shortish) {
+  if (shortish && ex->call.body_done) {
     ex->replaying = true;
     return WAIT; /* on_end goes on at the token step */
   }

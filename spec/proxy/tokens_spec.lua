@@ -223,6 +223,30 @@ describe("reject_on", function()
     assert.equal(1, token_status().generation)
   end)
 
+  for name, framing in pairs { ["a length"] = "Content-Length: 10", chunks = "Transfer-Encoding: chunked" } do
+    it("replays a request whose body, with " .. name .. ", has not come to its end: the rest follows", function()
+      local raw = peers.raw [[ local head = c:read "head"
+        if head:find("v1", 1, true) then
+          c:write "HTTP/1.1 401 X\r\nContent-Length: 2\r\n\r\nno"
+          while c:read(1) do end
+          return c:close()
+        end
+        local body = c:read(head:find "chunked" and #"5\r\nfirst\r\n5\r\nother\r\n0\r\n\r\n" or 10):gsub("5\r\n", ""):gsub("\r\n", ""):gsub("0", "")
+        c:write(("HTTP/1.1 200 X\r\nContent-Length: %d\r\n\r\n%s"):format(#body, body)) ]]
+      proxy = jeton.start(([[local n = 0
+        return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d", tokens = { api = { fetch = function() n = n + 1 return { value = "v" .. n, expires_in = 60 } end } },
+        on_request = function(req, tokens) req.headers.x = tokens.api end }]]):format(raw.port))
+      local chunked = name == "chunks"
+      local c = http.connect(proxy.port)
+      c:send("POST / HTTP/1.1\r\nHost: a\r\n" .. framing .. "\r\n\r\n" .. (chunked and "5\r\nfirst\r\n" or "first"))
+      process.poll(function() return raw.received():find("v2", 1, true) end, 5, "the replay")
+      c:send(chunked and "5\r\nother\r\n0\r\n\r\n" or "other")
+      local res = c:read_response "POST"
+      assert.equal("200 firstother", res.status .. " " .. res.body)
+      c:close()
+    end)
+  end
+
   it("takes nothing from a token without a fetch: there is nobody to ask for another, and other paths may accept it", function()
     local raw = peers.raw [[ while true do
         local head = c:read "head"
