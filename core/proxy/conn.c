@@ -296,20 +296,24 @@ static void on_read(struct stream *s, ssize_t n, const uint8_t *data) {
   conn_arm(c);
 }
 
+/* What was stashed goes first. Without a stash, too: the last bytes of a body may have been taken when there was no room to end it. */
+static void consume_stash(struct conn *c) {
+  static const uint8_t nothing[1];
+  struct buf stash = c->stash;
+  buf_init(&c->stash);
+  size_t used = consume(c, stash.n > 0 ? stash.p : nothing, stash.n);
+  if (c->state != CONN_CLOSED && c->state != CONN_LINGER && used < stash.n) {
+    assert(c->stash.n == 0);
+    buf_drop(&stash, used);
+    c->stash = stash;
+  } else {
+    buf_fini(&stash);
+  }
+}
+
 void conn_continue(struct conn *c) {
   if (c->feeding || c->state == CONN_CLOSED || c->state == CONN_TUNNEL) return;
-  if (c->stash.n > 0 && c->state != CONN_LINGER) {
-    struct buf stash = c->stash;
-    buf_init(&c->stash);
-    size_t used = consume(c, stash.p, stash.n);
-    if (c->state != CONN_CLOSED && c->state != CONN_LINGER && used < stash.n) {
-      assert(c->stash.n == 0);
-      buf_drop(&stash, used);
-      c->stash = stash;
-    } else {
-      buf_fini(&stash);
-    }
-  }
+  if (c->state == CONN_BUSY || (c->stash.n > 0 && c->state != CONN_LINGER)) consume_stash(c);
   if (c->state == CONN_CLOSED) return;
   if (c->eof && c->stash.n == 0) {
     after_fin(c);
