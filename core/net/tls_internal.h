@@ -156,6 +156,10 @@ struct tls_server_conf *tls_server_now(const struct tls_server *v);
 /* server: for a listener; else a client shows it. */
 void tls_identity_notes(const struct tls_identity *id, const struct tls_certificate_settings *files, bool server,
                         enum tls_notes which, tls_tell_fn tell, void *arg);
+/* Whether the chain ends at an authority that this system knows, or that `clients` has (NULL: there are none). For servers: where a client's chain ends is
+ * for its server to know. */
+void tls_chain_notes(const struct tls_identity *id, const char *path, struct tls_trust *clients, tls_tell_fn tell,
+                     void *arg);
 void tls_authority_notes(struct tls_trust *t, const char *path, enum tls_notes which, tls_tell_fn tell, void *arg);
 
 /* --- tls_report.c --- */

@@ -330,8 +330,11 @@ struct tls_server_conf *tls_server_now(const struct tls_server *v) {
 
 void tls_server_notes(const struct tls_server *v, enum tls_notes which, tls_tell_fn tell, void *arg) {
   struct tls_server_conf *now = tls_server_now(v);
-  for (size_t i = 0; i < now->nidentities; i++)
-    tls_identity_notes(now->identities[i], &v->settings.certificates[i], true, which, tell, arg);
+  for (size_t i = 0; i < now->nidentities; i++) {
+    const struct tls_certificate_settings *files = &v->settings.certificates[i];
+    tls_identity_notes(now->identities[i], files, true, which, tell, arg);
+    if (which == TLS_NOTES_THOROUGH) tls_chain_notes(now->identities[i], files->cert, now->client_trust, tell, arg);
+  }
   if (now->client_trust != NULL) tls_authority_notes(now->client_trust, v->settings.client_ca, which, tell, arg);
   tls_server_conf_unref(now);
 }

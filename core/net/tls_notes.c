@@ -81,40 +81,48 @@ static bool same_name(const mbedtls_x509_buf *a, const mbedtls_x509_buf *b) {
   return a->len == b->len && memcmp(a->p, b->p, a->len) == 0;
 }
 
-/* Each certificate of the file is to be followed by that of its issuer (RFC 8446 section 4.4.2). The last one, or NULL when they are not. */
-static const mbedtls_x509_crt *note_order(const struct teller *t, const mbedtls_x509_crt *crt, const char *path) {
-  char subject[NAME_MAX_TEXT], issuer[NAME_MAX_TEXT];
-  for (; crt->next != NULL && crt->next->version != 0; crt = crt->next) {
-    if (same_name(&crt->issuer_raw, &crt->next->subject_raw)) continue;
-    say(t, "%s: the chain is out of order: behind the certificate of %s comes %s, not its issuer", path,
-        name_of(&crt->subject, subject), name_of(&crt->next->subject, issuer));
-    return NULL;
-  }
-  return crt;
+/* Each certificate of the file is to be followed by that of its issuer (RFC 8446 section 4.4.2). The first that is not, or NULL. */
+static const mbedtls_x509_crt *out_of_order(const mbedtls_x509_crt *crt) {
+  for (; crt->next != NULL && crt->next->version != 0; crt = crt->next)
+    if (!same_name(&crt->issuer_raw, &crt->next->subject_raw)) return crt;
+  return NULL;
+}
+
+static void note_order(const struct teller *t, const mbedtls_x509_crt *chain, const char *path) {
+  char subject[NAME_MAX_TEXT], next[NAME_MAX_TEXT];
+  const mbedtls_x509_crt *odd = out_of_order(chain);
+  if (odd == NULL) return;
+  say(t, "%s: the chain is out of order: behind the certificate of %s comes %s, not its issuer", path,
+      name_of(&odd->subject, subject), name_of(&odd->next->subject, next));
+}
+
+static bool knows(struct tls_trust *trust, const mbedtls_x509_buf *name) {
+  if (trust == NULL) return false;
+  for (const mbedtls_x509_crt *c = tls_trust_chain(trust); c != NULL && c->version != 0; c = c->next)
+    if (same_name(&c->subject_raw, name)) return true;
+  return false;
 }
 
 static bool system_knows(const mbedtls_x509_buf *name) {
   char err[TLS_REASON_MAX];
   struct tls_trust *system = tls_trust_get(NULL, err, sizeof err);
-  bool known = false;
-  if (system == NULL) return false;
-  for (const mbedtls_x509_crt *c = tls_trust_chain(system); c != NULL && c->version != 0 && !known; c = c->next)
-    known = same_name(&c->subject_raw, name);
+  bool known = knows(system, name);
   tls_trust_unref(system);
   return known;
 }
 
-static void note_end_of_chain(const struct teller *t, const mbedtls_x509_crt *last, const char *path) {
+/* The authority of the listener's clients is a private one that somebody knows. */
+static void note_end_of_chain(const struct teller *t, const mbedtls_x509_crt *last, struct tls_trust *clients,
+                              const char *path) {
   char issuer[NAME_MAX_TEXT];
-  if (same_name(&last->issuer_raw, &last->subject_raw) || system_knows(&last->issuer_raw)) return;
+  const mbedtls_x509_buf *name = &last->issuer_raw;
+  if (same_name(name, &last->subject_raw) || knows(clients, name) || system_knows(name)) return;
   say(t,
       "%s: the chain ends below %s, which is no authority of this system: is an intermediate certificate missing, or "
-      "is "
-      "this a private authority that the others know?",
+      "is this a private authority that the others know?",
       path, name_of(&last->issuer, issuer));
 }
 
-/* Where a client's chain ends is for its server to know, which mostly has an authority of its own. */
 void tls_identity_notes(const struct tls_identity *id, const struct tls_certificate_settings *files, bool server,
                         enum tls_notes which, tls_tell_fn tell, void *arg) {
   struct teller t = {tell, arg};
@@ -125,8 +133,15 @@ void tls_identity_notes(const struct tls_identity *id, const struct tls_certific
   note_key(&t, files->key);
   note_strength(&t, &id->chain, files->cert, server);
   note_use(&t, &id->chain, files->cert, server);
-  const mbedtls_x509_crt *last = note_order(&t, &id->chain, files->cert);
-  if (server && which == TLS_NOTES_THOROUGH && last != NULL) note_end_of_chain(&t, last, files->cert);
+  note_order(&t, &id->chain, files->cert);
+}
+
+void tls_chain_notes(const struct tls_identity *id, const char *path, struct tls_trust *clients, tls_tell_fn tell,
+                     void *arg) {
+  struct teller t = {tell, arg};
+  const mbedtls_x509_crt *odd = out_of_order(&id->chain), *last = &id->chain;
+  while (last->next != NULL && last->next->version != 0) last = last->next;
+  if (odd == NULL) note_end_of_chain(&t, last, clients, path);
 }
 
 /* A certificate that may not sign is believed as a server's own only when it has signed itself. */

@@ -86,6 +86,20 @@ describe("TLS", function()
       p:finish()
     end)
 
+    it("is verified by the system's authorities, or by those in the file that SSL_CERT_FILE names", function()
+      local nginx = peers.nginx(([[ssl_certificate %s/rsa.pem; ssl_certificate_key %s/rsa.key; location / { return 200 "hello"; }]]):format(dir, dir), "ssl")
+      local policy = ('return { listen = "127.0.0.1:0", upstream = "https://localhost:%d" }'):format(nginx.port)
+      for file, status in pairs { ["ca.pem"] = 200, ["other-ca.pem"] = 502 } do
+        local p = jeton.start { policy = policy, env = { SSL_CERT_FILE = dir .. "/" .. file } }
+        assert.equal(status, http.get(p.port).status)
+        p:finish()
+      end
+      local path = process.write_file(dir .. "/policy.lua", policy)
+      local code, _, err = jeton.run({ "check", path }, { env = { SSL_CERT_FILE = "/nonexistent/ca.pem" } })
+      assert.equal(78, code)
+      assert.matches("/nonexistent/ca.pem: no such file", err)
+    end)
+
     it("is not asked for by a name that no certificate has", function()
       for _, name in ipairs { "https://localhost", "localhost:443", "[::1]", "b\\195\\188cher.example", "a b", ("x"):rep(300), "a..b" } do
         local path = process.write_file(dir .. "/policy.lua", ('return { listen = "127.0.0.1:0", upstream = { "https://localhost:1", tls = { ca = %q, server_name = "%s" } } }'):format(dir .. "/ca.pem", name))

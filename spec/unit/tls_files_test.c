@@ -258,6 +258,11 @@ static void what_is_careless_or_ends_soon_is_noted(void) {
   tls_server_notes(s, TLS_NOTES_THOROUGH, on_note, &t);
   CHECK(t.notes == 0);
   tls_server_unref(s);
+  /* The authority of the listener's own clients is no stranger. */
+  s = server_with((struct tls_server_settings){.client_ca = file("ca.pem")}, "ecdsa");
+  tls_server_notes(s, TLS_NOTES_THOROUGH, on_note, &t);
+  CHECK(t.notes == 0);
+  tls_server_unref(s);
   struct tls_client *c = client_with((struct tls_client_settings){.ca = file("soon.pem")});
   tls_client_notes(c, TLS_NOTES_USUAL, on_note, &t);
   expect_text(t.text, "soon.pem: an authority expires in 11 days");
