@@ -156,21 +156,22 @@ static int bind_tcp(int fd, union address *a) {
   return getsockname(fd, &a->sa, &n) == 0 ? 0 : last_error();
 }
 
-/* A socket file where connecting is refused was left by a process that has gone. Anything else there is left alone. */
-static bool is_stale(const union address *a) {
+/* Why the path cannot be taken, or 0: a socket file where connecting is refused was left by a process that has gone. Anything else there is left alone. */
+static int look_whether_stale(const union address *a) {
   struct stat st;
-  if (lstat(a->un.sun_path, &st) != 0 || !S_ISSOCK(st.st_mode)) return false;
+  if (lstat(a->un.sun_path, &st) == 0 && !S_ISSOCK(st.st_mode)) return UV_EEXIST;
   int fd = open_socket(a);
-  if (fd < 0) return false;
+  if (fd < 0) return UV_EADDRINUSE;
   bool refused = connect(fd, &a->sa, address_len(a)) != 0 && errno == ECONNREFUSED;
   close(fd);
-  return refused;
+  return refused ? 0 : UV_EADDRINUSE;
 }
 
 static int bind_unix(int fd, const union address *a) {
   if (bind(fd, &a->sa, address_len(a)) == 0) return 0;
   if (errno != EADDRINUSE) return last_error();
-  if (!is_stale(a)) return UV_EADDRINUSE;
+  int taken = look_whether_stale(a);
+  if (taken != 0) return taken;
   if (unlink(a->un.sun_path) != 0 && errno != ENOENT) return last_error();
   return bind(fd, &a->sa, address_len(a)) == 0 ? 0 : last_error();
 }

@@ -34,7 +34,8 @@ bool address_is_private(const union address *a);
 
 /* A listening socket (SO_REUSEADDR; SO_REUSEPORT for TCP so that each worker has its own queue; IPV6_V6ONLY for
  * IPv6 other than ":port", which becomes IPv4 on a kernel without IPv6). Port 0 is replaced in *a by the port the kernel chose. Returns a non-blocking, close-on-exec descriptor or
- * a libuv error. A stale Unix socket file (nobody accepts there) is replaced; a living one is UV_EADDRINUSE. */
+ * a libuv error. A stale Unix socket file (nobody accepts there) is replaced; a living one is UV_EADDRINUSE,
+ * another file UV_EEXIST. */
 int address_listen(union address *a, int backlog);
 
 struct resolver; /* one a thread */

@@ -1,4 +1,4 @@
-/* cli.c: a table of commands, a table of options, and a short parser between them.
+/* cli.c: a table of commands, a table of options, and a short parser between them; help is printed from the tables.
  *
  * A command names the options that it takes; an option of another command is an error that says so, as is a misspelt one, with the
  * nearest name. Nothing is parsed and then ignored. Main thread, before any other exists. */
@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -38,6 +39,7 @@ enum option_bit {
   OPTION_VERSION = 1 << 8,
 };
 struct arguments {
+  const char *program;
   const struct command *command;
   const char *operand; /* POLICY, FILE or NAME; NULL: not given */
   const char *listen[LISTEN_MAX];
@@ -50,56 +52,32 @@ struct option {
   const char *name;
   enum option_bit bit;
   const char *value; /* what it takes, or NULL */
+  const char *help;
 };
 struct command {
+  const char *heading; /* of it and those behind it, or NULL */
   const char *name;
   const char *operand; /* "POLICY", "[FILE]" when it may be left out, NULL: none */
+  const char *help;
   unsigned options;
   int (*run)(const struct arguments *a);
 };
 
 static const struct option OPTIONS[] = {
-    {"--listen", OPTION_LISTEN, "ADDR"},
-    {"--workers", OPTION_WORKERS, "N"},
-    {"--watch", OPTION_WATCH, NULL},
-    {"--control", OPTION_CONTROL, "PATH"},
-    {"--debug-dumpable", OPTION_DUMPABLE, NULL},
-    {"--prove", OPTION_PROVE, NULL},
-    {"--json", OPTION_JSON, NULL},
-    {"--help", OPTION_HELP, NULL},
-    {"--version", OPTION_VERSION, NULL},
+    {"--listen", OPTION_LISTEN, "ADDR",
+     "instead of the policy's: 127.0.0.1:8080, [::1]:8080, :8080, unix:/path; may be repeated"},
+    {"--workers", OPTION_WORKERS, "N", "threads that serve; default: the policy's, else one a processor"},
+    {"--watch", OPTION_WATCH, NULL, "reload when the policy or one of its modules changes"},
+    {"--prove", OPTION_PROVE, NULL, "first run each changed fetch once: one that fails refuses the reload"},
+    {"--json", OPTION_JSON, NULL, "all of it, for programs"},
+    {"--control", OPTION_CONTROL, "PATH",
+     "the control socket; default: $XDG_RUNTIME_DIR/jeton.sock,\n                     /run/jeton.sock for root, else "
+     "/tmp/jeton-UID.sock"},
+    {"--debug-dumpable", OPTION_DUMPABLE, NULL, "allow core dumps and debuggers: secrets may get out"},
+    {"--help", OPTION_HELP, NULL, "of a command: jeton COMMAND --help"},
+    {"--version", OPTION_VERSION, NULL, "the version"},
 };
 enum { NOPTIONS = sizeof OPTIONS / sizeof OPTIONS[0] };
-
-/* --- help --- */
-
-static const char USAGE[] =
-    "jeton: a proxy that keeps a fresh token on every request\n"
-    "\n"
-    "  jeton run POLICY       run a policy: [--listen ADDR]... [--workers N] [--watch] [--control PATH] "
-    "[--debug-dumpable]\n"
-    "  jeton check POLICY     say what is wrong with a policy, without running it\n"
-    "  jeton demo [POLICY]    an issuer, an upstream and the proxy in one process; with a policy visitors, too: "
-    "[--listen ADDR]\n"
-    "  jeton init [FILE]      write a commented policy to begin with (policy.lua)\n"
-    "\n"
-    "of a running jeton, found by its control socket (--control PATH):\n"
-    "  jeton reload           load the policy again, or say why not: [--prove] runs changed fetches once first\n"
-    "  jeton status           what it does: [--json]\n"
-    "  jeton refresh NAME     fetch a token now\n"
-    "  jeton stop             finish what is under way, and end\n"
-    "\n"
-    "  --listen ADDR          127.0.0.1:8080, [::1]:8080, :8080 or unix:/path, instead of the policy's; may be "
-    "repeated\n"
-    "  --workers N            threads that serve; default: the policy's, else the processors there are\n"
-    "  --watch                reload when the policy or a module beside it changes\n"
-    "  --control PATH         the control socket; default: $XDG_RUNTIME_DIR/jeton.sock, /run/jeton.sock for root, else "
-    "/tmp/jeton-UID.sock\n"
-    "  --debug-dumpable       allow core dumps and debuggers: secrets may get out\n"
-    "\n"
-    "exit codes: 0 good, 64 usage, 66 no such file, 69 unavailable (nobody answers, address in use), 70 the other side "
-    "failed,\n"
-    "            73 cannot create, 77 no permission, 78 the policy is not valid\n";
 
 static int usage_error(const char *fmt, const char *what) {
   (void)fputs("jeton: ", stderr);
@@ -110,7 +88,8 @@ static int usage_error(const char *fmt, const char *what) {
 /* "unknown command "statsu" (did you mean "status"?)" */
 static int unknown(const char *kind, const char *what, const char *(*name_at)(size_t i), size_t n) {
   const char *nearest = NULL;
-  unsigned least = 4;
+  size_t letters = strlen(what + strspn(what, "-"));
+  unsigned least = letters < 6 ? (unsigned)letters / 3 + 2 : 4; /* of a short word little is left after three changes */
   for (size_t i = 0; i < n; i++) {
     unsigned d = str_distance(str_of(what), str_of(name_at(i)));
     if (d < least) nearest = name_at(i);
@@ -132,9 +111,12 @@ static struct policy_overrides overrides_of(const struct arguments *a) {
       .listen = a->nlisten > 0 ? a->listen : NULL, .nlisten = a->nlisten, .workers = a->workers};
 }
 
+/* By name: opening a pipe here and closing it would take away its other end's reader. */
 static int refuse_unreadable(const char *path) {
-  if (access(path, R_OK) == 0) return EXIT_GOOD;
-  (void)fprintf(stderr, "jeton: cannot read %s: %s\n", path, strerror(errno));
+  struct stat st;
+  int err = access(path, R_OK) != 0 || stat(path, &st) != 0 ? -errno : S_ISDIR(st.st_mode) ? UV_EISDIR : 0;
+  if (err == 0) return EXIT_GOOD;
+  (void)fprintf(stderr, "jeton: cannot read %s: %s\n", path, err_text(err));
   return EXIT_NOINPUT;
 }
 
@@ -179,7 +161,8 @@ static int command_check(const struct arguments *a) {
 static int command_demo(const struct arguments *a) {
   int status = a->operand != NULL ? refuse_unreadable(a->operand) : EXIT_GOOD;
   if (status != EXIT_GOOD) return status;
-  struct demo_options o = {.policy = a->operand,
+  struct demo_options o = {.program = a->program,
+                           .policy = a->operand,
                            .listen = a->nlisten > 0 ? a->listen : NULL,
                            .nlisten = a->nlisten,
                            .control_path = (a->given & OPTION_CONTROL) != 0 ? a->control : NULL};
@@ -190,14 +173,16 @@ static int command_init(const struct arguments *a) {
   const char *path = a->operand != NULL ? a->operand : "policy.lua";
   int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd < 0) {
-    (void)fprintf(stderr, "jeton: cannot create %s: %s\n", path, strerror(errno));
+    bool there = errno == EEXIST;
+    (void)fprintf(stderr, "jeton: cannot create %s: %s%s\n", path, err_text(-errno),
+                  there ? " (jeton init FILE takes another name)" : "");
     return EXIT_CANTCREAT;
   }
   size_t n = strlen(starter_policy);
   bool good = write(fd, starter_policy, n) == (ssize_t)n;
   good = close(fd) == 0 && good;
   if (!good) {
-    (void)fprintf(stderr, "jeton: cannot write %s: %s\n", path, strerror(errno));
+    (void)fprintf(stderr, "jeton: cannot write %s: %s\n", path, err_text(-errno));
     return EXIT_CANTCREAT;
   }
   (void)printf("wrote %s; next: edit it, then jeton check %s, jeton run %s --watch\n", path, path, path);
@@ -260,18 +245,59 @@ static int command_stop(const struct arguments *a) {
 
 enum { OF_A_RUNNING_ONE = OPTION_CONTROL | OPTION_HELP };
 static const struct command COMMANDS[] = {
-    {"run", "POLICY", OPTION_LISTEN | OPTION_WORKERS | OPTION_WATCH | OPTION_CONTROL | OPTION_DUMPABLE | OPTION_HELP,
-     command_run},
-    {"check", "POLICY", OPTION_HELP, command_check},
-    {"demo", "[POLICY]", OPTION_LISTEN | OPTION_CONTROL | OPTION_HELP, command_demo},
-    {"init", "[FILE]", OPTION_HELP, command_init},
-    {"reload", NULL, OF_A_RUNNING_ONE | OPTION_PROVE, command_reload},
-    {"status", NULL, OF_A_RUNNING_ONE | OPTION_JSON, command_status},
-    {"refresh", "NAME", OF_A_RUNNING_ONE, command_refresh},
-    {"stop", NULL, OF_A_RUNNING_ONE, command_stop},
+    {"to try it, and to write a policy", "demo", "[POLICY]",
+     "an issuer, an upstream and the proxy in one process; a policy of yours gets visitors, too",
+     OPTION_LISTEN | OPTION_CONTROL | OPTION_HELP, command_demo},
+    {NULL, "init", "[FILE]", "write a commented policy to begin with (policy.lua)", OPTION_HELP, command_init},
+    {NULL, "check", "POLICY", "say what is wrong with a policy, without running it", OPTION_HELP, command_check},
+    {NULL, "run", "POLICY", "run a policy; events go to standard error, a line a request to standard output",
+     OPTION_LISTEN | OPTION_WORKERS | OPTION_WATCH | OPTION_CONTROL | OPTION_DUMPABLE | OPTION_HELP, command_run},
+    {"of a running jeton, found by its control socket", "status", NULL, "what it does: tokens, connections, counters",
+     OF_A_RUNNING_ONE | OPTION_JSON, command_status},
+    {NULL, "reload", NULL, "load the policy again, or say why not", OF_A_RUNNING_ONE | OPTION_PROVE, command_reload},
+    {NULL, "refresh", "NAME", "fetch a token now: NAME, or NAME[KEY] of a family", OF_A_RUNNING_ONE, command_refresh},
+    {NULL, "stop", NULL, "finish what is under way, and end", OF_A_RUNNING_ONE, command_stop},
 };
 enum { NCOMMANDS = sizeof COMMANDS / sizeof COMMANDS[0] };
 static const char *command_name(size_t i) { return COMMANDS[i].name; }
+
+/* --- help --- */
+
+enum { HELP_COLUMN = 19 };
+
+static void say(FILE *to, const char *prefix, const char *name, const char *value, const char *help) {
+  bool apart = value != NULL;
+  int left = HELP_COLUMN - (int)(strlen(name) + (apart ? strlen(value) + 1 : 0));
+  (void)fprintf(to, "  %s%s%s%s%*s%s\n", prefix, name, apart ? " " : "", apart ? value : "", left > 0 ? left : 1, "",
+                help);
+}
+
+static void say_options(FILE *to, unsigned bits) {
+  for (size_t i = 0; i < NOPTIONS; i++) {
+    if ((bits & OPTIONS[i].bit) != 0) say(to, "", OPTIONS[i].name, OPTIONS[i].value, OPTIONS[i].help);
+  }
+}
+
+static void say_usage(FILE *to) {
+  (void)fputs("jeton: an HTTP proxy that keeps a fresh token on every request\n", to);
+  for (size_t i = 0; i < NCOMMANDS; i++) {
+    if (COMMANDS[i].heading != NULL) (void)fprintf(to, "\n%s:\n", COMMANDS[i].heading);
+    say(to, "jeton ", COMMANDS[i].name, COMMANDS[i].operand, COMMANDS[i].help);
+  }
+  (void)fputs("\noptions:\n", to);
+  say_options(to, ~0U);
+  (void)fputs(
+      "\nexit codes: 0 good, 64 usage, 66 no such file, 69 unavailable (nobody answers, address in use), "
+      "70 the other side\n"
+      "failed, 71 no memory or descriptors, 73 cannot create, 77 no permission, 78 the policy is not valid\n",
+      to);
+}
+
+static void say_command(const struct command *c) {
+  (void)printf("jeton %s%s%s: %s\n\n", c->name, c->operand != NULL ? " " : "", c->operand != NULL ? c->operand : "",
+               c->help);
+  say_options(stdout, c->options & ~(unsigned)OPTION_HELP);
+}
 
 /* --- parsing --- */
 
@@ -340,6 +366,10 @@ static int take_option(struct arguments *a, char **argv, int argc, int *at) {
 }
 
 static int take_word(struct arguments *a, const char *word) {
+  if (a->command == NULL && strcmp(word, "help") == 0) {
+    a->given |= OPTION_HELP;
+    return EXIT_GOOD;
+  }
   if (a->command == NULL) {
     for (size_t i = 0; i < NCOMMANDS; i++) {
       if (strcmp(COMMANDS[i].name, word) == 0) a->command = &COMMANDS[i];
@@ -377,13 +407,26 @@ static int refuse_misplaced(const struct arguments *a) {
   return EXIT_USAGE;
 }
 
+/* A descriptor of 0 to 2 that is closed would be the next file's or socket's, and the log would be written into that; libuv ends a process that
+ * closes one of them. */
+static bool open_standard(void) {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) { /* upwards: open takes the lowest that is free */
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) return false;
+  }
+  return true;
+}
+
 int cli_main(int argc, char **argv) {
-  struct arguments a = {0};
+  struct arguments a = {.program = argv[0]};
+  if (!open_standard()) return EXIT_OSERR;
   control_default_path(a.control, sizeof a.control);
   int status = parse(&a, argc, argv);
   if (status != EXIT_GOOD) return status;
   if ((a.given & OPTION_HELP) != 0) {
-    (void)fputs(USAGE, stdout);
+    if (a.command != NULL)
+      say_command(a.command);
+    else
+      say_usage(stdout);
     return EXIT_GOOD;
   }
   if ((a.given & OPTION_VERSION) != 0 && a.command == NULL) {
@@ -391,7 +434,7 @@ int cli_main(int argc, char **argv) {
     return EXIT_GOOD;
   }
   if (a.command == NULL) {
-    (void)fputs(USAGE, stderr);
+    say_usage(stderr);
     return EXIT_USAGE;
   }
   status = refuse_misplaced(&a);

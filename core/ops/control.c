@@ -178,12 +178,15 @@ static void on_reloaded(struct reload_waiter *w, const struct reload_result *res
     answer_message(c, 503, "error", str_of(result->text));
     return;
   }
-  if (result->status != 0) {
-    answer_message(c, 422, "error", str_of(result->text));
-    return;
-  }
   struct buf body;
   buf_init(&body);
+  if (result->status != 0) {
+    buf_addz(&body, result->text);
+    if (wants_text(c)) buf_addz(&body, "the policy was refused, the active one goes on\n");
+    answer_message(c, 422, "error", buf_str(&body));
+    buf_fini(&body);
+    return;
+  }
   if (wants_text(c)) {
     buf_addf(&body, "%sreloaded: policy %llu is active\n", result->text, (unsigned long long)result->number);
   } else {
@@ -414,7 +417,8 @@ static int open_socket(const char *path, char *err, size_t errsize) {
                    "another jeton answers on the control socket %s: stop it, or give this one its own with --control",
                    path);
   } else if (fd < 0) {
-    (void)snprintf(err, errsize, "cannot open the control socket %s: %s", path, err_text(fd));
+    (void)snprintf(err, errsize, "cannot open the control socket %s: %s; --control takes another path", path,
+                   err_text(fd));
   }
   return fd;
 }

@@ -40,6 +40,12 @@ static const char *usual_or_free_address(void) {
   return "127.0.0.1:0";
 }
 
+static bool is_default_control(const char *path) {
+  char usual[256];
+  control_default_path(usual, sizeof usual);
+  return strcmp(path, usual) == 0;
+}
+
 /* The default path, unless another jeton answers there. */
 static void choose_control(char *out, size_t n) {
   control_default_path(out, n);
@@ -49,39 +55,49 @@ static void choose_control(char *out, size_t n) {
   buf_fini(&body);
 }
 
-static void tell_how_to_try(const char *url) {
-  bool file = strncmp(url, "unix:", 5) == 0;
-  (void)printf(
-      "\n"
-      "  Try it, as often as you like. Each token lives %d seconds, and no request ever meets an expired one:\n"
-      "\n"
-      "      curl -i %s%s%s/hello\n"
-      "\n"
-      "  The policy is examples/demo.lua. Ctrl-C ends the demo.\n"
-      "\n",
-      DEMO_TOKEN_MS / 1000, file ? "--unix-socket " : "", file ? url + 5 : url, file ? " http://localhost" : "");
-  (void)fflush(stdout);
-}
-
 struct demo {
-  const char *policy; /* of the command line, or NULL */
+  const char *program, *policy, *control;
+  bool own_policy, own_control; /* of the command line; the demo's choice, which commands have to be told */
   struct demo_visitors *visitors;
 };
 
+static void tell_how_to_try(const struct demo *d, const char *url) {
+  bool file = strncmp(url, "unix:", 5) == 0;
+  const char *option = d->own_control ? " --control " : "", *path = d->own_control ? d->control : "";
+  (void)printf(
+      "\n"
+      "  An issuer of tokens that live %d seconds, an upstream that refuses a request without a valid one, and\n"
+      "  jeton between them. In another terminal, as often as you like; no request meets an expired token:\n"
+      "\n"
+      "      curl -i %s%s%s/hello\n"
+      "\n"
+      "  What it does meanwhile, and a refresh by hand:\n"
+      "\n"
+      "      %s status%s%s\n"
+      "      %s refresh api%s%s\n"
+      "\n"
+      "  The policy is %s. Ctrl-C ends the demo.\n"
+      "\n",
+      DEMO_TOKEN_MS / 1000, file ? "--unix-socket " : "", file ? url + 5 : url, file ? " http://localhost" : "",
+      d->program, option, path, d->program, option, path, d->policy);
+}
+
 static void on_ready(void *arg, const char *url) {
   struct demo *d = arg;
-  if (d->policy == NULL) {
-    tell_how_to_try(url);
-    return;
+  if (d->own_policy) {
+    (void)printf(
+        "\n  %s is at %s, with visitors that ask 200 times a second; a line every five seconds says how long\n"
+        "  they waited. Ctrl-C ends the demo.\n\n",
+        d->policy, url);
+  } else {
+    tell_how_to_try(d, url);
   }
-  (void)printf("\n  %s is at %s, with visitors that ask 200 times a second. Ctrl-C ends the demo.\n\n", d->policy, url);
   (void)fflush(stdout);
-  d->visitors = demo_visitors_start(url);
+  if (d->own_policy) d->visitors = demo_visitors_start(url);
 }
 
 int demo_run(const struct demo_options *o) {
   char policy[PATH_SIZE], control[256], issuer[DEMO_URL_SIZE], upstream[DEMO_URL_SIZE];
-  struct demo demo = {.policy = o->policy};
   if (o->policy == NULL && !find_policy(policy)) {
     (void)fprintf(stderr, "jeton: the demo's policy is not where it should be: %s\n", policy);
     return EXIT_NOINPUT;
@@ -95,10 +111,15 @@ int demo_run(const struct demo_options *o) {
   (void)setenv("JETON_DEMO_UPSTREAM", upstream, 1);
   choose_control(control, sizeof control);
   const char *address = usual_or_free_address();
+  struct demo demo = {.program = o->program,
+                      .policy = o->policy != NULL ? o->policy : policy,
+                      .control = o->control_path != NULL ? o->control_path : control,
+                      .own_policy = o->policy != NULL};
+  demo.own_control = !is_default_control(demo.control);
   struct process_options p = {
-      .policy_path = o->policy != NULL ? o->policy : policy,
+      .policy_path = demo.policy,
       .overrides = {.listen = o->listen != NULL ? o->listen : &address, .nlisten = o->listen != NULL ? o->nlisten : 1},
-      .control_path = o->control_path != NULL ? o->control_path : control,
+      .control_path = demo.control,
       .on_ready = on_ready,
       .arg = &demo};
   int code = process_run(&p);

@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 struct demo_options {
+  const char *program;       /* as it was called: what is printed to be typed begins with it */
   const char *policy;        /* NULL: examples/demo.lua, with no visitors: whoever reads its line is the visitor */
   const char *const *listen; /* NULL: 127.0.0.1:8080, or another port when that one is taken */
   size_t nlisten;

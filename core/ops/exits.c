@@ -19,6 +19,10 @@ int exit_for(int err) {
     case UV_EADDRNOTAVAIL:
     case UV_ENOENT:
     case UV_ECONNREFUSED: return EXIT_UNAVAILABLE;
+    case UV_EEXIST:
+    case UV_ENOTDIR:
+    case UV_EROFS:
+    case UV_ENOSPC: return EXIT_CANTCREAT;
     case UV_ENOMEM:
     case UV_EMFILE:
     case UV_ENFILE: return EXIT_OSERR;

@@ -73,7 +73,10 @@ static int plan_one(struct listen_plan *plan, const struct listeners *now, const
   if (e->key == NULL) abort();
   if (open != NULL) return 0;
   int status = open_all(plan, index);
-  if (status != 0) (void)snprintf(err, errsize, "cannot listen on %s: %s", conf->text, err_text(status));
+  bool low = status == UV_EACCES && port_of(&e->address) > 0 && port_of(&e->address) < 1024;
+  if (status != 0)
+    (void)snprintf(err, errsize, "cannot listen on %s: %s%s", conf->text, err_text(status),
+                   low ? " (a port below 1024 wants root or CAP_NET_BIND_SERVICE)" : "");
   return status;
 }
 

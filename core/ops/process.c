@@ -176,7 +176,7 @@ static void tell_ready(struct process *p) {
 
 static void take_refusal(struct process *p, const struct reload_result *result) {
   log_lines(LOG_ERROR, result->text);
-  log_error(p->ready ? "the policy was refused, the active one goes on" : "the policy cannot be used");
+  log_error(p->ready ? "the policy was refused, the active one goes on" : "jeton cannot start");
   if (!p->ready) p->exit_code = exit_for(result->status);
   if (p->ready && p->watch != NULL) watch_files(p, reload_policy(p->reload), result->refused);
 }
@@ -432,7 +432,8 @@ int process_run(const struct process_options *o) {
     p.exit_code = EXIT_CONFIG;
   } else if ((status = open_control(&p)) != 0) {
     policy_unref(policy);
-    p.exit_code = exit_for(status);
+    p.exit_code =
+        status == UV_ENOENT ? EXIT_CANTCREAT : exit_for(status); /* to a command it means that nobody answers */
   } else {
     make_threads(&p, policy);
     serve(&p, policy);

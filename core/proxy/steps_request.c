@@ -335,7 +335,6 @@ static bool try_another(struct exchange *ex) {
 
 static void on_error(struct client_call *call, int status, const char *reason) {
   struct exchange *ex = call->owner;
-  struct str host = ex->url->host;
   flush_spans(ex);
   bool token_gone = status == ERR_TOKEN_MISSING || status == ERR_TOKEN_EXPIRED;
   if (token_gone && ++ex->token_races < TOKEN_RACES_MAX) { /* it expired while the connection was made */
@@ -354,7 +353,12 @@ static void on_error(struct client_call *call, int status, const char *reason) {
     exchange_resume(ex, STEP_TOKEN);
     return;
   }
-  log_warn("upstream %s (%.*s): %s", ex->upstream->conf->name, STR_FMT(host), reason);
+  bool file = ex->url->unix_path.p != NULL;
+  log_warn("upstream %s (%s%.*s): %s", ex->upstream->conf->name,
+           file           ? "unix:"
+           : ex->url->tls ? "https://"
+                          : "http://",
+           STR_FMT(file ? ex->url->unix_path : ex->host_field), reason);
   if (try_another(ex)) return;
   if (ex->task != NULL) { /* res:body() waits: it gets the failure, and then the exchange does */
     ex->gather_reply = false;

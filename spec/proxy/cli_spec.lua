@@ -27,11 +27,27 @@ describe("jeton", function()
     assert.equal("", err)
     for _, command in ipairs { "run", "check", "demo", "init", "reload", "status", "refresh", "stop" } do assert.matches("jeton " .. command, out) end
     for _, option in ipairs { "--listen", "--workers", "--watch", "--control", "--prove", "--json" } do assert.is_truthy(out:find(option, 1, true), option) end
-    assert.equal(out, select(2, run { "-h" }))
-    assert.equal(out, select(2, run { "status", "--help" }))
+    for line in out:gmatch "[^\n]+" do assert.is_true(#line <= 120, line) end
+    for _, same in ipairs { { "-h" }, { "help" } } do assert.equal(out, select(2, run(same))) end
     code, out = run { "--version" }
     assert.equal(0, code)
     assert.matches("^jeton %d+%.%d+%.%d+\n$", out)
+  end)
+
+  it("--help of a command tells its own options, and no other's", function()
+    local code, out, err = run { "run", "--help" }
+    assert.same({ 0, "" }, { code, err })
+    assert.matches("^jeton run POLICY: ", out)
+    for _, option in ipairs { "--listen ADDR", "--workers N", "--watch", "--control PATH" } do assert.is_truthy(out:find(option, 1, true), option) end
+    assert.is_nil(out:find("--json", 1, true))
+    assert.is_nil(out:find("refresh", 1, true))
+    assert.equal(out, select(2, run { "help", "run" }))
+    assert.matches("%-%-json", (select(2, run { "status", "--help" })))
+  end)
+
+  it("suggests only what is near", function()
+    for _, word in ipairs { "version", "frobnicate", "help-me" } do assert.is_nil((select(3, run { word })):find "did you mean", word) end
+    assert.is_nil((select(3, run { "run", "x", "--port", "80" })):find "did you mean")
   end)
 
   for line, expected in pairs {
@@ -124,6 +140,11 @@ return {
     assert.equal(66, code)
     assert.matches("/no/such/policy.lua: no such file", err:lower())
     assert.equal(66, (run { "run", "/no/such/policy.lua" }))
+    for _, command in ipairs { "check", "run", "demo" } do
+      code, _, err = run { command, "/tmp" }
+      assert.equal(66, code)
+      assert.matches("cannot read /tmp: illegal operation on a directory", err)
+    end
   end)
 
   it("does not fill the screen with a token that was pasted in", function()
@@ -148,7 +169,7 @@ describe("jeton init", function()
     assert.equal(0, code, out .. err)
     code, _, err = run({ "init" }, { cwd = dir })
     assert.equal(73, code)
-    assert.matches("policy.lua", err)
+    assert.matches("cannot create policy.lua: file already exists %(jeton init FILE takes another name%)", err)
     assert.equal(text, process.read_file(dir .. "/policy.lua"))
     assert.equal(0, (run { "init", dir .. "/other.lua" }))
     assert.equal(text, process.read_file(dir .. "/other.lua"))
@@ -185,8 +206,40 @@ describe("jeton run", function()
     local dir = process.temp_dir()
     local code, _, err = run { "run", file(PLAIN), "--listen", "127.0.0.1:" .. taken.port, "--control", dir .. "/c.sock" }
     assert.equal(69, code)
-    assert.matches("127.0.0.1:" .. taken.port, err)
+    assert.matches("cannot listen on 127.0.0.1:" .. taken.port .. ": address already in use", err)
+    assert.matches("jeton cannot start\n$", err)
     assert.is_nil((uv.fs_stat(dir .. "/c.sock")))
+  end)
+
+  it("exits 73 when there is a file where its sockets should be, or no folder, and leaves the file alone", function()
+    local dir = process.temp_dir()
+    local path = process.write_file(dir .. "/notes", "mine")
+    local code, _, err = run { "run", file(PLAIN), "--control", path }
+    assert.equal(73, code)
+    assert.is_truthy(err:find("cannot open the control socket " .. path .. ": file already exists; --control takes another path", 1, true), err)
+    code, _, err = run { "run", file(PLAIN), "--control", dir .. "/none/c.sock" }
+    assert.equal(73, code)
+    assert.matches("no such file or directory; %-%-control", err)
+    code, _, err = run { "run", file(PLAIN), "--listen", "unix:" .. path, "--control", dir .. "/c.sock" }
+    assert.equal(73, code)
+    assert.is_truthy(err:find("cannot listen on unix:" .. path .. ": file already exists", 1, true), err)
+    assert.equal("mine", process.read_file(path))
+  end)
+
+  it("serves, drains and exits 0 when standard input, output and error were closed", function()
+    for _, closed in ipairs { "<&-", ">&-", "2>&-", "<&- >&- 2>&-" } do
+      local control = process.temp_dir() .. "/c.sock"
+      local p = process.start({ "sh", "-c", 'exec "$0" "$@" ' .. closed, jeton.binary, "run", file(PLAIN), "--workers", "1", "--control", control }, { env = { JETON_SCRIPTS = jeton.root .. "/scripts" } })
+      local status
+      process.poll(function()
+        local there, res = pcall(http.request, "unix:" .. control, "GET", "/status")
+        status = there and res and cjson.decode(res.body)
+        return status and #status.listeners == 1
+      end, 20, closed)
+      for _ = 1, 20 do assert.equal("here\n", http.get(tonumber(status.listeners[1]:match ":(%d+)$")).body) end
+      assert.equal(0, (run { "stop", "--control", control }), closed)
+      assert.same({ 0, 0 }, { p:wait(10) }, closed)
+    end
   end)
 
   it("exits 0 on SIGTERM and on SIGINT, and removes its sockets", function()
@@ -391,6 +444,8 @@ describe("jeton demo", function()
     process.poll(function() return p:ended() or p:output():find "curl %-i %S+" end, 10, function() return p:errors() end)
     local url = p:output():match "curl %-i (%S+)"
     assert.is_truthy(url, p:errors())
+    local command = p:output():match "\n +(%S+ status %-%-control %S+)\n"
+    assert.matches("api +valid", (select(2, process.run({ "sh", "-c", command }))), p:output())
     local code, out, err = peers.curl("-i", url)
     assert.equal(0, code, err)
     assert.matches("^HTTP/1.1 200", out)

@@ -144,7 +144,7 @@ static void a_stale_unix_socket_is_replaced_a_living_one_is_not(void) {
   unlink(a.un.sun_path);
   fd = open(a.un.sun_path, O_CREAT | O_WRONLY, 0600);
   close(fd);
-  CHECK(address_listen(&a, 16) == UV_EADDRINUSE); /* a file is somebody's */
+  CHECK(address_listen(&a, 16) == UV_EEXIST); /* a file is somebody's */
   unlink(a.un.sun_path);
 }
 
