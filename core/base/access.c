@@ -1,6 +1,6 @@
 /* access.c: see access.h.
  *
- * A sink that takes nothing (a full pipe in non-blocking mode, a full disk) never stops a worker: lines that do not fit behind those
+ * A sink that takes nothing (a full pipe, a full disk) never stops a worker: lines that do not fit behind those
  * that wait are counted as lost, and the log says so once until writing works again. */
 #include "base/access.h"
 
@@ -16,23 +16,25 @@
 #include "base/list.h"
 #include "base/log.h"
 
+/* Without waiting, for the path may be a FIFO's or /dev/stdout. */
 static int open_path(const char *path) {
-  int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0640);
+  int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC | O_NOCTTY, 0640);
   return fd >= 0 ? fd : uv_translate_sys_error(errno);
 }
 
-static void use_fd(struct access_log *a, int fd) {
+static void use(struct access_log *a, struct sink sink) {
   struct stat st;
-  a->fd = fd;
-  a->whole = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? ACCESS_BUFFER : PIPE_BUF;
+  a->sink = sink;
+  a->whole = fstat(sink.fd, &st) == 0 && S_ISREG(st.st_mode) ? ACCESS_BUFFER : PIPE_BUF;
 }
 
 int access_open(struct access_log *a, uv_loop_t *loop, const char *path) {
-  int fd = path != NULL ? open_path(path) : STDOUT_FILENO;
-  if (fd < 0) return fd;
+  struct sink sink = {.fd = path != NULL ? open_path(path) : STDOUT_FILENO, .kind = SINK_OPENED};
+  if (sink.fd < 0) return sink.fd;
+  if (path == NULL) sink_open(&sink, STDOUT_FILENO);
   *a = (struct access_log){.path = path != NULL ? strdup(path) : NULL};
   if (path != NULL && a->path == NULL) abort();
-  use_fd(a, fd);
+  use(a, sink);
   buf_init(&a->buf);
   return uv_timer_init(loop, &a->timer); /* which cannot fail */
 }
@@ -60,7 +62,7 @@ static void report(struct access_log *a, int error) {
 static size_t write_lines(struct access_log *a) {
   size_t at = 0;
   while (at < a->buf.n) {
-    ssize_t n = write(a->fd, a->buf.p + at, portion(a, a->buf.p + at, a->buf.n - at));
+    ssize_t n = sink_write(&a->sink, a->buf.p + at, portion(a, a->buf.p + at, a->buf.n - at));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) return at;
     if (n < 0) { /* these lines will not be written: drop them, the next ones may fare better */
@@ -108,16 +110,15 @@ int access_reopen(struct access_log *a) {
   access_flush(a);
   int fd = open_path(a->path);
   if (fd < 0) return fd;
-  close(a->fd);
-  use_fd(a, fd);
+  sink_close(&a->sink);
+  use(a, (struct sink){fd, SINK_OPENED});
   return 0;
 }
 
 void access_close(struct access_log *a) {
   access_flush(a);
   a->lost += count_lines(a->buf.p, a->buf.n);
-  if (a->path != NULL) close(a->fd);
-  a->fd = -1;
+  sink_close(&a->sink);
   free(a->path);
   a->path = NULL;
   buf_fini(&a->buf);

@@ -12,13 +12,14 @@
 #include <uv.h>
 
 #include "base/buf.h"
+#include "base/sink.h"
 
 enum { ACCESS_BUFFER = 64 * 1024, ACCESS_FLUSH_MS = 200 };
 
 struct access_log {
   uv_timer_t timer;
   char *path; /* NULL: standard output */
-  int fd;
+  struct sink sink;
   struct buf buf;
   size_t
       whole; /* write at most this much at once (cut at a line's end): what the kernel does not mix with others' lines */

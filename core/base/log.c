@@ -1,5 +1,6 @@
 /* log.c: builds a line in a buffer of its own and hands it to the kernel in one write(2), so that lines of several threads and
  * processes never mix. The settings are two relaxed atomics: a line that is written with the level of a moment ago does no harm.
+ * Nobody waits for standard error: a worker that did would hold up its connections.
  *
  * What a peer or script put into a message stays on its line: control bytes (C1 ones in UTF-8 as well, which terminals obey) and
  * bytes that are not UTF-8 come out as \xNN in text, and as JSON escapes or U+FFFD in JSON. */
@@ -15,13 +16,19 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/sink.h"
 
 enum { MESSAGE_MAX = 8192 };
 
 static atomic_int current_level = LOG_INFO;
 static atomic_int current_format = LOG_TEXT;
 
+static struct sink sink = {.fd = STDERR_FILENO}; /* set before there are other threads */
+static atomic_uint lost;                         /* lines that it did not take, not told yet */
+
 static const char *const level_names[] = {"debug", "info", "warn", "error", "off"};
+
+void log_open(void) { sink_open(&sink, STDERR_FILENO); }
 
 void log_configure(const struct log_settings *s) {
   atomic_store_explicit(&current_level, (int)s->level, memory_order_relaxed);
@@ -156,15 +163,26 @@ static void format_json(struct buf *line, enum log_level level, const char *sour
   buf_addz(line, "}\n");
 }
 
-/* There is nobody to tell when the log cannot be written; what is left is the rest of a line that a signal cut. */
-static void write_all(const uint8_t *p, size_t n) {
+/* False when it, or the rest of it, was not taken. */
+static bool write_all(const uint8_t *p, size_t n) {
   while (n > 0) {
-    ssize_t done = write(STDERR_FILENO, p, n);
+    ssize_t done = sink_write(&sink, p, n);
     if (done < 0 && errno == EINTR) continue;
-    if (done <= 0) return;
+    if (done <= 0) return false;
     p += done;
     n -= (size_t)done;
   }
+  return true;
+}
+
+static void count_lost(bool written) {
+  if (!written) {
+    atomic_fetch_add_explicit(&lost, 1, memory_order_relaxed);
+    return;
+  }
+  if (atomic_load_explicit(&lost, memory_order_relaxed) == 0) return;
+  unsigned n = atomic_exchange_explicit(&lost, 0, memory_order_relaxed);
+  if (n > 0) log_warn("%u events are missing above: standard error did not take them", n);
 }
 
 static void log_args(enum log_level level, const char *source, const char *fmt, va_list args) {
@@ -175,7 +193,7 @@ static void log_args(enum log_level level, const char *source, const char *fmt, 
   add_message(&message, fmt, args);
   bool json = atomic_load_explicit(&current_format, memory_order_relaxed) == LOG_JSON;
   (json ? format_json : format_text)(&line, level, source, buf_str(&message));
-  write_all(line.p, line.n);
+  count_lost(write_all(line.p, line.n));
   buf_fini(&line);
   buf_fini(&message);
   errno = saved;

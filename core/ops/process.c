@@ -420,6 +420,7 @@ static void serve(struct process *p, struct policy *policy) {
 int process_run(const struct process_options *o) {
   struct process p = {.options = o, .started_at = clock_boot_ms(), .names = registry_new()};
   harden(o);
+  log_open();
   size_thread_pool();
   int status = services_init(&p.services, p.names);
   if (status != 0) {

@@ -291,6 +291,29 @@ describe("jeton run", function()
   end)
 end)
 
+describe("who reads standard output or standard error, and stops", function()
+  for stream, line in pairs { [">"] = "", ["2>"] = 'jeton.log.info(("x"):rep(900))' } do
+    it("holds up no request: " .. stream, function()
+      local dir = process.temp_dir()
+      assert.equal(0, (process.run { "mkfifo", dir .. "/pipe" }))
+      process.start { "sh", "-c", 'exec sleep 600 <"$0"', dir .. "/pipe" }
+      local policy = file('return { listen = "unix:' .. dir .. '/own.sock", on_request = function(req) ' .. line .. ' req:respond(200, nil, "here\\n") end }')
+      local p = process.start({ "sh", "-c", 'pipe=$1; shift; exec "$0" "$@" ' .. stream .. '"$pipe"', jeton.binary, dir .. "/pipe", "run", policy, "--workers", "1", "--control", dir .. "/c.sock" },
+        { env = { JETON_SCRIPTS = jeton.root .. "/scripts" } })
+      process.poll(function() return (pcall(http.connect, "unix:" .. dir .. "/own.sock")) end, 20)
+      local c = http.connect("unix:" .. dir .. "/own.sock")
+      for i = 1, 400 do -- a pipe takes 64 KiB, and the access log gathers as much
+        c:send("GET /" .. ("x"):rep(500) .. " HTTP/1.1\r\nHost: a\r\n\r\n")
+        local res = c:read_response "GET"
+        assert.equal(200, res and res.status, "request " .. i)
+      end
+      c:close()
+      assert.equal(0, (run { "stop", "--control", dir .. "/c.sock" }))
+      assert.same({ 0, 0 }, { p:wait(10) })
+    end)
+  end
+end)
+
 describe("the control socket", function()
   local p
   before_each(function() p = jeton.start(PLAIN) end)

@@ -1,9 +1,12 @@
 /* base_test.c: the modules of core/base. */
+#include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <uv.h>
@@ -18,6 +21,7 @@
 #include "base/mailbox.h"
 #include "base/rand.h"
 #include "base/secmem.h"
+#include "base/sink.h"
 #include "base/str.h"
 #include "base/units.h"
 #include "base/wheel.h"
@@ -302,7 +306,8 @@ static void fill_pipe(void) {
 
 static void a_full_pipe_loses_whole_lines_only(void) {
   int fds[2];
-  CHECK(pipe2(fds, O_NONBLOCK) == 0);
+  CHECK(pipe2(fds, 0) == 0); /* which blocks, as those of a shell do */
+  CHECK(fcntl(fds[0], F_SETFL, O_NONBLOCK) == 0);
   int saved = dup(STDOUT_FILENO);
   fflush(stdout);
   dup2(fds[1], STDOUT_FILENO);
@@ -328,6 +333,53 @@ static void a_full_pipe_loses_whole_lines_only(void) {
   close(fds[0]);
   close(fds[1]);
   loop_end(&loop);
+}
+
+/* A descriptor whose file cannot be opened anew: asked first, and never waited for. */
+static void a_sink_never_waits(void) {
+  int pipes[2], pair[2];
+  static uint8_t bytes[2 * 1024 * 1024];
+  CHECK(pipe2(pipes, 0) == 0);
+  CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+  struct sink asked = {pipes[1], SINK_ASKED}, sent, opened;
+  sink_open(&sent, pair[1]);
+  sink_open(&opened, pipes[1]);
+  CHECK(sent.kind == SINK_SOCKET && opened.kind == SINK_OPENED && opened.fd != pipes[1]);
+  CHECK(sink_write(&asked, bytes, sizeof bytes) == PIPE_BUF);
+  const struct sink *full[] = {&asked, &opened, &sent};
+  for (size_t i = 0; i < 3; i++) {
+    while (sink_write(full[i], bytes, sizeof bytes) > 0) continue;
+    CHECK(errno == EAGAIN);
+  }
+  CHECK((fcntl(pipes[1], F_GETFL) & O_NONBLOCK) == 0 && (fcntl(pair[1], F_GETFL) & O_NONBLOCK) == 0);
+  sink_close(&opened);
+  CHECK(fcntl(pipes[1], F_GETFD) >= 0);
+  for (int i = 0; i < 2; i++) close(pipes[i]), close(pair[i]);
+}
+
+static void events_that_were_not_taken_are_counted(void) {
+  int fds[2];
+  char text[65536];
+  CHECK(pipe2(fds, 0) == 0 && fcntl(fds[0], F_SETFL, O_NONBLOCK) == 0);
+  int saved = dup(STDERR_FILENO);
+  dup2(fds[1], STDERR_FILENO);
+  log_open();
+  for (int i = 0; i < 3000; i++) log_info("event %d of many, which are more than a pipe takes", i);
+  while (read(fds[0], text, sizeof text) > 0) continue;
+  log_info("again");
+  dup2(saved, STDERR_FILENO);
+  log_open();
+  ssize_t n = read(fds[0], text, sizeof text - 1);
+  CHECK(n > 0);
+  text[n] = '\0';
+  unsigned missing = 0;
+  const char *told = strstr(text, " warn  ");
+  CHECK(strstr(text, "again\n") != NULL && told != NULL);
+  CHECK(sscanf(told, " warn %u events are missing above", &missing) == 1);
+  CHECK(missing > 1000 && missing < 3000);
+  close(saved);
+  close(fds[0]);
+  close(fds[1]);
 }
 
 /* --- wheel --- */
@@ -574,6 +626,8 @@ int main(void) {
   RUN(json_strings_escape_and_replace);
   RUN(the_access_log_is_written_in_time_and_on_close);
   RUN(a_full_pipe_loses_whole_lines_only);
+  RUN(a_sink_never_waits);
+  RUN(events_that_were_not_taken_are_counted);
   RUN(deadlines_are_never_early_and_can_move);
   RUN(a_deadline_may_end_another_that_is_due_as_well);
   RUN(mails_of_many_threads_arrive_once_and_in_order);
