@@ -113,6 +113,8 @@ void tls_choice_read(lua_State *L, int idx, struct tls_choice *c) {
     c->settings.min_version = read_version(L, idx);
     c->settings.insecure = read_insecure(L, idx);
     read_pins(L, idx, c);
+    if (c->settings.insecure != NULL && c->settings.ca != NULL)
+      luaL_error(L, "%s: ca: has no use beside verify = false: nobody is asked who signed", what);
     if ((c->settings.cert == NULL) != (c->settings.key == NULL))
       luaL_error(L, "%s: cert and key: expected both or none", what);
   }

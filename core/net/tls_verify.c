@@ -9,6 +9,7 @@
  *     should be, it refuses by itself; without that it would believe for any name whom the constraint holds to a few.
  * Flags are only added, never taken away (but for an insecure client): if anything here is wrong it refuses too much. */
 #include <arpa/inet.h>
+#include <mbedtls/base64.h>
 #include <stdio.h>
 
 #include "net/tls_internal.h"
@@ -109,9 +110,13 @@ void tls_certificate_names(const mbedtls_x509_crt *crt, char *out, size_t n) {
 
 /* --- pins (RFC 7469 section 2.4) --- */
 
+static bool pin_of(const mbedtls_x509_crt *crt, uint8_t digest[TLS_PIN_SIZE]) {
+  return compat_sha256(crt->pk_raw.p, crt->pk_raw.len, digest) == 0;
+}
+
 static bool pin_matches(const struct tls_client_conf *c, const mbedtls_x509_crt *crt) {
   uint8_t digest[TLS_PIN_SIZE];
-  if (compat_sha256(crt->pk_raw.p, crt->pk_raw.len, digest) != 0) return false;
+  if (!pin_of(crt, digest)) return false;
   for (size_t i = 0; i < c->npins; i++)
     if (memcmp(c->pins[i], digest, TLS_PIN_SIZE) == 0) return true;
   return false;
@@ -179,6 +184,15 @@ static void say_wrong_name(const mbedtls_x509_crt *crt, const char *name, char *
     snprintf(out, n, "certificate is for %s, not %s", names, name);
 }
 
+static void say_unpinned(const mbedtls_x509_crt *crt, char *out, size_t n) {
+  uint8_t digest[TLS_PIN_SIZE];
+  unsigned char text[48];
+  size_t used;
+  bool known = pin_of(crt, digest) && mbedtls_base64_encode(text, sizeof text, &used, digest, sizeof digest) == 0;
+  snprintf(out, n, "certificate matches none of the pins%s%s", known ? "; its own is sha256/" : "",
+           known ? (const char *)text : "");
+}
+
 static void say_date(const char *what, const char *how, const mbedtls_x509_time *t, char *out, size_t n) {
   snprintf(out, n, "%s %s %04d-%02d-%02d", what, how, t->year, t->mon, t->day);
 }
@@ -203,9 +217,10 @@ static void say(struct tls_verdict *v, const mbedtls_x509_crt *crt, int depth, u
     snprintf(v->reason, n, "%s %s", what, phrase);
   else if (depth > 0 && has_name_constraints(crt))
     snprintf(v->reason, n, "%s has name constraints, which are not known here", what);
+  else if (v->client != NULL && !v->pinned)
+    say_unpinned(crt, v->reason, n);
   else
-    snprintf(v->reason, n, "%s",
-             v->client != NULL && !v->pinned ? "certificate matches none of the pins" : "certificate is not valid");
+    snprintf(v->reason, n, "%s is not valid", what);
 }
 
 int tls_verdict_step(void *p, mbedtls_x509_crt *crt, int depth, uint32_t *flags) {

@@ -104,13 +104,14 @@ static void check_name(struct schema *s, const struct path *at, const char *serv
 }
 
 static void check_verify(struct schema *s, const struct path *at, const struct upstream_tls *t) {
-  struct path verify = {at, STR("verify"), 0}, insecure = {at, STR("insecure"), 0};
+  struct path verify = {at, STR("verify"), 0}, insecure = {at, STR("insecure"), 0}, ca = {at, STR("ca"), 0};
   const char *name = t->insecure;
   if (!t->verify && name == NULL)
     schema_problem(s, &verify,
                    "expected an insecure = \"NAME\" beside verify = false, to say on purpose what is not verified");
   if (t->verify && name != NULL) schema_problem(s, &insecure, "only has a meaning beside verify = false");
   if (t->verify || name == NULL) return;
+  if (t->to.ca != NULL) schema_problem(s, &ca, "has no use beside verify = false: nobody is asked who signed");
   struct str quoted = path_quote(s->arena, str_of(name));
   schema_warning(s, &insecure, "certificates are not verified (%.*s): tokens may go to anyone", STR_FMT(quoted));
 }

@@ -149,6 +149,8 @@ describe("TLS", function()
       p:finish()
       p = start("rsa", ("tls = { ca = %q, pins = { %q } }"):format(dir .. "/ca.pem", pin))
       assert.equal(502, http.get(p.port).status)
+      local _, own = process.run { "sh", "-c", "openssl x509 -noout -pubkey -in " .. dir .. "/rsa.pem | openssl pkey -pubin -outform DER | openssl dgst -sha256 -binary | base64" }
+      p:wait_log("certificate matches none of the pins; its own is sha256/" .. own:match "%S+")
       p:finish()
     end)
 

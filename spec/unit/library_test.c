@@ -327,6 +327,10 @@ static void misuse_raises(void) {
 }
 static void tls_settings_that_cannot_be_read_are_a_failure(void) {
   passes(
+      "local good, m = pcall(jeton.http.get, 'https://127.0.0.1:1/', { tls = { verify = false, insecure = 'x', ca = "
+      "'y' "
+      "} }) assert(not good and m:find('ca: has no use beside verify = false', 1, true), m)");
+  passes(
       "local v, m, c = jeton.http.get('https://127.0.0.1:1/', { tls = { ca = '/nonexistent/ca.pem' } }) assert(v == "
       "nil and c == 'TLS' and m:find('/nonexistent/ca.pem'), m)");
 }

@@ -505,6 +505,10 @@ static void turning_verification_off_needs_a_name_and_warns(void) {
   CHECK(l.p != NULL && l.report.warnings == 1 && l.p->upstreams[1].insecure != NULL);
   CHECK(strcmp(l.p->upstreams[1].insecure, "lab") == 0);
   unload(&l);
+  expect_bad(
+      PLAIN("upstreams = { a = { 'https://a', tls = { verify = false, insecure = 'lab',\nca = '/a.pem' } } }"),
+      "warning: policy.lua:3: upstreams.a.tls.insecure: certificates are not verified (\"lab\"): tokens may go to "
+      "anyone\npolicy.lua:4: upstreams.a.tls.ca: has no use beside verify = false: nobody is asked who signed\n");
   expect_bad(PLAIN("upstreams = { a = { 'https://a', tls = { verify = false } } }"),
              "policy.lua:3: upstreams.a.tls.verify: expected an insecure = \"NAME\" beside verify = false, to say on "
              "purpose what is not verified\n");
