@@ -66,13 +66,12 @@ static void begin_linger(struct conn *c) {
     conn_close(c);
     return;
   }
-  buf_fini(&c->stash);
   c->phase_end = uv_now(&c->worker->services.loop) + LINGER_ALL_MS;
   timeout_set(&c->timeout, LINGER_MS);
   conn_continue(c);
 }
 
-/* Many clients look for a reply only when they have sent all (RFC 9112 section 9.6): who goes on sending is read for a while. */
+/* Who goes on sending is read for a while (RFC 9112 section 9.6). */
 static void linger_on(struct conn *c) {
   uint64_t now = uv_now(&c->worker->services.loop);
   if (now >= c->phase_end)
@@ -81,12 +80,15 @@ static void linger_on(struct conn *c) {
     timeout_set(&c->timeout, LINGER_MS);
 }
 
+/* Nothing that the client still sends is of interest. It is read all the same: many look for the reply only when they have sent all. */
 static void finish_writing(struct conn *c) {
+  buf_fini(&c->stash);
   if (stream_queued(&c->stream) == 0) {
     begin_linger(c);
     return;
   }
   c->state = CONN_FLUSH;
+  conn_continue(c);
   conn_arm(c);
 }
 
@@ -243,6 +245,11 @@ static size_t consume(struct conn *c, const uint8_t *p, size_t n) {
   return all - n;
 }
 
+/* No further request is served here: what comes in is thrown away. */
+static bool over(const struct conn *c) {
+  return c->state == CONN_FLUSH || c->state == CONN_LINGER || c->state == CONN_CLOSED;
+}
+
 static void on_read(struct stream *s, ssize_t n, const uint8_t *data);
 
 static void read_more(struct conn *c, bool want) {
@@ -283,12 +290,10 @@ static void on_read(struct stream *s, ssize_t n, const uint8_t *data) {
     return;
   }
   c->in_row = 0;
-  if (c->state == CONN_LINGER) {
-    linger_on(c);
-    return;
-  }
+  if (c->state == CONN_LINGER) linger_on(c);
+  if (over(c)) return;
   size_t used = c->stash.n == 0 ? consume(c, data, (size_t)n) : 0;
-  if (c->state == CONN_CLOSED || c->state == CONN_LINGER) return;
+  if (over(c)) return;
   if (used < (size_t)n) {
     buf_add(&c->stash, data + used, (size_t)n - used);
     read_more(c, c->stash.n <= STASH_MAX);
@@ -302,7 +307,7 @@ static void consume_stash(struct conn *c) {
   struct buf stash = c->stash;
   buf_init(&c->stash);
   size_t used = consume(c, stash.n > 0 ? stash.p : nothing, stash.n);
-  if (c->state != CONN_CLOSED && c->state != CONN_LINGER && used < stash.n) {
+  if (!over(c) && used < stash.n) {
     assert(c->stash.n == 0);
     buf_drop(&stash, used);
     c->stash = stash;
@@ -313,7 +318,7 @@ static void consume_stash(struct conn *c) {
 
 void conn_continue(struct conn *c) {
   if (c->feeding || c->state == CONN_CLOSED || c->state == CONN_TUNNEL) return;
-  if (c->state == CONN_BUSY || (c->stash.n > 0 && c->state != CONN_LINGER)) consume_stash(c);
+  if (c->state == CONN_BUSY || (c->stash.n > 0 && !over(c))) consume_stash(c);
   if (c->state == CONN_CLOSED) return;
   if (c->eof && c->stash.n == 0) {
     after_fin(c);

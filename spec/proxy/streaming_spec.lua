@@ -284,6 +284,17 @@ describe("a reply", function()
     end
     p:finish()
   end)
+  it("of any size that is made here reaches such a client, too", function()
+    local p = wire.proxy(1, "limits = { script_body = '16m' }, on_request = function(req) req:respond(413, {}, ('big '):rep(2 * 1024 * 1024)) end")
+    local c = http.connect(p.port)
+    c:send(("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"):format(24 * MIB))
+    local piece = ("x"):rep(MIB)
+    for i = 1, 24 do assert(c:send(piece), ("refused in the %d. MiB"):format(i)) end
+    local res = c:read_response "POST"
+    assert.same({ 413, 8 * MIB, "close" }, { res.status, #res.body, res.headers.connection })
+    c:close()
+    p:finish()
+  end)
   it("that comes early from an upstream that closes at once reaches the client, too", function()
     local upstream = peers.raw [[ c:read "head" c:write "HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbig\n" c:close() ]]
     local p = wire.proxy(upstream)
