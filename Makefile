@@ -1,7 +1,7 @@
 # make               build/jeton
 # make run           installs what is missing, builds, starts the demo
 # make test          installs what is missing, builds with sanitizers, runs every test
-# make deps          what building and testing needs, from Debian and (for the specs' peers) npm
+# make deps          what building and testing needs, from Debian and (for the specs' peers) npm; JETON_DEPS=build: building alone
 # make install       PREFIX=/usr/local DESTDIR=
 # make lint format asan tsan fuzz SECONDS=60
 # make bench         the proxies side by side (docs/performance.md): CASES="small tls" QUICK=1 WRITE=1; bench-page: all of that page
@@ -102,7 +102,7 @@ test:
 specs:
 	@spec/support/run-specs $(SPECS)
 deps:
-	@spec/support/deps all
+	@spec/support/deps $(or $(JETON_DEPS),all)
 
 install: all
 	install -D -m 755 $(B)/jeton $(DESTDIR)$(PREFIX)/bin/jeton

@@ -100,12 +100,11 @@ static void on_answered_read(struct stream *s, ssize_t n, const uint8_t *data) {
   if (n < 0) close_conn(s->owner); /* the client has closed: it has everything */
 }
 
-/* The body is text or JSON by what the request asked for. The connection ends when the client has closed, or by its timeout. */
-static void answer(struct control_conn *c, int status, struct str body) {
+/* The connection ends when the client has closed, or by its timeout. */
+static void answer_as(struct control_conn *c, int status, struct str type, struct str body) {
   struct headers headers;
   headers_init(&headers, &c->arena);
-  headers_add(&headers, STR("content-type"),
-              wants_text(c) ? STR("text/plain; charset=utf-8") : STR("application/json"));
+  headers_add(&headers, STR("content-type"), type);
   headers_add(&headers, STR("cache-control"), STR("no-store"));
   struct response_head head = {
       .status = status, .headers = &headers, .framing = {FRAMING_LENGTH, body.n}, .client_minor = c->request.minor};
@@ -124,6 +123,11 @@ static void answer(struct control_conn *c, int status, struct str body) {
   timeout_set(&c->timeout, REQUEST_MS);
   stream_shutdown(&c->stream);
   stream_read_start(&c->stream, on_answered_read);
+}
+
+/* The body is text or JSON by what the request asked for. */
+static void answer(struct control_conn *c, int status, struct str body) {
+  answer_as(c, status, wants_text(c) ? STR("text/plain; charset=utf-8") : STR("application/json"), body);
 }
 
 /* {"ok":…,"message":…}, or the message alone in text. */
@@ -167,8 +171,17 @@ static void handle_status(struct control_conn *c, struct str rest) {
   (void)rest;
   struct buf body;
   buf_init(&body);
-  c->control->host.status(c->control->host.ctx, wants_text(c), &body);
+  c->control->host.status(c->control->host.ctx, wants_text(c) ? CONTROL_TEXT : CONTROL_JSON, &body);
   answer(c, 200, buf_str(&body));
+  buf_fini(&body);
+}
+
+static void handle_metrics(struct control_conn *c, struct str rest) {
+  (void)rest;
+  struct buf body;
+  buf_init(&body);
+  c->control->host.status(c->control->host.ctx, CONTROL_METRICS, &body);
+  answer_as(c, 200, STR("text/plain; version=0.0.4; charset=utf-8"), buf_str(&body));
   buf_fini(&body);
 }
 
@@ -305,11 +318,9 @@ static void handle_refresh(struct control_conn *c, struct str rest) {
 
 /* --- reading --- */
 
-static const struct route ROUTES[] = {{"GET", "/health", handle_health},
-                                      {"GET", "/status", handle_status},
-                                      {"POST", "/reload", handle_reload},
-                                      {"POST", "/refresh/", handle_refresh},
-                                      {"POST", "/stop", handle_stop}};
+static const struct route ROUTES[] = {{"GET", "/health", handle_health},     {"GET", "/status", handle_status},
+                                      {"GET", "/metrics", handle_metrics},   {"POST", "/reload", handle_reload},
+                                      {"POST", "/refresh/", handle_refresh}, {"POST", "/stop", handle_stop}};
 
 static bool route_takes(const struct route *r, struct str path, struct str *rest) {
   struct str own = str_of(r->path);

@@ -18,10 +18,11 @@
 #include "ops/reload.h"
 #include "token/slot.h"
 
+enum control_form { CONTROL_JSON, CONTROL_TEXT, CONTROL_METRICS };
 struct control_host { /* what the process offers; ctx first */
   void *ctx;
   bool (*ready)(void *ctx);
-  void (*status)(void *ctx, bool text, struct buf *out);
+  void (*status)(void *ctx, enum control_form form, struct buf *out);
   void (*reload)(void *ctx, bool prove, struct reload_waiter *w);
   struct slot *(*slot)(void *ctx, struct str name); /* a reference, or NULL */
   void (*token_names)(void *ctx, void (*fn)(void *arg, const char *name), void *arg);

@@ -24,6 +24,7 @@
 #include "ops/control.h"
 #include "ops/exits.h"
 #include "ops/keeper_thread.h"
+#include "ops/metrics.h"
 #include "ops/reload.h"
 #include "ops/status.h"
 #include "ops/version.h"
@@ -250,7 +251,7 @@ static bool host_ready(void *ctx) {
   return p->ready && !p->stopping;
 }
 
-static void host_status(void *ctx, bool text, struct buf *out) {
+static void host_status(void *ctx, enum control_form form, struct buf *out) {
   struct process *p = ctx;
   struct status_view v = {.path = p->options->policy_path,
                           .uptime_ms = clock_boot_ms() - p->started_at,
@@ -263,7 +264,7 @@ static void host_status(void *ctx, bool text, struct buf *out) {
                           .reload = reload_facts(p->reload),
                           .names = p->names,
                           .certificates = certificates_facts(p->certificates)};
-  (text ? status_text : status_json)(&v, out);
+  (form == CONTROL_METRICS ? metrics_text : form == CONTROL_TEXT ? status_text : status_json)(&v, out);
 }
 
 static void host_reload(void *ctx, bool prove, struct reload_waiter *w) {

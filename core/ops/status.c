@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/shared.h"
+#include "ops/counts.h"
 #include "ops/version.h"
 #include "token/family.h"
 
@@ -15,29 +16,10 @@ struct count_field {
   const char *name;
   size_t at;
 };
-#define COUNT_FIELD(f) \
-  { #f, offsetof(struct worker_counts, f) }
 static const struct count_field COUNTS[] = {
-    COUNT_FIELD(connections),
-    COUNT_FIELD(accepted),
-    COUNT_FIELD(requests),
-    COUNT_FIELD(upstream_errors),
-    COUNT_FIELD(client_aborts),
-    COUNT_FIELD(refused),
-    COUNT_FIELD(replays),
-    COUNT_FIELD(token_waits),
-    COUNT_FIELD(token_timeouts),
-    COUNT_FIELD(script_errors),
-    COUNT_FIELD(tunnels),
-    COUNT_FIELD(bytes_in),
-    COUNT_FIELD(bytes_out),
-    COUNT_FIELD(upstream_idle),
-    COUNT_FIELD(upstream_leased),
-    COUNT_FIELD(upstream_dialed),
-    COUNT_FIELD(vm_bytes),
-    COUNT_FIELD(shed),
-    COUNT_FIELD(over_address_limit),
-    COUNT_FIELD(handshakes_failed),
+#define XX(field, type, help) {#field, offsetof(struct worker_counts, field)},
+    WORKER_COUNTS(XX)
+#undef XX
 };
 
 static unsigned long long count_of(const struct worker_counts *c, const struct count_field *f) {

@@ -371,6 +371,77 @@ describe("the control socket", function()
   end)
 end)
 
+describe("GET /metrics", function()
+  --- { [series] = number }, of a text that keeps the rules of the format: each metric described once, in front of its series, and no series twice.
+  local function parse(text)
+    local series, types, current = {}, {}, nil
+    for line in text:gmatch "([^\n]*)\n" do
+      local name, kind = line:match "^# TYPE ([%w_]+) (%w+)$"
+      if name then
+        assert.is_nil(types[name], line)
+        assert.is_true(kind == "gauge" or kind == "counter", line)
+        assert.equal(kind == "counter", name:match "_total$" ~= nil, line)
+        types[name], current = kind, name
+      elseif not line:find "^# HELP jeton_[%w_]+ %u.*%.$" then
+        local of, labels, value = line:match "^([%w_]+)(%b{}) ([%d.]+)$"
+        if not of then of, value = line:match "^([%w_]+) ([%d.]+)$" end
+        assert.equal(current, of, line)
+        assert.is_nil(series[of .. (labels or "")], line)
+        series[of .. (labels or "")] = tonumber(value)
+      end
+    end
+    return series
+  end
+
+  it("tells in Prometheus's format what status tells, also through a listener, and names no key of a family", function()
+    local w = peers.world()
+    local dir = process.temp_dir()
+    local p = jeton.start { policy = ([[
+local store = jeton.shared "seen"
+return { listen = "127.0.0.1:0", upstream = %q, upstreams = { jeton = "unix:%s" },
+  tokens = {
+    api = { fetch = function()
+      local body = jeton.http.post(%q, { form = { grant_type = "client_credentials" } }):json()
+      return { value = body.access_token, expires_in = body.expires_in }
+    end },
+    tenant = { family = true, fetch = function(ctx)
+      if ctx.key == "bad" then return nil, "no" end
+      return { value = "value-of-" .. ctx.key, expires_in = 60 }
+    end, wait = "100ms", hosts = { "http://127.0.0.1" } },
+  },
+  on_request = function(req, tokens)
+    if req.path == "/metrics" then req.upstream = "jeton" return end
+    store:set("a", "b")
+    if req.query then req.headers["x-tenant"] = tokens.tenant[req.query] end
+    req.headers.authorization = "Bearer " .. tokens.api
+  end }]]):format(w.upstream_url, dir .. "/c.sock", w.token_url), args = { "--control", dir .. "/c.sock" } }
+    p.control_path = dir .. "/c.sock"
+    assert.equal(200, http.get(p.port).status)
+    assert.equal(503, http.get(p.port, "/?bad").status)
+    local res = http.get(p.port, "/metrics")
+    assert.equal(200, res.status)
+    assert.equal("text/plain; version=0.0.4; charset=utf-8", res.headers["content-type"])
+    local all = parse(res.body)
+    for name, value in pairs {
+      jeton_workers = 1, jeton_requests_total = 3, jeton_policy_number = 1, jeton_reloads_total = 0, jeton_stopping = 0, jeton_reload_refused = 0,
+      ['jeton_responses_total{class="2xx"}'] = 1, ['jeton_responses_total{class="5xx"}'] = 1, ['jeton_token_valid{token="api"}'] = 1,
+      ['jeton_token_generation{token="api"}'] = 1, ['jeton_token_fetches_total{token="api"}'] = 1, ['jeton_token_failures_total{token="api"}'] = 0,
+      ['jeton_family_keys{token="tenant"}'] = 1, ['jeton_family_keys_failing{token="tenant"}'] = 1, ['jeton_shared_entries{store="seen"}'] = 1,
+    } do assert.equal(value, all[name], name) end
+    local life = all['jeton_token_expires_in_seconds{token="api"}']
+    assert.is_true(life > 0 and life <= 3600)
+    assert.is_nil(res.body:find("bad", 1, true))
+    for name in pairs(p:status().workers[1]) do
+      if name ~= "index" and name ~= "responses" then assert.is_truthy(all["jeton_" .. name] or all["jeton_" .. name .. "_total"], name) end
+    end
+    p:reload_file "return {"
+    assert.equal(78, (run { "reload", "--control", dir .. "/c.sock" }))
+    assert.equal(1, parse(http.get(p.port, "/metrics").body).jeton_reload_refused)
+    p:finish()
+    w:stop()
+  end)
+end)
+
 describe("a control socket that was left behind", function()
   it("by a process that was killed is replaced", function()
     local p = jeton.start(PLAIN)

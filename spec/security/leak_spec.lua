@@ -23,6 +23,7 @@ describe("secrets", function()
     w:order { revoke = true, mode = "500" }
     keep(http.get(p.port))
     said[#said + 1] = (p:control("GET", "/status")).body
+    said[#said + 1] = (p:control("GET", "/metrics")).body
     local _, out, err = jeton.run { "status", "--control", p.control_path }
     said[#said + 1] = out .. err
     said[#said + 1] = process.read_file("/proc/" .. p.pid .. "/cmdline")

@@ -33,9 +33,9 @@ struct fixture {
 };
 
 static bool host_ready(void *ctx) { return ((struct fixture *)ctx)->ready; }
-static void host_status(void *ctx, bool text, struct buf *out) {
+static void host_status(void *ctx, enum control_form form, struct buf *out) {
   (void)ctx;
-  buf_addz(out, text ? "fine\n" : "{\"fine\":true}\n");
+  buf_addz(out, form == CONTROL_METRICS ? "fine 1\n" : form == CONTROL_TEXT ? "fine\n" : "{\"fine\":true}\n");
 }
 static void on_reload_later(uv_timer_t *t) {
   struct fixture *f = t->data;
@@ -124,6 +124,8 @@ static void answers_what_is_asked(void) {
   expect("GET", "/health", 200, "{\"ready\":true}");
   expect("GET", "/status", 200, "{\"fine\":true}");
   expect("GET", "/status?format=text", 200, "fine\n");
+  expect("GET", "/metrics", 200, "fine 1\n");
+  expect("POST", "/metrics", 405, "another method");
   expect("GET", "/stauts", 404, "/stauts");
   expect("GET", "/reload", 405, "GET");
   expect("POST", "/stop", 202, "\"ok\":true");

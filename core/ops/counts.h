@@ -1,0 +1,27 @@
+/* counts.h: the counters of a worker as status and metrics tell them: XX(field of worker_counts, gauge or counter, what it counts). */
+#ifndef JETON_OPS_COUNTS_H
+#define JETON_OPS_COUNTS_H
+
+#define WORKER_COUNTS(XX)                                                                              \
+  XX(connections, gauge, "Client connections open now.")                                               \
+  XX(accepted, counter, "Client connections accepted.")                                                \
+  XX(requests, counter, "Requests begun.")                                                             \
+  XX(upstream_errors, counter, "Upstream calls that failed.")                                          \
+  XX(client_aborts, counter, "Exchanges whose client left before the end.")                            \
+  XX(refused, counter, "Requests that were not HTTP as jeton reads it.")                               \
+  XX(replays, counter, "Requests sent again after a refused token.")                                   \
+  XX(token_waits, counter, "Times that a request waited for a token.")                                 \
+  XX(token_timeouts, counter, "Times that it waited in vain.")                                         \
+  XX(script_errors, counter, "Hooks that raised, ran too long or wanted too much memory.")             \
+  XX(tunnels, gauge, "Upgraded connections and tunnels open now.")                                     \
+  XX(bytes_in, counter, "Bytes of request bodies read.")                                               \
+  XX(bytes_out, counter, "Bytes written to clients.")                                                  \
+  XX(upstream_idle, gauge, "Upstream connections kept and idle.")                                      \
+  XX(upstream_leased, gauge, "Upstream connections in use.")                                           \
+  XX(upstream_dialed, counter, "Upstream connections made.")                                           \
+  XX(vm_bytes, gauge, "Memory of the worker's Lua VM.")                                                \
+  XX(shed, counter, "Idle client connections closed to make room for new ones.")                       \
+  XX(over_address_limit, counter, "Client connections turned away by limits.connections_per_address.") \
+  XX(handshakes_failed, counter, "TLS handshakes of clients that came to nothing.")
+
+#endif
