@@ -5,6 +5,8 @@
 -- What is signed is a credential for as long as its `exp` lets it be, so it comes back as an opaque secret: good for a header, a form or JSON value of
 -- jeton.http, or the value of a fetch, and never seen by a log.
 
+local names = require "jeton.names"
+
 local M = {}
 
 --- RFC 7518 section 3.1: the hashes of the symmetric algorithms; of the others jeton.crypto knows everything.
@@ -27,7 +29,7 @@ local function check(claims, options)
   if type(claims) ~= "table" then fail("claims: expected a table, got %s", type(claims)) end
   if type(options) ~= "table" then fail("expected a table of options { alg, key, … }, got %s", type(options)) end
   for name in pairs(options) do
-    if not OPTIONS[name] then fail("unknown option '%s'", tostring(name)) end
+    if not OPTIONS[name] then fail("unknown option '%s': %s", tostring(name), names.known(OPTIONS)) end
   end
   if not (HMAC[options.alg] or ASYMMETRIC[options.alg]) then
     fail("alg: expected %s, got %s", ALGORITHMS, type(options.alg) == "string" and ("%q"):format(options.alg) or type(options.alg))
@@ -92,4 +94,4 @@ function M.claims(token)
   return claims
 end
 
-return M
+return names.strict("jeton.jwt", M)

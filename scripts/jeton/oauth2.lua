@@ -7,6 +7,7 @@
 
 local authentication = require "jeton.oauth2.authentication"
 local jwt = require "jeton.jwt"
+local names = require "jeton.names"
 
 local M = {}
 
@@ -39,13 +40,17 @@ local function fail(text, ...) error(text:format(...), 0) end
 
 local function check_keys(options, known)
   for key in pairs(options) do
-    if not known[key] then
-      local names = {}
-      for name in pairs(known) do names[#names + 1] = name end
-      table.sort(names)
-      fail("unknown option '%s': there are %s", tostring(key), table.concat(names, ", "))
-    end
+    if not known[key] then fail("unknown option '%s': %s", tostring(key), names.known(known)) end
   end
+end
+
+--- A string, or a list of them.
+local function check_strings(options, key)
+  local value = options[key]
+  if value == nil or type(value) == "string" then return end
+  local good = type(value) == "table" and #value > 0
+  for _, part in ipairs(good and value or {}) do good = good and type(part) == "string" end
+  if not good then fail("%s: expected a string or a list of strings, got %s", key, type(value)) end
 end
 
 local function check_extra(extra)
@@ -70,11 +75,13 @@ local function check(options, own_keys)
   end
   authentication.check(options)
   if options.tls ~= nil then check_tls(options.tls) end
+  check_strings(options, "scope")
+  check_strings(options, "audience")
   if options.extra ~= nil then check_extra(options.extra) end
   if own_keys == REFRESH_KEYS and (options.path == nil or options.refresh_token ~= nil) then
     authentication.check_credential(options, "refresh_token")
   end
-  if options.lifetime ~= nil and type(options.lifetime) ~= "number" then fail("lifetime: expected seconds as a number") end
+  if options.lifetime ~= nil and type(options.lifetime) ~= "number" then fail("lifetime: expected seconds as a number, got %s", type(options.lifetime)) end
 end
 
 --- The options, with the whole name of the authentication method. Raises with the policy's line for what is wrong with them.
@@ -252,4 +259,4 @@ function M.refresh_token(options)
   end)
 end
 
-return M
+return names.strict("jeton.oauth2", M)

@@ -1,4 +1,4 @@
---- What the documents and the editor's types say of a policy's keys, against the tables that read them.
+--- What the documents and the editor's types say of a policy's keys and of the library, against the tables that read them and what a script finds.
 local process = require "spec.support.process"
 
 --- The defaults (or false) of each table of fields in core/policy: { ["keys.c limit_fields"] = { body = "0", … } }
@@ -109,4 +109,88 @@ describe("every key of a policy", function()
       end
     end
   end)
+end)
+
+--- What a script finds in the library, as "http.get": { [name] = type }
+local function library()
+  local lab = require("spec.support.lab").start()
+  local found = lab:run [[
+    local found = {}
+    for name, part in pairs(jeton) do
+      found[name] = type(part)
+      for inner, value in pairs(name ~= "tokens" and type(part) == "table" and part or {}) do found[name .. "." .. inner] = type(value) end
+    end
+    return found]]
+  lab:finish()
+  return found
+end
+
+--- What the types declare of `jeton`: functions, aliases of them (`a, b = c, c`), fields and tables.
+local function declared()
+  local found = class "jeton"
+  for name in types:gmatch "\nfunction jeton%.([%w_.]+)%(" do found[name] = true end
+  for names in types:gmatch "\n(jeton%.[^=\n]+) = " do
+    for name in names:gmatch "jeton%.([%w_.]+)" do found[name] = true end
+  end
+  return found
+end
+
+describe("every function of the library", function()
+  it("is typed for editors, and what is typed is there", function()
+    local there, typed = library(), declared()
+    for name in pairs(there) do assert.is_true(typed[name], "jeton." .. name .. " has no type") end
+    for name in pairs(typed) do assert.is_string(there[name], "jeton." .. name .. " is typed, and is not there") end
+  end)
+
+  it("is described in the reference of the library", function()
+    local text = process.read_file "docs/library.md"
+    for name, kind in pairs(library()) do
+      local whole, last = "jeton." .. name, "[`, ]%.?" .. name:match "[^.]+$"
+      assert.is_truthy(text:find(whole, 1, true) or (kind == "function" and text:find(last .. "[`(]")), "jeton." .. name)
+    end
+  end)
+end)
+
+describe("every method of a handle", function()
+  --- Where C lists them, and the class that the types give it.
+  local handles = {
+    ["l_token.c methods"] = "token", ["l_channel.c methods"] = "channel", ["l_shared.c METHODS"] = "store", ["job.c methods"] = "handle",
+    ["l_headers.c methods"] = "headers", ["l_exchange.c request_methods"] = "request", ["l_exchange.c response_methods"] = "response",
+  }
+  for place, object in pairs(handles) do
+    it("is typed for editors, and what is typed is there: " .. place, function()
+      local file, list = place:match "(%S+) (%S+)"
+      local body = assert(process.read_file("core/lua/" .. file):match("static const luaL_Reg " .. list .. "%[%] = (%b{});"))
+      local methods = {}
+      for name in body:gmatch '{"([%w_]+)"' do methods[name] = true end
+      for name in types:gmatch("\nfunction " .. object .. ":([%w_]+)%(") do
+        assert.is_truthy(methods[name] or (object == "response" and name == "json"), object .. ":" .. name .. " is typed, and is not there")
+        methods[name] = methods[name] and "typed"
+      end
+      for name, seen in pairs(methods) do assert.equal("typed", seen, object .. ":" .. name .. " has no type") end
+    end)
+  end
+end)
+
+describe("every option of jeton.oauth2 and jeton.jwt", function()
+  local modules = { oauth2 = process.read_file "scripts/jeton/oauth2.lua", authentication = process.read_file "scripts/jeton/oauth2/authentication.lua",
+    jwt = process.read_file "scripts/jeton/jwt.lua" }
+  types = types .. process.read_file "scripts/jeton/types/oauth2.lua" .. process.read_file "scripts/jeton/types/jwt.lua"
+  local described = process.read_file "docs/library.md"
+
+  for where, of in pairs {
+    ["oauth2 CLIENT_KEYS"] = "jeton.oauth2.client_credentials", ["oauth2 TOKEN_KEYS"] = "jeton.oauth2.client_credentials",
+    ["oauth2 REFRESH_KEYS"] = "jeton.oauth2.refresh_token", ["authentication ASSERTION_KEYS"] = "jeton.oauth2.assertion", ["jwt OPTIONS"] = "jeton.jwt.options",
+  } do
+    it("is typed for editors and described: " .. where, function()
+      local module, list = where:match "(%S+) (%S+)"
+      local body, count = assert(modules[module]:match("local " .. list .. " = (%b{})")), 0
+      for key in (body:gsub("= true", "")):gmatch "[%w_]+" do
+        count = count + 1
+        assert.is_true(class(of)[key], of .. "." .. key)
+        if list ~= "TOKEN_KEYS" then assert.is_truthy(described:find("`" .. key .. "`", 1, true) or described:find("%f[%w]" .. key .. " ="), key) end
+      end
+      assert.is_true(count > 1)
+    end)
+  end
 end)

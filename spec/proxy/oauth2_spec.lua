@@ -263,7 +263,9 @@ end)
 
 describe("misuse of jeton.oauth2", function()
   for what, case in pairs {
-    ["an unknown option"] = { "token_url = 'https://a/t', client_id = 'x', client_secret = 'y', client_secrte = 'z'", "client_secrte" },
+    ["an unknown option"] = { "token_url = 'https://a/t', client_id = 'x', client_secret = 'y', client_secrte = 'z'", "unknown option 'client_secrte': there are assertion, audience, auth," },
+    ["a scope that is no text"] = { "token_url = 'https://a/t', client_id = 'x', client_secret = 'y', scope = { 'a', 5 }", "scope: expected a string or a list of strings" },
+    ["a lifetime that is text"] = { "token_url = 'https://a/t', client_id = 'x', client_secret = 'y', lifetime = '1h'", "lifetime: expected seconds as a number, got string" },
     ["no token_url"] = { "client_id = 'x', client_secret = 'y'", "token_url" },
     ["no secret"] = { "token_url = 'https://a/t', client_id = 'x'", "client_secret" },
     ["an authentication that it does not know"] = { "token_url = 'https://a/t', client_id = 'x', client_secret = 'y', auth = 'bearer'", "auth: expected" },
@@ -277,6 +279,18 @@ describe("misuse of jeton.oauth2", function()
       assert.equal(78, code)
       assert.matches("policy.lua:3: ", err)
       assert.is_truthy(err:find(case[2], 1, true), err)
+    end)
+  end
+
+  for module, case in pairs {
+    ["jeton.oauth2"] = { "client_credential {}", "has no 'client_credential': there are client_credentials and refresh_token" },
+    ["jeton.jwt"] = { "verify 'x'", "has no 'verify': there are claims and sign" },
+  } do
+    it("names the functions of " .. module .. " when it is asked for one that it has not", function()
+      local path = process.write_file(process.temp_dir() .. "/policy.lua", ("local module = require '%s'\nmodule.%s"):format(module, case[1]))
+      local code, _, err = jeton.run { "check", path }
+      assert.equal(78, code)
+      assert.is_truthy(err:find("policy.lua:2: " .. module .. " " .. case[2], 1, true), err)
     end)
   end
 end)

@@ -1,16 +1,17 @@
 /* oauth2_test.c: scripts/jeton/oauth2.lua against a token endpoint on the same loop. Run from the repository's top. */
 #include "library_run.h"
 
-enum { MODULES = 3 };
-static const char *const paths[MODULES] = {"scripts/jeton/jwt.lua", "scripts/jeton/oauth2/authentication.lua",
-                                           "scripts/jeton/oauth2.lua"};
+enum { MODULES = 4 };
+static const char *const paths[MODULES] = {"scripts/jeton/names.lua", "scripts/jeton/jwt.lua",
+                                           "scripts/jeton/oauth2/authentication.lua", "scripts/jeton/oauth2.lua"};
 static char *modules[MODULES];
 
 /* The module with those it requires, its functions' fetch results checked in Lua. */
 static void passes_with_oauth2(const char *script) {
   static const char around[] =
       "local loaded = {} local function require(name) return assert(loaded[name], name) end"
-      " loaded['jeton.jwt'] = (function() %s end)() loaded['jeton.oauth2.authentication'] = (function() %s end)()"
+      " loaded['jeton.names'] = (function() %s end)() loaded['jeton.jwt'] = (function() %s end)() "
+      "loaded['jeton.oauth2.authentication'] = (function() %s end)()"
       " local oauth2 = (function() %s end)() local port, dir = ... local url = 'http://127.0.0.1:' .. port .. '/token'"
       " local function last() return jeton.http.get('http://127.0.0.1:' .. port .. '/last').body end"
       " local function options(o) o.token_url, o.client_id, o.client_secret = url, o.client_id or 'an id', "
@@ -21,7 +22,7 @@ static void passes_with_oauth2(const char *script) {
   for (int i = 0; i < MODULES; i++) n += strlen(modules[i]);
   char *whole = malloc(n);
   CHECK(whole != NULL);
-  (void)snprintf(whole, n, around, modules[0], modules[1], modules[2], script);
+  (void)snprintf(whole, n, around, modules[0], modules[1], modules[2], modules[3], script);
   passes(whole);
   free(whole);
 }

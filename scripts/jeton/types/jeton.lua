@@ -166,6 +166,7 @@ function store:stats() end
 
 ---@class jeton
 ---@field version string
+---@field tokens jeton.tokens in hooks, fetches, on_start and tasks: not while the policy's file loads
 ---@field env table<string, string?>|fun(name: string): string?
 jeton = {}
 

@@ -7,7 +7,7 @@
 ---@field [string] string|number|jeton.secret|nil get, set, nil removes; without regard to case
 local headers = {}
 ---@param name string
----@return string[]
+---@return (string|jeton.secret)[]
 function headers:all(name) end
 
 ---@class jeton.client
