@@ -165,8 +165,14 @@ static void apply_overrides(struct schema *s, int table) {
 
 void keys_read(struct schema *s, int table) {
   luaL_checkstack(s->L, 16, "reading a policy");
+  static const struct field_place own[] = {
+      {"the top level", top_fields}, {"timeouts", timeout_fields}, {"limits", limit_fields}, {"log", log_fields}, {0}};
+  const struct field_place *places[] = {
+      own, keys_net_places(), keys_tls_places(), keys_token_places(), keys_forward_places(), NULL};
   apply_overrides(s, table);
+  s->places = places;
   schema_read(s, NULL, table, top_fields, s->policy, false);
+  s->places = NULL;
 }
 
 static void check_limits(struct schema *s) {

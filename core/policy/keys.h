@@ -27,6 +27,11 @@ void keys_finish_tokens(struct schema *s);
 void keys_tls_upstream(struct schema *s, const struct path *at, int value, size_t upstream);
 void keys_tls_default(struct schema *s, const struct path *at, size_t upstream); /* an https upstream without the key */
 void keys_tls_listen(struct schema *s, const struct path *at, int value, size_t listen);
+/* The tables of keys of that file. */
+const struct field_place *keys_net_places(void);
+const struct field_place *keys_tls_places(void);
+const struct field_place *keys_forward_places(void);
+const struct field_place *keys_token_places(void);
 unsigned keys_pool_default(void); /* idle connections kept, unless an upstream says otherwise */
 bool keys_is_type(struct schema *s, int table, const char *key, int type); /* the key's value has this Lua type */
 

@@ -188,3 +188,8 @@ void keys_read_forward(struct schema *s, const struct path *at, int value, void 
   if (none) schema_problem(s, at, "expected hosts or connect in it: a list of who may be reached");
   if (f->any_tls && keys_is_type(s, value, "tls", LUA_TNIL)) keys_tls_default(s, at, KEYS_FORWARD);
 }
+
+const struct field_place *keys_forward_places(void) {
+  static const struct field_place places[] = {{"forward", forward_fields}, {0}};
+  return places;
+}

@@ -313,3 +313,9 @@ void keys_read_upstreams(struct schema *s, const struct path *at, int value, voi
     lua_pop(s->L, 1);
   }
 }
+
+const struct field_place *keys_net_places(void) {
+  static const struct field_place places[] = {
+      {"upstream", upstream_fields}, {"upstream.timeouts", timeout_fields}, {"upstream.pool", pool_fields}, {0}};
+  return places;
+}

@@ -256,3 +256,11 @@ void keys_make_tls(struct schema *s) {
     }
   }
 }
+
+const struct field_place *keys_tls_places(void) {
+  static const struct field_place places[] = {{"upstream.tls", upstream_fields},
+                                              {"a listener's tls", listen_fields},
+                                              {"the entries of tls.certificates", certificate_fields},
+                                              {0}};
+  return places;
+}

@@ -206,3 +206,9 @@ void keys_finish_tokens(struct schema *s) {
       schema_warning(s, &at, "nobody may receive it: the policy has no upstream, and the token no hosts");
   }
 }
+
+const struct field_place *keys_token_places(void) {
+  static const struct field_place places[] = {
+      {"tokens.NAME", token_fields}, {"tokens.NAME.backoff", backoff_fields}, {0}};
+  return places;
+}

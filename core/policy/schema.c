@@ -265,11 +265,31 @@ static size_t field_names(const struct field *fields, struct str names[FIELDS_MA
   return n;
 }
 
+static bool has_field(const struct field *fields, struct str key) {
+  for (; fields != NULL && fields->key != NULL; fields++)
+    if (str_eq(str_of(fields->key), key)) return true;
+  return false;
+}
+
+/* The other tables that have such a key: "timeouts or upstream.timeouts". Empty: none. */
+static struct str places_of(struct schema *s, const struct field *here, struct str key) {
+  struct str found = STR("");
+  for (const struct field_place *const *list = s->places; list != NULL && *list != NULL; list++)
+    for (const struct field_place *place = *list; place->name != NULL; place++)
+      if (place->fields != here && has_field(place->fields, key))
+        found = arena_printf(s->arena, "%.*s%s%s", STR_FMT(found), found.n > 0 ? " or " : "", place->name);
+  return found;
+}
+
 static void unknown_key(struct schema *s, const struct path *at, struct str key, const struct field *fields) {
   struct str names[FIELDS_MAX] = {{NULL, 0}};
   size_t n = field_names(fields, names);
   struct path child = {at, key, 0};
-  struct str near = schema_nearest(key, names, n);
+  struct str near = schema_nearest(key, names, n), elsewhere = places_of(s, fields, key);
+  if (elsewhere.n > 0 && (near.p == NULL || str_distance(near, key) > 1)) {
+    schema_problem(s, &child, "unknown key here (it is a key of %.*s)", STR_FMT(elsewhere));
+    return;
+  }
   if (near.p != NULL) {
     schema_problem(s, &child, "unknown key (did you mean \"%.*s\"?)", STR_FMT(near));
     return;
@@ -282,12 +302,6 @@ static void unknown_key(struct schema *s, const struct path *at, struct str key,
   } else {
     schema_problem(s, &child, "expected a list, got a value with a key");
   }
-}
-
-static bool has_field(const struct field *fields, struct str key) {
-  for (; fields != NULL && fields->key != NULL; fields++)
-    if (str_eq(str_of(fields->key), key)) return true;
-  return false;
 }
 
 /* The key at -2 (its value at -1). */

@@ -17,6 +17,7 @@
 
 struct problem;
 struct locator;
+struct field_place;
 struct schema {
   lua_State *L; /* only valid while the table is read */
   struct policy *policy;
@@ -26,8 +27,10 @@ struct schema {
   struct problem *problems;
   unsigned nproblems; /* errors; those above PROBLEMS_MAX are counted only */
   const struct policy_overrides *overrides;
-  struct tls_job *tls_jobs;                  /* keys_tls.c */
-  bool is_table;                             /* the file returned one */
+  const struct field_place *const
+      *places;              /* all tables of a policy, for keys that stand in the wrong one; lists, NULL behind them */
+  struct tls_job *tls_jobs; /* keys_tls.c */
+  bool is_table;            /* the file returned one */
   bool has_listen, has_upstream, has_access; /* the key was there, right or wrong */
 };
 enum { PROBLEMS_MAX = 100 };
@@ -66,6 +69,12 @@ struct field {
     const struct field *fields;
     field_read_fn read;
   } of;
+};
+
+/* Where a table of fields is: "timeouts", "tokens.NAME". A NULL name ends a list. */
+struct field_place {
+  const char *name;
+  const struct field *fields;
 };
 
 /* Sets the defaults of the fields that have one. */

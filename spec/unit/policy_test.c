@@ -423,8 +423,26 @@ static void wrong_urls_are_told(void) {
       {PLAIN("upstreams = { ['a/b'] = 'http://a' }"),
        "policy.lua:3: upstreams[\"a/b\"]: expected a name made of letters, digits, '_', '-' and '.'\n"},
       {PLAIN("upstreams = { a = { 'http://a', timeouts = { idle = 1 } } }"),
-       "policy.lua:3: upstreams.a.timeouts.idle: unknown key (known here: connect, first_byte, response, send, "
+       "policy.lua:3: upstreams.a.timeouts.idle: unknown key here (it is a key of timeouts or upstream.pool or "
+       "tokens.NAME)\n"},
+      {PLAIN("upstreams = { a = { 'http://a', timeouts = { grace = 1 } } }"),
+       "policy.lua:3: upstreams.a.timeouts.grace: unknown key (known here: connect, first_byte, response, send, "
        "pool)\n"},
+  };
+  EXPECT_ALL_BAD(cases);
+}
+
+static void a_key_in_the_wrong_table_is_told_with_the_right_one(void) {
+  static const struct bad cases[] = {
+      {PLAIN("memory = '64m'"), "policy.lua:3: memory: unknown key here (it is a key of limits)\n"},
+      {PLAIN("limits = { workers = 2 }"),
+       "policy.lua:3: limits.workers: unknown key here (it is a key of the top level)\n"},
+      {PLAIN("tls = {}"), "policy.lua:3: tls: unknown key here (it is a key of upstream or forward)\n"},
+      {PLAIN("upstreams = { a = { 'https://a', ca = 'ca.pem' } }"),
+       "policy.lua:3: upstreams.a.ca: unknown key here (it is a key of upstream.tls)\n"},
+      {PLAIN("reject_on = { 401 }"), "policy.lua:3: reject_on: unknown key here (it is a key of tokens.NAME)\n"},
+      {PLAIN("timeout = 5"),
+       "policy.lua:3: timeout: unknown key (did you mean \"timeouts\"?)\n"}, /* a slip before another table's key */
   };
   EXPECT_ALL_BAD(cases);
 }
@@ -774,6 +792,7 @@ int main(void) {
   RUN(wrong_units_are_explained);
   RUN(wrong_addresses_are_told);
   RUN(wrong_urls_are_told);
+  RUN(a_key_in_the_wrong_table_is_told_with_the_right_one);
   RUN(wrong_tokens_are_told);
   RUN(wrong_tls_is_told);
   RUN(turning_verification_off_needs_a_name_and_warns);
