@@ -7,8 +7,9 @@
  *
  * Writing. Records are made as full as they can be. A span of a record or more is encrypted from where it lies; smaller
  * ones are gathered first, so that a head and the begin of its body share a record. mbedTLS encrypts in its own buffer
- * and on_send hands that to the plain stream, which copies only what the kernel does not take. Hence a write never waits
- * inside of mbedTLS, and the only unencrypted copy is the gathering, which is wiped when the write was `sensitive`.
+ * and hands out record by record, also in a flight of the handshake; on_send gathers four (`sealed`) for one call of the kernel, which costs as much
+ * as encrypting some kilobytes. The plain stream copies what the kernel does not take: hence a write never waits inside of mbedTLS. The only
+ * unencrypted copy is the first gathering, which is wiped when the write was `sensitive`.
  *
  * Ends. close_notify is UV_EOF; a FIN without it is ERR_TRUNCATED, in the middle of a record UV_ECONNRESET: a message whose end
  * is the connection's end must not be cut short by anyone on the path (RFC 8446 section 6.1).
@@ -26,10 +27,16 @@
 #include "net/stream_internal.h"
 #include "net/tls_internal.h"
 
-enum { RECORD_MAX = 16 * 1024, SNI_MAX = 256 };
+enum { RECORD_MAX = 16 * 1024, SEALED_MAX = 4 * (RECORD_MAX + 256 /* header, tag, padding */), SNI_MAX = 256 };
 
 /* Empty between writes. Not net->clear: what is written is often what was just read. */
 static _Thread_local uint8_t gather[RECORD_MAX];
+/* What mbedTLS sends in one write or one step of a handshake, for one call of the kernel; empty between these. */
+static _Thread_local struct {
+  uint8_t bytes[SEALED_MAX];
+  size_t n;
+  bool open; /* in one of these */
+} sealed;
 
 enum phase { PHASE_HANDSHAKE, PHASE_OPEN, PHASE_FAILED };
 
@@ -75,13 +82,37 @@ static int on_recv(void *p, unsigned char *out, size_t n) {
   return (int)n;
 }
 
-static int on_send(void *p, const unsigned char *data, size_t n) {
-  struct tls_session *t = p;
+/* From here to seal_end what mbedTLS sends is gathered. */
+static void seal_begin(void) { sealed.open = true; }
+
+static int flush(struct tls_session *t, const void *data, size_t n) {
   uv_buf_t b = uv_buf_init((char *)(uintptr_t)data, (unsigned)n);
-  if (t->stream->eof_sent) return (int)n;              /* behind our FIN only alerts and the like: nobody hears them */
+  if (t->stream->eof_sent) return 0;                   /* behind our FIN only alerts and the like: nobody hears them */
   int r = stream_plain_write(t->stream, &b, 1, false); /* ciphertext: nothing to wipe */
   /* A peer that has refused us in the middle of our flight has said why before it left: that is still to be read, and then the end. */
-  if (t->phase == PHASE_HANDSHAKE && (r == UV_EPIPE || r == UV_ECONNRESET)) r = 0;
+  return t->phase == PHASE_HANDSHAKE && (r == UV_EPIPE || r == UV_ECONNRESET) ? 0 : r;
+}
+
+static int flush_sealed(struct tls_session *t) {
+  size_t n = sealed.n;
+  sealed.n = 0;
+  return n > 0 ? flush(t, sealed.bytes, n) : 0;
+}
+
+static int seal_end(struct tls_session *t) {
+  sealed.open = false;
+  return flush_sealed(t);
+}
+
+static int on_send(void *p, const unsigned char *data, size_t n) {
+  struct tls_session *t = p;
+  bool full = sealed.open && sealed.n + n > sizeof sealed.bytes;
+  int r = full ? flush_sealed(t) : 0;
+  if (r == 0 && !sealed.open) r = flush(t, data, n);
+  if (r == 0 && sealed.open) {
+    memcpy(sealed.bytes + sealed.n, data, n); /* a record at the most */
+    sealed.n += n;
+  }
   if (r == 0) return (int)n;
   t->io_error = r;
   return MBEDTLS_ERR_NET_SEND_FAILED;
@@ -182,8 +213,12 @@ static bool handshake_done(struct tls_session *t) {
 static bool step_handshake(struct tls_session *t) {
   int r;
   t->heard = uv_now(t->stream->net->loop);
+  seal_begin();
   do r = mbedtls_ssl_handshake(&t->ssl);
   while (r == MBEDTLS_ERR_SSL_WANT_READ && !t->dry);
+  int sent = seal_end(t);
+  if (sent != 0 && t->io_error == 0) t->io_error = sent;
+  if (sent != 0) r = MBEDTLS_ERR_NET_SEND_FAILED;
   if (r == 0) return handshake_done(t);
   if (r == MBEDTLS_ERR_SSL_NO_CLIENT_CERTIFICATE &&
       !compat_is_1_3(&t->ssl)) /* mbedTLS says nothing; RFC 5246 section 7.4.6 */
@@ -316,6 +351,7 @@ static int tls_write(struct stream *s, const uv_buf_t *bufs, unsigned nbufs, boo
   size_t at = 0, dirty = 0;
   int status = 0;
   if (t->phase != PHASE_OPEN) return t->phase == PHASE_FAILED ? ERR_TLS : UV_ENOTCONN;
+  seal_begin();
   while (status == 0 && i < nbufs) {
     size_t left = bufs[i].len - at;
     if (left >= t->record || i + 1 == nbufs) {
@@ -329,8 +365,9 @@ static int tls_write(struct stream *s, const uv_buf_t *bufs, unsigned nbufs, boo
       if (n > dirty) dirty = n;
     }
   }
+  int sent = seal_end(t);
   if (sensitive) secmem_wipe(gather, dirty);
-  return status;
+  return status != 0 ? status : sent;
 }
 
 static void tls_shutdown(struct stream *s) {

@@ -94,4 +94,25 @@ describe("a request on a kept-alive connection", function()
     end
     p:finish()
   end)
+
+  it("over TLS is one write a flight of the handshake, and one for four records of a body", function()
+    local dir, file = peers.certificates(), process.write_file(process.temp_dir() .. "/counters", ("\0"):rep(8 * #NAMES))
+    local p = jeton.start {
+      policy = ([[return { listen = { { "127.0.0.1:0", tls = { certificates = { { cert = %q, key = %q } } } } }, upstream = "http://127.0.0.1:1", log = { access = false },
+        on_request = function(req) req:respond(200, nil, ("x"):rep(req.path == "/large" and 2 * 1024 * 1024 or 1)) end }]]):format(dir .. "/ecdsa.pem", dir .. "/ecdsa.key"),
+      binary = jeton.root .. "/build/jeton", env = environment(file),
+    }
+    local function writes(path)
+      local before = counts(file).writes
+      local code, out, err = peers.curl("--cacert", dir .. "/ca.pem", ("https://localhost:%d%s"):format(p.port, path))
+      assert.equal(0, code, err)
+      return counts(file).writes - before, #out
+    end
+    local small = writes "/small"
+    assert.is_true(small >= 3 and small <= 5, ("two flights, a reply, an end: counted %d"):format(small))
+    local large, n = writes "/large"
+    assert.equal(2 * 1024 * 1024, n)
+    assert.is_true(large - small <= 64, ("128 records: counted %d"):format(large - small))
+    p:finish()
+  end)
 end)
