@@ -4,6 +4,8 @@
  * decoded or normalised. Pure functions; any thread. */
 #include "http/url.h"
 
+#include <stdio.h>
+
 #include <arpa/inet.h>
 #include <sys/un.h>
 
@@ -114,4 +116,15 @@ const char *url_parse(struct str s, struct url *out) {
   const char *wrong = authority_parse(slice(rest, 0, end), out);
   if (wrong == NULL) path_split(slice(rest, end, rest.n), out);
   return wrong;
+}
+
+void url_where(const struct url *u, char *out, size_t n) {
+  if (u->unix_path.p != NULL) {
+    (void)snprintf(out, n, "unix:%.*s", STR_FMT(u->unix_path));
+    return;
+  }
+  char port[8] = "";
+  if (u->port != (u->tls ? 443 : 80)) (void)snprintf(port, sizeof port, ":%u", u->port);
+  (void)snprintf(out, n, "%s://%s%.*s%s%s", u->tls ? "https" : "http", u->ipv6 ? "[" : "", STR_FMT(u->host),
+                 u->ipv6 ? "]" : "", port);
 }

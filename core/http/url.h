@@ -20,6 +20,9 @@ struct url {
 };
 /* Slices into s. Returns NULL, or a static sentence that says what is wrong ("userinfo is not allowed in a URL"). */
 const char *url_parse(struct str s, struct url *out);
+/* For people: "https://api.example.com", "http://[::1]:8080" or "unix:/run/x.sock", cut at n. No path, no query: they may hold what is not for a log. */
+enum { URL_WHERE_SIZE = 300 };
+void url_where(const struct url *u, char *out, size_t n);
 /* Host field value syntax (RFC 9110 section 7.2): uri-host [":" port], nothing else. Stricter than RFC 3986 where parsers differ: the host
  * is not empty and has no sub-delims, percent-encoding or zone; a port has 1 to 5 digits and is from 1 to 65535. */
 bool host_valid(struct str s);

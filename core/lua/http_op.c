@@ -46,12 +46,9 @@ void http_op_unmake(void *p) {
 }
 
 void http_op_where(const struct http_op *op, char *out, size_t size) {
-  const struct url *u = &op->url;
-  if (u->unix_path.p != NULL)
-    (void)snprintf(out, size, "%.*s unix:%.*s", STR_FMT(op->method), STR_FMT(u->unix_path));
-  else
-    (void)snprintf(out, size, "%.*s %s://%.*s:%u", STR_FMT(op->method), u->tls ? "https" : "http", STR_FMT(u->host),
-                   u->port);
+  char where[URL_WHERE_SIZE];
+  url_where(&op->url, where, sizeof where);
+  (void)snprintf(out, size, "%.*s %s", STR_FMT(op->method), where);
 }
 
 /* --- ends --- */

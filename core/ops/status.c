@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/shared.h"
+#include "http/url.h"
 #include "ops/counts.h"
 #include "ops/version.h"
 #include "token/family.h"
@@ -256,7 +257,12 @@ void status_text(const struct status_view *v, struct buf *out) {
   }
   for (size_t i = 0; v->policy != NULL && i < v->policy->nupstreams; i++) {
     const struct upstream_conf *u = &v->policy->upstreams[i];
-    buf_addf(out, "upstream   %s, %zu address%s", u->name, u->nurls, u->nurls == 1 ? "" : "es");
+    buf_addf(out, "upstream   %s:", u->name);
+    for (size_t j = 0; j < u->nurls; j++) {
+      char where[URL_WHERE_SIZE];
+      url_where(&u->urls[j], where, sizeof where);
+      buf_addf(out, "%s %s", j > 0 ? "," : "", where);
+    }
     if (u->insecure != NULL) buf_addf(out, ", NOT VERIFIED (%s)", u->insecure);
     buf_addz(out, "\n");
   }

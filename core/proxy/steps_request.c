@@ -353,12 +353,9 @@ static void on_error(struct client_call *call, int status, const char *reason) {
     exchange_resume(ex, STEP_TOKEN);
     return;
   }
-  bool file = ex->url->unix_path.p != NULL;
-  log_warn("upstream %s (%s%.*s): %s", ex->upstream->conf->name,
-           file           ? "unix:"
-           : ex->url->tls ? "https://"
-                          : "http://",
-           STR_FMT(file ? ex->url->unix_path : ex->host_field), reason);
+  char where[URL_WHERE_SIZE];
+  url_where(ex->url, where, sizeof where);
+  log_warn("upstream %s (%s): %s", ex->upstream->conf->name, where, reason);
   if (try_another(ex)) return;
   if (ex->task != NULL) { /* res:body() waits: it gets the failure, and then the exchange does */
     ex->gather_reply = false;

@@ -476,7 +476,7 @@ describe("the commands of a running jeton", function()
     assert.equal(0, code, err)
     assert.equal("", err)
     for _, part in ipairs {
-      "jeton      %d+%.%d+%.%d+, pid " .. p.pid, "policy     .*policy.lua, number 1; 0 reloads, 0 refused", "listening  http://127.0.0.1:" .. p.port, "upstream   default, 1 address",
+      "jeton      %d+%.%d+%.%d+, pid " .. p.pid, "policy     .*policy.lua, number 1; 0 reloads, 0 refused", "listening  http://127.0.0.1:" .. p.port, "upstream   default: " .. w.upstream_url,
       "workers    1; ", "1 requests", "api +valid +generation 1, expires in %d+ s, next fetch in %d+ s; 1 fetches, 0 failed, 0 rejected",
     } do assert.matches(part, out) end
     code, out = run { "status", "--json", "--control", p.control_path }

@@ -1,6 +1,8 @@
 /* url_test.c: absolute URLs and Host values. */
 #include "http/url.h"
 
+#include <string.h>
+
 #include "check.h"
 
 static void splits_urls(void) {
@@ -27,6 +29,23 @@ static void splits_urls(void) {
     CHECK(u.path.p != NULL && str_eq(u.path, str_of(cases[i].path)));
     CHECK((u.query.p == NULL) == (cases[i].query == NULL));
     CHECK(u.query.p == NULL || str_eq(u.query, str_of(cases[i].query)));
+  }
+}
+
+static void names_where_a_url_leads(void) {
+  static const char *const cases[][2] = {
+      {"http://a/b?c", "http://a"},        {"https://a:443", "https://a"},
+      {"https://a:80/x", "https://a:80"},  {"http://[::1]:8080", "http://[::1]:8080"},
+      {"https://[::1]/", "https://[::1]"}, {"unix:/run/x.sock:/base", "unix:/run/x.sock"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    struct url u;
+    char out[URL_WHERE_SIZE];
+    CHECK(url_parse(str_of(cases[i][0]), &u) == NULL);
+    url_where(&u, out, sizeof out);
+    CHECK(strcmp(out, cases[i][1]) == 0);
+    url_where(&u, out, 9);
+    CHECK(strncmp(out, cases[i][1], 8) == 0 && strlen(out) <= 8);
   }
 }
 
@@ -111,6 +130,7 @@ static void splits_hosts(void) {
 
 int main(void) {
   RUN(splits_urls);
+  RUN(names_where_a_url_leads);
   RUN(splits_unix_urls);
   RUN(refuses_urls);
   RUN(splits_hosts);
