@@ -1,4 +1,5 @@
 --- What the documents and the editor's types say of a policy's keys and of the library, against the tables that read them and what a script finds.
+local uv = require "luv"
 local process = require "spec.support.process"
 
 --- The defaults (or false) of each table of fields in core/policy: { ["keys.c limit_fields"] = { body = "0", … } }
@@ -193,4 +194,43 @@ describe("every option of jeton.oauth2 and jeton.jwt", function()
       assert.is_true(count > 1)
     end)
   end
+end)
+
+--- The anchors of a page, as they are made of its headings: small letters, no punctuation, '-' for a space.
+local function anchors(text)
+  local found = {}
+  for title in ("\n" .. text:gsub("\n```.-\n```", "")):gmatch "\n#+ ([^\n]+)" do
+    found[title:lower():gsub("[^%w _-]", ""):gsub(" ", "-")] = true
+  end
+  return found
+end
+
+describe("the documents", function()
+  it("have no link that leads nowhere", function()
+    local pages = {}
+    for page in io.popen("git ls-files '*.md'"):lines() do pages[page] = process.read_file(page) end
+    assert.is_truthy(pages["docs/guide.md"])
+    for page, text in pairs(pages) do
+      for target in text:gsub("\n```.-\n```", ""):gmatch "%]%(([^)%s]+)%)" do
+        local path, anchor = target:match "^([^#]*)#?(.*)$"
+        if not path:find "^https?:" then
+          local file = path == "" and page or page:match "^(.-)[^/]*$" .. path
+          while file:find "[^/]+/%.%./" do file = file:gsub("[^/]+/%.%./", "", 1) end
+          assert.is_truthy(uv.fs_stat(file), page .. ": " .. target)
+          if anchor ~= "" then assert.is_true(anchors(pages[file] or process.read_file(file))[anchor], page .. ": " .. target) end
+        end
+      end
+    end
+  end)
+
+  it("name no file of the tree that is not there", function()
+    for _, page in ipairs { "README.md", "docs/guide.md", "docs/operations.md", "docs/internals.md", "docs/performance.md", "docs/library.md", "docs/reference.md" } do
+      for name in process.read_file(page):gmatch "`([%w_./-]+)`" do
+        local own = name:match "^[%w_]+/[%w_/]+%.[ch]$" and "core/" .. name
+        if own or name:find "^spec/" or name:find "^core/" or name:find "^examples/" then
+          assert.is_truthy(uv.fs_stat(name) or own and uv.fs_stat(own), page .. ": " .. name)
+        end
+      end
+    end
+  end)
 end)
