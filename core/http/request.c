@@ -239,6 +239,9 @@ static struct http_fault length_rules(const struct framing_fields *f, uint64_t *
   return FINE;
 }
 
+/* The grammar allows "010"; some read it as eight and no client writes it. */
+static bool leading_zero(struct str length) { return length.n > 1 && length.p[0] == '0'; }
+
 static struct http_fault request_framing(const struct framing_fields *f, struct request *r) {
   struct http_fault wrong = FINE;
   if (f->coding != NULL) {
@@ -246,6 +249,8 @@ static struct http_fault request_framing(const struct framing_fields *f, struct 
     r->framing = FRAMING_CHUNKED;
   } else if (f->length != NULL) {
     wrong = length_rules(f, &r->content_length);
+    if (wrong.text == NULL && leading_zero(f->length->value))
+      wrong = fault(400, "a Content-Length with leading zeros, octal to some (RFC 9110 section 8.6)");
     r->framing = FRAMING_LENGTH;
   }
   if (wrong.text == NULL && r->is_connect && (f->coding != NULL || r->content_length > 0))
