@@ -542,6 +542,13 @@ static void a_key_that_no_handshake_can_use_is_refused(void) {
                    "odd.key: a key on a curve that is not spoken here: P-256, P-384 and P-521 are");
 }
 
+static void a_chain_that_no_record_can_hold_is_refused(void) {
+  shell(
+      "cp chained.key long.key; cp chained.pem long.pem; for i in 1 2 3 4 5; do cat rsa.pem weak.pem rsa.pem weak.pem "
+      "rsa.pem; done >> long.pem");
+  expect_no_server("long.pem", "long.key", "long.pem: a chain of ");
+}
+
 static void files_of_other_shapes_are_read_too(void) {
   static const char *const shapes[] = {
       "cp ecdsa.pem shaped.pem; openssl ec -in ecdsa.key -out shaped.key 2>/dev/null",
@@ -624,6 +631,7 @@ int main(void) {
   RUN(what_is_wrong_with_a_configuration_is_said_with_the_file);
   RUN(a_file_that_is_read_in_part_is_no_chain);
   RUN(a_key_that_no_handshake_can_use_is_refused);
+  RUN(a_chain_that_no_record_can_hold_is_refused);
   RUN(files_of_other_shapes_are_read_too);
   RUN(a_directory_of_authorities_does);
   RUN(fingerprints_tell_settings_apart);
