@@ -21,7 +21,7 @@
   XX(SECRET_SOURCE, "a secret's file, variable or command could not be read") \
   XX(FORBIDDEN, "the policy does not allow it")
 
-const char *err_text(int code) {
+static const char *usual_text(int code) {
   switch (code) {
     case 0: return "no error";
 #define XX(name, text) \
@@ -34,6 +34,22 @@ const char *err_text(int code) {
 #undef XX
     default: return "unknown error";
   }
+}
+
+/* What libuv says in getaddrinfo's words, in those of a user. */
+static const char *lookup_text(int code) {
+  switch (code) {
+    case UV_EAI_NONAME:
+    case UV_EAI_NODATA: return "no such host name";
+    case UV_EAI_AGAIN: return "no name server answers";
+    case UV_EAI_FAIL: return "the name server failed";
+    default: return NULL;
+  }
+}
+
+const char *err_text(int code) {
+  const char *own = lookup_text(code);
+  return own != NULL ? own : usual_text(code);
 }
 
 const char *err_name(int code) {

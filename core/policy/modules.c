@@ -28,8 +28,8 @@ static bool has_library(const char *dir) {
   return n > 0 && (size_t)n < sizeof path && access(path, R_OK) == 0;
 }
 
-static void find_beside(void) { /* build/jeton, build/VARIANT/jeton, PREFIX/bin/jeton */
-  static const char *const places[] = {"../scripts", "../../scripts", "../share/jeton"};
+static void find_beside(void) { /* jeton unpacked somewhere, build/jeton, build/VARIANT/jeton, PREFIX/bin/jeton */
+  static const char *const places[] = {"scripts", "../scripts", "../../scripts", "../share/jeton"};
   char exe[PATH_MAX_BYTES];
   ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
   if (n <= 0) return;
@@ -46,11 +46,13 @@ static void find_beside(void) { /* build/jeton, build/VARIANT/jeton, PREFIX/bin/
 const char *scripts_dir(void) {
   const char *dir = getenv("JETON_SCRIPTS");
   if (dir != NULL && dir[0] != '\0') return dir;
+  pthread_once(&beside_once,
+               find_beside); /* first: a binary in a source tree is not for the scripts of an installed one */
+  if (beside_executable[0] != '\0') return beside_executable;
 #ifdef JETON_SCRIPTS
   if (has_library(JETON_SCRIPTS)) return JETON_SCRIPTS;
 #endif
-  pthread_once(&beside_once, find_beside);
-  return beside_executable[0] != '\0' ? beside_executable : "scripts";
+  return "scripts";
 }
 
 /* --- texts --- */
@@ -209,6 +211,7 @@ static const char *not_found_hint(const char *name) {
   if (strcmp(name, "cjson") == 0) return " (jeton.json takes its place)";
   if (strcmp(name, "socket") == 0 || strcmp(name, "socket.http") == 0 || strcmp(name, "http.request") == 0)
     return " (jeton.http takes its place)";
+  if (strncmp(name, "jeton.", 6) == 0) return " (it comes with jeton: JETON_SCRIPTS says where it is installed)";
   return "";
 }
 

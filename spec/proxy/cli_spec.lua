@@ -147,6 +147,21 @@ return {
     end
   end)
 
+  it("finds the shipped scripts beside the binary, wherever that was put", function()
+    local dir = process.temp_dir()
+    assert(uv.fs_copyfile(jeton.binary, dir .. "/jeton"))
+    local policy = file('require "jeton.marker" return { listen = "127.0.0.1:0", upstream = "http://a.example" }')
+    local function check() return process.run({ dir .. "/jeton", "check", policy }, { env = { JETON_SCRIPTS = "" } }) end
+    local code, _, err = check()
+    assert.equal(78, code)
+    assert.matches("module 'jeton.marker' not found %(it comes with jeton: JETON_SCRIPTS says where it is installed%): no file", err)
+    assert(uv.fs_mkdir(dir .. "/scripts", 448))
+    assert(uv.fs_mkdir(dir .. "/scripts/jeton", 448))
+    process.write_file(dir .. "/scripts/jeton/marker.lua", "return {}")
+    code, _, err = check()
+    assert.equal(0, code, err)
+  end)
+
   it("does not fill the screen with a token that was pasted in", function()
     local _, _, err = run { "check", file 'return { listen = "127.0.0.1:0", upstream = "http://a", tokens = { api = "pasted-s3cret" } }' }
     assert.is_nil(err:find("pasted-s3cret", 1, true), err)

@@ -42,6 +42,7 @@ static void every_code_has_a_name_and_a_sentence(void) {
   CHECK(strcmp(err_name(ERR_TOKEN_EXPIRED), "TOKEN_EXPIRED") == 0);
   CHECK(strcmp(err_name(UV_ECONNREFUSED), "ECONNREFUSED") == 0);
   CHECK(strcmp(err_text(UV_ECONNREFUSED), "connection refused") == 0);
+  CHECK(strcmp(err_text(UV_EAI_NONAME), "no such host name") == 0);
   CHECK(strcmp(err_text(-123456), "unknown error") == 0);
 }
 
