@@ -116,12 +116,13 @@ int demo_run(const struct demo_options *o) {
                       .control = o->control_path != NULL ? o->control_path : control,
                       .own_policy = o->policy != NULL};
   demo.own_control = !is_default_control(demo.control);
-  struct process_options p = {
-      .policy_path = demo.policy,
-      .overrides = {.listen = o->listen != NULL ? o->listen : &address, .nlisten = o->listen != NULL ? o->nlisten : 1},
-      .control_path = demo.control,
-      .on_ready = on_ready,
-      .arg = &demo};
+  struct process_options p = {.policy_path = demo.policy,
+                              .overrides = {.listen = o->listen != NULL ? o->listen : &address,
+                                            .nlisten = o->listen != NULL ? o->nlisten : 1,
+                                            .stdout_is_own = demo.own_policy},
+                              .control_path = demo.control,
+                              .on_ready = on_ready,
+                              .arg = &demo};
   int code = process_run(&p);
   demo_visitors_stop(demo.visitors);
   demo_servers_stop(servers);

@@ -173,6 +173,8 @@ void keys_read(struct schema *s, int table) {
   s->places = places;
   schema_read(s, NULL, table, top_fields, s->policy, false);
   s->places = NULL;
+  bool not_there = s->overrides != NULL && s->overrides->stdout_is_own && s->policy->access_path == NULL;
+  if (not_there) s->policy->access_log = false;
 }
 
 static void check_limits(struct schema *s) {

@@ -157,7 +157,8 @@ struct policy_overrides {
   const char *const *listen;
   size_t nlisten;
   unsigned workers;
-  bool thorough; /* jeton check: also warnings that take time to find */
+  bool thorough;      /* jeton check: also warnings that take time to find */
+  bool stdout_is_own; /* no access log on standard output: the demo says there what it has to say */
 };
 /* Reads the file, runs it in `vm` (a fresh control VM), validates its table. NULL with the problems in r. */
 struct policy *policy_load(struct vm *vm, const char *path, const struct policy_overrides *o, struct report *r);

@@ -570,7 +570,7 @@ describe("jeton demo", function()
     local dir = process.temp_dir()
     local path = process.write_file(dir .. "/policy.lua", [[
 return {
-  listen = "127.0.0.1:0", upstream = jeton.env.JETON_DEMO_UPSTREAM, log = { access = false },
+  listen = "127.0.0.1:0", upstream = jeton.env.JETON_DEMO_UPSTREAM,
   tokens = { api = { wait = "5s", refresh_at = "500ms", fetch = function()
     local begun = jeton.now()
     local body = jeton.http.post(jeton.env.JETON_DEMO_ISSUER .. "/token?life=2s&delay=300ms", { form = { a = "b" } }):json()
@@ -585,6 +585,7 @@ return {
     local n, within, refused, failed = p:output():match "visitors: +(%d+) requests; .- all within ([%d.]+) ms; (%d+) refused by the upstream, (%d+) failed\n$"
     assert.same({ "0", "0" }, { refused, failed }, p:output() .. p:errors())
     assert.is_true(tonumber(n) > 100 and tonumber(within) > 0, p:output())
+    assert.is_nil(p:output():find("GET /visit", 1, true)) -- 200 lines a second would leave nothing else to be seen
     p:kill "sigint"
     assert.equal(0, (p:wait(10)))
   end)
