@@ -60,7 +60,7 @@ void client_cancel(struct client_call *c) {
 static void finish(struct client_call *c, size_t left) {
   struct origin_conn *conn = c->conn;
   bool reusable = c->response.keep_alive && c->body_done && !c->broken && left == 0;
-  uint64_t keep = reusable ? c->pool_ms : 0;
+  uint64_t keep = reusable ? c->idle_ms : 0;
   unsigned idle = c->pool_idle;
   struct origin *held = origin_ref(c->origin); /* on_end may drop the last other reference */
   call_over(c);
@@ -107,6 +107,21 @@ static void on_end_of_stream(struct client_call *c, int status) {
     fail(c, status == UV_EOF ? UV_ECONNRESET : status, no_reply(c, status));
 }
 
+/* How long the connection may sit idle. Where the upstream says how long it will wait (Keep-Alive: timeout=5), a second less: it is we who close, before a
+ * request can meet its FIN, which may not be sent twice. */
+static uint64_t idle_limit(const struct client_call *c) {
+  static const struct str key = {"timeout=", sizeof "timeout=" - 1};
+  const struct header *h = headers_find_id(&c->response.headers, H_KEEP_ALIVE);
+  struct str list = h != NULL ? h->value : STR(""), member;
+  while (list_next(&list, &member)) {
+    unsigned long long seconds;
+    if (member.n <= key.n || !str_ieq((struct str){member.p, key.n}, key)) continue;
+    if (!str_to_u64((struct str){member.p + key.n, member.n - key.n}, &seconds)) continue;
+    if (seconds < c->pool_ms / 1000) return seconds > 1 ? (seconds - 1) * 1000 : seconds * 500;
+  }
+  return c->pool_ms;
+}
+
 /* A head is complete. False: the loop must stop. Bytes behind a 101 belong to the tunnel. */
 static bool told_head(struct client_call *c, const uint8_t *p, size_t *n) {
   int status = c->response.status;
@@ -135,6 +150,7 @@ static bool told_head(struct client_call *c, const uint8_t *p, size_t *n) {
     return true;
   }
   c->phase = CLIENT_BODY;
+  c->idle_ms = headers_may_have(&c->response.headers, H_KEEP_ALIVE) ? idle_limit(c) : c->pool_ms;
   timeout_set(&c->timeout, c->response_ms);
   c->events->on_head(c);
   return true;

@@ -69,6 +69,7 @@ struct client_call { /* embedded */
   bool got_bytes, retried, paused, broken, feeding;
   bool sending;      /* the timeout belongs to what is queued for the upstream */
   unsigned interims; /* 1xx replies so far: each costs arena */
+  uint64_t idle_ms;  /* pool_ms, or what the reply's Keep-Alive allows */
   bool *gone;        /* set by cancel and end while an event loop of ours is on the stack */
   enum client_phase phase;
 };

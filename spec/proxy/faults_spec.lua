@@ -191,6 +191,29 @@ describe("an upstream of several addresses", function()
   end)
 end)
 
+describe("a pooled connection whose upstream says how long it waits", function()
+  it("is closed before that, and one that waits longer than the pool is not", function()
+    local upstream = peers.raw [[
+      local limits = { "timeout=1", "max=5, timeout=3", "timeout=1000", "timeout=soon" }
+      c:read "head"
+      begun = (begun or 0) + 1
+      while begun < 4 do c:sleep(5) end -- all are asked before one is answered: so each request has a connection of its own
+      c:write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\nKeep-Alive: " .. limits[c.number] .. "\r\n\r\n")
+      if not c:read "head" then print(("connection %d ended"):format(c.number)) end]]
+    local p = wire.proxy(upstream, "timeouts = { pool = '1h' },")
+    local clients = {}
+    for i = 1, 4 do
+      clients[i] = http.connect(p.port)
+      clients[i]:send "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    end
+    for i = 1, 4 do assert.equal(200, clients[i]:read_response("GET").status) end
+    process.poll(function() return select(2, upstream.process:output():gsub("ended", "")) == 2 end, 20, "two connections to be closed")
+    assert.matches("connection 1 ended.*connection 2 ended", upstream.process:output())
+    for i = 1, 4 do clients[i]:close() end
+    p:finish()
+  end)
+end)
+
 describe("a pooled connection that the upstream closes when a request comes", function()
   -- The first request of a connection is answered; at the second it closes. `always`: fresh ones close without an answer, too, once there was one.
   local function closing(always)
