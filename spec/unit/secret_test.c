@@ -207,6 +207,7 @@ static void an_expired_token_is_never_expanded(void) {
   ctx = context();
   CHECK(secret_expand(s, &ctx, &out) == 0 && str_eq(buf_str(&out), STR("Bearer NEXT")));
   CHECK(ctx.nused == 1 && ctx.used[0].generation == 2 && ctx.used[0].slot == slot);
+  slot->has_fetch = true;
   CHECK(slot_reject(slot, 2) == SLOT_REFRESHES);
   CHECK(refused(s, &ctx) < 0);
   buf_fini(&out);
