@@ -110,7 +110,7 @@ static int make_body(struct http_op *op, struct secret_context *target) {
 static int write_head(struct client_call *c, struct buf *out, struct str *body) {
   struct http_op *op = c->owner;
   const struct url *u = &op->url;
-  struct secret_context target = {.tls = u->tls, .host = u->host, .port = u->port};
+  struct secret_context target = {.tls = u->tls, .host = u->host, .port = u->port, .unix_path = u->unix_path};
   int rc = make_body(op, &target);
   if (rc != 0) return rc;
   *body = op->body_secret != NULL ? buf_str(&op->body_bytes) : buf_str(&op->body.text);

@@ -81,10 +81,14 @@ static const char *host_guess(struct schema *s, struct str text) {
 
 static void read_host(struct schema *s, const struct path *at, int value, struct audience *a) {
   static const char expected[] =
-      "a host such as \"api.example.com\", \"api.example.com:8443\" or \"http://10.0.0.7:9000\"";
+      "a host such as \"api.example.com\", \"api.example.com:8443\", \"http://10.0.0.7:9000\" or "
+      "\"unix:/run/api.sock\"";
   struct str text;
+  struct url url;
   if (!schema_borrow(s, at, value, expected, &text)) return;
-  if (host_allowed(text)) {
+  if (url_parse(text, &url) == NULL && url.unix_path.p != NULL && url.path.n == 0) {
+    audience_add_unix(a, url.unix_path);
+  } else if (host_allowed(text)) {
     audience_add_host(a, text);
   } else {
     schema_expected(s, at, value, expected, host_guess(s, text));
@@ -177,7 +181,10 @@ static struct audience *upstreams_audience(struct schema *s) {
   for (size_t i = 0; i < p->nupstreams; i++)
     for (size_t k = 0; k < p->upstreams[i].nurls; k++) {
       const struct url *url = &p->upstreams[i].urls[k];
-      audience_add(a, url->tls, url->host, url->port);
+      if (url->unix_path.p != NULL)
+        audience_add_unix(a, url->unix_path);
+      else
+        audience_add(a, url->tls, url->host, url->port);
     }
   return a;
 }

@@ -199,7 +199,8 @@ static int write_head(struct client_call *call, struct buf *out, struct str *bod
   const struct url *u = ex->url;
   struct secret_context *ctx = &ex->used;
   ex->streamed = 0; /* a stale connection's retry sends its body from the start */
-  *ctx = (struct secret_context){.tls = u->tls, .host = u->host, .port = u->port, .header_safe = true};
+  *ctx = (struct secret_context){
+      .tls = u->tls, .host = u->host, .port = u->port, .unix_path = u->unix_path, .header_safe = true};
   struct request_head h = {
       .method = ex->request.method,
       .path = path_for(ex),

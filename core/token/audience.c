@@ -14,6 +14,7 @@
 struct allowed {
   bool tls;
   bool subdomains; /* host is what follows "*.": one label before it */
+  bool is_unix;    /* host is a path */
   uint16_t port;   /* 0: any */
   struct str host; /* owned */
 };
@@ -55,7 +56,12 @@ static void add(struct audience *a, struct allowed entry) {
 
 void audience_add(struct audience *a, bool tls, struct str host, uint16_t port) {
   assert(host.n > 0 && port != 0);
-  add(a, (struct allowed){tls, false, port, host});
+  add(a, (struct allowed){.tls = tls, .port = port, .host = host});
+}
+
+void audience_add_unix(struct audience *a, struct str path) {
+  assert(path.n > 0);
+  add(a, (struct allowed){.is_unix = true, .host = path});
 }
 
 static struct str skip(struct str s, size_t n) { return (struct str){s.p + n, s.n - n}; }
@@ -89,7 +95,15 @@ static bool host_matches(const struct allowed *entry, struct str host) {
 bool audience_allows(const struct audience *a, bool tls, struct str host, uint16_t port) {
   for (size_t i = 0; i < a->n; i++) {
     const struct allowed *entry = &a->v[i];
-    if (entry->tls == tls && (entry->port == 0 || entry->port == port) && host_matches(entry, host)) return true;
+    if (!entry->is_unix && entry->tls == tls && (entry->port == 0 || entry->port == port) && host_matches(entry, host))
+      return true;
+  }
+  return false;
+}
+
+bool audience_allows_unix(const struct audience *a, struct str path) {
+  for (size_t i = 0; i < a->n; i++) {
+    if (a->v[i].is_unix && str_eq(a->v[i].host, path)) return true;
   }
   return false;
 }

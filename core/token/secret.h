@@ -72,6 +72,7 @@ struct secret_context {
   bool tls;
   struct str host;
   uint16_t port;
+  struct str unix_path;   /* .p not NULL: that socket, and the three above say nothing */
   bool any_target;        /* crypto keys and other uses inside the process: audience is not asked */
   bool header_safe;       /* refuse control bytes but HTAB, DEL included (ERR_SECRET_BYTES) */
   int64_t (*clock)(void); /* NULL: clock_boot_ms, read anew at each expansion. For tests. */

@@ -143,7 +143,9 @@ static int finish_base64(struct base64_stage *b) {
 static int expand(struct secret *s, struct expansion *x, struct stage *to);
 
 static bool may_receive(const struct secret_context *ctx, const struct audience *a) {
-  return ctx->any_target || audience_allows(a, ctx->tls, ctx->host, ctx->port);
+  if (ctx->any_target) return true;
+  if (ctx->unix_path.p != NULL) return audience_allows_unix(a, ctx->unix_path);
+  return audience_allows(a, ctx->tls, ctx->host, ctx->port);
 }
 
 /* Each slot once: a value and a field of one request are of one generation. ERR_TOKEN_EXPIRED: a publish came between two of them, the earlier one is

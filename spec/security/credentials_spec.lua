@@ -226,6 +226,43 @@ describe("a token", function()
   end)
 end)
 
+describe("a token for a Unix socket", function()
+  local others, sockets
+
+  before_each(function()
+    sockets = process.temp_dir()
+    others = jeton.start(([[return { listen = { "127.0.0.1:0", "unix:%s/a", "unix:%s/b" },
+      on_request = function(req) req:respond(200, nil, "seen: " .. tostring(req.headers.x)) end }]]):format(sockets, sockets))
+  end)
+  after_each(function() others:finish() end)
+
+  local function proxy_with(hosts)
+    return jeton.start(([[return { listen = "127.0.0.1:0", upstream = "unix:%s/a",
+      tokens = { api = { %s fetch = function() return { value = "for-one-socket", expires_in = 60 } end } },
+      on_request = function(req, tokens)
+        tokens.api:wait(5)
+        req.headers.x = tokens.api
+        if req.path ~= "/by-script" then return end
+        local res, _, code = jeton.http.get("unix:%s/b:/", { headers = { x = tokens.api } })
+        req:respond(200, nil, res and res.body or code)
+      end }]]):format(sockets, hosts, sockets))
+  end
+
+  it("goes to no other one", function()
+    local proxy = proxy_with ""
+    assert.equal("seen: for-one-socket", http.get(proxy.port).body)
+    assert.equal("TOKEN_AUDIENCE", http.get(proxy.port, "/by-script").body)
+    proxy:finish()
+  end)
+
+  it("goes to the one that hosts names, alone", function()
+    local proxy = proxy_with(("hosts = { 'unix:%s/b' },"):format(sockets))
+    assert.equal(500, http.get(proxy.port).status)
+    assert.equal("seen: for-one-socket", http.get(proxy.port, "/by-script").body)
+    proxy:finish()
+  end)
+end)
+
 describe("a fetch", function()
   local broken = {
     ["an expired value"] = "return { value = 'bad', expires_in = 0 }", ["a negative life"] = "return { value = 'bad', expires_in = -1 }",

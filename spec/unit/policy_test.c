@@ -168,6 +168,18 @@ static void every_key_is_taken(void) {
   unload(&l);
 }
 
+static void a_unix_socket_is_no_host(void) {
+  struct loaded l = expect_good(
+      "return { listen = '127.0.0.1:1', upstream = 'unix:/run/a.sock:/base',\n"
+      " tokens = { api = {}, named = { hosts = { 'unix:/run/b.sock', 'c.example.com' } } } }");
+  const struct audience *api = l.p->tokens[0].audience, *named = l.p->tokens[1].audience;
+  CHECK(audience_allows_unix(api, STR("/run/a.sock")) && !audience_allows_unix(api, STR("/run/b.sock")));
+  CHECK(!audience_allows(api, false, STR("localhost"), 80) && !audience_allows(api, false, STR("/run/a.sock"), 80));
+  CHECK(audience_allows_unix(named, STR("/run/b.sock")) && audience_allows(named, true, STR("c.example.com"), 443));
+  CHECK(!audience_allows_unix(named, STR("/run/a.sock")) && !audience_allows_unix(named, STR("c.example.com")));
+  unload(&l);
+}
+
 static void tokens_have_their_settings(void) {
   write_text("ca.pem", some_certificate);
   struct loaded l = expect_good(
@@ -475,11 +487,11 @@ static void wrong_tokens_are_told(void) {
       {PLAIN("tokens = { api = { reject_on = { 401, 402, 403, 404, 405, 406, 407, 408, 409 } } }"),
        "policy.lua:3: tokens.api.reject_on: expected at most 8 statuses, got 9\n"},
       {PLAIN("tokens = { api = { hosts = { 'https://a.example.com/x', '*.b' } } }"),
-       "policy.lua:3: tokens.api.hosts[1]: expected a host such as \"api.example.com\", \"api.example.com:8443\" or "
-       "\"http://10.0.0.7:9000\", got "
+       "policy.lua:3: tokens.api.hosts[1]: expected a host such as \"api.example.com\", \"api.example.com:8443\", "
+       "\"http://10.0.0.7:9000\" or \"unix:/run/api.sock\", got "
        "\"https://a.example.com/x\" (did you mean \"a.example.com\"?)\n"
-       "policy.lua:3: tokens.api.hosts[2]: expected a host such as \"api.example.com\", \"api.example.com:8443\" or "
-       "\"http://10.0.0.7:9000\", got \"*.b\"\n"},
+       "policy.lua:3: tokens.api.hosts[2]: expected a host such as \"api.example.com\", \"api.example.com:8443\", "
+       "\"http://10.0.0.7:9000\" or \"unix:/run/api.sock\", got \"*.b\"\n"},
       {PLAIN("tokens = { api = { hosts = {} } }"),
        "policy.lua:3: tokens.api.hosts: expected at least one host, got an empty list\n"},
       {PLAIN("tokens = { api = { max = 5 } }"),
@@ -781,6 +793,7 @@ int main(void) {
   CHECK(mkdtemp(dir) != NULL);
   RUN(a_plain_proxy_has_the_defaults);
   RUN(every_key_is_taken);
+  RUN(a_unix_socket_is_no_host);
   RUN(tokens_have_their_settings);
   RUN(a_policy_may_answer_by_itself);
   RUN(a_token_that_nobody_may_receive_warns);
