@@ -192,13 +192,13 @@ static void suspend(struct task *t) {
 static void run(struct task *t, int nargs) {
   struct vm *vm = t->vm;
   int nresults = 0;
-  lua_State *resumed = vm->resumed;
+  lua_State *resumed = vm->resumed, *from = vm->running != NULL ? tasks_running(vm) : NULL; /* whose C calls count on */
   t->next = vm->running;
   t->state = TASK_RUNNING;
   vm->running = t;
   vm->resumed = NULL;
   vm_enter(vm);
-  int status = lua_resume(t->L, t->next != NULL ? t->next->L : NULL, nargs, &nresults);
+  int status = lua_resume(t->L, from, nargs, &nresults);
   vm->running = t->next;
   vm->resumed = resumed;
   assert(status != LUA_YIELD ||

@@ -189,6 +189,19 @@ static void test_tasks_that_start_themselves_end(void) {
   vm_unref(vm);
 }
 
+/* Lua's own bound is 200 calls of C. A coroutine and a pcall take one each, and a task that starts in the innermost has to count on from there. */
+static void test_coroutines_and_tasks_inside_of_one_another_share_one_bound_of_c_calls(void) {
+  struct vm *vm = vm_that_waits();
+  vm_declare(vm, "start", l_start_nested);
+  inner_fn = vm_compile(vm,
+                        "local function deep(n) table.now = table.now + 1\n"
+                        "  table.most = math.max(table.most, table.now)\n"
+                        "  pcall(coroutine.wrap(n < 60 and deep or start), n + 1) table.now = table.now - 1 end\n"
+                        "deep(0)");
+  vm_expect(vm, "table.now, table.most = 0, 0 start() return table.now == 0 and table.most > 60 and table.most < 150");
+  vm_unref(vm);
+}
+
 /* --- waiting --- */
 
 static void test_a_wait_gives_what_completed_it(void) {
@@ -425,6 +438,7 @@ int main(void) {
   RUN(test_the_last_reference_may_go_in_done);
   RUN(test_a_task_may_start_another_that_waits_or_fails);
   RUN(test_tasks_that_start_themselves_end);
+  RUN(test_coroutines_and_tasks_inside_of_one_another_share_one_bound_of_c_calls);
   RUN(test_a_wait_gives_what_completed_it);
   RUN(test_a_task_may_wait_inside_of_pcall_xpcall_iterators_and_metamethods_of_lua);
   RUN(test_an_error_while_results_are_pushed_is_the_waits_error);
