@@ -142,7 +142,7 @@ int64_t arg_duration_ms(lua_State *L, int idx, const char *what, const char *key
   return ms;
 }
 
-uint64_t arg_size(lua_State *L, int idx, const char *what, const char *key) {
+static uint64_t arg_size(lua_State *L, int idx, const char *what, const char *key) {
   uint64_t bytes = 0;
   bool ok = false;
   if (lua_isinteger(L, idx)) {

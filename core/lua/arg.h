@@ -27,8 +27,6 @@ void arg_options(lua_State *L, int idx, const char *what, const char *example, c
 
 /* A duration: seconds as a number, or "250ms", "2s", "5m". Never negative. */
 int64_t arg_duration_ms(lua_State *L, int idx, const char *what, const char *key);
-/* A size: bytes as a number, or "64k", "1m". */
-uint64_t arg_size(lua_State *L, int idx, const char *what, const char *key);
 
 /* Fields of the options at idx, which may be none or nil; the default when absent. Strings stay on the stack of the caller: one slot each. */
 int64_t arg_field_ms(lua_State *L, int idx, const char *what, const char *key, int64_t otherwise);

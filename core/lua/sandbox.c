@@ -302,7 +302,7 @@ static const luaL_Reg base[] = {{"pcall", l_pcall},
                                 {"warn", l_warn},
                                 {NULL, NULL}};
 
-void sandbox_open_base(lua_State *L) {
+static void sandbox_open_base(lua_State *L) {
   luaL_requiref(L, LUA_GNAME, luaopen_base, 1);
   luaL_setfuncs(L, base, 0);
   sandbox_burn_by_length(L, (const char *const[]){"tonumber", NULL});

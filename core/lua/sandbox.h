@@ -20,7 +20,6 @@ void sandbox_burn_by_length(lua_State *L, const char *const *names);
 void sandbox_burn_arguments(lua_State *L, size_t steps);
 
 /* Its parts; each makes or changes globals. */
-void sandbox_open_base(lua_State *L);
 void sandbox_open_coroutine(lua_State *L);
 void sandbox_open_string(lua_State *L);
 void sandbox_open_system(lua_State *L); /* os, io, debug */

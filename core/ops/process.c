@@ -25,6 +25,7 @@
 #include "ops/exits.h"
 #include "ops/keeper_thread.h"
 #include "ops/metrics.h"
+#include "ops/notify.h"
 #include "ops/reload.h"
 #include "ops/status.h"
 #include "ops/version.h"
@@ -132,6 +133,7 @@ static void begin_stop(struct process *p) {
   if (p->stopping) return;
   p->stopping = true;
   if (p->ready) log_info("draining");
+  notify_manager("STOPPING=1");
   if (reload_stop(p->reload)) drain_workers(p); /* else when the round under way has ended */
 }
 
@@ -172,6 +174,7 @@ static void tell_ready(struct process *p) {
   if (l->n > 0) listener_url(&l->v[0], url, sizeof url);
   p->ready = true;
   log_info("ready");
+  notify_manager("READY=1");
   if (p->options->on_ready != NULL) p->options->on_ready(p->options->arg, url);
 }
 

@@ -1,6 +1,7 @@
 --- The program's commands as a shell sees them: what they print, where, and how they exit.
 local cjson = require "cjson"
 local socket = require "socket"
+local unix = require "socket.unix"
 local uv = require "luv"
 local jeton = require "spec.support.jeton"
 local http = require "spec.support.http"
@@ -224,6 +225,25 @@ describe("jeton run", function()
     assert.matches("cannot listen on 127.0.0.1:" .. taken.port .. ": address already in use", err)
     assert.matches("jeton cannot start\n$", err)
     assert.is_nil((uv.fs_stat(dir .. "/c.sock")))
+  end)
+
+  it("tells the service manager when it serves, and when it ends", function()
+    local path = process.temp_dir() .. "/notify"
+    local manager = assert(unix.dgram())
+    assert(manager:bind(path))
+    manager:settimeout(0)
+    local function told()
+      return process.poll(function() return (manager:receive()) end, 5, "a word from jeton")
+    end
+    local p = jeton.start { policy = PLAIN, env = { NOTIFY_SOCKET = path } }
+    assert.equal("READY=1", told())
+    p:kill "sigterm"
+    assert.equal("STOPPING=1", told())
+    assert.same({ 0, 0 }, { p:wait(10) })
+    manager:close()
+    for _, nobody in ipairs { path .. ".gone", "@", "relative", "/" .. ("x"):rep(300) } do
+      jeton.start({ policy = PLAIN, env = { NOTIFY_SOCKET = nobody } }):finish()
+    end
   end)
 
   it("exits 73 when there is a file where its sockets should be, or no folder, and leaves the file alone", function()

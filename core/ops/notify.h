@@ -1,0 +1,8 @@
+/* notify.h: tells the service manager that started the process what state it is in (sd_notify(3)). */
+#ifndef JETON_OPS_NOTIFY_H
+#define JETON_OPS_NOTIFY_H
+
+/* "READY=1", "STOPPING=1". Nothing happens without a NOTIFY_SOCKET in the environment, or when nobody takes it there. */
+void notify_manager(const char *state);
+
+#endif
