@@ -84,6 +84,8 @@ struct tls_reread_sink {
   tls_tell_fn note;
   void *arg;
 };
+/* Why living configurations keep what they had, a sentence each. The thread's of tls_reread. */
+void tls_errors(tls_tell_fn tell, void *arg);
 /* Reads the files of each living configuration of which one has changed since they were read last. One thread at a time. */
 void tls_reread(const struct tls_reread_sink *sink);
 

@@ -1,6 +1,7 @@
 /* tls_internal.h: what the files of core/net/tls_* share. Nobody else includes it.
  *
- *   tls_pem.c     files: certificates, keys          tls_trust.c    authorities, shared by all configurations
+ *   tls_path.c    files and folders, as they stand   tls_pem.c      certificates and keys in them
+ *   tls_trust.c   authorities, shared by all configurations
  *   tls_config.c  what one reading of files gave     tls_living.c   tls_client and tls_server: settings and their newest reading
  *   tls_shared.c  what configurations have in common tls_tickets.c  a server's tickets and sessions
  *   tls_resume.c  a client's saved sessions          tls_verify.c   names, dates, pins: the verdict and its sentence
@@ -61,6 +62,11 @@ struct tls_shared { /* embedded, first */
 /* A reference to the one with that digest, made by `make` (which may fail: NULL) when there is none. Under the lock: make must be quick. */
 struct tls_shared *tls_shared_get(const uint8_t digest[TLS_DIGEST], struct tls_shared *(*make)(void));
 void tls_shared_unref(struct tls_shared *s, void (*free_it)(struct tls_shared *s)); /* NULL is fine */
+
+/* --- tls_path.c: a file, or a folder of authorities --- */
+
+void tls_path_each(const char *path, tls_tell_fn tell, void *arg); /* the path, and of a folder what is in it */
+uint64_t tls_path_stamp(const char *path);                         /* another one when any of these has changed */
 
 /* --- tls_trust.c --- */
 

@@ -8,17 +8,14 @@
  * A reading is tried when the stamp of its files (what stat tells) is another than at the last try, which may have failed: so a bad file is told
  * of once, and a pair that is written one file after the other is good in the end. The stamp is taken before the files are read: a
  * change in between is found by the next look. */
-#include <dirent.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 #include "base/arena.h"
-#include "base/hash.h"
 #include "net/tls_internal.h"
 
-enum { PATH_SIZE = 4096, STAMP_SEED = 1 /* no secret: nobody chooses these */ };
+enum { PATH_SIZE = 4096 };
 
 typedef void (*own_fn)(void *arg, const char *file, int64_t until);
 
@@ -38,6 +35,7 @@ struct living {
   size_t nfiles;
   /* set by who makes it, then the re-reading thread's */
   uint64_t stamp;
+  char *error;      /* why the last try failed; NULL: it did not */
   struct link link; /* guarded by list_lock */
   pthread_mutex_t lock;
   void *now; /* guarded by lock */
@@ -60,39 +58,13 @@ static void *hook_arg;          /* guarded by hook_lock */
 
 /* --- files --- */
 
-static void each_in_folder(const char *folder, tls_tell_fn tell, void *arg) {
-  char path[PATH_SIZE];
-  DIR *d = opendir(folder);
-  if (d == NULL) return;
-  for (struct dirent *e; (e = readdir(d)) != NULL;) { /* "." tells of files that come and go */
-    if (strcmp(e->d_name, "..") == 0) continue;
-    if (snprintf(path, sizeof path, "%s/%s", folder, e->d_name) < (int)sizeof path) tell(arg, path);
-  }
-  closedir(d);
-}
-
 static void each_file(const struct living *l, tls_tell_fn tell, void *arg) {
-  for (size_t i = 0; i < l->nfiles; i++) {
-    struct stat st;
-    tell(arg, l->files[i]);
-    if (stat(l->files[i], &st) == 0 && S_ISDIR(st.st_mode)) each_in_folder(l->files[i], tell, arg);
-  }
-}
-
-static void stamp_file(void *arg, const char *path) {
-  struct stat st;
-  uint64_t *sum = arg, one = hash_bytes(STAMP_SEED, str_of(path));
-  if (stat(path, &st) == 0) {
-    int64_t facts[] = {(int64_t)st.st_dev, (int64_t)st.st_ino, st.st_size,        st.st_mtim.tv_sec,
-                       st.st_mtim.tv_nsec, st.st_ctim.tv_sec,  st.st_ctim.tv_nsec};
-    one = hash_bytes(one, (struct str){(const char *)facts, sizeof facts});
-  }
-  *sum += one; /* a folder may be listed in any order */
+  for (size_t i = 0; i < l->nfiles; i++) tls_path_each(l->files[i], tell, arg);
 }
 
 static uint64_t stamp_of(const struct living *l) {
   uint64_t sum = 0;
-  each_file(l, stamp_file, &sum);
+  for (size_t i = 0; i < l->nfiles; i++) sum += tls_path_stamp(l->files[i]);
   return sum;
 }
 
@@ -136,6 +108,7 @@ static void living_fini(struct living *l) {
     tell_hook();
     l->kind->drop(l->now);
   }
+  free(l->error);
   pthread_mutex_destroy(&l->lock);
   arena_reset(&l->memory);
 }
@@ -394,6 +367,16 @@ void tls_own_certificates(own_fn tell, void *arg) {
   free(all);
 }
 
+void tls_errors(tls_tell_fn tell, void *arg) {
+  size_t n;
+  struct living **all = take_all(&n);
+  for (size_t i = 0; i < n; i++) {
+    if (all[i]->error != NULL) tell(arg, all[i]->error);
+    living_release(all[i]);
+  }
+  free(all);
+}
+
 static const char *insecure_of(const struct living *l) {
   return l->kind == &client_kind ? CONTAINER_OF(l, struct tls_client, living)->settings.insecure : NULL;
 }
@@ -423,7 +406,10 @@ static void reread(struct living *l, const struct tls_reread_sink *sink) {
   if (stamp == l->stamp) return;
   l->stamp = stamp;
   void *fresh = l->kind->read(l, err, sizeof err), *old;
+  free(l->error);
+  l->error = NULL;
   if (fresh == NULL) {
+    if ((l->error = strdup(err)) == NULL) abort();
     sink->failed(sink->arg, err);
     return;
   }

@@ -4,16 +4,15 @@
  * jeton.http call with settings of its own, wants it, so a trust is shared by whoever names the same file, as long as that
  * file has not changed since. The list of living trusts is process-wide; it only
  * remembers, it never keeps a trust alive, and its mutex also guards the references, so that the last unref and a
- * new get cannot meet. What a trust holds never changes. A directory is not shared: its stamp does not tell when one of
- * its files changes. */
+ * new get cannot meet. What a trust holds never changes. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/err.h"
-#include "base/file_stamp.h"
 #include "net/tls_internal.h"
 
 struct tls_trust {
@@ -21,7 +20,7 @@ struct tls_trust {
   struct compat_tables tables; /* lent to the chain's keys */
   uint8_t digest[32];
   char *path, *passed_over; /* passed_over: a sentence, or NULL */
-  struct file_stamp stamp;
+  uint64_t stamp;
   /* guarded by living_lock */
   unsigned refs;
   struct link link;
@@ -43,11 +42,10 @@ const char *tls_trust_bundle(void) {
   return NULL;
 }
 
-static struct tls_trust *find_living(const char *path, const struct stat *now) {
-  struct file_stamp stamp = file_stamp_of(now);
+static struct tls_trust *find_living(const char *path, uint64_t stamp) {
   for (struct link *l = living.next; l != &living; l = l->next) {
     struct tls_trust *t = CONTAINER_OF(l, struct tls_trust, link);
-    if (strcmp(t->path, path) == 0 && S_ISREG(now->st_mode) && file_stamp_same(&t->stamp, &stamp)) return t;
+    if (strcmp(t->path, path) == 0 && t->stamp == stamp) return t;
   }
   return NULL;
 }
@@ -82,12 +80,12 @@ static bool load(struct tls_trust *t, bool directory, char *err, size_t errsize)
   return true;
 }
 
-static struct tls_trust *trust_new(const char *path, const struct stat *now, char *err, size_t errsize) {
+static struct tls_trust *trust_new(const char *path, uint64_t stamp, bool folder, char *err, size_t errsize) {
   struct tls_trust *t = calloc(1, sizeof *t);
   if (t == NULL || (t->path = strdup(path)) == NULL) abort();
   mbedtls_x509_crt_init(&t->chain);
-  t->stamp = file_stamp_of(now);
-  if (!load(t, S_ISDIR(now->st_mode), err, errsize)) {
+  t->stamp = stamp;
+  if (!load(t, folder, err, errsize)) {
     trust_free(t);
     return NULL;
   }
@@ -106,9 +104,11 @@ struct tls_trust *tls_trust_get(const char *path, char *err, size_t errsize) {
     snprintf(err, errsize, "%s: %s", path, err_text(-errno));
     return NULL;
   }
+  uint64_t stamp =
+      tls_path_stamp(path); /* before it is read: what changes in between gives another one the next time */
   pthread_mutex_lock(&living_lock);
-  struct tls_trust *t = find_living(path, &now);
-  if (t == NULL) t = trust_new(path, &now, err, errsize);
+  struct tls_trust *t = find_living(path, stamp);
+  if (t == NULL) t = trust_new(path, stamp, S_ISDIR(now.st_mode), err, errsize);
   if (t != NULL) t->refs++;
   pthread_mutex_unlock(&living_lock);
   return t;

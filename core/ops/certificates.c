@@ -18,16 +18,6 @@
 
 enum { LOOK_MS = 60 * 1000 };
 
-struct certificates {
-  uv_async_t files; /* sent by any thread: the set of files has changed */
-  uv_timer_t look, remind;
-  struct watch *watch;
-  struct certificates_facts facts;
-  struct buf last_error;
-  bool watch_failed;
-  unsigned closing;
-};
-
 /* --- what is told more than once --- */
 
 struct texts { /* paths, or sentences */
@@ -51,7 +41,19 @@ static bool add_new(struct texts *p, const char *text) {
 static void texts_fini(struct texts *p) {
   for (size_t i = 0; i < p->n; i++) free((char *)(uintptr_t)p->v[i].path);
   free(p->v);
+  *p = (struct texts){0};
 }
+
+struct certificates {
+  uv_async_t files; /* sent by any thread: the set of files has changed */
+  uv_timer_t look, remind;
+  struct watch *watch;
+  struct certificates_facts facts;
+  struct buf last_error;
+  struct texts said; /* in this look: many configurations may have one file */
+  bool watch_failed;
+  unsigned closing;
+};
 
 /* --- watching --- */
 
@@ -73,29 +75,24 @@ static void watch_files(struct certificates *c) {
 static void on_done(void *arg, const char *file) {
   struct certificates *c = arg;
   c->facts.renewed++;
-  log_info("%s: the certificates were read again; new connections use them", file);
+  if (add_new(&c->said, file)) log_info("%s: the certificates were read again; new connections use them", file);
 }
 
 static void on_failed(void *arg, const char *text) {
   struct certificates *c = arg;
   c->facts.failed++;
-  buf_reset(&c->last_error);
-  buf_addz(&c->last_error, text);
-  (void)buf_z(&c->last_error);
-  log_error("%s; the certificates read before go on", text);
+  if (add_new(&c->said, text)) log_error("%s; the certificates read before go on", text);
 }
 
 static void on_note(void *arg, const char *text) {
-  (void)arg;
-  log_warn("%s", text);
+  struct certificates *c = arg;
+  if (add_new(&c->said, text)) log_warn("%s", text);
 }
 
 static void look(struct certificates *c) {
-  uint64_t before = c->facts.renewed;
   struct tls_reread_sink sink = {.done = on_done, .failed = on_failed, .note = on_note, .arg = c};
-  uint64_t failed = c->facts.failed;
   tls_reread(&sink);
-  if (c->facts.renewed > before && c->facts.failed == failed) buf_reset(&c->last_error);
+  texts_fini(&c->said);
 }
 
 static void on_changed(void *arg) {
@@ -138,8 +135,16 @@ void certificates_ending(void (*tell)(void *arg, const char *text), void *arg) {
   texts_fini(&o.seen);
 }
 
+static void on_reminded(void *arg, const char *text) {
+  (void)arg;
+  log_warn("%s", text);
+}
+
 /* A load says it, too; but a process may run for longer than a certificate lives, and nobody renew that. */
-static void on_remind(uv_timer_t *t) { certificates_ending(on_note, t->data); }
+static void on_remind(uv_timer_t *t) {
+  (void)t;
+  certificates_ending(on_reminded, NULL);
+}
 
 /* --- life --- */
 
@@ -175,8 +180,15 @@ void certificates_close(struct certificates *c) {
   uv_close((uv_handle_t *)&c->remind, on_closed);
 }
 
-struct certificates_facts certificates_facts(const struct certificates *c) {
+static void keep_first(void *arg, const char *text) {
+  struct buf *b = arg;
+  if (b->n == 0) buf_addz(b, text);
+}
+
+struct certificates_facts certificates_facts(struct certificates *c) {
   struct certificates_facts f = c->facts;
-  f.last_error = c->last_error.n > 0 ? (const char *)c->last_error.p : "";
+  buf_reset(&c->last_error);
+  tls_errors(keep_first, &c->last_error);
+  f.last_error = buf_z(&c->last_error);
   return f;
 }

@@ -14,9 +14,9 @@ void certificates_close(struct certificates *c);
 
 struct certificates_facts {
   uint64_t renewed, failed; /* configurations whose files were read again, and those that kept what they had */
-  const char *last_error;   /* "": the last reading went well */
+  const char *last_error;   /* why one in use keeps what it had; "": none does. Good until the next call */
 };
-struct certificates_facts certificates_facts(const struct certificates *c);
+struct certificates_facts certificates_facts(struct certificates *c);
 /* Each certificate file that we show to others, once; `until`: when the first of its chain ends, in seconds since the epoch. */
 void certificates_own(void (*tell)(void *arg, const char *file, int64_t until), void *arg);
 /* Sentences of what has ended or ends within 30 days, each once. */

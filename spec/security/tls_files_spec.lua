@@ -92,6 +92,21 @@ describe("a certificate that is renewed while the process runs", function()
     assert.equal("", proxy:status().tls.last_error)
   end)
 
+  it("and is broken stays in status while another is renewed, and goes with the policy that names it", function()
+    put("ecdsa", "other")
+    start(("certificates = { { cert = %q, key = %q } }"):format(dir .. "/live.pem", dir .. "/live.key"),
+      ("upstreams = { other = { 'https://localhost:1', tls = { ca = %q, cert = %q, key = %q } } }"):format(dir .. "/ca.pem", dir .. "/other.pem", dir .. "/other.key"))
+    shell "echo nonsense > live.pem"
+    proxy:wait_log "the certificates read before go on"
+    local renewed = proxy:status().tls.renewed
+    put("client", "other")
+    process.poll(function() return proxy:status().tls.renewed > renewed end, 10, "the other one to be renewed")
+    assert.matches("live.pem: holds no certificate", proxy:status().tls.last_error)
+    process.write_file(proxy.policy, policy(("certificates = { { cert = %q, key = %q } }"):format(dir .. "/rsa.pem", dir .. "/rsa.key")))
+    assert.equal(0, (jeton.run { "reload", "--control", proxy.control_path }))
+    process.poll(function() return proxy:status().tls.last_error == "" end, 10, function() return proxy:status().tls.last_error end)
+  end)
+
   it("is found behind a link that is turned, as Kubernetes does it", function()
     shell "rm -rf v1 v2 data mounted; mkdir v1 v2 mounted; cp ecdsa.pem v1/tls.pem; cp ecdsa.key v1/tls.key; cp rsa.pem v2/tls.pem; cp rsa.key v2/tls.key"
     shell "ln -s ../v1 mounted/data && ln -s data/tls.pem mounted/tls.pem && ln -s data/tls.key mounted/tls.key"

@@ -1,6 +1,7 @@
 /* tls_files_test.c: what outlives a reading of the files (tickets, sessions), and what happens when the files change. */
 #include <sys/time.h>
 
+#include "net/tls_internal.h"
 #include "ops/certificates.h"
 #include "tls_lab.h"
 
@@ -154,6 +155,22 @@ static void a_folder_of_authorities_is_looked_into(void) {
   CHECK(try(c, s, "localhost").open);
   tls_client_unref(c);
   tls_server_unref(s);
+}
+
+/* A folder may be named by a hundred upstreams: its certificates are in memory once. */
+static void a_folder_is_read_once_for_all_until_it_changes(void) {
+  char err[256];
+  shell("rm -rf folder && mkdir folder && cp other-ca.pem folder");
+  struct tls_trust *a = tls_trust_get(file("folder"), err, sizeof err),
+                   *b = tls_trust_get(file("folder"), err, sizeof err);
+  CHECK(a != NULL && a == b);
+  shell("cp ca.pem folder");
+  struct tls_trust *c = tls_trust_get(file("folder"), err, sizeof err);
+  CHECK(c != NULL && c != a);
+  shell("cp intermediate.pem folder/ca.pem"); /* the folder itself stays as it is */
+  struct tls_trust *d = tls_trust_get(file("folder"), err, sizeof err);
+  CHECK(d != NULL && d != c && memcmp(tls_trust_digest(c), tls_trust_digest(d), TLS_DIGEST) != 0);
+  tls_trust_unref(a), tls_trust_unref(b), tls_trust_unref(c), tls_trust_unref(d);
 }
 
 static void tickets_outlive_a_renewal_and_a_reload(void) {
@@ -421,6 +438,7 @@ int main(void) {
   RUN(a_broken_pair_keeps_the_old_one_and_is_told_once);
   RUN(an_authority_that_is_taken_away_is_believed_no_more);
   RUN(a_folder_of_authorities_is_looked_into);
+  RUN(a_folder_is_read_once_for_all_until_it_changes);
   RUN(tickets_outlive_a_renewal_and_a_reload);
   RUN(tickets_are_not_for_servers_that_ask_more_of_a_client);
   RUN(ticket_keys_rotate_and_the_one_before_is_still_taken);
