@@ -72,6 +72,17 @@ int address_format(const union address *a, char *out, size_t n) {
   return length >= 0 && (size_t)length < n ? 0 : UV_ENOBUFS;
 }
 
+void address_host(const union address *a, char out[ADDRESS_HOST]) {
+  bool six = a->sa.sa_family == AF_INET6;
+  (void)snprintf(out, ADDRESS_HOST, "unix:");
+  if (a->sa.sa_family == AF_INET)
+    uv_inet_ntop(AF_INET, &a->in.sin_addr, out, ADDRESS_HOST);
+  else if (six && IN6_IS_ADDR_V4MAPPED(&a->in6.sin6_addr))
+    uv_inet_ntop(AF_INET, &a->in6.sin6_addr.s6_addr[12], out, ADDRESS_HOST);
+  else if (six)
+    uv_inet_ntop(AF_INET6, &a->in6.sin6_addr, out, ADDRESS_HOST);
+}
+
 socklen_t address_len(const union address *a) {
   switch (a->sa.sa_family) {
     case AF_INET: return sizeof a->in;

@@ -27,6 +27,9 @@ int address_parse(struct str s, union address *out);
 /* As parse takes it; an IPv4-mapped address as the IPv4 one that it is. 0, or UV_ENOBUFS when n is too small. ADDRESS_TEXT is enough. */
 enum { ADDRESS_TEXT = 128 };
 int address_format(const union address *a, char *out, size_t n);
+/* Without the port and without brackets; "unix:" for a Unix socket. */
+enum { ADDRESS_HOST = 48 };
+void address_host(const union address *a, char out[ADDRESS_HOST]);
 socklen_t address_len(const union address *a);
 /* Loopback, link-local, private (RFC 1918, RFC 4193, RFC 6598), unspecified, multicast, reserved, a Unix socket, an IPv6 form (mapped,
  * compatible, translated, 6to4) of such an IPv4 address, or one whose IPv4 end cannot be told (RFC 8215, Teredo). */

@@ -380,17 +380,6 @@ void stream_nodelay(struct stream *s) {
   if (s->uv.handle.type == UV_TCP && !s->closing) uv_tcp_nodelay(&s->uv.tcp, 1);
 }
 
-int stream_peer_name(const struct stream *s, char *out, size_t n) {
-  union address a = {0};
-  int size = sizeof a;
-  if (s->uv.handle.type != UV_TCP) {
-    a.sa.sa_family = AF_UNIX;
-    return address_format(&a, out, n);
-  }
-  int rc = uv_tcp_getpeername(&s->uv.tcp, &a.sa, &size);
-  return rc != 0 ? rc : address_format(&a, out, n);
-}
-
 const char *stream_reason(const struct stream *s) { return s->ops->reason(s); }
 
 const struct stream_ops stream_plain_ops = {

@@ -110,8 +110,6 @@ void stream_close(struct stream *s, stream_closed_fn on_closed);
 void stream_reset(struct stream *s, stream_closed_fn on_closed);
 
 void stream_nodelay(struct stream *s);
-/* "192.0.2.1:80", "[2001:db8::1]:80" or "unix:". */
-int stream_peer_name(const struct stream *s, char *out, size_t n);
 /* Why a TLS stream failed, as a sentence; "" when there is nothing to say. */
 const char *stream_reason(const struct stream *s);
 

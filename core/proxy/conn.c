@@ -432,6 +432,7 @@ bool conn_accept(struct worker *w, int fd, const union address *peer, struct tls
   c->stream.owner = c;
   c->counted = counted;
   c->address = address;
+  address_host(peer, c->peer);
   c->worker = w;
   c->tls = tls != NULL;
   buf_init(&c->stash);
@@ -448,21 +449,6 @@ bool conn_accept(struct worker *w, int fd, const union address *peer, struct tls
   return true;
 }
 
-/* "192.0.2.1:80" -> "192.0.2.1", "[::1]:80" -> "::1", "unix:" as it is. */
-static struct str without_port(struct str s) {
-  if (str_starts(s, STR("unix:"))) return s;
-  while (s.n > 0 && s.p[s.n - 1] != ':') s.n--;
-  if (s.n > 0) s.n--;
-  if (s.n > 2 && s.p[0] == '[') s = (struct str){s.p + 1, s.n - 2};
-  return s;
-}
-
-struct str conn_peer(struct conn *c) {
-  if (c->peer[0] == '\0') {
-    char text[ADDRESS_TEXT];
-    struct str name =
-        stream_peer_name(&c->stream, text, sizeof text) == 0 ? without_port(str_of(text)) : STR("unknown");
-    snprintf(c->peer, sizeof c->peer, "%.*s", STR_FMT(name));
-  }
+struct str conn_peer(const struct conn *c) {
   return str_of(c->peer);
 }

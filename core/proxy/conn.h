@@ -11,6 +11,7 @@
 #include "base/list.h"
 #include "base/mailbox.h"
 #include "base/wheel.h"
+#include "net/address.h"
 #include "net/stall.h"
 #include "net/stream.h"
 #include "proxy/addresses.h"
@@ -43,7 +44,7 @@ struct conn {
   uint32_t in_row;    /* requests begun since the loop last came to this connection */
   uint64_t phase_end; /* uv_now when a TLS handshake must be done (UINT64_MAX: no limit), or lingering ends */
   struct address_key address;
-  char peer[48]; /* the client's address as text, made when it is first asked for */
+  char peer[ADDRESS_HOST]; /* the client's address as text: of a client that has gone the kernel tells none any more */
   uint8_t state;
   bool eof; /* the client sent FIN */
   bool feeding, reading_stopped, tls;
@@ -65,6 +66,6 @@ void conn_close(struct conn *c);
 void conn_drain(struct conn *c);
 /* Takes the connection out of HTTP: its stream's callbacks and what is stashed (moved to *rest) belong to the tunnel. */
 void conn_become_tunnel(struct conn *c, void *tunnel, struct buf *rest);
-struct str conn_peer(struct conn *c); /* the client's address without its port; lives as long as c */
+struct str conn_peer(const struct conn *c); /* the client's address without its port; lives as long as c */
 
 #endif

@@ -643,3 +643,20 @@ describe("an end", function()
     p:finish()
   end)
 end)
+
+describe("the access log", function()
+  it("has the address of a client that reset its connection before anybody asked for it", function()
+    local p = jeton.start [[return { listen = { "127.0.0.1:0", "[::1]:0" }, forwarded = "off", on_request = function(req) jeton.sleep "1h" end }]]
+    for i, host in ipairs { "127.0.0.1", "::1" } do
+      local c = assert((host == "::1" and socket.tcp6 or socket.tcp4)())
+      assert(c:connect(host, p:port_of(i)))
+      c:send "GET /gone HTTP/1.1\r\nHost: a\r\n\r\n"
+      process.poll(function() return p:status().workers[1].requests == i end, 5, "the request")
+      assert(c:setoption("linger", { on = true, timeout = 0 }))
+      c:close()
+      process.poll(function() return count(p:output(), "/gone") == i end, 5, "a line for it")
+      assert.matches("Z " .. host:gsub("%p", "%%%0") .. ' "GET /gone HTTP/1.1" 499 ', p:output())
+    end
+    p:finish()
+  end)
+end)

@@ -103,6 +103,22 @@ static void what_is_no_range_is_refused(void) {
   CHECK(strcmp(text, "fd12::/16") == 0);
 }
 
+static void a_host_is_an_address_without_its_port(void) {
+  static const char *const cases[][2] = {
+      {"127.0.0.1:80", "127.0.0.1"},
+      {"[::1]:80", "::1"},
+      {"[::ffff:10.1.2.3]:80", "10.1.2.3"},
+      {"[2001:db8:1111:2222:3333:4444:5555:6666]:1", "2001:db8:1111:2222:3333:4444:5555:6666"},
+      {"unix:/run/x", "unix:"}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    union address a;
+    char host[ADDRESS_HOST];
+    CHECK(address_parse(str_of(cases[i][0]), &a) == 0);
+    address_host(&a, host);
+    CHECK(strcmp(host, cases[i][1]) == 0);
+  }
+}
+
 static void several_sockets_share_a_port_that_the_kernel_chose(void) {
   union address a, other;
   CHECK(address_parse(STR("127.0.0.1:0"), &a) == 0);
@@ -417,13 +433,9 @@ static void reply_read(struct stream *s, ssize_t n, const uint8_t *data) {
   CHECK(stream_write(s, &b, 1, false) == 0);
 }
 static void on_world(struct stream *s, ssize_t n, const uint8_t *data) {
-  char name[ADDRESS_TEXT], expected[ADDRESS_TEXT];
   CHECK(n == 5 && memcmp(data, "world", 5) == 0);
   CHECK(pair->net.reads == 2 && pair->net.writes == 2);
   CHECK(stream_queued(s) == 0 && *stream_reason(s) == '\0');
-  CHECK(address_format(&pair->address, expected, sizeof expected) == 0);
-  CHECK(stream_peer_name(s, name, sizeof name) == 0);
-  CHECK(pair->address.sa.sa_family == AF_UNIX ? strcmp(name, "unix:") == 0 : strcmp(name, expected) == 0);
   stream_close(s, on_stream_closed);
   stream_read_stop(s); /* all harmless afterwards */
   stream_shutdown(s);
@@ -569,6 +581,7 @@ int main(void) {
   RUN(private_addresses_are_known_in_every_form);
   RUN(ranges_hold_what_is_in_them_however_it_is_written);
   RUN(what_is_no_range_is_refused);
+  RUN(a_host_is_an_address_without_its_port);
   RUN(several_sockets_share_a_port_that_the_kernel_chose);
   RUN(a_stale_unix_socket_is_replaced_a_living_one_is_not);
   RUN(literals_are_answered_at_once);
