@@ -206,8 +206,16 @@ unsigned family_size(struct token_family *f) {
 
 void family_each(struct token_family *f, void (*fn)(void *arg, struct slot *s), void *arg) {
   pthread_mutex_lock(&f->mutex);
-  for (struct link *l = f->used.next; l != &f->used; l = l->next) fn(arg, CONTAINER_OF(l, struct entry, used)->slot);
+  unsigned n = 0;
+  struct slot **slots = must_calloc(f->n + 1, sizeof *slots);
+  for (struct link *l = f->used.next; l != &f->used; l = l->next)
+    slots[n++] = slot_ref(CONTAINER_OF(l, struct entry, used)->slot);
   pthread_mutex_unlock(&f->mutex);
+  for (unsigned i = 0; i < n; i++) {
+    fn(arg, slots[i]);
+    slot_unref(slots[i]);
+  }
+  free(slots);
 }
 
 /* --- the keeper's --- */

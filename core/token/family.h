@@ -23,7 +23,8 @@ void family_configure(struct token_family *f, unsigned max,
  * hold some, collect it and try once more. */
 struct slot *family_get(struct token_family *f, struct str key, int64_t now_boot_ms);
 unsigned family_size(struct token_family *f);
-/* fn runs under the family's mutex: it calls no function of the family. */
+/* Those that are there at this moment, the one used longest ago first. fn runs without the family's mutex: telling of a hundred thousand keys takes a while, in
+ * which requests go on. */
 void family_each(struct token_family *f, void (*fn)(void *arg, struct slot *s), void *arg);
 void family_drop_idle(struct token_family *f, int64_t now_boot_ms); /* the keeper does, now and then */
 

@@ -275,6 +275,25 @@ static void the_slots_of_a_family_that_leaves_are_fetched_for_who_wants_them(voi
   end();
 }
 
+static unsigned seen;
+static void on_each(void *arg, struct slot *s) {
+  (void)arg;
+  seen++;
+  touch("delta"); /* would wait for ever if the family were locked */
+  CHECK(slot_key(s).n > 0 && family_size(tenant) == 4);
+}
+
+static void looking_at_all_holds_up_nobody(void) {
+  begin(8, 6000000);
+  touch("acme");
+  touch("beta");
+  touch("gamma");
+  seen = 0;
+  family_each(tenant, on_each, NULL);
+  CHECK(seen == 3);
+  end();
+}
+
 static bool keep_families(void *arg, const char *name, bool family) {
   (void)arg;
   CHECK(strcmp(name, "tenant") == 0);
@@ -399,6 +418,7 @@ int main(void) {
   RUN(idle_slots_are_dropped_and_their_tokens_with_them);
   RUN(a_reload_keeps_slots_and_gives_them_the_new_plan);
   RUN(the_slots_of_a_family_that_leaves_are_fetched_for_who_wants_them);
+  RUN(looking_at_all_holds_up_nobody);
   RUN(a_token_of_its_name_is_another_one);
   RUN(a_family_that_is_no_longer_named_is_closed);
   RUN(threads_share_a_family);
