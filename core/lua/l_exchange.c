@@ -525,6 +525,33 @@ int l_exchange_push_log(lua_State *L, void *arg) {
   return 1;
 }
 
+/* --- what hooks return --- */
+
+/* NULL: what functions that wait give (true, or nil and a message), or a handle. */
+static const char *misplaced(lua_State *L, int idx) {
+  switch (lua_type(L, idx)) {
+    case LUA_TBOOLEAN: return lua_toboolean(L, idx) ? NULL : "false";
+    case LUA_TNUMBER: return "a number";
+    case LUA_TSTRING: return "a string";
+    case LUA_TTABLE: return "a table";
+    default: return NULL;
+  }
+}
+
+/* Nobody looks at it, so `return 403` would let through what it was meant to stop. What has been answered is answered. */
+const char *l_exchange_wrong_result(lua_State *L, int nresults, struct exchange *ex, int fn, const char *hook) {
+  const char *what = nresults > 0 && !ex->local ? misplaced(L, -nresults) : NULL;
+  if (what == NULL) return NULL;
+  lua_Debug ar = {.short_src = "script"};
+  if (lua_checkstack(L, 1)) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, fn);
+    lua_getinfo(L, ">S", &ar);
+  }
+  static const char text[] =
+      "%s:%d: %s returned %s, which has no effect: to answer the client call req:respond(status, headers, body)";
+  return arena_printf(&ex->arena, text, ar.short_src, ar.linedefined, hook, what).p;
+}
+
 /* --- tables --- */
 
 static const luaL_Reg request_methods[] = {

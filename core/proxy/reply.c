@@ -47,10 +47,10 @@ static void error_reply(struct exchange *ex) {
 }
 
 static void on_error_done(void *arg, lua_State *L, int nresults, int status, const char *message) {
-  (void)L, (void)nresults;
   struct exchange *ex = arg;
   ex->task = NULL;
-  if (status != 0) {
+  if (status == 0) message = l_exchange_wrong_result(L, nresults, ex, ex->runtime->binding.on_error, "on_error");
+  if (message != NULL) {
     COUNT(ex->worker, script_errors, 1);
     log_error("on_error: %s", message);
   }

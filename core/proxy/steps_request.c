@@ -55,12 +55,12 @@ enum verdict step_admit(struct exchange *ex) {
 
 /* A script's error fails closed: no token, no upstream request (cases.md 51). */
 static void on_request_done(void *arg, lua_State *L, int nresults, int status, const char *message) {
-  (void)L, (void)nresults;
   struct exchange *ex = arg;
   ex->task = NULL;
-  if (status != 0) {
+  if (status == 0) message = l_exchange_wrong_result(L, nresults, ex, ex->runtime->binding.on_request, "on_request");
+  if (message != NULL) {
     COUNT(ex->worker, script_errors, 1);
-    exchange_fail_now(ex, 500, status, message);
+    exchange_fail_now(ex, 500, status != 0 ? status : ERR_SCRIPT, message);
     return;
   }
   exchange_resume(ex, ex->local ? STEP_REPLY : STEP_ROUTE);

@@ -63,13 +63,13 @@ enum verdict step_judge(struct exchange *ex) {
 /* --- on_response --- */
 
 static void on_response_done(void *arg, lua_State *L, int nresults, int status, const char *message) {
-  (void)L, (void)nresults;
   struct exchange *ex = arg;
   ex->task = NULL;
   ex->gather_reply = false;
-  if (status != 0) {
+  if (status == 0) message = l_exchange_wrong_result(L, nresults, ex, ex->runtime->binding.on_response, "on_response");
+  if (message != NULL) {
     COUNT(ex->worker, script_errors, 1);
-    exchange_fail_now(ex, 500, status, message);
+    exchange_fail_now(ex, 500, status != 0 ? status : ERR_SCRIPT, message);
     return;
   }
   if (ex->upstream_broke != 0 && !ex->reply_replaced && !ex->local)

@@ -200,3 +200,45 @@ describe("a response", function()
     assert.equal("lab:2: a response has no 'stauts': it has status, headers, body and :json()", message)
   end)
 end)
+
+describe("what a hook returns", function()
+  local nginx
+  setup(function() nginx = peers.nginx [[ location / { return 200 "fine\n"; } ]] end)
+  teardown(function() nginx.process:stop() end)
+
+  local function start(hook, code)
+    return jeton.start(([[return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d",
+      %s = function(req)
+        %s
+      end }]]):format(nginx.port, hook, code))
+  end
+
+  for code, kind in pairs { ["return 403"] = "a number", ["return false"] = "false", ["return { status = 403 }"] = "a table", ["return 'denied'"] = "a string" } do
+    it("is no answer, and lets nothing through: " .. code .. " in on_request", function()
+      local p = start("on_request", code)
+      assert.equal(500, http.get(p.port, "/denied").status)
+      p:wait_log("policy.lua:2: on_request returned " .. kind .. ", which has no effect: to answer the client call req:respond")
+      p:finish()
+      assert.is_nil(nginx.log():find("/denied", 1, true))
+    end)
+  end
+
+  for code, status in pairs { ["return req:respond(403)"] = 403, ["req:respond(403) return 500"] = 403, ["return true"] = 200, ["return nil, 'a message'"] = 200, ["return req"] = 200 } do
+    it("may be " .. code, function()
+      local p = start("on_request", code)
+      assert.equal(status, http.get(p.port, "/").status)
+      p:finish()
+    end)
+  end
+
+  it("is told in on_response and on_error as well", function()
+    local p = start("on_response", "return 404")
+    assert.equal(500, http.get(p.port, "/").status)
+    p:wait_log "policy.lua:2: on_response returned a number, which has no effect"
+    p:finish()
+    p = start("on_request", "error 'x' end, on_error = function() return { status = 404 }")
+    assert.equal(500, http.get(p.port, "/").status)
+    p:wait_log "policy.lua:3: on_error returned a table, which has no effect"
+    p:finish()
+  end)
+end)
