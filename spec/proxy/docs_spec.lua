@@ -223,6 +223,15 @@ describe("the documents", function()
     end
   end)
 
+  it("say what each counter of status counts", function()
+    local text, n = process.read_file "docs/operations.md", 0
+    for name in process.read_file("core/ops/counts.h"):gmatch "XX%(([%l_]+), " do
+      n = n + 1
+      assert.is_truthy(text:find("`" .. name .. "`", 1, true), name)
+    end
+    assert.is_true(n > 15)
+  end)
+
   it("name no file of the tree that is not there", function()
     for _, page in ipairs { "README.md", "docs/guide.md", "docs/operations.md", "docs/internals.md", "docs/performance.md", "docs/library.md", "docs/reference.md" } do
       for name in process.read_file(page):gmatch "`([%w_./-]+)`" do
