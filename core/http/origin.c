@@ -262,6 +262,8 @@ static void lease_give(struct origin_lease *l, struct origin_conn *c) {
   lease_end(l, c, 0, NULL);
 }
 
+static void dial(struct origin_lease *l, const union address *a);
+
 /* The address did not work. Another one is tried while there is one that this lease has not. */
 static void dial_failed(struct origin_lease *l, struct origin_conn *c, int status, const char *reason) {
   struct origin *o = l->origin;
@@ -279,10 +281,22 @@ static void dial_failed(struct origin_lease *l, struct origin_conn *c, int statu
     lease_end(l, NULL, status, text);
 }
 
+/* 3.6 offers a saved session with that session's version of TLS alone, so a server that has another one since, or one of several behind an address,
+ * refuses it. Not a byte of a request has been sent: the same address once more, with a full handshake. */
+static void dial_in_full(struct origin_lease *l, struct origin_conn *c) {
+  union address a = c->address;
+  l->in_full = true;
+  l->dialing = NULL;
+  conn_close(c);
+  dial(l, &a);
+}
+
 static void on_tls_open(struct stream *s, int status) {
   struct origin_conn *c = s->owner;
   struct origin_lease *l = c->user;
-  if (status != 0)
+  if (status != 0 && !l->in_full && stream_tls_session_failed(s))
+    dial_in_full(l, c);
+  else if (status != 0)
     dial_failed(l, c, ERR_TLS, stream_reason(s));
   else
     lease_give(l, c);
@@ -293,7 +307,7 @@ static void on_open(struct stream *s, int status) {
   struct origin_lease *l = c->user;
   if (status == 0 && c->origin->tls) {
     c->fingerprint = tls_client_fingerprint(c->origin->client);
-    status = stream_start_tls_client(s, c->origin->client, c->origin->host, on_tls_open);
+    status = stream_start_tls_client(s, c->origin->client, c->origin->host, !l->in_full, on_tls_open);
     if (status == 0) return;
   }
   if (status != 0) {
@@ -405,6 +419,7 @@ void origin_lease(struct origin *o, struct origin_lease *l, uint64_t connect_ms,
   l->origin = o;
   l->dialing = NULL;
   l->tried = 0;
+  l->in_full = false;
   l->status = 0;
   l->resolving = false;
   timeout_init(&l->timeout, o->origins->wheel, on_lease_due);

@@ -61,6 +61,7 @@ struct origin_lease { /* a request for a connection, embedded in who wants one *
   unsigned tried; /* addresses that failed for this lease */
   int status;     /* of the last failure */
   bool resolving;
+  bool in_full; /* no saved session is offered any more */
   /* NULL: any address. Else asked of each address that the name has now, and of the one that a pooled connection has; the others are passed
    * over. When none is left, the lease ends with ERR_FORBIDDEN. */
   bool (*allowed)(struct origin_lease *l, const union address *a);

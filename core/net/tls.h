@@ -106,12 +106,16 @@ struct tls_peer {
  * How the stream ends, as on_read is told: UV_EOF for close_notify; ERR_TRUNCATED for a FIN without it; UV_ECONNRESET for one in
  * the middle of a record; ERR_TLS for a record that is not authentic or an alert (stream_reason). stream_shutdown sends
  * close_notify and FIN; stream_close sends close_notify when nothing is queued; stream_reset sends neither. */
-int stream_start_tls_client(struct stream *s, struct tls_client *c, const char *host, stream_open_fn on_open);
+/* resume: a saved session may be offered. */
+int stream_start_tls_client(struct stream *s, struct tls_client *c, const char *host, bool resume,
+                            stream_open_fn on_open);
 int stream_start_tls_server(struct stream *s, struct tls_server *c, stream_open_fn on_open);
 /* During a client's handshake: for how many milliseconds we have been waiting for its next bytes; 0 while it waits for us. */
 uint64_t stream_tls_stalled(const struct stream *s);
 /* After a client's handshake has failed: tells it so in the clear when it spoke text itself (http:// to a port for https://). */
 void stream_tls_answer_text(struct stream *s, struct str answer);
+/* A client's handshake has failed that offered a saved session, and before a certificate was seen: a full one, on a new connection, may do better. */
+bool stream_tls_session_failed(const struct stream *s);
 bool stream_tls_peer(const struct stream *s, struct tls_peer *out); /* false: not TLS */
 
 #endif

@@ -4,7 +4,7 @@
  * certificate hold, across threads and reloads, and per name that was verified. A resumed handshake shows no certificate, so a session has an end: an hour after its certificate was verified,
  * or when that certificate expires; what is saved from a resumed connection keeps the end of the first. The table is
  * bounded; the least recently saved goes. A session whose handshake failed is forgotten: 3.6 insists on the version of the
- * session it offers, so a server that has gone back from TLS 1.3 to 1.2 fails once, not for an hour. Sessions hold master
+ * session it offers, so a server that has gone back from TLS 1.3 to 1.2 refuses it (http/origin.c tries once more without). Sessions hold master
  * secrets, which mbedTLS wipes when they are freed. */
 #include <pthread.h>
 #include <stdlib.h>

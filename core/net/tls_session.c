@@ -542,7 +542,8 @@ static char *name_to_verify(const char *host) {
   return name;
 }
 
-int stream_start_tls_client(struct stream *s, struct tls_client *client, const char *host, stream_open_fn on_open) {
+int stream_start_tls_client(struct stream *s, struct tls_client *client, const char *host, bool resume,
+                            stream_open_fn on_open) {
   struct tls_client_conf *c = tls_client_now(client);
   int r = session_new(s, &c->conf, on_open);
   struct tls_session *t = s->tls;
@@ -553,7 +554,7 @@ int stream_start_tls_client(struct stream *s, struct tls_client *client, const c
   /* An address is no name for SNI, and 2.28 would compare it with names: tls_verify.c looks for it by itself. NULL must be
    * said, or 3.6 refuses to verify. */
   if (r == 0) r = mbedtls_ssl_set_hostname(&t->ssl, tls_is_ip(t->name) ? NULL : t->name);
-  if (r == 0) t->offered = tls_resume_offer(c->resume, t->name, &t->ssl, &t->until);
+  if (r == 0 && resume) t->offered = tls_resume_offer(c->resume, t->name, &t->ssl, &t->until);
   return session_start(t, r);
 }
 
@@ -567,6 +568,11 @@ int stream_start_tls_server(struct stream *s, struct tls_server *server, stream_
 uint64_t stream_tls_stalled(const struct stream *s) {
   const struct tls_session *t = s->tls;
   return list_empty(&t->waiting) ? uv_now(s->net->loop) - t->heard : 0;
+}
+
+bool stream_tls_session_failed(const struct stream *s) {
+  const struct tls_session *t = s->tls;
+  return t != NULL && t->phase == PHASE_FAILED && t->offered && !t->verdict.judged;
 }
 
 void stream_tls_answer_text(struct stream *s, struct str answer) {

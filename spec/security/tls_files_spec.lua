@@ -163,6 +163,13 @@ describe("the authorities of an upstream, changed while the process runs", funct
   end)
 end)
 
+local function has_1_3()
+  local path = process.write_file(dir .. "/probe.lua", policy(("certificates = { { cert = %q, key = %q } }, min_version = '1.3'"):format(dir .. "/rsa.pem", dir .. "/rsa.key")))
+  local code, _, err = jeton.run { "check", path }
+  if code ~= 0 then assert.matches("TLS 1.3 needs mbedTLS 3.6; this program was built with 2%.", err) end
+  return code == 0
+end
+
 describe("a session", function()
   --- All of `n` connections with the saved session resume it, whichever worker they reach.
   local function resumes(version, n)
@@ -200,14 +207,46 @@ describe("a session", function()
   end)
 end)
 
-describe("TLS 1.3", function()
-  local function has_1_3()
-    local path = process.write_file(dir .. "/probe.lua", policy(("certificates = { { cert = %q, key = %q } }, min_version = '1.3'"):format(dir .. "/rsa.pem", dir .. "/rsa.key")))
-    local code, _, err = jeton.run { "check", path }
-    if code ~= 0 then assert.matches("TLS 1.3 needs mbedTLS 3.6; this program was built with 2%.", err) end
-    return code == 0
+describe("a saved session that a server cannot take", function()
+  --- nginx with these versions of TLS.
+  local function start_nginx(versions)
+    return peers.nginx(([[ssl_certificate %s/rsa.pem; ssl_certificate_key %s/rsa.key; ssl_protocols %s; keepalive_timeout 0; ssl_session_cache shared:s:1m;
+      location / { return 200 "$ssl_protocol $ssl_session_reused"; }]]):format(dir, dir, versions), "ssl")
+  end
+  --- In front of the port that is in the file: hangs up on who offers a session of TLS 1.2 (such a hello has an id of 32 bytes; else it has none).
+  local function start_balancer(file)
+    local p = process.start { "node", "-e", ([[
+      const net = require("net"), fs = require("fs");
+      net.createServer(socket => { socket.on("error", () => {}); socket.once("data", hello => {
+        const [port, strict] = fs.readFileSync(%q, "utf8").trim().split(" ");
+        if (strict && hello[43] !== 0) return socket.destroy();
+        const to = net.connect(+port, "127.0.0.1", () => { to.write(hello); socket.pipe(to).pipe(socket); });
+        to.on("error", () => {});
+      }); }).listen(0, "127.0.0.1", function () { console.log("port " + this.address().port); });]]):format(file) }
+    return p, process.poll(function() return p:output():match "port (%d+)\n" end, 10, "the balancer")
   end
 
+  it("costs a full handshake, not the request", function()
+    local new, old = start_nginx("TLSv1.3"), start_nginx("TLSv1.2")
+    local first, second = old.port .. "", old.port .. " strict"
+    if has_1_3() then first, second = new.port .. "", old.port .. "" end -- which offers TLS 1.3 alone, then
+    local file = process.write_file(dir .. "/behind", first)
+    local balancer, port = start_balancer(file)
+    proxy = jeton.start(('return { listen = "127.0.0.1:0", upstream = { "https://localhost:%s", tls = { ca = %q } } }'):format(port, dir .. "/ca.pem"))
+    assert.matches("%.$", http.get(proxy.port).body)
+    assert.matches("r$", http.get(proxy.port).body)
+    for _, behind in ipairs { then_, first, second } do
+      process.write_file(file, behind)
+      local res = http.request(proxy.port, "POST", "/", nil, "not to be sent twice", 10) -- whatever the method: nothing of it has been sent
+      assert.equal(200, res.status, proxy:errors())
+    end
+    balancer:stop()
+    new.process:stop()
+    old.process:stop()
+  end)
+end)
+
+describe("TLS 1.3", function()
   it("is spoken with openssl, curl and nginx where the library has it; else 1.2 is, and min_version says what is missing", function()
     local version = has_1_3() and "1.3" or "1.2"
     start()

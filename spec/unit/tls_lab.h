@@ -144,7 +144,7 @@ static inline void on_connected(struct stream *s, int status) {
     pump(&l->c);
     return;
   }
-  l->c.started = stream_start_tls_client(s, l->client, l->host, on_open);
+  l->c.started = stream_start_tls_client(s, l->client, l->host, true, on_open);
   CHECK(l->c.started == 0);
 }
 
