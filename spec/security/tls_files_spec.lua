@@ -235,7 +235,7 @@ describe("a saved session that a server cannot take", function()
     proxy = jeton.start(('return { listen = "127.0.0.1:0", upstream = { "https://localhost:%s", tls = { ca = %q } } }'):format(port, dir .. "/ca.pem"))
     assert.matches("%.$", http.get(proxy.port).body)
     assert.matches("r$", http.get(proxy.port).body)
-    for _, behind in ipairs { then_, first, second } do
+    for _, behind in ipairs { second, first, second } do
       process.write_file(file, behind)
       local res = http.request(proxy.port, "POST", "/", nil, "not to be sent twice", 10) -- whatever the method: nothing of it has been sent
       assert.equal(200, res.status, proxy:errors())
