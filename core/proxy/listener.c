@@ -190,7 +190,9 @@ int listeners_switch(struct worker *w, const struct policy *p, const int *fds) {
   for (struct link *i = w->listeners.next, *next; i != &w->listeners; i = next) {
     next = i->next;
     struct listener *l = CONTAINER_OF(i, struct listener, link);
-    if (!l->wanted) listener_close(l);
+    if (l->wanted) continue;
+    on_ready(&l->poll, 0, UV_READABLE); /* who stands in the kernel's queue has connected, and would be reset */
+    listener_close(l);
   }
   return result;
 }

@@ -299,6 +299,34 @@ describe("a reload", function()
     unix:close()
   end)
 
+  it("serves those who had connected to an address that goes, also when nobody had accepted them", function()
+    local gate = process.temp_dir() .. "/gate"
+    local function with(listen, text)
+      return policy("fine", ([[limits = { script_time = "20s" }, tokens = { api = { fetch = function()
+          while not jeton.file.read(%q) do jeton.sleep(0.02) end
+          return { value = %q, expires_in = 60 }
+        end } },]]):format(gate, text), listen):gsub("on_request = function%(req%)", [[%0
+        if req.path == "/busy" then jeton.log.info "busy" local till = jeton.now() + 1.5 while jeton.now() < till do end end]])
+    end
+    proxy = jeton.start(with('{ "127.0.0.1:0", ":0" }', "one"))
+    local going = proxy:port_of(2)
+    proxy:reload_file(with('"127.0.0.1:0"', "two"))
+    local reloading = http.connect("unix:" .. proxy.control_path)
+    reloading:send "POST /reload?prove=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+    socket.sleep(0.3) -- the worker has prepared; its switch comes when the gate opens, while it is busy
+    local busy = http.connect(proxy.port)
+    busy:send "GET /busy HTTP/1.1\r\nHost: a\r\n\r\n"
+    proxy:wait_log "busy"
+    process.write_file(gate, "open")
+    socket.sleep(0.5)
+    local late = http.connect(going)
+    late:send "GET /word HTTP/1.1\r\nHost: a\r\n\r\n"
+    local res = assert(late:read_response("GET", 10))
+    assert.equal("fine", res.body)
+    assert.equal(200, reloading:read_response("POST", 10).status)
+    for _, c in ipairs { reloading, busy, late } do c:close() end
+  end)
+
   it("under load fails no request", function()
     proxy = jeton.start { policy = policy("w0", "log = { access = false },"), workers = 2 }
     local wrk = process.start { "wrk", "-t1", "-c8", "-d3s", "--timeout", "5s", ("http://127.0.0.1:%d/"):format(proxy.port) }
