@@ -212,7 +212,8 @@ static int exit_for_answer(int status, int refused) {
 
 static int command_reload(const struct arguments *a) {
   bool prove = (a->given & OPTION_PROVE) != 0;
-  return exit_for_answer(ask(a, "POST", prove ? "/reload?prove=1&format=text" : "/reload?format=text"), EXIT_CONFIG);
+  int status = ask(a, "POST", prove ? "/reload?prove=1&format=text" : "/reload?format=text");
+  return exit_for_answer(status, status == 422 ? EXIT_CONFIG : EXIT_UNAVAILABLE); /* 503: it is stopping */
 }
 
 static int command_status(const struct arguments *a) {

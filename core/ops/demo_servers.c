@@ -22,7 +22,14 @@
 #include "net/address.h"
 #include "net/stream.h"
 
-enum { TOKENS_KEPT = 64, TOKEN_BYTES = 16, TOKEN_CHARS = 2 * TOKEN_BYTES, FIRST_BLOCK = 4096, BACKLOG = 1024 };
+enum {
+  TOKENS_KEPT = 64,
+  TOKEN_BYTES = 16,
+  TOKEN_CHARS = 2 * TOKEN_BYTES,
+  FIRST_BLOCK = 4096,
+  BACKLOG = 1024,
+  TELL_MS = 1000
+};
 
 struct issued {
   char value[TOKEN_CHARS + 1];
@@ -49,6 +56,8 @@ struct demo_servers {
   struct link conns;
   struct issued tokens[TOKENS_KEPT]; /* the newest ones, by number */
   unsigned issued;
+  int64_t told_at; /* when the last 401 was printed */
+  unsigned untold; /* those since */
 };
 struct demo_conn {
   struct link link;
@@ -110,6 +119,20 @@ static const struct issued *token_of(const struct demo_servers *d, const struct 
   return NULL;
 }
 
+/* A line a second: visitors are refused by the hundred, and count for themselves. */
+static void tell_refusal(struct demo_servers *d, const char *why) {
+  int64_t now = clock_boot_ms();
+  if (d->told_at != 0 && now - d->told_at < TELL_MS) {
+    d->untold++;
+    return;
+  }
+  char more[48] = "";
+  if (d->untold > 0) (void)snprintf(more, sizeof more, "; %u more since the last line", d->untold);
+  (void)fprintf(stderr, "upstream: 401, %s%s\n", why, more);
+  d->told_at = now;
+  d->untold = 0;
+}
+
 static void serve_api(struct demo_servers *d, const struct request *q, struct reply *out) {
   const struct issued *t = token_of(d, q);
   int64_t left = t != NULL ? t->until - clock_boot_ms() : 0;
@@ -120,7 +143,7 @@ static void serve_api(struct demo_servers *d, const struct request *q, struct re
   }
   out->status = 401;
   buf_addf(&out->body, "{\"error\":\"%s\"}\n", t != NULL ? "this token has expired" : "a valid token is needed");
-  (void)fprintf(stderr, "upstream: 401, %s\n", t != NULL ? "an expired token" : "no token that is known here");
+  tell_refusal(d, t != NULL ? "an expired token" : "no token that is known here");
 }
 
 /* --- a connection --- */

@@ -28,6 +28,7 @@ static const char *address_guess(struct schema *s, struct str text) {
   if (str_starts(text, STR("http://"))) text = (struct str){text.p + 7, text.n - 7};
   if (text.n > 0 && text.p[text.n - 1] == '/') text.n--;
   if (text.n > 0 && text.p[0] == '/') return address_try(s, arena_printf(s->arena, "unix:%.*s", STR_FMT(text)));
+  if (str_starts(text, STR("*:"))) return address_try(s, (struct str){text.p + 1, text.n - 1});
   if (all_digits(text)) return address_try(s, arena_printf(s->arena, "127.0.0.1:%.*s", STR_FMT(text)));
   if (str_starts(text, STR("localhost:")))
     return address_try(s, arena_printf(s->arena, "127.0.0.1%.*s", (int)text.n - 9, text.p + 9));

@@ -546,6 +546,21 @@ describe("the commands of a running jeton", function()
     w:stop()
   end)
 
+  it("reload exits 69, and not as if the policy were at fault, while the process is ending", function()
+    local p = jeton.start 'return { listen = "127.0.0.1:0", on_request = function(req) jeton.sleep "1h" end }'
+    local c = http.connect(p.port)
+    c:send "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    process.poll(function() return p:status().workers[1].requests == 1 end)
+    p:kill "sigterm"
+    p:wait_log "draining"
+    local code, _, err = run { "reload", "--control", p.control_path }
+    assert.equal(69, code)
+    assert.matches("the process is stopping", err)
+    p:kill "sigterm"
+    assert.equal(128 + 15, (p:wait(10)))
+    c:close()
+  end)
+
   it("stop drains, and returns when the process has gone", function()
     local p = jeton.start(PLAIN)
     local code, out, err = run { "stop", "--control", p.control_path }

@@ -386,6 +386,8 @@ static void wrong_addresses_are_told(void) {
   static const struct bad cases[] = {
       {"return { upstream = 'http://a', listen = 'localhost:8080' }",
        "policy.lua:1: listen: expected " ADDRESS ", got \"localhost:8080\" (did you mean \"127.0.0.1:8080\"?)\n"},
+      {"return { upstream = 'http://a', listen = '*:8080' }",
+       "policy.lua:1: listen: expected " ADDRESS ", got \"*:8080\" (did you mean \":8080\"?)\n"},
       {"return { upstream = 'http://a', listen = 8080 }",
        "policy.lua:1: listen: expected " ADDRESS ", got 8080 (did you mean \"127.0.0.1:8080\"?)\n"},
       {"return { upstream = 'http://a', listen = 'http://127.0.0.1:80/' }",
