@@ -264,6 +264,7 @@ static int on_sni(void *p, mbedtls_ssl_context *ssl, const unsigned char *name, 
   struct tls_server_conf *v = p;
   struct str s = {(const char *)name, n};
   tls_session_saw_sni(ssl, name, n);
+  if (s.n > 1 && s.p[s.n - 1] == '.') s.n--; /* not allowed (RFC 6066 section 3), but sent for a URL that has it */
   if (offer(v, ssl, s, false) == 0) offer(v, ssl, s, true);
   return 0; /* what the configuration offers, when that was nothing */
 }

@@ -104,6 +104,19 @@ static void the_ciphers_that_cost_least_are_chosen(void) {
   tls_server_unref(s);
 }
 
+static void a_name_with_a_final_dot_is_that_name(void) {
+  struct tls_certificate_settings list[] = {{file("rsa.pem"), file("rsa.key")}, {file("exact.pem"), file("exact.key")}};
+  struct tls_server_settings two = {.certificates = list, .ncertificates = 2, .min_version = TLS_1_2};
+  struct tls_server *s = server_with(two, NULL);
+  struct tls_peer peer;
+  struct lab l;
+  s_client(s, "-servername A.example.com. -verify_hostname a.example.com -verify_return_error", &child, &l);
+  expect_text(child.text, "Verify return code: 0 (ok)");
+  CHECK(stream_tls_peer(&l.s.stream, &peer) && str_eq(peer.sni, STR("A.example.com.")));
+  lab_fini(&l);
+  tls_server_unref(s);
+}
+
 static void openssl_resumes_with_our_server(void) {
   struct lab l;
   struct tls_server *s = server("rsa");
@@ -226,6 +239,7 @@ int main(void) {
   lab_setup();
   RUN(openssl_talks_to_our_server);
   RUN(the_ciphers_that_cost_least_are_chosen);
+  RUN(a_name_with_a_final_dot_is_that_name);
   RUN(openssl_resumes_with_our_server);
   RUN(old_versions_and_other_protocols_are_refused);
   RUN(renegotiation_is_refused);
