@@ -160,6 +160,11 @@ static void on_deadline(struct timeout *t) {
 
 static void on_wait_due(struct timeout *t) {
   struct exchange *ex = CONTAINER_OF(t, struct exchange, timeout);
+  if (ex->asked) { /* an upstream that does not know Expect waits for the body */
+    send_continue(ex);
+    conn_arm(ex->conn);
+    return;
+  }
   slot_wait_cancel(&ex->waiter);
   COUNT(ex->worker, token_timeouts, 1);
   exchange_resume(ex, STEP_TOKEN); /* sees that wait_until has passed */
@@ -325,7 +330,13 @@ void exchange_drained(struct exchange *ex) {
   if (ex->call.paused && ex->step == STEP_RELAY) client_resume(&ex->call);
 }
 
+void end_asking(struct exchange *ex) {
+  if (ex->asked) timeout_clear(&ex->timeout);
+  ex->asked = false;
+}
+
 void send_continue(struct exchange *ex) {
+  end_asking(ex);
   if (!ex->request.expect_continue || ex->continue_sent || ex->body_complete || ex->body_seen > 0) return;
   ex->continue_sent = true;
   static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";

@@ -103,11 +103,12 @@ struct exchange {
   struct timeout timeout;  /* token wait */
   struct timeout deadline; /* the whole exchange */
   uint64_t wait_until;     /* uv_now's clock; 0: has not waited yet */
-  bool replayed;           /* the one replay was made */
-  bool replaying;          /* the rejected reply is being read to its end, and dropped */
-  unsigned token_races;    /* times that a token was gone when the head was written */
-  unsigned failed_dials;   /* addresses of the upstream that gave no connection */
-  int upstream_broke;      /* the error that ended the reply while a script awaited its body */
+  bool asked; /* the upstream has the client's Expect, and nobody has told the client to go on: `timeout` is for that */
+  bool replayed;         /* the one replay was made */
+  bool replaying;        /* the rejected reply is being read to its end, and dropped */
+  unsigned token_races;  /* times that a token was gone when the head was written */
+  unsigned failed_dials; /* addresses of the upstream that gave no connection */
+  int upstream_broke;    /* the error that ended the reply while a script awaited its body */
 
   /* the response: the upstream's, or one made here */
   struct response response;
@@ -188,6 +189,8 @@ void body_wait_done(struct body_wait *w, int error);
 void send_gathered_body(struct exchange *ex);
 /* The client waits for this before it sends its body (RFC 9110 section 10.1.1). */
 void send_continue(struct exchange *ex);
+/* The upstream's answer is of no interest any more. */
+void end_asking(struct exchange *ex);
 int exchange_status(const struct exchange *ex); /* what the client got, or 499 */
 void access_log_exchange(struct exchange *ex);
 void run_log_hook(struct exchange *ex);

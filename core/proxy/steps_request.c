@@ -42,7 +42,8 @@ enum verdict step_admit(struct exchange *ex) {
     return exchange_fail(ex, 413, ERR_LIMIT, "the request's body is over the limit");
   headers_strip_hop_by_hop(&r->headers);
   if (ex->forward != NULL) forward_keep_credentials(ex);
-  headers_remove_id(&r->headers, H_EXPECT); /* answered here: the upstream sees the body, not the question */
+  headers_remove_id(&r->headers,
+                    H_EXPECT); /* hop by hop in effect: write_head asks anew where there is something to ask */
   if (p->forwarded != FORWARDED_OFF) {
     forwarded_apply(&r->headers, &ex->arena, p->forwarded, arena_dup(&ex->arena, conn_peer(ex->conn)), ex->conn->tls,
                     r->authority);
@@ -171,7 +172,7 @@ static bool body_at_hand(const struct exchange *ex) {
   return ex->body_replaced || (ex->body_complete && ex->body_kept);
 }
 
-enum { TOKEN_RACES_MAX = 4 };
+enum { TOKEN_RACES_MAX = 4, CONTINUE_MS = 1000 };
 
 static struct framing request_framing(const struct exchange *ex) {
   const struct request *r = &ex->request;
@@ -194,11 +195,18 @@ static struct str path_for(struct exchange *ex) {
   return arena_printf(&ex->arena, "%.*s%.*s", STR_FMT(prefix), STR_FMT(path));
 }
 
+/* The upstream may refuse a head, a stale token's above all, before the body has gone anywhere: so long as the client waits, it is asked. */
+static bool may_ask(const struct exchange *ex) {
+  const struct request *r = &ex->request;
+  return r->expect_continue && !ex->continue_sent && ex->body_seen == 0 && !ex->body_complete && !ex->body_replaced;
+}
+
 static int write_head(struct client_call *call, struct buf *out, struct str *body) {
   struct exchange *ex = call->owner;
   const struct url *u = ex->url;
   struct secret_context *ctx = &ex->used;
   ex->streamed = 0; /* a stale connection's retry sends its body from the start */
+  ex->asked = may_ask(ex);
   *ctx = (struct secret_context){
       .tls = u->tls, .host = u->host, .port = u->port, .unix_path = u->unix_path, .header_safe = true};
   struct request_head h = {
@@ -209,6 +217,7 @@ static int write_head(struct client_call *call, struct buf *out, struct str *bod
       .headers = &ex->request.headers,
       .framing = request_framing(ex),
       .keep_alive = true,
+      .expect_continue = ex->asked,
       .te_trailers = headers_has_token(&ex->request.headers, H_TE, STR("trailers")),
       .upgrade = ex->request.upgrade ? ex->request.upgrade_protocol : (struct str){0},
   };
@@ -224,7 +233,10 @@ static int write_head(struct client_call *call, struct buf *out, struct str *bod
 
 static void on_sent(struct client_call *call) {
   struct exchange *ex = call->owner;
-  send_continue(ex);
+  if (ex->asked)
+    timeout_set(&ex->timeout, CONTINUE_MS);
+  else
+    send_continue(ex);
   send_gathered_body(ex);
 }
 
@@ -253,6 +265,10 @@ enum verdict step_send(struct exchange *ex) {
 static void on_interim(
     struct client_call *call) { /* 103 goes on to whoever can understand it (RFC 9110 section 15.2) */
   struct exchange *ex = call->owner;
+  if (call->response.status == 100 && ex->asked) {
+    send_continue(ex);
+    conn_arm(ex->conn);
+  }
   if (call->response.status == 100 || ex->request.minor == 0) return;
   struct buf b;
   buf_init(&b);
@@ -272,6 +288,7 @@ static void on_interim(
 
 static void on_head(struct client_call *call) {
   struct exchange *ex = call->owner;
+  end_asking(ex);
   ex->response = call->response;
   bool names_upgrade = ex->response.status == 101 || ex->response.status == 426;
   ex->upgrade = names_upgrade ? headers_join(&ex->response.headers, STR("Upgrade")) : (struct str){0};
@@ -336,6 +353,7 @@ static bool try_another(struct exchange *ex) {
 
 static void on_error(struct client_call *call, int status, const char *reason) {
   struct exchange *ex = call->owner;
+  end_asking(ex);
   flush_spans(ex);
   bool token_gone = status == ERR_TOKEN_MISSING || status == ERR_TOKEN_EXPIRED;
   if (token_gone && ++ex->token_races < TOKEN_RACES_MAX) { /* it expired while the connection was made */

@@ -173,7 +173,34 @@ describe("a body", function()
     assert.equal(502, c:read_response("POST").status) -- no 100 before it
     c:close()
     p:finish()
-    -- curl waits for it, too
+  end)
+  it("that the client waits to send is asked for when the upstream asks, which may also refuse it unseen", function()
+    local picky = peers.raw [[
+      local head = c:read "head"
+      if head:find "^POST /refused" then c:write "HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\n\r\nbig\n" c:read(1) return c:close() end
+      if head:find "^POST /asked" then c:write "HTTP/1.1 100 Continue\r\n\r\n" end -- /unknown: an upstream that knows no Expect waits for the body
+      c:write("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n" .. c:read(3)) c:close()]]
+    local p = wire.proxy(picky)
+    local function post(path)
+      local c = http.connect(p.port)
+      c:send(("POST %s HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"):format(path))
+      return c, c:read_response "POST"
+    end
+    for _, path in ipairs { "/asked", "/unknown" } do
+      local c, first = post(path)
+      assert.equal(100, first.status)
+      c:send "abc"
+      local last = c:read_response "POST"
+      assert.same({ 200, "abc" }, { last.status, last.body })
+      c:close()
+    end
+    local c, refusal = post "/refused"
+    assert.same({ 413, "close" }, { refusal.status, refusal.headers.connection })
+    c:close()
+    assert.equal(3, select(2, picky.received():gsub("\r\nExpect: 100%-continue\r\n", "")))
+    p:finish()
+  end)
+  it("that curl waits to send arrives soon", function()
     local path = process.write_file(process.temp_dir() .. "/body", ("x"):rep(2 * MIB))
     local code, out = peers.curl("-H", "Expect: 100-continue", "--expect100-timeout", "10", "--data-binary", "@" .. path,
       ("http://127.0.0.1:%d/open"):format(proxy.port), "-o", "/dev/null", "-w", "%{http_code} %{time_total}")

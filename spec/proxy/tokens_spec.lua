@@ -247,6 +247,25 @@ describe("reject_on", function()
     end)
   end
 
+  it("replays an upload of any size whose client asks first (Expect: 100-continue), and tells it to go on once", function()
+    local size = 300000 -- limits.replay_buffer is 64 KiB
+    local raw = peers.raw(([[ local head = c:read "head"
+      if head:find("v1", 1, true) then c:write "HTTP/1.1 401 X\r\nContent-Length: 0\r\n\r\n" c:read(1) return c:close() end
+      c:write "HTTP/1.1 100 Continue\r\n\r\n"
+      c:write(("HTTP/1.1 200 X\r\nContent-Length: 6\r\n\r\n%%d"):format(#c:read(%d))) ]]):format(size))
+    proxy = jeton.start(([[local n = 0
+      return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d", tokens = { api = { fetch = function() n = n + 1 return { value = "v" .. n, expires_in = 60 } end } },
+      on_request = function(req, tokens) req.headers.x = tokens.api end }]]):format(raw.port))
+    local c = http.connect(proxy.port)
+    c:send(("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"):format(size))
+    assert.equal(100, c:read_response("POST").status)
+    c:send(("x"):rep(size))
+    local res = c:read_response "POST"
+    assert.equal("200 300000", res.status .. " " .. res.body)
+    assert.equal(2, select(2, raw.received():gsub("Expect: 100%-continue", "")))
+    c:close()
+  end)
+
   it("takes nothing from a token without a fetch: there is nobody to ask for another, and other paths may accept it", function()
     local raw = peers.raw [[ while true do
         local head = c:read "head"
