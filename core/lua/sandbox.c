@@ -263,9 +263,10 @@ static int l_new_global(lua_State *L) {
   lua_settop(L, 3);
   if (called_from_lua(L)) {
     const char *name = luaL_tolstring(L, 2, NULL);
+    const char *keys = vm_at(L)->loading ? "; a key of the policy stands in the table that its file returns" : "";
     return luaL_error(
-        L, "assignment to undeclared global '%s': write `local %s` (globals would be shared by all requests)", name,
-        name);
+        L, "assignment to undeclared global '%s': write `local %s` (globals would be shared by all requests)%s", name,
+        name, keys);
   }
   lua_rawset(L, 1);
   return 0;

@@ -41,6 +41,7 @@ static void test_undeclared_globals_are_refused_with_the_remedy(void) {
   refuses("coroutine.wrap(function() z = 1 end)()", "undeclared global 'z'");
   vm_set_loading(vm, true);
   refuses("x = 1", "undeclared global 'x'");
+  refuses("listen = ':8080'", "stands in the table that its file returns");
   vm_set_loading(vm, false);
   expect("return x == nil and getmetatable(_G) == false");
   expect("local t = {} load('a = 1', 'c', 't', t)() return t.a == 1");
