@@ -26,6 +26,14 @@ void lua_place(lua_State *L, char out[PLACE_SIZE]) {
   }
 }
 
+void lua_place_of(lua_State *L, int fn, char out[PLACE_SIZE]) {
+  lua_Debug ar;
+  out[0] = '\0';
+  if (!lua_checkstack(L, 1) || lua_rawgeti(L, LUA_REGISTRYINDEX, fn) != LUA_TFUNCTION) return;
+  lua_getinfo(L, ">S", &ar);
+  (void)snprintf(out, PLACE_SIZE, "%s:%d", ar.short_src, ar.linedefined);
+}
+
 void budget_text(const struct budget *b, char *out, size_t n) {
   if (b->limit_us % 1000 == 0)
     (void)snprintf(out, n, "%lld ms", (long long)(b->limit_us / 1000));

@@ -63,5 +63,7 @@ void budget_text(const struct budget *b, char *out, size_t n);
 
 /* "policy.lua:12" of the innermost Lua function that runs on L, or "". Takes no memory. */
 void lua_place(lua_State *L, char out[PLACE_SIZE]);
+/* The same of the function at reference fn, where it begins. */
+void lua_place_of(lua_State *L, int fn, char out[PLACE_SIZE]);
 
 #endif

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "http/url.h"
 #include "lua/arg.h"
+#include "lua/budget.h"
 #include "lua/l_headers.h"
 #include "lua/l_secret.h"
 #include "lua/type.h"
@@ -542,14 +543,11 @@ static const char *misplaced(lua_State *L, int idx) {
 const char *l_exchange_wrong_result(lua_State *L, int nresults, struct exchange *ex, int fn, const char *hook) {
   const char *what = nresults > 0 && !ex->local ? misplaced(L, -nresults) : NULL;
   if (what == NULL) return NULL;
-  lua_Debug ar = {.short_src = "script"};
-  if (lua_checkstack(L, 1)) {
-    lua_rawgeti(L, LUA_REGISTRYINDEX, fn);
-    lua_getinfo(L, ">S", &ar);
-  }
+  char place[PLACE_SIZE];
+  lua_place_of(L, fn, place);
   static const char text[] =
-      "%s:%d: %s returned %s, which has no effect: to answer the client call req:respond(status, headers, body)";
-  return arena_printf(&ex->arena, text, ar.short_src, ar.linedefined, hook, what).p;
+      "%s: %s returned %s, which has no effect: to answer the client call req:respond(status, headers, body)";
+  return arena_printf(&ex->arena, text, place, hook, what).p;
 }
 
 /* --- tables --- */

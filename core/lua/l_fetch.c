@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "lua/arg.h"
+#include "lua/budget.h"
 #include "lua/l_secret.h"
 #include "token/secret.h"
 #include "token/token.h"
@@ -112,6 +113,7 @@ struct reader {
   struct fetch_result *out;
   struct span value, names[TOKEN_FIELDS_MAX], bytes[TOKEN_FIELDS_MAX];
   char error[ERROR_MAX]; /* "": none */
+  bool own_words;        /* the error is the script's */
 };
 
 static bool fail(struct reader *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -219,17 +221,18 @@ const char *l_fetch_options(lua_State *L, int value, int options, struct fetch_r
 }
 
 static const char misshaped[] =
-    "a fetch returns { value = …, expires_in = seconds } (or expires_at), or nil and a message; this one returned";
+    "the fetch returned %s%s: expected { value = …, expires_in = seconds } (or expires_at), or nil and a message";
 
 /* nil, message: the script's own words, as long as they are words. */
 static void read_failure(struct reader *r, int message) {
   lua_State *L = r->L;
-  if (lua_type(L, message) == LUA_TSTRING && lua_rawlen(L, message) > 0)
+  r->own_words = lua_type(L, message) == LUA_TSTRING && lua_rawlen(L, message) > 0;
+  if (r->own_words)
     (void)fail(r, "%s", lua_tostring(L, message));
   else if (lua_isnoneornil(L, message))
-    (void)fail(r, "%s nothing", misshaped);
+    (void)fail(r, misshaped, "nothing", "");
   else
-    (void)fail(r, "the fetch failed with a %s instead of a message", luaL_typename(L, message));
+    (void)fail(r, "the fetch returned nil and a %s instead of a message", luaL_typename(L, message));
 }
 
 /* In protected mode: the reader at 1, the first two results behind it. */
@@ -241,9 +244,9 @@ static int l_read(lua_State *L) {
   if (lua_isnil(L, 2) || (lua_isboolean(L, 2) && !lua_toboolean(L, 2))) {
     read_failure(r, 3);
   } else if (!lua_istable(L, 2)) {
-    (void)fail(r, "%s a bare %s", misshaped, luaL_typename(L, 2));
+    (void)fail(r, misshaped, "a bare ", luaL_typename(L, 2));
   } else if (lua_isnil(L, push_raw(L, 2, "value"))) {
-    (void)fail(r, "%s a table without a value", misshaped);
+    (void)fail(r, misshaped, "a table without a value", "");
   } else if (keep(r, lua_gettop(L), "value", &r->value)) {
     (void)read_options(r, 2);
   }
@@ -267,7 +270,7 @@ static bool protected_read(lua_State *L, int nresults, struct reader *r) {
   return ok;
 }
 
-void l_fetch_read(lua_State *L, int nresults, struct fetch_result *out, struct buf *hold) {
+void l_fetch_read(lua_State *L, int nresults, int fn, struct fetch_result *out, struct buf *hold) {
   struct reader r = {.hold = hold, .out = out};
   memset(out, 0, sizeof *out);
   if (!protected_read(L, nresults, &r)) (void)fail(&r, "what the fetch returned could not be read: out of memory");
@@ -275,8 +278,11 @@ void l_fetch_read(lua_State *L, int nresults, struct fetch_result *out, struct b
     settle(&r);
     return;
   }
+  char place[PLACE_SIZE] = "";
+  if (!r.own_words) lua_place_of(L, fn, place);
   size_t at = hold->n;
-  buf_add(hold, r.error, strlen(r.error) + 1);
+  buf_addf(hold, "%s%s%s", place, place[0] != '\0' ? ": " : "", r.error);
+  buf_add(hold, "", 1);
   out->nfields = 0;
   out->error = (const char *)hold->p + at;
 }

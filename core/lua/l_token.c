@@ -186,6 +186,15 @@ static int l_collect(lua_State *L) {
   return 0;
 }
 
+/* tokens.api.value = text */
+static int l_assigned(lua_State *L) {
+  const char *name = slot_name(check(L)->slot);
+  return luaL_error(
+      L,
+      "token %s has nothing that can be assigned: it gets its value by tokens.%s:set(value, { expires_in = seconds })",
+      name, name);
+}
+
 /* tokens.tenant:refresh(): of a family, which has the token of a key "refresh". */
 static int l_called(lua_State *L) {
   struct token_handle *h = check(L);
@@ -196,15 +205,9 @@ static const luaL_Reg methods[] = {
     {"field", l_field}, {"set", l_set}, {"refresh", l_refresh}, {"wait", l_wait}, {"reveal", l_reveal}, {NULL, NULL},
 };
 static const luaL_Reg metamethods[] = {
-    {"__gc", l_collect},
-    {"__tostring", l_tostring},
-    {"__concat", l_secret_concat},
-    {"__len", l_secret_refuse},
-    {"__lt", l_secret_refuse},
-    {"__le", l_secret_refuse},
-    {"__newindex", l_secret_refuse},
-    {"__call", l_called},
-    {NULL, NULL},
+    {"__gc", l_collect},        {"__tostring", l_tostring}, {"__concat", l_secret_concat},
+    {"__len", l_secret_refuse}, {"__lt", l_secret_refuse},  {"__le", l_secret_refuse},
+    {"__newindex", l_assigned}, {"__call", l_called},       {NULL, NULL},
 };
 
 static void set_metatable(lua_State *L) {

@@ -151,11 +151,7 @@ static void abandon(struct task *t) {
 
 /* Where memory ended is not always known (vm.c); the function that was started is. */
 static void place_by_function(struct task *t) {
-  lua_Debug ar;
-  if (!t->vm->refused || t->vm->refused_at[0] != '\0' || !lua_checkstack(t->L, 2)) return;
-  lua_rawgeti(t->L, LUA_REGISTRYINDEX, t->fn);
-  lua_getinfo(t->L, ">S", &ar);
-  (void)snprintf(t->vm->refused_at, sizeof t->vm->refused_at, "%s:%d", ar.short_src, ar.linedefined);
+  if (t->vm->refused && t->vm->refused_at[0] == '\0') lua_place_of(t->L, t->fn, t->vm->refused_at);
 }
 
 static void call_done(struct task *t, int lua_status, int nresults) {

@@ -88,6 +88,10 @@ static void fail_run(struct fetch_run *run, const char *error) {
 
 static int push_context(lua_State *L, void *arg) { return l_fetch_push_context(L, ((struct fetch_run *)arg)->fetch); }
 
+static int fetch_of(const struct fetch_run *run) { /* a reference */
+  return run->runtime->binding.fetch[run->token - run->runtime->policy->tokens];
+}
+
 static void on_fetch_ended(void *arg, lua_State *L, int nresults, int status, const char *message) {
   struct fetch_run *run = arg;
   run->task = NULL;
@@ -95,7 +99,7 @@ static void on_fetch_ended(void *arg, lua_State *L, int nresults, int status, co
   buf_init(&hold);
   hold.sensitive = true;
   struct fetch_result result = {.ok = false, .error = message};
-  if (status == 0) l_fetch_read(L, nresults, &result, &hold);
+  if (status == 0) l_fetch_read(L, nresults, fetch_of(run), &result, &hold);
   end_run(run, &result);
   buf_fini(&hold);
 }
@@ -117,7 +121,7 @@ static void on_fetch_start(uv_timer_t *t) {
   }
   int64_t limit = run->token->fetch_timeout_ms;
   if (limit > 0) (void)uv_timer_start(&run->timer, on_fetch_timeout, (uint64_t)limit, 0);
-  task_start(r->vm, r->binding.fetch[run->token - r->policy->tokens], push_context, on_fetch_ended, run, &run->task);
+  task_start(r->vm, fetch_of(run), push_context, on_fetch_ended, run, &run->task);
 }
 
 void keeper_runtime_fetch(struct keeper_runtime *r, struct fetch *f, fetch_ended_fn ended, void *arg) {

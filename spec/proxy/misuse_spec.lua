@@ -101,6 +101,7 @@ local mistakes = {
   ["a token"] = {
     { "local _, tokens = ... tokens.api = 'text'", "tokens cannot be assigned" },
     { "jeton.tokens.api = 'text'", "tokens cannot be assigned" },
+    { "local _, tokens = ... tokens.api.value = 'text'", "it gets its value by tokens.api:set(value, { expires_in = seconds })" },
     { "local _, tokens = ... return tokens.apo", "no token named 'apo' (did you mean 'api'?)" },
     { "local _, tokens = ... return tokens.api.token", "its bytes cannot be read by a script" },
     { "local _, tokens = ... return tokens.api.refresh()", "'refresh' is a method of a token, and was given nothing" },

@@ -487,7 +487,7 @@ describe("a fetch", function()
   end
 
   for name, case in pairs {
-    ["nothing"] = { "return", "returned nothing" },
+    ["nothing"] = { "return", "policy.lua:4: the fetch returned nothing: expected { value = …, expires_in = seconds }" },
     ["a bare string"] = { "return 'token'", "bare string" },
     ["no value"] = { "return { expires_in = 60 }", "without a value" },
     ["an empty value"] = { "return { value = '', expires_in = 60 }", "" },

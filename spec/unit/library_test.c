@@ -558,6 +558,7 @@ static void bad_results_are_told_without_their_bytes(void) {
   for (size_t i = 0; i < sizeof scripts / sizeof scripts[0]; i++) {
     struct run r = fetched(scripts[i][0]);
     CHECK(!r.result.ok && strstr(r.result.error, scripts[i][1]) != NULL && strstr(r.result.error, "hush") == NULL);
+    CHECK((strncmp(r.result.error, "test:0: ", 8) == 0) == (i > 0)); /* not before the script's own words */
     buf_fini(&r.hold);
   }
 }
