@@ -98,6 +98,8 @@ int tls_verdict_step(void *p, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
 const char *tls_flags_phrase(uint32_t flags);
 /* "other.example, 192.0.2.1, URI:spiffe://…": what a certificate is for; "" when it names nothing. */
 void tls_certificate_names(const mbedtls_x509_crt *crt, char *out, size_t n);
+/* Its extended key usage allows that, or it says nothing of it. */
+bool tls_is_meant_for(const mbedtls_x509_crt *crt, bool server);
 bool tls_is_ip(const char *name); /* an IPv4 or IPv6 literal */
 /* What a certificate may be for: an address, or labels of letters, digits, - and _, with or without a final dot. */
 bool tls_is_name(const char *name);

@@ -66,11 +66,7 @@ static void note_strength(const struct teller *t, const mbedtls_x509_crt *crt, c
 }
 
 static void note_use(const struct teller *t, const mbedtls_x509_crt *crt, const char *path, bool server) {
-  int r = server ? mbedtls_x509_crt_check_extended_key_usage(crt, MBEDTLS_OID_SERVER_AUTH,
-                                                             MBEDTLS_OID_SIZE(MBEDTLS_OID_SERVER_AUTH))
-                 : mbedtls_x509_crt_check_extended_key_usage(crt, MBEDTLS_OID_CLIENT_AUTH,
-                                                             MBEDTLS_OID_SIZE(MBEDTLS_OID_CLIENT_AUTH));
-  if (r != 0)
+  if (!tls_is_meant_for(crt, server))
     say(t, "%s: the certificate is not meant for %s (extended key usage): %s refuse it", path,
         server ? "servers" : "clients", names_of_side(server));
   if (server && crt->subject_alt_names.buf.p == NULL)

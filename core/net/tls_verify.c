@@ -7,6 +7,8 @@
  *   - pins.
  *   - authorities with name constraints are refused (RFC 5280 section 4.2.1.10): mbedTLS does not enforce these. Those that are critical, as they
  *     should be, it refuses by itself; without that it would believe for any name whom the constraint holds to a few.
+ *   - what an authority is meant for: one of mail alone must not vouch for servers, though its own issuer is believed. mbedTLS asks for the extended
+ *     key usage of the peer's own certificate only; others ask it of the whole chain.
  * Flags are only added, never taken away (but for an insecure client): if anything here is wrong it refuses too much. */
 #include <arpa/inet.h>
 #include <mbedtls/base64.h>
@@ -148,6 +150,15 @@ static bool has_name_constraints(const mbedtls_x509_crt *crt) {
   return false;
 }
 
+/* --- uses --- */
+
+bool tls_is_meant_for(const mbedtls_x509_crt *crt, bool server) {
+  static const char of_server[] = MBEDTLS_OID_SERVER_AUTH, of_client[] = MBEDTLS_OID_CLIENT_AUTH;
+  _Static_assert(sizeof of_server == sizeof of_client, "one length for both");
+  const char *oid = server ? of_server : of_client;
+  return mbedtls_x509_crt_check_extended_key_usage(crt, oid, sizeof of_server - 1) == 0;
+}
+
 /* --- the sentence --- */
 
 struct phrase {
@@ -227,6 +238,7 @@ int tls_verdict_step(void *p, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
   struct tls_verdict *v = p;
   v->judged = true;
   if (depth > 0 && has_name_constraints(crt)) *flags |= MBEDTLS_X509_BADCERT_OTHER;
+  if (depth > 0 && !tls_is_meant_for(crt, v->client != NULL)) *flags |= MBEDTLS_X509_BADCERT_EXT_KEY_USAGE;
   if (v->client != NULL && v->client->insecure) *flags = 0; /* its pins alone count */
   if (depth == 0 && v->name != NULL && !is_for(crt, v->name)) *flags |= MBEDTLS_X509_BADCERT_CN_MISMATCH;
   if (depth == 0 && v->client != NULL && v->client->npins > 0) {

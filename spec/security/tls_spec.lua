@@ -46,7 +46,7 @@ describe("TLS", function()
 
     for bad, reason in pairs {
       expired = "expired", future = "not valid", ["wrong-name"] = "other.example", ["self-signed"] = "", foreign = "", lone = "",
-      ["no-name"] = "", limited = "name constraints", ["limited-hard"] = "name constraints",
+      ["no-name"] = "", limited = "name constraints", ["limited-hard"] = "name constraints", ["mail-only"] = "not meant for this use",
     } do
       it("whose certificate is " .. bad .. " gives 502, and no byte of the request arrives", function()
         local p, nginx = start(bad)

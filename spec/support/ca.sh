@@ -10,6 +10,7 @@
 #   wildcard, exact         *.example.com; a.example.com
 #   chained                 by an intermediate; chained.pem holds the intermediate too, lone.pem does not
 #   limited, limited-hard   for localhost, by an intermediate that may only sign for corp.example (name constraints, not critical and critical)
+#   mail-only               for localhost, by an intermediate that is meant for mail (extended key usage)
 #   ed25519, weak           good but for their keys: Ed25519, RSA of 1024 bits
 #   client, foreign-client, expired-client   client certificates of "reports" by ca, other-ca, ca; other-client of "somebody" by ca
 # And: ecdsa.pin, exact.pin (sha256/BASE64 of the public key), rsa.pub and ecdsa.pub (public keys), encrypted.key, p384.key and p384.pub.
@@ -45,6 +46,10 @@ nameConstraints = permitted;DNS:corp.example
 [limited-hard]
 basicConstraints = critical,CA:TRUE
 nameConstraints = critical,permitted;DNS:corp.example
+[mail-only]
+basicConstraints = critical,CA:TRUE
+keyUsage = critical,keyCertSign
+extendedKeyUsage = emailProtection
 [server]
 basicConstraints = CA:FALSE
 keyUsage = digitalSignature,keyEncipherment
@@ -91,8 +96,8 @@ issue chained intermediate server localhost "$local"
 cp chained.pem lone.pem
 cp chained.key lone.key
 cat intermediate.pem >> chained.pem
-for limits in limited limited-hard; do
-  issue intermediate-$limits ca $limits "jeton test intermediate with limits" ""
+for limits in limited limited-hard mail-only; do
+  issue intermediate-$limits ca $limits "jeton test intermediate $limits" ""
   issue $limits intermediate-$limits server localhost "$local"
   cat intermediate-$limits.pem >> $limits.pem
 done

@@ -81,6 +81,40 @@ static void bad_certificates_are_refused_with_a_sentence(void) {
   expect_refused(client(), server("weak"), "localhost", "certificate has a key that is too weak");
 }
 
+static struct tls_client *client_as(const char *name) {
+  char cert[64], key[64];
+  snprintf(cert, sizeof cert, "%s/%s.pem", dir, name);
+  snprintf(key, sizeof key, "%s/%s.key", dir, name);
+  return client_with((struct tls_client_settings){.cert = cert, .key = key});
+}
+static struct tls_server *asking(bool required) {
+  return server_with((struct tls_server_settings){.client_ca = file("ca.pem"), .client_required = required}, "ecdsa");
+}
+
+static bool server_decided(const struct lab *l) { return l->s.opened <= 0; }
+static void expect_client_refused(struct tls_client *c, struct tls_server *s, const char *what) {
+  struct lab l;
+  lab_init(&l, c, s, "localhost");
+  dial(&l, 0);
+  turn(&l, server_decided);
+  CHECK(l.s.opened == ERR_TLS);
+  expect_text(l.s.reason, what);
+  turn(&l, done_opening);
+  lab_fini(&l);
+  tls_client_unref(c);
+  tls_server_unref(s);
+}
+
+static void an_authority_vouches_for_what_it_is_meant_for(void) {
+  static const char refusal[] = "certificate of its authority is not meant for this use";
+  expect_refused(client(), server("mail-only"), "localhost", refusal);
+  shell(
+      "openssl req -x509 -CA intermediate-mail-only.pem -CAkey intermediate-mail-only.key -key client.key -subj /CN=x "
+      "-days 90 -out mailed.pem -addext basicConstraints=CA:FALSE && cat intermediate-mail-only.pem >> mailed.pem && "
+      "cp client.key mailed.key");
+  expect_client_refused(client_as("mailed"), asking(true), refusal);
+}
+
 static void an_authority_with_name_constraints_is_not_believed(void) {
   expect_refused(client(), server("limited"), "localhost", "certificate of its authority has name constraints");
   expect_refused(client_with((struct tls_client_settings){.ca = file("intermediate-limited.pem")}), server("limited"),
@@ -173,30 +207,6 @@ static void the_server_chooses_by_name_exact_before_wildcard(void) {
   expect_open(client(), tls_server_ref(v), "localhost");
   expect_open(client(), tls_server_ref(v), "127.0.0.1");
   expect_refused(client(), v, "c.example.org", "certificate is for localhost");
-}
-
-static struct tls_client *client_as(const char *name) {
-  char cert[64], key[64];
-  snprintf(cert, sizeof cert, "%s/%s.pem", dir, name);
-  snprintf(key, sizeof key, "%s/%s.key", dir, name);
-  return client_with((struct tls_client_settings){.cert = cert, .key = key});
-}
-static struct tls_server *asking(bool required) {
-  return server_with((struct tls_server_settings){.client_ca = file("ca.pem"), .client_required = required}, "ecdsa");
-}
-
-static bool server_decided(const struct lab *l) { return l->s.opened <= 0; }
-static void expect_client_refused(struct tls_client *c, struct tls_server *s, const char *what) {
-  struct lab l;
-  lab_init(&l, c, s, "localhost");
-  dial(&l, 0);
-  turn(&l, server_decided);
-  CHECK(l.s.opened == ERR_TLS);
-  expect_text(l.s.reason, what);
-  turn(&l, done_opening);
-  lab_fini(&l);
-  tls_client_unref(c);
-  tls_server_unref(s);
 }
 
 static void a_required_client_certificate_is_required(void) {
@@ -605,6 +615,7 @@ int main(void) {
   RUN(large_transfers_cross_with_stops_and_starts);
   RUN(good_certificates_are_accepted);
   RUN(bad_certificates_are_refused_with_a_sentence);
+  RUN(an_authority_vouches_for_what_it_is_meant_for);
   RUN(an_authority_with_name_constraints_is_not_believed);
   RUN(an_address_must_be_named_by_the_certificate);
   RUN(a_name_that_no_certificate_can_have_is_refused);
