@@ -13,6 +13,8 @@
 #include "ops/version.h"
 #include "token/family.h"
 
+enum { FAMILY_LINES = 20 };
+
 struct count_field {
   const char *name;
   size_t at;
@@ -204,6 +206,37 @@ static void say_slot(void *arg, struct slot *s) {
     buf_addf(out, "  %-20s %u failures in a row, the last: %s\n", "", f.consecutive_failures, f.last_error);
 }
 
+/* Of a family with thousands of keys a person wants the ones in trouble, and how many there are. */
+struct family_lines {
+  struct buf *out;
+  unsigned calm, failing; /* shown; the others are counted */
+  unsigned more;
+};
+static void say_key(void *arg, struct slot *s) {
+  struct family_lines *lines = arg;
+  struct slot_facts f;
+  slot_facts(s, clock_boot_ms(), &f);
+  unsigned *shown = f.consecutive_failures > 0 ? &lines->failing : &lines->calm;
+  if (*shown < FAMILY_LINES) {
+    (*shown)++;
+    say_slot(lines->out, s);
+  } else {
+    lines->more++;
+  }
+}
+
+static void say_tokens(const struct token_set *t, struct buf *out) {
+  if (t->n > 0) buf_addz(out, "tokens\n");
+  for (size_t i = 0; i < t->n; i++) {
+    struct family_lines lines = {.out = out};
+    if (t->slots[i] != NULL) say_slot(out, t->slots[i]);
+    if (t->families[i] == NULL) continue;
+    family_each(t->families[i], say_key, &lines);
+    if (lines.more > 0)
+      buf_addf(out, "  %s: %u more keys; --json has them all\n", family_name(t->families[i]), lines.more);
+  }
+}
+
 static void say_store(void *arg, struct named *n) {
   struct shared_facts f;
   shared_facts(shared_of(n), &f);
@@ -270,6 +303,5 @@ void status_text(const struct status_view *v, struct buf *out) {
   say_tls(v, out);
   say_counts(v, out);
   registry_each(v->names, &shared_kind, say_store, out);
-  if (v->tokens->n > 0) buf_addz(out, "tokens\n");
-  each_slot(v, say_slot, out);
+  say_tokens(v->tokens, out);
 }

@@ -524,6 +524,22 @@ describe("the commands of a running jeton", function()
     w:stop()
   end)
 
+  it("status shows twenty keys of a family, those that fail beside them, and how many more there are", function()
+    local p = jeton.start [[return { listen = "127.0.0.1:0", tokens = { tenant = { family = true, hosts = { "a.example" }, wait = "10ms", fetch = function(ctx)
+        if ctx.key == "bad" then return nil, "no such tenant" end
+        return { value = "x", expires_in = 600 }
+      end } },
+      on_request = function(req, tokens) req:respond(200, nil, tostring(tokens.tenant[req.query]:refresh())) end }]]
+    for i = 1, 50 do assert.equal(200, http.get(p.port, "/?key" .. i).status) end
+    assert.equal(200, http.get(p.port, "/?bad").status)
+    local _, out = run { "status", "--control", p.control_path }
+    assert.equal(20, select(2, out:gsub("tenant%[key%d+%] +valid ", "")), out)
+    assert.matches("tenant%[bad%] +failing ", out)
+    assert.matches("  tenant: 30 more keys; %-%-json has them all\n$", out)
+    assert.equal(51, #p:status().tokens)
+    p:finish()
+  end)
+
   it("refresh fetches now, tells what happened, and knows the names", function()
     local w = peers.world()
     local p = jeton.start(peers.policy(w))
