@@ -332,9 +332,14 @@ static void push_request_field(lua_State *L, struct exchange *ex, enum request_f
   }
 }
 
+/* Of the other one: the arguments of a hook were taken for one another. */
+static const char ORDER[] = "(hooks are on_request(req, tokens), on_response(res, req, tokens), on_error(req, err))";
+
 /* known: the index of the table of what a request has. */
 static int refuse_field(lua_State *L, int known) {
   const char *near = NULL;
+  if (lua_type(L, 2) == LUA_TSTRING && strcmp(lua_tostring(L, 2), "status") == 0)
+    return luaL_error(L, "a request has no field 'status'; responses and errors have one %s", ORDER);
   if (lua_type(L, 2) == LUA_TSTRING) {
     struct str key;
     key.p = lua_tolstring(L, 2, &key.n);
@@ -412,6 +417,8 @@ static int l_request_newindex(lua_State *L) {
     set_query(L, ex);
   else if (strcmp(name, "upstream") == 0)
     set_upstream(L, ex);
+  else if (strcmp(name, "status") == 0)
+    return luaL_error(L, "req.status cannot be set: req:respond(status, headers, body) answers the client %s", ORDER);
   else
     return luaL_error(L,
                       "req.%s cannot be set; path, query, upstream and the fields of headers can, req:set_body(text) "
@@ -429,6 +436,16 @@ static int l_request_tostring(lua_State *L) {
 
 /* --- fields of a response --- */
 
+static int refuse_response_field(lua_State *L, const char *name) {
+  for (size_t i = 0; i < sizeof request_fields / sizeof *request_fields; i++)
+    if (strcmp(name, request_fields[i].name) == 0)
+      return luaL_error(L, "a response has no field '%s'; a request has one %s", name, ORDER);
+  return luaL_error(L,
+                    "a response has no field '%s': it has status, headers, :body() and :set_body(text); req:respond "
+                    "answers in its place",
+                    luaL_tolstring(L, 2, NULL));
+}
+
 static int l_response_index(lua_State *L) {
   struct exchange *ex = exchange_handle_check(L, lua_touserdata(L, 1), "response");
   const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
@@ -438,11 +455,7 @@ static int l_response_index(lua_State *L) {
     push_headers(L, ex, true);
   } else {
     lua_pushvalue(L, 2);
-    if (lua_rawget(L, lua_upvalueindex(1)) == LUA_TNIL)
-      return luaL_error(L,
-                        "a response has no field '%s': it has status, headers, :body() and :set_body(text); "
-                        "req:respond answers in its place",
-                        luaL_tolstring(L, 2, NULL));
+    if (lua_rawget(L, lua_upvalueindex(1)) == LUA_TNIL) return refuse_response_field(L, name);
   }
   return 1;
 }

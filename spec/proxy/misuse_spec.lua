@@ -79,6 +79,8 @@ local mistakes = {
   },
   ["a request"] = {
     { "local req = ... return req.header", "a request has no field 'header' (did you mean 'headers'?); for" },
+    { "local req = ... return req.status", "a request has no field 'status'; responses and errors have one (hooks are on_request(req, tokens)," },
+    { "local req = ... req.status = 403", "req:respond(status, headers, body) answers the client" },
     { "local req = ... return req.session", "; for a table of your own use req.ctx" },
     { "local req = ... return req.body()", "'body' is a method of a request, and was given nothing: call it with a colon, as in x:body(…)" },
     { "local req = ... req.body = 'x'", "req:set_body(text) sets the body" },
@@ -181,6 +183,7 @@ describe("a response", function()
     ["res:set_body {}"] = "res:set_body: body: expected a string, got a table",
     ["return res.stauts"] = "it has status, headers, :body() and :set_body(text); req:respond answers in its place",
     ["res:respond(200)"] = "a response has no field 'respond': it has status, headers, :body() and :set_body(text); req:respond answers in its place",
+    ["return res.path"] = "a response has no field 'path'; a request has one (hooks are on_request(req, tokens), on_response(res, req, tokens)",
     ["res.body()"] = "'body' is a method of a response",
   } do
     it("says what to write instead of " .. wrong, function()
