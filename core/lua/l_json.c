@@ -32,10 +32,11 @@ static const double EXACT_MAX = 9007199254740992.0; /* 2^53: floats up to here a
 
 /* --- loading cjson --- */
 
+/* Absolute places only: Lua's path ends in "./?.so", and machine code from whatever folder the process was started in is nobody's wish. */
 static void *open_at(struct str pattern) {
   char path[512];
   const char *mark = memchr(pattern.p, '?', pattern.n);
-  if (mark == NULL) return NULL;
+  if (mark == NULL || pattern.p[0] != '/') return NULL;
   int before = (int)(mark - pattern.p), after = (int)pattern.n - before - 1;
   int n = snprintf(path, sizeof path, "%.*scjson%.*s", before, pattern.p, after, mark + 1);
   if (n < 0 || (size_t)n >= sizeof path) return NULL;
@@ -413,7 +414,8 @@ static const luaL_Reg functions[] = {{"encode", l_encode}, {"decode", l_decode},
 
 int l_json_open(lua_State *L) {
   lua_CFunction open = cjson();
-  if (open == NULL) return luaL_error(L, "lua-cjson is not installed: no cjson.so along %s", LUA_CPATH_DEFAULT);
+  if (open == NULL)
+    return luaL_error(L, "lua-cjson is not installed: no cjson.so at the absolute places of %s", LUA_CPATH_DEFAULT);
   lua_pushcfunction(L, open);
   lua_call(L, 0, 1);
   set_option(L, "decode_invalid_numbers", false);

@@ -256,7 +256,7 @@ struct policy *reload_load(struct services *s, const char *path, const struct po
       .role = VM_CONTROL, .memory_max = LOAD_MEMORY, .budget_us = LOAD_BUDGET_US, .wipe = false, .services = &s->lent};
   struct vm *vm = vm_new(&settings);
   if (vm == NULL) {
-    report_problem(report, "%s: %s", path, err_text(ERR_MEMORY));
+    report_problem(report, "%s: there is no Lua state to run it in; the log says why", path);
     return NULL;
   }
   struct policy *p = policy_load(vm, path, o, report);

@@ -1,4 +1,5 @@
 --- What a script does wrong costs its own request only.
+local uv = require "luv"
 local jeton = require "spec.support.jeton"
 local http = require "spec.support.http"
 local peers = require "spec.support.peers"
@@ -114,5 +115,18 @@ describe("a script", function()
     local code, _, err = jeton.run { "check", path }
     assert.equal(78, code)
     assert.matches("compiled Lua", err)
+  end)
+end)
+
+describe("machine code", function()
+  it("is not loaded from the folder that jeton was started in, whatever the path for it says", function()
+    local dir = process.temp_dir()
+    local source = process.write_file(dir .. "/trap.c", '#include <fcntl.h>\n__attribute__((constructor)) static void f(void) { (void)!open("sprung", O_CREAT | O_WRONLY, 0600); }\nint luaopen_cjson(void *L) { (void)L; return 0; }\n')
+    local code, _, err = process.run { "gcc", "-shared", "-fPIC", "-o", dir .. "/cjson.so", source }
+    assert.equal(0, code, err)
+    local policy = process.write_file(dir .. "/policy.lua", 'return { listen = "127.0.0.1:0", upstream = "http://a.example" }')
+    code, _, err = jeton.run({ "check", policy }, { cwd = dir, env = { LUA_CPATH = "./?.so;?.so", LUA_CPATH_5_4 = "./?.so" } })
+    assert.equal(0, code, err)
+    assert.is_nil((uv.fs_stat(dir .. "/sprung")))
   end)
 end)
