@@ -25,7 +25,7 @@
 #include "ops/version.h"
 #include "proxy/services.h"
 
-enum { LISTEN_MAX = 32, WORKERS_MAX = 1024, PATH_SIZE = 256, STOP_LIMIT_MS = 3600 * 1000 };
+enum { LISTEN_MAX = 32, PATH_SIZE = 256, STOP_LIMIT_MS = 3600 * 1000 };
 
 enum option_bit {
   OPTION_LISTEN = 1 << 0,
@@ -304,8 +304,8 @@ static void say_command(const struct command *c) {
 
 static int take_workers(struct arguments *a, const char *value) {
   unsigned long long n;
-  if (!str_to_u64(str_of(value), &n) || n == 0 || n > WORKERS_MAX) {
-    (void)fprintf(stderr, "jeton: --workers: expected a number from 1 to %d, got \"%s\"\n", WORKERS_MAX, value);
+  if (!str_to_u64(str_of(value), &n) || n == 0 || n > POLICY_WORKERS_MAX) {
+    (void)fprintf(stderr, "jeton: --workers: expected a number from 1 to %d, got \"%s\"\n", POLICY_WORKERS_MAX, value);
     return EXIT_USAGE;
   }
   a->workers = (unsigned)n;

@@ -116,7 +116,7 @@ static const struct field top_fields[] = {
     {"upstream", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = keys_read_upstream}},
     {"upstreams", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = keys_read_upstreams}},
     {"forward", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = keys_read_forward}},
-    {"workers", FIELD_COUNT, AT(policy, workers), "0", 1, 256, {0}},
+    {"workers", FIELD_COUNT, AT(policy, workers), "0", 1, POLICY_WORKERS_MAX, {0}},
     {"log", FIELD_TABLE, AT(policy, log), NULL, 0, 0, {.fields = log_fields}},
     {"access_log", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_access}},
     {"forwarded", FIELD_CUSTOM, AT(policy, forwarded), NULL, 0, 0, {.read = read_forwarded}},

@@ -153,6 +153,7 @@ void report_warning(struct report *r, const char *fmt, ...) __attribute__((forma
 
 struct vm;
 /* What the command line says, applied before validation. */
+enum { POLICY_WORKERS_MAX = 256 };
 struct policy_overrides {
   const char *const *listen;
   size_t nlisten;

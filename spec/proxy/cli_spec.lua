@@ -63,6 +63,7 @@ describe("jeton", function()
     ["run x --workers"] = "--workers: N is missing",
     ["run x --workers none"] = 'expected a number from 1 to',
     ["run x --workers 0"] = 'expected a number from 1 to',
+    ["run x --workers 257"] = 'expected a number from 1 to 256', -- as the policy's own key
     ["run x --listen localhost"] = 'got "localhost"',
     ["run x --watch=yes"] = "--watch: takes no value",
     ["status --control " .. ("x"):rep(200)] = "--control",
