@@ -106,13 +106,13 @@ bool tls_is_name(const char *name);
 
 /* --- tls_resume.c --- */
 
-struct tls_resume; /* sessions by name; any thread */
+struct tls_resume; /* sessions by peer: the name that was verified, and an address; any thread */
 struct tls_resume *tls_resume_get(const uint8_t digest[TLS_DIGEST]);
 void tls_resume_unref(struct tls_resume *r);
-/* Offers the saved session of that name in ssl's coming handshake. *until: when it must have been verified anew (clock_boot_ms). */
-bool tls_resume_offer(struct tls_resume *r, const char *name, mbedtls_ssl_context *ssl, int64_t *until);
-void tls_resume_save(struct tls_resume *r, const char *name, const mbedtls_ssl_context *ssl, int64_t until);
-void tls_resume_forget(struct tls_resume *r, const char *name);
+/* Offers the saved session of that peer in ssl's coming handshake. *until: when it must have been verified anew (clock_boot_ms). */
+bool tls_resume_offer(struct tls_resume *r, const char *peer, mbedtls_ssl_context *ssl, int64_t *until);
+void tls_resume_save(struct tls_resume *r, const char *peer, const mbedtls_ssl_context *ssl, int64_t until);
+void tls_resume_forget(struct tls_resume *r, const char *peer);
 /* The end of a session that is verified now: an hour, or its certificate's end when that is nearer. */
 int64_t tls_resume_until(const mbedtls_x509_crt *peer);
 

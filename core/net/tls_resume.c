@@ -1,7 +1,7 @@
 /* tls_resume.c: the sessions that a client saved, to spare the next connection half of the handshake.
  *
  * Kept for all configurations of the same meaning (tls_shared.c), hence only offered where the same authorities, pins and client
- * certificate hold, across threads and reloads, and per name that was verified. A resumed handshake shows no certificate, so a session has an end: an hour after its certificate was verified,
+ * certificate hold, across threads and reloads, and per name that was verified, at one address. A resumed handshake shows no certificate, so a session has an end: an hour after its certificate was verified,
  * or when that certificate expires; what is saved from a resumed connection keeps the end of the first. The table is
  * bounded; the least recently saved goes. A session whose handshake failed is forgotten: 3.6 insists on the version of the
  * session it offers, so a server that has gone back from TLS 1.3 to 1.2 refuses it (http/origin.c tries once more without). Sessions hold master
@@ -22,14 +22,14 @@ struct tls_resume {
 };
 struct entry {
   struct link link;
-  char *name;
+  char *peer;
   int64_t until;
   mbedtls_ssl_session session;
 };
 
 static void entry_free(struct entry *e) {
   mbedtls_ssl_session_free(&e->session);
-  free(e->name);
+  free(e->peer);
   free(e);
 }
 
@@ -55,10 +55,10 @@ struct tls_resume *tls_resume_get(const uint8_t digest[TLS_DIGEST]) {
 
 void tls_resume_unref(struct tls_resume *r) { tls_shared_unref(r != NULL ? &r->shared : NULL, resume_free); }
 
-static struct entry *find(struct tls_resume *r, const char *name) {
+static struct entry *find(struct tls_resume *r, const char *peer) {
   for (struct link *l = r->entries.prev; l != &r->entries; l = l->prev) {
     struct entry *e = CONTAINER_OF(l, struct entry, link);
-    if (strcmp(e->name, name) == 0) return e;
+    if (strcmp(e->peer, peer) == 0) return e;
   }
   return NULL;
 }
@@ -69,10 +69,10 @@ static struct entry *take_out(struct tls_resume *r, struct entry *e) {
   return e;
 }
 
-bool tls_resume_offer(struct tls_resume *r, const char *name, mbedtls_ssl_context *ssl, int64_t *until) {
+bool tls_resume_offer(struct tls_resume *r, const char *peer, mbedtls_ssl_context *ssl, int64_t *until) {
   struct entry *stale = NULL;
   pthread_mutex_lock(&r->lock);
-  struct entry *e = find(r, name);
+  struct entry *e = find(r, peer);
   bool offered = false;
   if (e != NULL && e->until <= clock_boot_ms()) {
     stale = take_out(r, e);
@@ -85,9 +85,9 @@ bool tls_resume_offer(struct tls_resume *r, const char *name, mbedtls_ssl_contex
   return offered;
 }
 
-void tls_resume_save(struct tls_resume *r, const char *name, const mbedtls_ssl_context *ssl, int64_t until) {
+void tls_resume_save(struct tls_resume *r, const char *peer, const mbedtls_ssl_context *ssl, int64_t until) {
   struct entry *e = calloc(1, sizeof *e), *old;
-  if (e == NULL || (e->name = strdup(name)) == NULL) abort();
+  if (e == NULL || (e->peer = strdup(peer)) == NULL) abort();
   mbedtls_ssl_session_init(&e->session);
   e->until = until;
   if (mbedtls_ssl_get_session(ssl, &e->session) != 0) {
@@ -95,7 +95,7 @@ void tls_resume_save(struct tls_resume *r, const char *name, const mbedtls_ssl_c
     return;
   }
   pthread_mutex_lock(&r->lock);
-  old = find(r, name);
+  old = find(r, peer);
   if (old == NULL && r->n >= RESUME_MAX) old = CONTAINER_OF(r->entries.next, struct entry, link);
   if (old != NULL) take_out(r, old);
   list_push(&r->entries, &e->link);
@@ -104,9 +104,9 @@ void tls_resume_save(struct tls_resume *r, const char *name, const mbedtls_ssl_c
   if (old != NULL) entry_free(old);
 }
 
-void tls_resume_forget(struct tls_resume *r, const char *name) {
+void tls_resume_forget(struct tls_resume *r, const char *peer) {
   pthread_mutex_lock(&r->lock);
-  struct entry *e = find(r, name);
+  struct entry *e = find(r, peer);
   if (e != NULL) take_out(r, e);
   pthread_mutex_unlock(&r->lock);
   if (e != NULL) entry_free(e);

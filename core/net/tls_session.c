@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/secmem.h"
+#include "net/address.h"
 #include "net/stream_internal.h"
 #include "net/tls_internal.h"
 
@@ -66,6 +67,7 @@ struct tls_session {
   struct tls_verdict verdict;
   struct tls_peer_text *peer; /* NULL: no certificate */
   char *name;                 /* client: the name that is verified */
+  char *peer_id;              /* client: that, and the address: whose session it is */
   char sni[SNI_MAX];
 };
 
@@ -148,7 +150,7 @@ static void open_failed(struct tls_session *t) {
   struct stream *s = t->stream;
   t->phase = PHASE_FAILED;
   t->end = ERR_TLS;
-  if (t->client != NULL && t->offered) tls_resume_forget(t->client->resume, t->name);
+  if (t->client != NULL && t->offered) tls_resume_forget(t->client->resume, t->peer_id);
   stream_plain_read_stop(s);
   tell_open(s, ERR_TLS);
 }
@@ -191,7 +193,8 @@ static bool server_accepts(struct tls_session *t) {
 }
 
 static void save_session(struct tls_session *t) {
-  if (t->client != NULL && t->until > clock_boot_ms()) tls_resume_save(t->client->resume, t->name, &t->ssl, t->until);
+  if (t->client != NULL && t->until > clock_boot_ms())
+    tls_resume_save(t->client->resume, t->peer_id, &t->ssl, t->until);
 }
 
 /* Returns whether the connection is open and the session still there. */
@@ -475,6 +478,7 @@ static void session_free(struct tls_session *t) {
   tls_server_conf_unref(t->server);
   free(t->peer);
   free(t->name);
+  free(t->peer_id);
   free(t);
 }
 
@@ -542,6 +546,20 @@ static char *name_to_verify(const char *host) {
   return name;
 }
 
+/* Replicas have a name in common, but seldom their sessions: each would lose its own to the next one. */
+static char *id_of_peer(const struct stream *s, const char *name) {
+  union address a = {0};
+  char address[ADDRESS_TEXT] = "";
+  int size = sizeof a;
+  size_t n = strlen(name) + sizeof address + 1;
+  char *id = malloc(n);
+  if (id == NULL) abort();
+  bool known = s->uv.handle.type == UV_TCP && uv_tcp_getpeername(&s->uv.tcp, &a.sa, &size) == 0;
+  if (known) (void)address_format(&a, address, sizeof address); /* else it goes by the name alone */
+  snprintf(id, n, "%s %s", name, address);
+  return id;
+}
+
 int stream_start_tls_client(struct stream *s, struct tls_client *client, const char *host, bool resume,
                             stream_open_fn on_open) {
   struct tls_client_conf *c = tls_client_now(client);
@@ -549,12 +567,13 @@ int stream_start_tls_client(struct stream *s, struct tls_client *client, const c
   struct tls_session *t = s->tls;
   t->client = c;
   t->name = name_to_verify(c->server_name != NULL ? c->server_name : host);
+  t->peer_id = id_of_peer(s, t->name);
   t->verdict.client = c;
   t->verdict.name = c->insecure ? NULL : t->name;
   /* An address is no name for SNI, and 2.28 would compare it with names: tls_verify.c looks for it by itself. NULL must be
    * said, or 3.6 refuses to verify. */
   if (r == 0) r = mbedtls_ssl_set_hostname(&t->ssl, tls_is_ip(t->name) ? NULL : t->name);
-  if (r == 0 && resume) t->offered = tls_resume_offer(c->resume, t->name, &t->ssl, &t->until);
+  if (r == 0 && resume) t->offered = tls_resume_offer(c->resume, t->peer_id, &t->ssl, &t->until);
   return session_start(t, r);
 }
 

@@ -207,6 +207,22 @@ describe("a session", function()
   end)
 end)
 
+describe("the sessions of replicas", function()
+  it("are kept for each of them, though they have one name", function()
+    local replicas, urls = {}, {}
+    for i = 1, 3 do
+      replicas[i] = peers.nginx(([[ssl_certificate %s/rsa.pem; ssl_certificate_key %s/rsa.key; ssl_session_cache shared:s:1m; keepalive_timeout 0;
+        location / { return 200 "$ssl_session_reused"; }]]):format(dir, dir), "ssl")
+      urls[i] = ("%q"):format(("https://localhost:%d"):format(replicas[i].port))
+    end
+    proxy = jeton.start(([[return { listen = "127.0.0.1:0", upstream = { %s, tls = { ca = %q, server_name = "localhost" } } }]]):format(table.concat(urls, ", "), dir .. "/ca.pem"))
+    local seen = {}
+    for i = 1, 9 do seen[i] = http.get(proxy.port).body end
+    assert.equal("...rrrrrr", table.concat(seen))
+    for _, replica in ipairs(replicas) do replica.process:stop() end
+  end)
+end)
+
 describe("a saved session that a server cannot take", function()
   --- nginx with these versions of TLS.
   local function start_nginx(versions)

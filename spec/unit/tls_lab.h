@@ -3,6 +3,7 @@
 #define JETON_SPEC_TLS_LAB_H
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -155,6 +156,18 @@ static inline void end_init(struct end *e, struct lab *l) {
   buf_init(&e->out);
 }
 
+/* One port for all labs of a thread, since a client keeps its sessions by address. What an earlier lab left in the queue is dropped. */
+static inline int lab_socket(void) {
+  static _Thread_local int fd = -1;
+  struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  if (fd < 0) {
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&any, sizeof any) == 0 && listen(fd, 16) == 0);
+  }
+  for (int old; (old = accept(fd, NULL, NULL)) >= 0;) close(old);
+  return fcntl(fd, F_DUPFD_CLOEXEC, 0);
+}
+
 static inline void lab_init(struct lab *l, struct tls_client *client, struct tls_server *server, const char *host) {
   int n = sizeof l->address;
   memset(l, 0, sizeof *l);
@@ -167,8 +180,7 @@ static inline void lab_init(struct lab *l, struct tls_client *client, struct tls
   end_init(&l->s, l);
   CHECK(uv_tcp_init(&l->loop, &l->listener) == 0);
   l->listener.data = l;
-  CHECK(uv_ip4_addr("127.0.0.1", 0, &l->address) == 0);
-  CHECK(uv_tcp_bind(&l->listener, (struct sockaddr *)&l->address, 0) == 0);
+  CHECK(uv_tcp_open(&l->listener, lab_socket()) == 0);
   CHECK(uv_listen((uv_stream_t *)&l->listener, 16, on_connection) == 0);
   CHECK(uv_tcp_getsockname(&l->listener, (struct sockaddr *)&l->address, &n) == 0);
   uv_timer_init(&l->loop, &l->patience);
