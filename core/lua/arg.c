@@ -12,7 +12,11 @@
 
 enum { SUGGEST_DISTANCE = 3 };
 
-static const char *without_prefix(const char *type) { return strncmp(type, "jeton.", 6) == 0 ? type + 6 : type; }
+/* What messages call a type: a store's is named by the function that gives it. */
+static const char *without_prefix(const char *type) {
+  if (strcmp(type, "jeton.shared") == 0) return "store";
+  return strncmp(type, "jeton.", 6) == 0 ? type + 6 : type;
+}
 
 /* With the blank behind it; "headers" has none. */
 static const char *article(const char *noun) {
