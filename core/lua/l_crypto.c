@@ -27,6 +27,7 @@
 
 enum {
   RANDOM_MAX = 1024 * 1024,
+  SECRET_STEPS = 1024,   /* of a secret's bytes, whose number is not known before they are there: at most 1 MiB */
   SIGNATURE_STEPS = 4096 /* enough for a look at the clock: RSA takes milliseconds */
 };
 
@@ -47,7 +48,10 @@ static struct str check_bytes(lua_State *L, int idx) {
 /* May raise; takes nothing that needs giving back. */
 static void operand_check(lua_State *L, int idx, struct operand *o) {
   *o = (struct operand){.secret = l_secret_test(L, idx)};
-  if (o->secret != NULL) return;
+  if (o->secret != NULL) {
+    vm_burn(L, SECRET_STEPS);
+    return;
+  }
   if (lua_type(L, idx) != LUA_TSTRING) luaL_typeerror(L, idx, "string or secret");
   o->bytes = check_bytes(L, idx);
 }

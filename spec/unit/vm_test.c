@@ -192,6 +192,7 @@ static void test_an_endless_loop_ends_wherever_it_is(void) {
       "local s = (' '):rep(4 << 20) while true do load(s) end",
       "local s = ('x'):rep(8 << 20) while true do jeton.crypto.hash('sha512', s) end",
       "while true do jeton.crypto.random(1 << 20) end",
+      "local s = jeton.secret.value(('x'):rep(1 << 20)) while true do jeton.crypto.equal(s, s) end",
       "local s = (' '):rep(8 << 20) .. 'x' while true do jeton.json.decode(s) end",
       "local t = {} for i = 1, 1000 do t[i] = true end while true do jeton.json.encode(t) end",
       "local s = ('x'):rep(8 << 20) while true do jeton.base64.decode(s) end",
