@@ -11,6 +11,7 @@
 #include "base/err.h"
 
 enum { BROKEN_MS = 2000, INTERIMS_MAX = 32 };
+static const uint8_t nothing[1];
 
 static void on_read(struct stream *s, ssize_t n, const uint8_t *data);
 static void on_lease(struct origin_lease *l, struct origin_conn *conn, int status, const char *reason);
@@ -174,12 +175,17 @@ static bool tell(struct client_call *c, const uint8_t **p, size_t *n, const bool
   }
 }
 
-/* False when the call is over: c must not be touched then. */
-static bool feed(struct client_call *c, const uint8_t *p, size_t n) {
+/* `passed`: bytes of the body that went by before. False when the call is over: c must not be touched then. */
+static bool feed(struct client_call *c, const uint8_t *p, size_t n, size_t passed) {
   assert(!c->feeding);
   bool gone = false;
   c->gone = &gone;
   c->feeding = true;
+  if (passed > 0) {
+    http_parser_passed(&c->parser, passed);
+    c->events->on_passed(c, passed);
+    if (gone) return false;
+  }
   bool live = tell(c, &p, &n, &gone);
   if (gone) return false;
   c->feeding = false;
@@ -201,7 +207,15 @@ static void on_read(struct stream *s, ssize_t n, const uint8_t *data) {
   }
   if (!c->got_bytes) c->got_bytes = true;
   if (c->phase == CLIENT_BODY) timeout_set(&c->timeout, c->response_ms);
-  feed(c, data, (size_t)n);
+  if (data != NULL)
+    feed(c, data, (size_t)n, 0);
+  else
+    feed(c, nothing, 0, (size_t)n);
+}
+
+void client_pass_on(struct client_call *c, struct stream *to) {
+  uint64_t left = c->phase == CLIENT_BODY && !c->paused ? http_parser_passable(&c->parser) : 0;
+  if (left > 0) stream_pass_on(&c->conn->stream, to, left);
 }
 
 void client_pause(struct client_call *c) {
@@ -218,10 +232,9 @@ void client_resume(struct client_call *c) {
   timeout_set(&c->timeout, c->response_ms);
   if (c->feeding) return; /* resumed within the very event that paused: the loop goes on */
   /* Fed even when there is nothing: the message may have ended with the bytes that were told before the pause. */
-  static const uint8_t nothing[1];
   struct buf stash = c->stash;
   buf_init(&c->stash);
-  bool live = feed(c, stash.n > 0 ? stash.p : nothing, stash.n);
+  bool live = feed(c, stash.n > 0 ? stash.p : nothing, stash.n, 0);
   buf_fini(&stash);
   if (live && c->phase != CLIENT_TUNNEL && !c->paused) stream_read_start(&c->conn->stream, on_read);
 }
@@ -308,15 +321,22 @@ static void on_lease(struct origin_lease *l, struct origin_conn *conn, int statu
     c->events->on_sent(c);
 }
 
+void client_body_passed(struct client_call *c) {
+  if (c->broken || c->phase != CLIENT_SEND) return;
+  if (client_queued(c) > 0)
+    watch_sending(c);
+  else
+    timeout_clear(&c->timeout); /* the client's own pace is bounded on its side */
+}
+
 void client_send_body(struct client_call *c, const uv_buf_t *bufs, unsigned n) {
   if (c->conn == NULL || c->broken) return;
   wrote(c, stream_write(&c->conn->stream, bufs, n, false));
-  if (!c->broken && c->phase == CLIENT_SEND) {
-    if (client_queued(c) > 0)
-      watch_sending(c);
-    else
-      timeout_clear(&c->timeout); /* the client's own pace is bounded on its side */
-  }
+  client_body_passed(c);
+}
+
+struct stream *client_body_stream(const struct client_call *c) {
+  return c->conn != NULL && !c->broken ? &c->conn->stream : NULL;
 }
 
 void client_body_end(struct client_call *c) {

@@ -28,6 +28,7 @@ struct
   void (*on_interim)(struct client_call *c); /* a 1xx other than 101 is in call->response. May be NULL. */
   void (*on_head)(struct client_call *c);    /* the final head (or the 101 asked for) is in call->response */
   void (*on_body)(struct client_call *c, struct str span); /* span stays valid until on_flush or on_end */
+  void (*on_passed)(struct client_call *c, size_t n);      /* n bytes of it went to client_pass_on's stream */
   void (*on_flush)(struct client_call *c); /* what one read brought has been told; spans end. May be NULL. */
   void (*on_drain)(struct client_call *c); /* request bytes that waited have gone: send more. May be NULL. */
   /* The reply is complete (trailers in call->response); the connection is given back after this returns. The call is over. */
@@ -80,6 +81,11 @@ void client_start(struct client_call *c, struct origin *o);
 void client_send_body(struct client_call *c, const uv_buf_t *bufs, unsigned n);
 void client_body_end(struct client_call *c); /* the request is complete: first_byte starts to count */
 size_t client_queued(const struct client_call *c);
+/* The stream for a body that is passed on to it (stream_pass_on), or NULL; and what client_send_body would note of what went there. */
+struct stream *client_body_stream(const struct client_call *c);
+void client_body_passed(struct client_call *c);
+/* From on_flush: what is left of a reply with a length may go to this stream as it comes, and on_passed tells. Nothing of it may wait in the owner's hands. */
+void client_pass_on(struct client_call *c, struct stream *to);
 /* Backpressure from whoever takes the reply. */
 void client_pause(struct client_call *c);
 void client_resume(struct client_call *c);

@@ -12,6 +12,8 @@
  * small buffer, and only when a read cuts them. Owned by one loop's thread. */
 #include "http/parser.h"
 
+#include <assert.h>
+
 #include "http/request.h"
 #include "http/writer.h"
 
@@ -456,6 +458,14 @@ enum parse_event http_parser_eof(struct http_parser *p) {
   return (enum parse_event)fail(
       p, 400,
       p->stage <= HEAD ? "the peer closed within the head" : "the peer closed within the body (RFC 9112 section 8)");
+}
+
+uint64_t http_parser_passable(const struct http_parser *p) { return p->stage == LENGTH ? p->body_left : 0; }
+
+void http_parser_passed(struct http_parser *p, size_t n) {
+  assert(n <= http_parser_passable(p));
+  p->body_left -= n;
+  if (p->body_left == 0) p->stage = END;
 }
 
 bool http_parser_started(const struct http_parser *p) { return p->stage > HEAD || p->ngathered > 0; }

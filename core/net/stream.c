@@ -2,6 +2,8 @@
  *
  * Reading: recv(2) into net->scratch when libuv finds the socket readable, so an idle stream holds no buffer. (read(2), as libuv does it, goes through the
  * file layer, which costs a tenth of a microsecond; and it says EOF where the last bytes and a reset come in one poll.)
+ * Passing on: a read that is to go to another stream as it is goes there through the thread's pipe, in the same turn, so that all that is said of
+ * writing holds for it.
  * Writing: send(2) first, while libuv has nothing of ours to write (again cheaper than write(2) and libuv's way to it). What the kernel does not take is
  * copied into a queue of two buffers: one is in libuv's hands
  * (one uv_write at a time), the other gathers what comes meanwhile; they change places when the write has completed.
@@ -40,11 +42,13 @@ struct attempt {
 void net_init(struct net *net, uv_loop_t *loop) {
   *net = (struct net){.loop = loop};
   list_init(&net->handshakes);
+  splice_init(&net->splice);
   net->scratch = secmem_alloc(SCRATCH_SIZE);
   net->clear = secmem_alloc(CLEAR_SIZE);
 }
 
 void net_fini(struct net *net) {
+  splice_fini(&net->splice);
   secmem_free(net->scratch, SCRATCH_SIZE);
   secmem_free(net->clear, CLEAR_SIZE);
   *net = (struct net){0};
@@ -57,22 +61,80 @@ static int fd_of(const struct stream *s) {
   return uv_fileno(&s->uv.handle, &fd) == 0 ? fd : -1;
 }
 
+/* --- passing on --- */
+
+/* Peers of whom a read brings less are slow: what they send goes the common way. It costs no more then; and a client that sends byte by byte would have
+ * the kernel hold a page for each of them in the other socket's queue. */
+enum { PASS_MIN = 16 * 1024 };
+
+static void forget_pass(struct stream *s) {
+  if (s->pass_to == NULL) return;
+  s->pass_to->pass_from = NULL;
+  s->pass_to = NULL;
+}
+
+void stream_pass_on(struct stream *s, struct stream *to, uint64_t most) {
+  if (s->ops != &stream_plain_ops || to->ops != &stream_plain_ops || s->closing || to->closing) return;
+  if (s->net->got < PASS_MIN) return;
+  assert(s->net == to->net);
+  forget_pass(s);
+  if (to->pass_from != NULL) forget_pass(to->pass_from);
+  s->pass_to = to;
+  to->pass_from = s;
+  s->pass_most = most < SPLICE_SIZE ? (uint32_t)most : SPLICE_SIZE;
+}
+
+/* The read of s, into the pipe. False: it is to be read as ever. */
+static bool pass_in(struct stream *s, size_t room) {
+  struct stream *to = s->pass_to;
+  forget_pass(s);
+  if (to->queue != NULL || to->eof_sent) return false;
+  s->net->got = splice_from(&s->net->splice, fd_of(s), s->pass_most < room ? s->pass_most : room);
+  if (s->net->got == UV_ENOSYS) return false;
+  if (s->net->got > 0) s->net->passed = to;
+  return true;
+}
+
+/* What is in the pipe, to `to` or its queue. */
+static int pass_out(struct stream *to, size_t n) {
+  struct net *net = to->net;
+  net->writes++;
+  ssize_t went = splice_to(&net->splice, fd_of(to), n);
+  if (went < 0) return (int)went;
+  if ((size_t)went == n) return 0;
+  uv_buf_t rest = uv_buf_init((char *)net->scratch, (unsigned)(n - (size_t)went));
+  splice_rest(&net->splice, net->scratch, rest.len);
+  return stream_plain_write(to, &rest, 1, false);
+}
+_Static_assert((int)SPLICE_SIZE <= (int)SCRATCH_SIZE, "what the pipe holds fits there");
+
+/* s's owner first: `to` may take it down. Both live on until the loop closes them. */
+static void tell_passed(struct stream *s, size_t n) {
+  struct stream *to = s->net->passed;
+  s->net->passed = NULL;
+  int rc = pass_out(to, n);
+  s->on_read(s, (ssize_t)n, NULL);
+  if (rc != 0 && !to->closing) to->ops->raw_drain(to, rc);
+}
+
 /* --- reading --- */
 
 /* libuv asks for a buffer when the socket is readable, and would read(2) into it. It is read here instead, and libuv told that there is no room, which it
  * passes on at once and without a call of its own. */
 static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out) {
   (void)suggested;
-  struct net *net = stream_of(h)->net;
-  int fd = fd_of(stream_of(h));
+  struct stream *s = stream_of(h);
+  struct net *net = s->net;
+  int fd = fd_of(s);
   size_t room =
       net->queued == 0 ? SCRATCH_SIZE : SCRATCH_SIZE / 4; /* where peers are slow, what is read may have to wait */
   net->reads++;
+  *out = uv_buf_init(NULL, 0);
+  if (s->pass_to != NULL && pass_in(s, net->queued == 0 ? SPLICE_SIZE : room)) return;
   do net->got = recv(fd, net->scratch, room, 0);
   while (net->got < 0 && errno == EINTR);
   if (net->got < 0) net->got = errno == EAGAIN ? UV_EAGAIN : uv_translate_sys_error(errno);
   if (net->got == 0) net->got = UV_EOF;
-  *out = uv_buf_init(NULL, 0);
 }
 
 static void on_uv_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf) {
@@ -81,7 +143,10 @@ static void on_uv_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf) {
   if (n == UV_ENOBUFS) n = s->net->got;
   if (n == UV_EAGAIN) return;
   if (n < 0) stream_plain_read_stop(s);
-  s->ops->raw_read(s, n, n > 0 ? s->net->scratch : NULL);
+  if (s->net->passed != NULL)
+    tell_passed(s, (size_t)n);
+  else
+    s->ops->raw_read(s, n, n > 0 ? s->net->scratch : NULL);
 }
 
 void stream_plain_read_start(struct stream *s) {
@@ -356,6 +421,8 @@ static void close_begin(struct stream *s, stream_closed_fn on_closed) {
   struct attempt *a = s->uv.handle.data;
   if (a != NULL) a->s = NULL;
   s->uv.handle.data = NULL;
+  forget_pass(s);
+  if (s->pass_from != NULL) forget_pass(s->pass_from);
   s->closing = true;
   s->reading = false;
   s->on_read = NULL;

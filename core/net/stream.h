@@ -17,6 +17,7 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "base/str.h"
+#include "net/splice.h"
 
 struct stream;
 struct tls_session; /* net/tls.h: the state of one TLS connection */
@@ -24,8 +25,10 @@ struct tls_session; /* net/tls.h: the state of one TLS connection */
 /* What each thread with a loop has one of. */
 struct net {
   uv_loop_t *loop;
-  uint8_t *scratch;       /* SCRATCH_SIZE bytes; what the sockets' reads land in */
-  ssize_t got;            /* by the read that is being told */
+  uint8_t *scratch;      /* SCRATCH_SIZE bytes; what the sockets' reads land in */
+  ssize_t got;           /* by the read that is being told */
+  struct stream *passed; /* whom its bytes go to, which are in the pipe; NULL: they are in scratch */
+  struct splice splice;
   uint8_t *clear;         /* CLEAR_SIZE bytes; what TLS streams decrypt into */
   uint64_t reads, writes; /* system calls made by streams: checked by the cost specs */
   uint64_t queued;        /* bytes that wait in all write queues of this thread */
@@ -44,7 +47,7 @@ enum {
 void net_init(struct net *net, uv_loop_t *loop);
 void net_fini(struct net *net);
 
-/* n > 0: data of n bytes, valid during the call. n < 0: UV_EOF (the peer sent FIN, or close_notify), or an error;
+/* n > 0: data of n bytes, valid during the call; data is NULL when they have been passed on (stream_pass_on). n < 0: UV_EOF (the peer sent FIN, or close_notify), or an error;
  * reading has stopped then. Never called with 0. */
 typedef void (*stream_read_fn)(struct stream *s, ssize_t n, const uint8_t *data);
 /* The write queue has become empty after stream_write had left something in it, or (status < 0) a write failed:
@@ -72,6 +75,9 @@ struct stream {
   stream_open_fn on_open;
   struct stream_queue *queue; /* NULL while nothing waits */
   size_t queued;              /* bytes in it */
+  struct stream *pass_to;     /* whom the next read's bytes go to; NULL: to on_read */
+  struct stream *pass_from;   /* whose pass_to is this one */
+  uint32_t pass_most;         /* how many at the most */
   struct tls_session *tls;    /* NULL: plain */
   bool closing;               /* stream_close or stream_reset was called */
   bool eof_sent;              /* stream_shutdown was called */
@@ -102,6 +108,10 @@ static inline size_t stream_queued(const struct stream *s) { return s->queued; }
 /* Grows with every byte that the peer's side has taken while something is queued; only differences mean anything. One system call: for timers
  * (net/stall.h). */
 uint64_t stream_taken(const struct stream *s);
+/* The next read passes up to `most` bytes on to `to` within the kernel, and on_read hears how many, without data: the same as if it had written them all.
+ * Called from s's on_read, for that one read. A wish: when one of the two is TLS, when `to` still has something queued, when the read just told was a small
+ * one, or when the system cannot, the bytes come to on_read as ever. Forgotten when one of them closes. When `to` breaks, its on_drain tells. */
+void stream_pass_on(struct stream *s, struct stream *to, uint64_t most);
 /* Sends FIN (and close_notify) once the queue is empty. */
 void stream_shutdown(struct stream *s);
 /* Closes at once; what is queued is dropped. on_closed is called later from the loop. */

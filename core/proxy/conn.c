@@ -20,6 +20,7 @@
 #include "proxy/listener.h"
 #include "proxy/worker_internal.h"
 
+static const uint8_t nothing[1];
 enum { STASH_MAX = 16 * 1024, LINGER_MS = 2000, LINGER_ALL_MS = 30 * 1000, CROWDED_MS = 2000 };
 
 static const struct timeouts_conf *timeouts(const struct conn *c) { return &c->worker->runtime->policy->timeouts; }
@@ -292,18 +293,25 @@ static void on_read(struct stream *s, ssize_t n, const uint8_t *data) {
   c->in_row = 0;
   if (c->state == CONN_LINGER) linger_on(c);
   if (over(c)) return;
+  if (data == NULL) { /* passed on to the upstream; the body may have ended with it */
+    assert(c->state == CONN_BUSY && c->stash.n == 0);
+    exchange_body_passed(c->exchange, (size_t)n);
+    data = nothing;
+    n = 0;
+  }
   size_t used = c->stash.n == 0 ? consume(c, data, (size_t)n) : 0;
   if (over(c)) return;
   if (used < (size_t)n) {
     buf_add(&c->stash, data + used, (size_t)n - used);
     read_more(c, c->stash.n <= STASH_MAX);
+  } else if (c->state == CONN_BUSY) {
+    exchange_pass_body(c->exchange);
   }
   conn_arm(c);
 }
 
 /* What was stashed goes first. Without a stash, too: the last bytes of a body may have been taken when there was no room to end it. */
 static void consume_stash(struct conn *c) {
-  static const uint8_t nothing[1];
   struct buf stash = c->stash;
   buf_init(&c->stash);
   size_t used = consume(c, stash.n > 0 ? stash.p : nothing, stash.n);

@@ -318,6 +318,22 @@ void exchange_body(struct exchange *ex, struct str span) {
   if (ex->body_wanted_all && ex->body.n > gather_max(ex)) body_wait_done(&ex->request_wait, ERR_LIMIT);
 }
 
+void exchange_pass_body(struct exchange *ex) {
+  if (!ex->streaming || ex->body_complete || ex->body_kept || ex->body_replaced) return;
+  uint64_t limit = ex->runtime->policy->limits.body, left = http_parser_passable(&ex->parser);
+  struct stream *to = client_body_stream(&ex->call);
+  if (left == 0 || to == NULL || (limit > 0 && ex->body_seen + left > limit) || !exchange_wants_body(ex)) return;
+  stream_pass_on(&ex->conn->stream, to, left);
+}
+
+void exchange_body_passed(struct exchange *ex, size_t n) {
+  ex->body_seen += n;
+  ex->streamed++;
+  COUNT(ex->worker, bytes_in, n);
+  http_parser_passed(&ex->parser, n);
+  client_body_passed(&ex->call);
+}
+
 void exchange_body_end(struct exchange *ex) {
   ex->body_complete = true;
   if (ex->streaming)

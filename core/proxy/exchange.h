@@ -148,6 +148,9 @@ void exchange_refuse(struct exchange *ex, const struct http_fault *fault);
 void exchange_body(struct exchange *ex, struct str span);
 void exchange_body_end(struct exchange *ex);
 bool exchange_wants_body(const struct exchange *ex);
+/* From a read that is used up: more of a body that nobody here needs to see may go to the upstream as it comes; exchange_body_passed tells of it. */
+void exchange_pass_body(struct exchange *ex);
+void exchange_body_passed(struct exchange *ex, size_t n);
 /* The client's connection is gone: cancels whatever the exchange waits for. */
 void exchange_abort(struct exchange *ex);
 /* The client took what was queued. */
@@ -181,6 +184,8 @@ struct str reply_date(struct exchange *ex);
 /* Body of the reply towards the client: collected in ex->out until relay_flush; span must live until then. */
 void relay_out(struct exchange *ex, struct str span);
 void relay_flush(struct exchange *ex);
+void relay_flowed(
+    struct exchange *ex); /* something has gone towards the client: stops the reply while too much waits */
 /* lua/l_exchange.c: pushes what req:body() or res:body() returns. */
 int body_wait_push(lua_State *L, void *arg /* struct body_wait */);
 /* Body awaited by a script is complete (0), or will not be. */

@@ -312,9 +312,20 @@ static void on_body(struct client_call *call, struct str span) {
   }
 }
 
+static void on_passed(struct client_call *call, size_t n) {
+  struct exchange *ex = call->owner;
+  ex->bytes_out += n;
+  relay_flowed(ex);
+}
+
+/* What goes out as it came need not come into this process. */
 static void on_flush(struct client_call *call) {
   struct exchange *ex = call->owner;
-  if (ex->step == STEP_RELAY) relay_flush(ex);
+  struct conn *c = ex->conn;
+  if (ex->step != STEP_RELAY) return;
+  relay_flush(ex);
+  bool live = c->exchange == ex; /* else the client was gone, and ex with it */
+  if (live && !ex->relay_chunked && !ex->no_reply_body && !ex->gather_reply) client_pass_on(call, &c->stream);
 }
 
 static void on_drain(struct client_call *call) {
@@ -396,6 +407,7 @@ const struct client_events upstream_events = {
     .on_sent = on_sent,
     .on_interim = on_interim,
     .on_head = on_head,
+    .on_passed = on_passed,
     .on_body = on_body,
     .on_flush = on_flush,
     .on_drain = on_drain,

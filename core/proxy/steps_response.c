@@ -148,6 +148,11 @@ void relay_flush(struct exchange *ex) {
     conn_close(c); /* the client is gone: aborts this exchange */
     return;
   }
+  relay_flowed(ex);
+}
+
+void relay_flowed(struct exchange *ex) {
+  struct conn *c = ex->conn;
   if (worker_overfull(ex->worker, stream_queued(&c->stream))) client_pause(&ex->call);
   if (stream_queued(&c->stream) > 0) conn_arm(c);
 }

@@ -4,7 +4,7 @@ local http = require "spec.support.http"
 local peers = require "spec.support.peers"
 local process = require "spec.support.process"
 
-local NAMES = { "reads", "writes", "epoll_ctls", "epoll_waits", "allocations", "timers", "locks", "clocks" } -- as in spec/support/counters.c
+local NAMES = { "reads", "writes", "epoll_ctls", "epoll_waits", "allocations", "timers", "locks", "clocks", "splices" } -- as in spec/support/counters.c
 local N = 1000
 -- Several times a second a worker looks at its gauges and its wheel, and other threads live as well. Not by the request: what a request does
 -- counts 1 at least.
@@ -79,6 +79,29 @@ describe("a request on a kept-alive connection", function()
 
   it("costs no more with a hook on the response", function()
     is_frugal(cost [[on_response = function(res) res.headers["x-served-by"] = "spec" end, ]], 2)
+  end)
+
+  it("does not take a large body into the process, either way", function()
+    local MIB = 1024 * 1024
+    local dir = process.temp_dir()
+    assert(os.execute(("truncate -s %d %s/big"):format(64 * MIB, dir)))
+    local origin = peers.nginx(("root %s; client_max_body_size 0; client_body_buffer_size 1m; dav_methods PUT;"):format(dir))
+    local file = process.write_file(process.temp_dir() .. "/counters", ("\0"):rep(8 * #NAMES))
+    local p = jeton.start {
+      policy = ('return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d", limits = { body = 0 } }'):format(origin.port),
+      binary = jeton.root .. "/build/jeton", env = environment(file),
+    }
+    local url = ("http://127.0.0.1:%d/"):format(p.port)
+    for _, arguments in ipairs { { url .. "big", "-o", "/dev/null", "-f" }, { url .. "copy", "-T", dir .. "/big", "-f" } } do
+      local before = counts(file)
+      local code, _, err = peers.curl(table.unpack(arguments))
+      assert.equal(0, code, err)
+      local after = counts(file)
+      -- in and out again for each read of 128 KiB at the most; a peer that is slow for a moment has the rest of one copied
+      assert.is_true(after.splices - before.splices > 512, after.splices - before.splices .. " splices")
+    end
+    assert.equal(0, (process.run { "cmp", dir .. "/big", dir .. "/copy" }))
+    p:finish()
   end)
 
   it("is counted at all: a new connection each time needs epoll_ctl", function()

@@ -121,6 +121,128 @@ describe("memory", function()
   end)
 end)
 
+--- Bodies with a length that nobody in the program needs to see go from socket to socket within the kernel.
+describe("a large body that only passes through", function()
+  local SIZES = { 200 * 1024, 700001, 5 * MIB + 3 }
+  local noise
+  setup(function()
+    local f = assert(io.open("/dev/urandom", "rb"))
+    noise = f:read(SIZES[#SIZES])
+    f:close()
+  end)
+
+  it("comes back as it went, on one connection, and short ones between", function()
+    -- echoes what it is sent, in one write when all is there; in pieces for /slow
+    local upstream = peers.raw [[
+      while true do
+        local head = c:read "head"
+        if not head then return c:close() end
+        local n = tonumber(head:match "\nContent%-Length: (%d+)" or "0")
+        local body = c:read(n)
+        c:write(("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"):format(n))
+        if head:find("/slow", 1, true) then
+          for at = 1, n, 100000 do c:write(body:sub(at, at + 99999)) c:sleep(3) end
+        else
+          c:write(body)
+        end
+      end]]
+    local p = wire.proxy(upstream)
+    local c = http.connect(p.port, 20)
+    for _, path in ipairs { "/", "/slow" } do
+      for _, size in ipairs(SIZES) do
+        local res = c:request("PUT", path, nil, noise:sub(1, size), 20)
+        assert.equal(200, res.status)
+        assert.is_true(res.body == noise:sub(1, size), "the bytes differ")
+        assert.equal("short", c:request("PUT", path, nil, "short").body)
+      end
+    end
+    -- both at once, and a second request behind the body in the same write
+    c:send(("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"):format(#noise) .. noise .. "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nbehind")
+    assert.is_true(c:read_response("PUT", 20).body == noise)
+    assert.equal("behind", c:read_response("PUT").body)
+    c:close()
+    p:finish()
+  end)
+
+  it("reaches a client that takes it in bites with long rests", function()
+    local dir = process.temp_dir()
+    process.write_file(dir .. "/noise", noise)
+    local p = wire.proxy(peers.nginx(("root %s;"):format(dir)))
+    local c = http.connect(p.port, 20)
+    c.sock:setoption("recv-buffer-size", 65536)
+    c:send "GET /noise HTTP/1.1\r\nHost: a\r\n\r\n"
+    read_head(c.sock)
+    local parts, got = {}, 0
+    while got < #noise do
+      local data = assert(c.sock:receive(math.min(300000, #noise - got)))
+      parts[#parts + 1], got = data, got + #data
+      socket.sleep(0.02)
+    end
+    assert.is_true(table.concat(parts) == noise, "the bytes differ")
+    assert.equal(404, c:request("GET", "/none").status)
+    c:close()
+    p:finish()
+  end)
+
+  it("that breaks off is cut short for the client, too", function()
+    local upstream = peers.raw [[ c:read "head" c:write("HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n" .. ("x"):rep(1500000)) c:sleep(200) c:close() ]]
+    local p = wire.proxy(upstream)
+    local c = http.connect(p.port)
+    c:send "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    local res = c:read_response("GET")
+    assert.equal(200, res.status)
+    assert.is_truthy(res.broken)
+    assert.is_true(#res.body <= 1500000)
+    c:close()
+    p:finish()
+  end)
+
+  it("whose receiver leaves takes the other side with it, and nobody else", function()
+    local upstream = peers.raw [[
+      local head = c:read "head"
+      if head:find "^GET" then
+        c:write "HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n"
+        while not c.ended do c:write(("x"):rep(300000)) end
+        print "download over"
+      elseif head:find "^PUT" then
+        c:read(400000)
+        c:reset()
+        print "upload over"
+      end ]]
+    local live = peers.raw(wire.fine)
+    local p = wire.proxy(upstream, ("upstreams = { live = 'http://127.0.0.1:%d' }, on_request = function(req) if req.path == '/live' then req.upstream = 'live' end end"):format(live.port))
+    local c = http.connect(p.port)
+    c:send "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    read_head(c.sock)
+    assert(c.sock:receive(2000000))
+    c:close()
+    process.poll(function() return upstream.process:output():find "download over" end, 10, "the upstream to see the client leave")
+    c = http.connect(p.port)
+    c:send "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n"
+    c.sock:settimeout(1)
+    for _ = 1, 20 do if not c.sock:send(noise:sub(1, 300000)) then break end end
+    process.poll(function() return upstream.process:output():find "upload over" end, 10, "the upstream to break off")
+    local res = c:read_response("PUT", 5)
+    assert.is_true(res == nil or res.status == 502, res and res.status)
+    c:close()
+    assert.equal("fine", http.get(p.port, "/live").body)
+    p:finish()
+  end)
+
+  it("still counts for the limit of bodies, the log and the counters", function()
+    local upstream = peers.raw [[
+      local head = c:read "head"
+      local n = tonumber(head:match "\nContent%-Length: (%d+)")
+      c:write(("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"):format(n) .. c:read(n)) ]]
+    local p = wire.proxy(upstream, "log = { access = true }, limits = { body = '4m' }")
+    assert.equal(413, http.request(p.port, "PUT", "/", nil, noise).status)
+    local res = http.request(p.port, "PUT", "/", nil, noise:sub(1, 3 * MIB))
+    assert.is_true(res.body == noise:sub(1, 3 * MIB))
+    process.poll(function() return p:output():find('"PUT / HTTP/1.1" 200 ' .. #res.raw_head + 3 * MIB, 1, true) end, 5, function() return p:output() end)
+    p:finish()
+  end)
+end)
+
 describe("a body", function()
   local upstream, proxy
   setup(function()

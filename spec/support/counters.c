@@ -17,7 +17,7 @@
 #include <unistd.h>
 #include <uv.h>
 
-enum counter { READS, WRITES, EPOLL_CTLS, EPOLL_WAITS, ALLOCATIONS, TIMERS, LOCKS, CLOCKS, COUNTERS };
+enum counter { READS, WRITES, EPOLL_CTLS, EPOLL_WAITS, ALLOCATIONS, TIMERS, LOCKS, CLOCKS, SPLICES, COUNTERS };
 
 static _Atomic uint64_t unmapped[COUNTERS];
 static _Atomic uint64_t *counters = unmapped;
@@ -65,6 +65,8 @@ COUNTED(EPOLL_CTLS, int, epoll_ctl, (int e, int op, int fd, struct epoll_event *
 COUNTED(EPOLL_WAITS, int, epoll_wait, (int e, struct epoll_event *v, int n, int ms), (e, v, n, ms))
 COUNTED(EPOLL_WAITS, int, epoll_pwait, (int e, struct epoll_event *v, int n, int ms, const sigset_t *s),
         (e, v, n, ms, s))
+COUNTED(SPLICES, ssize_t, splice, (int from, loff_t *at, int to, loff_t *there, size_t n, unsigned flags),
+        (from, at, to, there, n, flags))
 COUNTED(TIMERS, int, uv_timer_start, (uv_timer_t * t, uv_timer_cb cb, uint64_t ms, uint64_t repeat),
         (t, cb, ms, repeat))
 COUNTED(TIMERS, int, uv_timer_stop, (uv_timer_t * t), (t))
