@@ -36,6 +36,7 @@ OPT_asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit
 LD_asan := -fsanitize=address,undefined
 OPT_tsan := -O1 -fsanitize=thread -fno-omit-frame-pointer
 LD_tsan := -fsanitize=thread
+export TSAN_OPTIONS ?= suppressions=$(CURDIR)/spec/support/tsan.supp
 OPT_debug := -O0
 OPT_fuzz := -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 LD_fuzz := -fsanitize=address,undefined
