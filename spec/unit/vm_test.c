@@ -186,8 +186,8 @@ static void test_an_endless_loop_ends_wherever_it_is(void) {
       "local s = ('1'):rep(900000) while true do s:byte(1, -1) end",
       "local a, b = ('x'):rep(8 << 20), ('x'):rep(8 << 20) while a <= b do end",
       "coroutine.wrap(function() local a, b = ('x'):rep(8 << 20), ('x'):rep(8 << 20) while a <= b do end end)()",
-      "local co = coroutine.wrap(function(a, b) coroutine.yield() while a <= b do end end)"
-      " local a, b = ('x'):rep(8 << 20), ('x'):rep(8 << 20) co(a, b) co()",
+      ("local co = coroutine.wrap(function(a, b) coroutine.yield() while a <= b do end end)"
+       " local a, b = ('x'):rep(8 << 20), ('x'):rep(8 << 20) co(a, b) co()"),
       "local s = (' '):rep(1 << 20) while true do load(function() return s end) end",
       "local s = (' '):rep(4 << 20) while true do load(s) end",
       "local s = ('x'):rep(8 << 20) while true do jeton.crypto.hash('sha512', s) end",
