@@ -130,7 +130,7 @@ static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out) {
       net->queued == 0 ? SCRATCH_SIZE : SCRATCH_SIZE / 4; /* where peers are slow, what is read may have to wait */
   net->reads++;
   *out = uv_buf_init(NULL, 0);
-  if (s->pass_to != NULL && pass_in(s, net->queued == 0 ? SPLICE_SIZE : room)) return;
+  if (s->pass_to != NULL && pass_in(s, room)) return;
   do net->got = recv(fd, net->scratch, room, 0);
   while (net->got < 0 && errno == EINTR);
   if (net->got < 0) net->got = errno == EAGAIN ? UV_EAGAIN : uv_translate_sys_error(errno);

@@ -14,6 +14,16 @@ local PLAIN = 'return { listen = "127.0.0.1:0", on_request = function(req) req:r
 local function file(text, name) return process.write_file(process.temp_dir() .. "/" .. (name or "policy.lua"), text) end
 local function mode(path) return assert(uv.fs_stat(path)).mode & 511 end
 
+--- A process that was asked to stop while a request of the client c hangs in its hook; `more` are further keys of the policy.
+local function stopping(more)
+  local p = jeton.start(('return { listen = "127.0.0.1:0", %s on_request = function(req) jeton.sleep "1h" end }'):format(more or ""))
+  local c = http.connect(p.port)
+  c:send "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+  process.poll(function() return p:status().workers[1].requests == 1 end)
+  p:kill "sigterm"
+  return p, c
+end
+
 describe("jeton", function()
   it("without a command prints its usage and exits 64", function()
     local code, out, err = run {}
@@ -302,22 +312,14 @@ describe("jeton run", function()
   end)
 
   it("gives up what does not end within timeouts.drain, and exits 0", function()
-    local p = jeton.start 'return { listen = "127.0.0.1:0", timeouts = { drain = "300ms" }, on_request = function(req) jeton.sleep "1h" end }'
-    local c = http.connect(p.port)
-    c:send "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-    process.poll(function() return p:status().workers[1].requests == 1 end)
-    p:kill "sigterm"
+    local p, c = stopping 'timeouts = { drain = "300ms" },'
     assert.equal(0, (p:wait(5)))
     p:wait_log "the drain has reached its limit"
     c:close()
   end)
 
   it("ends at once on a second SIGTERM", function()
-    local p = jeton.start 'return { listen = "127.0.0.1:0", on_request = function(req) jeton.sleep "1h" end }'
-    local c = http.connect(p.port)
-    c:send "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-    process.poll(function() return p:status().workers[1].requests == 1 end)
-    p:kill "sigterm"
+    local p, c = stopping()
     p:wait_log "draining"
     local t0 = socket.gettime()
     p:kill "sigterm"
@@ -564,11 +566,7 @@ describe("the commands of a running jeton", function()
   end)
 
   it("reload exits 69, and not as if the policy were at fault, while the process is ending", function()
-    local p = jeton.start 'return { listen = "127.0.0.1:0", on_request = function(req) jeton.sleep "1h" end }'
-    local c = http.connect(p.port)
-    c:send "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-    process.poll(function() return p:status().workers[1].requests == 1 end)
-    p:kill "sigterm"
+    local p, c = stopping()
     p:wait_log "draining"
     local code, _, err = run { "reload", "--control", p.control_path }
     assert.equal(69, code)
