@@ -5,6 +5,7 @@
 #include "ops/metrics.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -87,7 +88,7 @@ static void add_lives(const struct token_set *t, int64_t now, struct buf *out) {
 
 struct family_sums {
   int64_t now;
-  uint64_t failing, waiters;
+  uint64_t keys, failing, waiters;
 };
 static void sum_key(void *arg, struct slot *s) {
   struct family_sums *sums = arg;
@@ -97,21 +98,32 @@ static void sum_key(void *arg, struct slot *s) {
   sums->waiters += f.waiters;
 }
 
+/* A family may have a hundred thousand keys: they are gone through once. */
+static struct family_sums *sum_families(const struct token_set *t, int64_t now) {
+  struct family_sums *sums = calloc(t->n + 1, sizeof *sums);
+  if (sums == NULL) abort();
+  for (size_t i = 0; i < t->n; i++) {
+    if (t->families[i] == NULL) continue;
+    sums[i] = (struct family_sums){.now = now, .keys = family_size(t->families[i])};
+    family_each(t->families[i], sum_key, &sums[i]);
+  }
+  return sums;
+}
+
 /* Gauges only: a key that nobody uses goes, and its counts with it. */
 static void add_families(const struct token_set *t, int64_t now, struct buf *out) {
   static const char *const names[] = {"family_keys", "family_keys_failing", "family_waiters"};
   static const char *const helps[] = {"Keys of the family.", "Keys whose last fetch failed.",
                                       "Requests that wait for one of its tokens now."};
+  struct family_sums *sums = sum_families(t, now);
   for (unsigned k = 0; k < 3; k++) {
     begin(out, names[k], "gauge", helps[k]);
     for (size_t i = 0; i < t->n; i++) {
-      if (t->families[i] == NULL) continue;
-      struct family_sums sums = {.now = now};
-      if (k > 0) family_each(t->families[i], sum_key, &sums);
-      uint64_t n = k == 0 ? family_size(t->families[i]) : k == 1 ? sums.failing : sums.waiters;
-      add_count(out, names[k], "token", family_name(t->families[i]), n);
+      const uint64_t figures[] = {sums[i].keys, sums[i].failing, sums[i].waiters};
+      if (t->families[i] != NULL) add_count(out, names[k], "token", family_name(t->families[i]), figures[k]);
     }
   }
+  free(sums);
 }
 
 static void add_tokens(const struct token_set *t, struct buf *out) {
