@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "http/chars.h"
+#include "base/chars.h"
 
 enum headcheck_kind { HEADCHECK_REQUEST, HEADCHECK_RESPONSE, HEADCHECK_TRAILERS };
 struct headcheck_limits {

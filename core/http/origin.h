@@ -11,10 +11,10 @@
 #include "base/list.h"
 #include "base/str.h"
 #include "base/wheel.h"
-#include "http/url.h"
 #include "net/address.h"
 #include "net/stream.h"
 #include "net/tls.h"
+#include "net/url.h"
 
 struct origins; /* one a thread */
 struct origin;

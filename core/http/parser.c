@@ -1,10 +1,10 @@
 /* parser.c: pulls one message out of a connection's bytes.
  *
- * Stages, a function each: gather the head while headcheck looks at it and notes its lines, judge it (http/request.c); then the body. Each
+ * Stages, a function each: gather the head while headcheck looks at it and notes its lines, judge it (http/judge.c); then the body. Each
  * function consumes what it can and returns the event to report, or AGAIN when the next stage should go on with what is left.
  *
  * What llhttp decides and what not: chunked bodies are its part, where the grammar is more than a line. Heads it does not see: there is nothing in them
- * that headcheck and request.c do not judge more strictly, and going over them once more byte by byte was a quarter of a request's
+ * that headcheck and judge.c do not judge more strictly, and going over them once more byte by byte was a quarter of a request's
  * instructions. That it would have read each of them as we do is held by the fuzz targets (spec/fuzz/fuzz.h). It never decides where a message ends:
  * bodies with a length are counted here, chunk sizes are read here as well and must agree.
  *
@@ -14,7 +14,7 @@
 
 #include <assert.h>
 
-#include "http/request.h"
+#include "http/judge.h"
 #include "http/writer.h"
 
 enum { AGAIN = -1 };
@@ -34,14 +34,6 @@ enum stage {
 };
 /* A chunk line's free bytes (size, CRLFs and some extension), and the smallest gathering buffer. */
 enum { CHUNK_FREE = 16, GATHER_MIN = 64, GATHER_HEAD_MIN = 1024, HEX_DIGITS_MAX = 16, TABLE_MIN = 32 };
-
-const struct http_limits http_limits_default = {
-    .request_line = 16 * 1024,
-    .head = 64 * 1024,
-    .headers = 128,
-    .chunk_line = 4 * 1024,
-    .chunk_overhead = 16 * 1024,
-};
 
 static int fail(struct http_parser *p, int status, const char *text) {
   p->fault = (struct http_fault){p->is_response ? 0 : status, text};

@@ -7,15 +7,9 @@
 #include <stdint.h>
 
 #include "base/buf.h"
-#include "http/parser.h"
+#include "http/message.h"
 
 struct secret_context; /* token/secret.h */
-
-/* How the body behind the head is framed on the wire we write to. */
-struct framing {
-  enum http_framing kind;
-  uint64_t length;
-};
 
 struct request_head {
   struct str method;
@@ -57,8 +51,5 @@ unsigned write_chunk_line(char line[CHUNK_LINE_MAX], size_t n,
                           bool first); /* "\r\n" of the previous chunk goes before it unless first */
 /* The last chunk with the allowed trailers. `any`: data chunks came before. */
 void write_chunk_end(struct buf *out, const struct headers *trailers, bool any);
-/* RFC 9110 section 6.5.1: may this field stand in a trailer section that we forward? */
-bool trailer_allowed(struct str name);
-const char *status_phrase(int status); /* "Not Found"; "" when unknown */
 
 #endif

@@ -14,9 +14,9 @@
 
 #include "base/err.h"
 #include "base/wheel.h"
+#include "http/services.h"
 #include "lua/arg.h"
 #include "lua/message.h"
-#include "lua/services.h"
 #include "lua/vm.h"
 
 struct channel_op {
@@ -101,19 +101,19 @@ static void on_cancel(struct await *a) {
 
 static struct channel_op *op_new(lua_State *L, const struct await *begun, const struct channel_arm *arms, unsigned n,
                                  task_push_fn push) {
-  struct vm_services *services = vm_services(vm_of(L));
+  struct services *services = vm_services(vm_of(L));
   struct channel_op *op = calloc(1, sizeof *op + n * sizeof *arms);
   if (op == NULL) abort();
   op->vm = vm_ref(vm_of(L));
   op->await = *begun;
   op->push = push;
-  op->wait.home = services->mailbox;
+  op->wait.home = &services->mailbox;
   op->wait.arms = op->arms;
   op->wait.n = n;
   op->wait.done = on_fired;
   memcpy(op->arms, arms, n * sizeof *arms);
   for (unsigned i = 0; i < n; i++) (void)channel_ref(arms[i].channel);
-  timeout_init(&op->deadline, services->wheel, on_deadline);
+  timeout_init(&op->deadline, &services->wheel, on_deadline);
   return op;
 }
 
@@ -143,7 +143,7 @@ int channel_op(lua_State *L, const struct await *begun, struct channel_arm *arms
     channel_op_drop_items(arms, n);
     return fired;
   } else if (ms > 0) {
-    uv_update_time(vm_services(vm_of(L))->loop); /* the script may have computed for a while: count from now */
+    uv_update_time(&vm_services(vm_of(L))->loop); /* the script may have computed for a while: count from now */
     timeout_set(&op->deadline, (uint64_t)ms);
   }
   return await_yield(L, &op->await);

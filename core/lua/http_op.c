@@ -12,16 +12,16 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "http/redirect.h"
+#include "http/services.h"
 #include "lua/guard.h"
-#include "lua/http_redirect.h"
-#include "lua/services.h"
 #include "token/secret.h"
 
 enum { POOL_MS = 30 * 1000, POOL_IDLE = 8 };
 
 static void hop(struct http_op *op);
 
-void http_op_init(struct http_op *op, struct vm_services *services) {
+void http_op_init(struct http_op *op, struct services *services) {
   op->services = services;
   arena_init(&op->arena, op->first, sizeof op->first);
   headers_init(&op->headers, &op->arena);
@@ -60,7 +60,7 @@ static void let_go(struct http_op *op) {
 static void on_timer_closed(uv_handle_t *h) { let_go(h->data); }
 
 static void stop_call(struct http_op *op) {
-  if (op->calling) client_fini(&op->call);
+  if (op->calling) call_fini(&op->call);
   op->calling = false;
 }
 
@@ -107,17 +107,19 @@ static int make_body(struct http_op *op, struct secret_context *target) {
   return secret_expand(op->body_secret, target, &op->body_bytes);
 }
 
-static int write_head(struct client_call *c, struct buf *out, struct str *body) {
+static int write_head(struct call *c, struct buf *out, struct str *body) {
   struct http_op *op = c->owner;
   const struct url *u = &op->url;
   struct secret_context target = {.tls = u->tls, .host = u->host, .port = u->port, .unix_path = u->unix_path};
   int rc = make_body(op, &target);
   if (rc != 0) return rc;
   *body = op->body_secret != NULL ? buf_str(&op->body_bytes) : buf_str(&op->body.text);
+  char host[URL_HOST_SIZE];
+  url_host_field(u, host);
   struct request_head head = {.method = op->method,
                               .path = u->path.n > 0 ? u->path : STR("/"),
                               .query = u->query,
-                              .host = op->host.p != NULL ? op->host : http_host_field(&op->arena, u),
+                              .host = op->host.p != NULL ? op->host : str_of(host),
                               .headers = &op->headers,
                               .framing = {.kind = wants_length(op) ? FRAMING_LENGTH : FRAMING_NONE, .length = body->n},
                               .keep_alive = true};
@@ -125,9 +127,9 @@ static int write_head(struct client_call *c, struct buf *out, struct str *body) 
   return write_request_head(out, &head, &target);
 }
 
-static void on_head(struct client_call *c) { buf_reset(&((struct http_op *)c->owner)->body_bytes); }
+static void on_head(struct call *c) { buf_reset(&((struct http_op *)c->owner)->body_bytes); }
 
-static void on_body(struct client_call *c, struct str span) {
+static void on_body(struct call *c, struct str span) {
   struct http_op *op = c->owner;
   char reason[80];
   if (op->reply.n + span.n <= op->reply_max) {
@@ -172,7 +174,7 @@ static void follow(struct http_op *op, struct str location) {
   hop(op);
 }
 
-static void on_end(struct client_call *c) {
+static void on_end(struct call *c) {
   struct http_op *op = c->owner;
   const struct header *location = headers_find(&c->response.headers, STR("location"));
   if (op->redirects > 0 && location != NULL && http_is_redirect(c->response.status))
@@ -181,18 +183,10 @@ static void on_end(struct client_call *c) {
     finish(op, 0, "");
 }
 
-static void on_error(struct client_call *c, int status, const char *reason) { finish(c->owner, status, reason); }
+static void on_error(struct call *c, int status, const char *reason) { finish(c->owner, status, reason); }
 
-static const struct client_events events = {
+static const struct call_events events = {
     .write_head = write_head, .on_head = on_head, .on_body = on_body, .on_end = on_end, .on_error = on_error};
-
-static bool repeatable(struct str method) {
-  static const char *const idempotent[] = {"GET",    "HEAD",    "PUT",
-                                           "DELETE", "OPTIONS", "TRACE"}; /* RFC 9110 section 9.2.2 */
-  for (size_t i = 0; i < sizeof idempotent / sizeof idempotent[0]; i++)
-    if (str_eq(method, str_of(idempotent[i]))) return true;
-  return false;
-}
 
 static void start_call(struct http_op *op) {
   const struct url *u = &op->url;
@@ -200,15 +194,15 @@ static void start_call(struct http_op *op) {
   if (u->unix_path.p != NULL) s.unix_path = arena_dup(&op->arena, u->unix_path).p;
   if (op->origin != NULL) origin_unref(op->origin);
   op->origin = origin_get(op->services->origins, &s);
-  struct client_call *c = &op->call;
-  client_init(c, &events, op, &op->arena, op->services->wheel);
+  struct call *c = &op->call;
+  call_init(c, &events, op, &op->arena, &op->services->wheel);
   op->calling = true;
   c->method = op->method;
   c->connect_ms = c->first_byte_ms = c->response_ms = c->send_ms = op->timeout_ms;
   c->pool_ms = POOL_MS;
   c->pool_idle = POOL_IDLE;
-  c->repeatable = repeatable(op->method);
-  client_start(c, op->origin);
+  c->repeatable = method_idempotent(op->method);
+  call_start(c, op->origin);
 }
 
 /* --- what comes before it --- */
@@ -248,7 +242,7 @@ static void hop(struct http_op *op) {
   op->work.data = op;
   op->working = true;
   op->holders++;
-  int status = uv_queue_work(op->services->loop, &op->work, on_read_tls, on_tls_read);
+  int status = uv_queue_work(&op->services->loop, &op->work, on_read_tls, on_tls_read);
   assert(status == 0);
   (void)status;
 }
@@ -267,7 +261,7 @@ static void on_start(uv_timer_t *t) {
 }
 
 static void begin(struct http_op *op) {
-  uv_loop_t *loop = op->services->loop;
+  uv_loop_t *loop = &op->services->loop;
   op->holders = 1;
   (void)uv_timer_init(loop, &op->timer);
   op->timer.data = op;

@@ -9,13 +9,13 @@
 
 #include "base/arena.h"
 #include "base/buf.h"
-#include "http/client.h"
+#include "http/call.h"
 #include "http/headers.h"
-#include "http/url.h"
 #include "lua/parts.h"
 #include "lua/secret_source.h"
 #include "lua/tls_choice.h"
 #include "lua/vm.h"
+#include "net/url.h"
 
 enum { HTTP_TIMEOUT_MS = 30 * 1000, HTTP_REPLY_MAX = 1024 * 1024, HTTP_REDIRECTS_MAX = 20 };
 
@@ -23,9 +23,9 @@ struct http_op {
   struct await await;
   uv_timer_t timer; /* 0 ms: the start, from the loop; then the deadline of the whole call */
   uv_work_t work;   /* reading TLS files */
-  struct vm_services *services;
+  struct services *services;
   struct arena arena;
-  struct client_call call;
+  struct call call;
   struct origin *origin;
   /* the request; text is in the arena */
   struct str method;
@@ -54,7 +54,7 @@ struct http_op {
 };
 
 /* A new op, for guard_new; everything that raises is done by then. */
-void http_op_init(struct http_op *op, struct vm_services *services);
+void http_op_init(struct http_op *op, struct services *services);
 void http_op_unmake(void *p); /* not begun: frees it */
 /* Hands the op from its guard (at that index) to the loop, and yields. The value to return from the C function. */
 int http_op_await(lua_State *L, int guard, struct http_op *op);

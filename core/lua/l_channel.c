@@ -12,11 +12,11 @@
 #include <lauxlib.h>
 #include <string.h>
 
+#include "http/services.h"
 #include "lua/arg.h"
 #include "lua/channel_op.h"
 #include "lua/l_named.h"
 #include "lua/message.h"
-#include "lua/services.h"
 #include "lua/vm.h"
 
 #define CHANNEL "jeton.channel"

@@ -6,12 +6,12 @@
 
 #include "base/err.h"
 #include "base/list.h"
+#include "http/services.h"
 #include "lua/arg.h"
 #include "lua/argv.h"
+#include "lua/child.h"
 #include "lua/guard.h"
 #include "lua/l_secret.h"
-#include "lua/process.h"
-#include "lua/services.h"
 #include "lua/vm.h"
 
 enum { EXEC_TIMEOUT_MS = 30 * 1000, EXEC_OUTPUT_MAX = 1024 * 1024 };
@@ -19,8 +19,8 @@ static const char what[] = "jeton.exec";
 
 struct exec_op {
   struct await await;
-  struct process *process;
-  const struct process_result *result; /* during on_done */
+  struct child *child;
+  const struct child_result *result; /* during on_done */
   struct argv argv, env;
   uint64_t timeout_ms;
 };
@@ -34,7 +34,7 @@ static void unmake(void *p) {
 
 static int push_result(lua_State *L, void *arg) {
   const struct exec_op *op = arg;
-  const struct process_result *r = op->result;
+  const struct child_result *r = op->result;
   if (r->error == UV_ETIMEDOUT)
     return arg_failure(L, r->error, "exec %s: not done within %llu ms", op->argv.v[0],
                        (unsigned long long)op->timeout_ms);
@@ -55,7 +55,7 @@ static int push_result(lua_State *L, void *arg) {
   return 1;
 }
 
-static void on_done(void *arg, const struct process_result *r) {
+static void on_done(void *arg, const struct child_result *r) {
   struct exec_op *op = arg;
   op->result = r;
   await_finish(&op->await, push_result, op);
@@ -64,11 +64,11 @@ static void on_done(void *arg, const struct process_result *r) {
 
 static void on_cancel(struct await *a) {
   struct exec_op *op = CONTAINER_OF(a, struct exec_op, await);
-  process_cancel(op->process);
+  child_cancel(op->child);
   unmake(op);
 }
 
-static void read_limits(lua_State *L, struct process_settings *s) {
+static void read_limits(lua_State *L, struct child_settings *s) {
   static const char *const known[] = {"stdout", "stderr", NULL};
   if (lua_getfield(L, 1, "limits") != LUA_TNIL) {
     if (!lua_istable(L, -1)) arg_wrong(L, what, "limits", "a table", -1);
@@ -88,7 +88,7 @@ static int read_stdin(lua_State *L, struct str *in) {
   return rc;
 }
 
-static int read_env(lua_State *L, struct exec_op *op, struct process_settings *s) {
+static int read_env(lua_State *L, struct exec_op *op, struct child_settings *s) {
   if (lua_getfield(L, 1, "env") == LUA_TNIL) return 0;
   if (!lua_istable(L, -1)) arg_wrong(L, what, "env", "a table", -1);
   int rc = argv_read_env(L, lua_gettop(L), &op->env, "jeton.exec: env");
@@ -106,7 +106,7 @@ int l_exec(lua_State *L) {
   arg_known(L, 1, what, known);
   struct exec_op *op = guard_new(L, sizeof *op, unmake);
   int guard = lua_gettop(L);
-  struct process_settings s = {.argv = NULL};
+  struct child_settings s = {.argv = NULL};
   argv_read(L, 1, &op->argv, what);
   op->timeout_ms = s.timeout_ms = (uint64_t)arg_field_ms(L, 1, what, "timeout", EXEC_TIMEOUT_MS);
   if (s.timeout_ms < 1) luaL_error(L, "jeton.exec: timeout: expected more than 0");
@@ -118,6 +118,6 @@ int l_exec(lua_State *L) {
   if (rc != 0) return arg_failure(L, rc, "exec %s: %s", op->argv.v[0], err_text(rc));
   await_begin(L, &op->await, on_cancel);
   guard_release(L, guard);
-  op->process = process_start(vm_services(vm_of(L))->loop, &s, on_done, op);
+  op->child = child_start(&vm_services(vm_of(L))->loop, &s, on_done, op);
   return await_yield(L, &op->await);
 }

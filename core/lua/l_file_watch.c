@@ -12,10 +12,10 @@
 
 #include "base/err.h"
 #include "base/list.h"
+#include "http/services.h"
 #include "lua/arg.h"
 #include "lua/guard.h"
 #include "lua/job.h"
-#include "lua/services.h"
 #include "lua/vm.h"
 
 enum { QUIET_MS = 50 };
@@ -139,7 +139,7 @@ int l_file_watch(lua_State *L) {
   w->source.end = watch_end;
   (void)job_push(L, "watch", 2, 1, &w->source);
   guard_release(L, 4);
-  int rc = start(w, vm_services(vm_of(L))->loop);
+  int rc = start(w, &vm_services(vm_of(L))->loop);
   if (rc == 0) return 1;
   lua_getfield(L, -1, "cancel");
   lua_pushvalue(L, -2);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/version.h"
 #include "http/headers.h"
 #include "lua/arg.h"
 #include "lua/guard.h"
@@ -18,7 +19,6 @@
 #include "lua/l_secret.h"
 #include "lua/parts.h"
 #include "lua/vm.h"
-#include "ops/version.h"
 #include "token/secret.h"
 
 static const char what[] = "jeton.http";

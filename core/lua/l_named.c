@@ -4,8 +4,8 @@
 #include <lauxlib.h>
 #include <string.h>
 
+#include "http/services.h"
 #include "lua/arg.h"
-#include "lua/services.h"
 #include "lua/vm.h"
 
 enum { SUGGEST_DISTANCE = 3 };

@@ -9,10 +9,10 @@
 #include <uv.h>
 
 #include "base/list.h"
+#include "http/services.h"
 #include "lua/arg.h"
 #include "lua/guard.h"
 #include "lua/job.h"
-#include "lua/services.h"
 #include "lua/vm.h"
 
 enum { EVERY_MIN_MS = 1 };
@@ -47,7 +47,7 @@ int l_sleep(lua_State *L) {
   struct sleep_op *op = guard_new(L, sizeof *op, free);
   await_begin(L, &op->await, on_sleep_cancel);
   guard_release(L, -1);
-  (void)uv_timer_init(vm_services(vm_of(L))->loop, &op->timer);
+  (void)uv_timer_init(&vm_services(vm_of(L))->loop, &op->timer);
   op->timer.data = op;
   uv_update_time(op->timer.loop); /* the script may have computed for a while: count from now */
   (void)uv_timer_start(&op->timer, on_woken, (uint64_t)ms, 0);
@@ -92,10 +92,10 @@ int l_every(lua_State *L) {
   lua_settop(L, 2);
   struct ticker *k = guard_new(L, sizeof *k, free);
   k->source.end = ticker_end;
-  struct vm_services *services = vm_services(vm_of(L));
+  struct services *services = vm_services(vm_of(L));
   (void)job_push(L, "every", 2, 0, &k->source);
   guard_release(L, 3);
-  (void)uv_timer_init(services->loop, &k->timer);
+  (void)uv_timer_init(&services->loop, &k->timer);
   k->timer.data = k;
   (void)uv_timer_start(&k->timer, on_tick, (uint64_t)ms, (uint64_t)ms);
   return 1;

@@ -15,10 +15,10 @@
 #include "lua/l_secret.h"
 #include "lua/l_token_await.h"
 #include "lua/type.h"
-#include "policy/policy.h"
 #include "token/family.h"
 #include "token/secret.h"
 #include "token/slot.h"
+#include "token/terms.h"
 
 static const char TOKEN[] = "jeton.token";
 #define FAMILY "jeton.family"
@@ -38,8 +38,8 @@ struct token_handle { /* user value 1: the secret that prefix .. value made, or 
 };
 
 struct family_handle { /* user value 1: handles by key, weak */
-  const struct policy *policy;
-  const struct token_conf *conf;
+  const char *name;    /* in the policy */
+  struct token_terms terms;
   struct token_family *family; /* a reference */
 };
 
@@ -50,8 +50,7 @@ struct secret *l_token_secret(lua_State *L, int idx) {
   if (h != NULL) return h->value;
   struct family_handle *f = luaL_testudata(L, idx, FAMILY);
   if (f != NULL)
-    luaL_error(L, "tokens.%s is a family of tokens: index it with a key first, tokens.%s[key]", f->conf->name,
-               f->conf->name);
+    luaL_error(L, "tokens.%s is a family of tokens: index it with a key first, tokens.%s[key]", f->name, f->name);
   return NULL;
 }
 
@@ -229,18 +228,18 @@ static struct token_handle *push_empty(lua_State *L) {
   return h;
 }
 
-static void fill(struct token_handle *h, const struct policy *p, const struct token_conf *conf, struct slot *slot) {
+static void fill(struct token_handle *h, const struct token_terms *t, struct slot *slot) {
   h->slot = slot_ref(slot);
-  h->audience = conf->audience != NULL ? audience_ref(conf->audience) : NULL;
-  h->value = secret_token(slot, (struct str){0}, conf->audience, (int)conf->missing);
-  h->missing = conf->missing;
-  h->reveal = conf->reveal;
-  h->wait_ms = conf->wait_ms;
-  h->max_waiters = p->limits.waiters;
+  h->audience = t->audience != NULL ? audience_ref(t->audience) : NULL;
+  h->value = secret_token(slot, (struct str){0}, t->audience, (int)t->missing);
+  h->missing = t->missing;
+  h->reveal = t->reveal;
+  h->wait_ms = t->wait_ms;
+  h->max_waiters = t->max_waiters;
 }
 
-void l_token_push(lua_State *L, const struct policy *p, const struct token_conf *conf, struct slot *slot) {
-  fill(push_empty(L), p, conf, slot);
+void l_token_push(lua_State *L, const struct token_terms *terms, struct slot *slot) {
+  fill(push_empty(L), terms, slot);
 }
 
 /* --- families --- */
@@ -254,11 +253,11 @@ static struct slot *place(lua_State *L, struct family_handle *h, struct str key)
 }
 
 static int no_place(lua_State *L, const struct family_handle *h, struct str key) {
-  const char *name = h->conf->name;
+  const char *name = h->name;
   if (key.n == 0) return luaL_error(L, "tokens.%s: an empty key", name);
   if (key.n > FAMILY_KEY_MAX) return luaL_error(L, "tokens.%s: a key of more than %d bytes", name, FAMILY_KEY_MAX);
   return luaL_error(L, "tokens.%s: all %d places are taken by tokens in use (see the token's max)", name,
-                    (int)h->conf->family_max);
+                    (int)family_max(h->family));
 }
 
 /* The handle of a key is kept (weakly) so that its reader stays warm; the family is asked each time, since that marks the slot as used and
@@ -266,8 +265,8 @@ static int no_place(lua_State *L, const struct family_handle *h, struct str key)
 static int l_family_index(lua_State *L) {
   struct family_handle *h = luaL_checkudata(L, 1, FAMILY);
   if (lua_type(L, 2) != LUA_TSTRING)
-    luaL_error(L, "tokens.%s: a family's key is a string, got %s: write tokens.%s[tostring(key)]", h->conf->name,
-               arg_push_noun(L, 2), h->conf->name);
+    luaL_error(L, "tokens.%s: a family's key is a string, got %s: write tokens.%s[tostring(key)]", h->name,
+               arg_push_noun(L, 2), h->name);
   struct str key;
   key.p = lua_tolstring(L, 2, &key.n);
   lua_getiuservalue(L, 1, 1);
@@ -282,7 +281,7 @@ static int l_family_index(lua_State *L) {
   struct token_handle *fresh = push_empty(L);
   slot = place(L, h, key);
   if (slot == NULL) return no_place(L, h, key);
-  fill(fresh, h->policy, h->conf, slot);
+  fill(fresh, &h->terms, slot);
   slot_unref(slot);
   lua_pushvalue(L, 2);
   lua_pushvalue(L, -2);
@@ -292,7 +291,7 @@ static int l_family_index(lua_State *L) {
 
 static int l_family_tostring(lua_State *L) {
   struct family_handle *h = luaL_checkudata(L, 1, FAMILY);
-  lua_pushfstring(L, "family<%s of %d tokens>", h->conf->name, (int)family_size(h->family));
+  lua_pushfstring(L, "family<%s of %d tokens>", h->name, (int)family_size(h->family));
   return 1;
 }
 
@@ -308,9 +307,9 @@ static const luaL_Reg family_metamethods[] = {
     {"__concat", l_secret_concat}, {"__newindex", l_secret_refuse},   {NULL, NULL},
 };
 
-void l_family_push(lua_State *L, const struct policy *p, const struct token_conf *conf, struct token_family *f) {
+void l_family_push(lua_State *L, const char *name, const struct token_terms *terms, struct token_family *f) {
   struct family_handle *h = lua_newuserdatauv(L, sizeof *h, 1);
-  *h = (struct family_handle){.policy = p, .conf = conf};
+  *h = (struct family_handle){.name = name, .terms = *terms};
   if (luaL_newmetatable(L, FAMILY)) {
     luaL_setfuncs(L, family_metamethods, 0);
     lua_pushliteral(L, "family");

@@ -5,16 +5,16 @@
 #include <lua.h>
 #include <stdbool.h>
 
-struct policy;
 struct secret;
 struct slot;
-struct token_conf;
 struct token_family;
+struct token_terms;
 
-/* Pushes the handle of that slot (it takes a reference of its own). Of p and conf what is needed is copied. May raise out-of-memory. */
-void l_token_push(lua_State *L, const struct policy *p, const struct token_conf *conf, struct slot *slot);
-/* Pushes a family: indexing it with a key gives that key's token. p and conf must outlive the VM (who pins the VM pins the policy). */
-void l_family_push(lua_State *L, const struct policy *p, const struct token_conf *conf, struct token_family *f);
+/* Pushes the handle of that slot. It takes references of its own to slot and audience, and copies the rest. May raise out-of-memory. */
+void l_token_push(lua_State *L, const struct token_terms *terms, struct slot *slot);
+/* Pushes a family: indexing it with a key gives that key's token, each on these terms. `name` ("tenant") and the terms' audience must outlive the VM (who
+ * pins the VM pins the policy). Takes a reference to f. May raise out-of-memory. */
+void l_family_push(lua_State *L, const char *name, const struct token_terms *terms, struct token_family *f);
 
 /* For l_secret.c: the value's secret of the token at idx, borrowed; NULL when it is none. Raises for a family, with the missing key named. */
 struct secret *l_token_secret(lua_State *L, int idx);

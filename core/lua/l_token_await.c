@@ -10,10 +10,10 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/wheel.h"
+#include "http/services.h"
 #include "lua/arg.h"
 #include "lua/guard.h"
 #include "lua/l_fetch.h"
-#include "lua/services.h"
 #include "lua/vm.h"
 #include "token/keeper.h"
 #include "token/slot.h"
@@ -98,7 +98,7 @@ static struct waiting *waiting_new(lua_State *L, struct slot *slot) {
   struct waiting *w = guard_new(L, sizeof *w, unmake);
   w->slot = slot_ref(slot);
   w->waiter.done = on_done;
-  timeout_init(&w->deadline, vm_services(vm_of(L))->wheel, on_deadline);
+  timeout_init(&w->deadline, &vm_services(vm_of(L))->wheel, on_deadline);
   return w;
 }
 
@@ -117,11 +117,11 @@ static int await_slot(lua_State *L, struct waiting *w, int rc, int64_t ms) {
 
 int token_refresh(lua_State *L, struct slot *slot, unsigned max_waiters) {
   struct waiting *w = waiting_new(L, slot);
-  return await_slot(L, w, slot_refresh_wait(slot, &w->waiter, vm_services(vm_of(L))->mailbox, max_waiters),
+  return await_slot(L, w, slot_refresh_wait(slot, &w->waiter, &vm_services(vm_of(L))->mailbox, max_waiters),
                     REFRESH_LIMIT_MS);
 }
 
 int token_wait(lua_State *L, struct slot *slot, int64_t ms, unsigned max_waiters) {
   struct waiting *w = waiting_new(L, slot);
-  return await_slot(L, w, slot_wait(slot, &w->waiter, vm_services(vm_of(L))->mailbox, max_waiters), ms);
+  return await_slot(L, w, slot_wait(slot, &w->waiter, &vm_services(vm_of(L))->mailbox, max_waiters), ms);
 }

@@ -7,6 +7,7 @@
 #include <lauxlib.h>
 
 #include "base/clock.h"
+#include "base/version.h"
 #include "lua/arg.h"
 #include "lua/l_base64.h"
 #include "lua/l_channel.h"
@@ -23,7 +24,6 @@
 #include "lua/l_timer.h"
 #include "lua/sandbox.h"
 #include "lua/vm.h"
-#include "ops/version.h"
 
 static int l_now(lua_State *L) {
   lua_pushnumber(L, (lua_Number)clock_wall_ms() / 1000);

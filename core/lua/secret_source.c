@@ -21,12 +21,12 @@
 #include "base/file_stamp.h"
 #include "base/log.h"
 #include "base/secmem.h"
+#include "http/services.h"
 #include "lua/arg.h"
 #include "lua/argv.h"
+#include "lua/child.h"
 #include "lua/guard.h"
 #include "lua/l_secret.h"
-#include "lua/process.h"
-#include "lua/services.h"
 #include "lua/vm.h"
 #include "token/token.h"
 
@@ -234,15 +234,15 @@ struct exec_source {
   uv_loop_t *loop;
   struct argv command;
   struct stored bytes;
-  struct process *process; /* while it runs */
-  struct gate *gate;       /* a reference until the first outcome */
-  uint64_t ttl_ms;         /* 0: once */
+  struct child *child; /* while it runs */
+  struct gate *gate;   /* a reference until the first outcome */
+  uint64_t ttl_ms;     /* 0: once */
   uint64_t timeout_ms, retry_ms;
 };
 
 static void on_exec_due(uv_timer_t *t);
 
-static const char *outcome(const struct process_result *r, char *text, size_t size) {
+static const char *outcome(const struct child_result *r, char *text, size_t size) {
   if (r->error != 0) return err_text(r->error);
   if (r->signal != 0)
     (void)snprintf(text, size, "ended by signal %d", r->signal);
@@ -259,11 +259,11 @@ static void plan(struct exec_source *e, uint64_t ms) {
   if (ms > 0) (void)uv_timer_start(&e->timer, on_exec_due, ms, 0);
 }
 
-static void on_exec_done(void *arg, const struct process_result *r) {
+static void on_exec_done(void *arg, const struct child_result *r) {
   struct exec_source *e = arg;
   char text[64];
   const char *wrong = outcome(r, text, sizeof text);
-  e->process = NULL;
+  e->child = NULL;
   if (wrong == NULL) {
     stored_set(&e->bytes, trim_line_end(r->out));
     e->retry_ms = RETRY_MS;
@@ -281,9 +281,9 @@ static void on_exec_done(void *arg, const struct process_result *r) {
 
 static void on_exec_due(uv_timer_t *t) {
   struct exec_source *e = t->data;
-  struct process_settings s = {
+  struct child_settings s = {
       .argv = e->command.v, .timeout_ms = e->timeout_ms, .out_max = TOKEN_BYTES_MAX, .err_max = TOKEN_BYTES_MAX};
-  e->process = process_start(e->loop, &s, on_exec_done, e);
+  e->child = child_start(e->loop, &s, on_exec_done, e);
 }
 
 static int exec_read(void *data, struct str *bytes) {
@@ -304,7 +304,7 @@ static void on_exec_closed(uv_handle_t *h) { exec_unmake(h->data); }
 
 static void exec_free(void *data) {
   struct exec_source *e = data;
-  if (e->process != NULL) process_cancel(e->process);
+  if (e->child != NULL) child_cancel(e->child);
   struct gate *gate = e->gate;
   e->gate = NULL;
   if (gate != NULL) gate_pass(gate);
@@ -322,7 +322,7 @@ static void exec_begin(lua_State *L, struct exec_source *e) {
   e->gate = gate_of(L);
   e->gate->refs++;
   e->gate->pending++;
-  e->loop = vm_services(vm)->loop;
+  e->loop = &vm_services(vm)->loop;
   (void)uv_timer_init(e->loop, &e->timer);
   e->timer.data = e;
   (void)uv_timer_start(&e->timer, on_exec_due, 0, 0);

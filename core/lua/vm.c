@@ -227,7 +227,7 @@ struct vm *vm_of(lua_State *L) {
   return vm_at(L);
 }
 enum vm_role vm_role(const struct vm *vm) { return vm->role; }
-struct vm_services *vm_services(const struct vm *vm) {
+struct services *vm_services(const struct vm *vm) {
   return vm->services;
 }
 void vm_set_loading(struct vm *vm, bool loading) { vm->loading = loading; }

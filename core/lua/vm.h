@@ -18,13 +18,13 @@ struct vm;
 
 enum vm_role { VM_CONTROL, VM_KEEPER, VM_WORKER };
 
-struct vm_services; /* lua/services.h: what the thread offers to the library (loop, http origins, mailbox, …) */
+struct services; /* http/services.h: what the thread offers to the library (loop, http origins, mailbox, …) */
 struct vm_settings {
   enum vm_role role;
   uint64_t memory_max; /* bytes; an allocation above it fails as Lua's "not enough memory"; 0: no cap */
   int64_t budget_us;   /* uninterrupted Lua in one resume; 0: no limit */
   bool wipe;           /* freed memory is zeroed (the keeper's VM, where token bytes pass) */
-  struct vm_services *services;
+  struct services *services;
 };
 /* The library is open and the sandbox in place (lua/sandbox.h); no policy loaded. NULL when out of memory (or above memory_max), which is logged. */
 struct vm *vm_new(const struct vm_settings *s);
@@ -33,7 +33,7 @@ void vm_unref(struct vm *vm);       /* the last one closes the state: what runs 
 lua_State *vm_state(struct vm *vm); /* the main thread of the state */
 struct vm *vm_of(lua_State *L);     /* any coroutine's */
 enum vm_role vm_role(const struct vm *vm);
-struct vm_services *vm_services(const struct vm *vm);
+struct services *vm_services(const struct vm *vm);
 /* After load, settings from the policy itself. */
 void vm_limit(struct vm *vm, uint64_t memory_max, int64_t budget_us);
 /* True while the policy's file itself runs (awaiting calls raise then). */

@@ -22,7 +22,7 @@ struct vm {
   void (*warn)(void *arg, const char *text); /* NULL: the log */
   void *warn_arg;
   lua_State *L;
-  struct vm_services *services;
+  struct services *services;
   struct budget budget;
   struct alloc alloc;
   uint64_t collect_above;      /* bytes in use with which no run begins: garbage must not make the cap look reached */

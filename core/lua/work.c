@@ -6,8 +6,8 @@
 #include <assert.h>
 
 #include "base/list.h"
+#include "http/services.h"
 #include "lua/guard.h"
-#include "lua/services.h"
 
 static void on_run(uv_work_t *request) {
   struct work *w = request->data;
@@ -36,7 +36,7 @@ int work_await(lua_State *L, struct work *w) {
   await_begin(L, &w->await, on_cancel);
   guard_release(L, -1);
   w->request.data = w;
-  int status = uv_queue_work(vm_services(vm_of(L))->loop, &w->request, on_run, on_done);
+  int status = uv_queue_work(&vm_services(vm_of(L))->loop, &w->request, on_run, on_done);
   assert(status == 0); /* it fails for a missing callback only */
   (void)status;
   return await_yield(L, &w->await);

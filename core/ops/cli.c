@@ -16,14 +16,14 @@
 #include "base/err.h"
 #include "base/named.h"
 #include "base/str.h"
+#include "base/version.h"
+#include "http/services.h"
 #include "ops/control.h"
 #include "ops/control_client.h"
 #include "ops/demo.h"
 #include "ops/exits.h"
 #include "ops/process.h"
 #include "ops/starter.h"
-#include "ops/version.h"
-#include "proxy/services.h"
 
 enum { LISTEN_MAX = 32, PATH_SIZE = 256, STOP_LIMIT_MS = 3600 * 1000 };
 

@@ -11,9 +11,9 @@
 
 #include "base/clock.h"
 #include "base/list.h"
-#include "http/client.h"
-#include "http/url.h"
-#include "proxy/services.h"
+#include "http/call.h"
+#include "http/services.h"
+#include "net/url.h"
 
 enum {
   VISIT_MS = 5,
@@ -45,7 +45,7 @@ struct demo_visitors {
 struct visit {
   struct link link;
   struct demo_visitors *visitors;
-  struct client_call call;
+  struct call call;
   struct arena arena;
   struct headers headers;
   int64_t begun_us;
@@ -59,7 +59,7 @@ static void on_report(uv_timer_t *t);
 
 static void free_visit(struct visit *v) {
   list_remove(&v->link);
-  client_fini(&v->call);
+  call_fini(&v->call);
   arena_reset(&v->arena);
   free(v);
 }
@@ -79,7 +79,7 @@ static void end_visit(struct visit *v) {
     all->failed++;
 }
 
-static int write_head(struct client_call *c, struct buf *out, struct str *body) {
+static int write_head(struct call *c, struct buf *out, struct str *body) {
   struct visit *v = c->owner;
   struct request_head head = {.method = c->method,
                               .path = STR("/visit"),
@@ -92,24 +92,24 @@ static int write_head(struct client_call *c, struct buf *out, struct str *body) 
   return write_request_head(out, &head, NULL);
 }
 
-static void on_head(struct client_call *c) { ((struct visit *)c->owner)->status = c->response.status; }
-static void on_body(struct client_call *c, struct str span) { (void)c, (void)span; }
-static void on_end(struct client_call *c) { end_visit(c->owner); }
-static void on_error(struct client_call *c, int status, const char *reason) {
+static void on_head(struct call *c) { ((struct visit *)c->owner)->status = c->response.status; }
+static void on_body(struct call *c, struct str span) { (void)c, (void)span; }
+static void on_end(struct call *c) { end_visit(c->owner); }
+static void on_error(struct call *c, int status, const char *reason) {
   (void)status, (void)reason;
   struct visit *v = c->owner;
   v->status = 0;
   end_visit(v);
 }
 
-static const struct client_events EVENTS = {
+static const struct call_events EVENTS = {
     .write_head = write_head, .on_head = on_head, .on_body = on_body, .on_end = on_end, .on_error = on_error};
 
 static void sweep(struct demo_visitors *all) {
   for (struct link *l = all->visits.next, *next; l != &all->visits; l = next) {
     next = l->next;
     struct visit *v = CONTAINER_OF(l, struct visit, link);
-    if (!client_running(&v->call)) free_visit(v);
+    if (!call_running(&v->call)) free_visit(v);
   }
 }
 
@@ -121,15 +121,15 @@ static void begin_visit(struct demo_visitors *all) {
   arena_init(&v->arena, v->first, sizeof v->first);
   headers_init(&v->headers, &v->arena);
   v->begun_us = clock_mono_us();
-  struct client_call *c = &v->call;
-  client_init(c, &EVENTS, v, &v->arena, &all->services.wheel);
+  struct call *c = &v->call;
+  call_init(c, &EVENTS, v, &v->arena, &all->services.wheel);
   c->method = STR("GET");
   c->limits = &http_limits_default;
   c->connect_ms = c->first_byte_ms = c->response_ms = c->send_ms = LIMIT_MS;
   c->pool_ms = POOL_MS;
   c->pool_idle = POOL_IDLE;
   c->repeatable = true;
-  client_start(c, all->origin);
+  call_start(c, all->origin);
 }
 
 /* As many as are due: a thread that was kept from running catches up. */
@@ -176,7 +176,7 @@ static void on_stop(uv_async_t *a) {
   struct demo_visitors *all = a->data;
   while (!list_empty(&all->visits)) {
     struct visit *v = CONTAINER_OF(all->visits.next, struct visit, link);
-    client_cancel(&v->call);
+    call_cancel(&v->call);
     free_visit(v);
   }
   origin_unref(all->origin);

@@ -219,7 +219,7 @@ static void end_tasks(struct keeper_runtime *r) {
 
 /* --- life --- */
 
-static struct vm *new_vm(struct vm_services *services, const struct policy *p) {
+static struct vm *new_vm(struct services *services, const struct policy *p) {
   struct vm_settings settings = {.role = VM_KEEPER,
                                  .memory_max = p->limits.memory,
                                  .budget_us = p->limits.script_time_us,
@@ -228,7 +228,7 @@ static struct vm *new_vm(struct vm_services *services, const struct policy *p) {
   return vm_new(&settings);
 }
 
-struct keeper_runtime *keeper_runtime_new(struct vm_services *services, struct policy *p, int *status, char *message,
+struct keeper_runtime *keeper_runtime_new(struct services *services, struct policy *p, int *status, char *message,
                                           size_t size) {
   struct vm *vm = new_vm(services, p);
   const char *text = "out of memory";
@@ -241,7 +241,7 @@ struct keeper_runtime *keeper_runtime_new(struct vm_services *services, struct p
     free(r);
     return NULL;
   }
-  r->loop = services->loop;
+  r->loop = &services->loop;
   r->policy = policy_ref(p);
   r->vm = vm;
   r->holders = 1;
@@ -252,7 +252,7 @@ struct keeper_runtime *keeper_runtime_new(struct vm_services *services, struct p
 }
 
 const struct token_conf *keeper_runtime_token(const struct keeper_runtime *r, const struct slot *s) {
-  return policy_token(r->policy, slot_token(s), slot_key(s).p != NULL);
+  return policy_token(r->policy, slot_token_name(s), slot_key(s).p != NULL);
 }
 
 void keeper_runtime_retire(struct keeper_runtime *r) {

@@ -7,7 +7,7 @@
 
 #include "base/list.h"
 #include "base/rand.h"
-#include "lua/services.h"
+#include "http/services.h"
 #include "policy/binding.h"
 #include "policy/policy.h"
 #include "token/keeper.h"
@@ -29,7 +29,7 @@ struct keeper_runtime {
 };
 
 /* A VM with the policy loaded. NULL: *status and message tell. */
-struct keeper_runtime *keeper_runtime_new(struct vm_services *services, struct policy *p, int *status, char *message,
+struct keeper_runtime *keeper_runtime_new(struct services *services, struct policy *p, int *status, char *message,
                                           size_t size);
 /* What the policy says of the slot's token, or NULL: a family and a single token of one name are two. */
 const struct token_conf *keeper_runtime_token(const struct keeper_runtime *r, const struct slot *s);

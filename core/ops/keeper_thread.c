@@ -14,8 +14,8 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "http/services.h"
 #include "ops/keeper_runtime.h"
-#include "proxy/services.h"
 #include "token/family.h"
 #include "token/keeper.h"
 #include "token/result.h"
@@ -223,7 +223,7 @@ static void retain_named(struct keeper_thread *k) {
 
 static void prepare(struct keeper_thread *k, struct keeper_request *r) {
   int status;
-  struct keeper_runtime *c = keeper_runtime_new(&k->services.lent, r->policy, &status, r->message, sizeof r->message);
+  struct keeper_runtime *c = keeper_runtime_new(&k->services, r->policy, &status, r->message, sizeof r->message);
   if (c == NULL) {
     reply(r, status);
     return;

@@ -10,8 +10,8 @@
 
 #include "base/clock.h"
 #include "base/shared.h"
+#include "base/version.h"
 #include "ops/counts.h"
-#include "ops/version.h"
 #include "token/family.h"
 
 /* --- lines --- */

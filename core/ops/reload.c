@@ -253,7 +253,7 @@ static const struct phase_def PHASES[PHASE_COUNT] = {
 struct policy *reload_load(struct services *s, const char *path, const struct policy_overrides *o,
                            struct report *report) {
   struct vm_settings settings = {
-      .role = VM_CONTROL, .memory_max = LOAD_MEMORY, .budget_us = LOAD_BUDGET_US, .wipe = false, .services = &s->lent};
+      .role = VM_CONTROL, .memory_max = LOAD_MEMORY, .budget_us = LOAD_BUDGET_US, .wipe = false, .services = s};
   struct vm *vm = vm_new(&settings);
   if (vm == NULL) {
     report_problem(report, "%s: there is no Lua state to run it in; the log says why", path);

@@ -9,10 +9,10 @@
 #include <stdint.h>
 
 #include "base/list.h"
+#include "http/services.h"
 #include "ops/keeper_thread.h"
 #include "ops/listeners.h"
 #include "policy/policy.h"
-#include "proxy/services.h"
 #include "proxy/worker.h"
 
 struct reload_result {

@@ -8,9 +8,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/shared.h"
-#include "http/url.h"
+#include "base/version.h"
+#include "net/url.h"
 #include "ops/counts.h"
-#include "ops/version.h"
 #include "token/family.h"
 
 enum { FAMILY_LINES = 20 };

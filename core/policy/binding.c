@@ -9,6 +9,7 @@
 #include "lua/l_token.h"
 #include "policy/modules.h"
 #include "policy/schema.h"
+#include "token/terms.h"
 
 struct init_call {
   struct binding *b;
@@ -208,11 +209,16 @@ static int l_tokens(lua_State *L) {
   lua_createtable(L, 0, (int)c->p->ntokens);
   for (size_t i = 0; i < c->p->ntokens; i++) {
     const struct token_conf *t = &c->p->tokens[i];
+    struct token_terms terms = {.audience = t->audience,
+                                .missing = t->missing,
+                                .reveal = t->reveal,
+                                .wait_ms = t->wait_ms,
+                                .max_waiters = c->p->limits.waiters};
     lua_pushstring(L, t->name);
     if (t->family) {
-      l_family_push(L, c->p, t, c->families[i]);
+      l_family_push(L, t->name, &terms, c->families[i]);
     } else {
-      l_token_push(L, c->p, t, c->slots[i]);
+      l_token_push(L, &terms, c->slots[i]);
     }
     lua_rawset(L, -3);
   }

@@ -13,11 +13,11 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "http/forwarded.h"
-#include "http/parser.h"
-#include "http/url.h"
+#include "http/message.h"
 #include "net/address.h"
 #include "net/range.h"
 #include "net/tls.h"
+#include "net/url.h"
 #include "token/schedule.h"
 #include "token/secret.h"
 

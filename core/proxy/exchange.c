@@ -35,7 +35,7 @@ static void check_invariants(const struct exchange *ex) {
   assert(ex->runtime != NULL);
   assert(ex->task == NULL);        /* a hook that waits stops the dispatcher */
   assert(ex->waiter.slot == NULL); /* so does a token */
-  assert(ex->step > STEP_SEND || !client_running(&ex->call) || ex->failure.status != 0);
+  assert(ex->step > STEP_SEND || !call_running(&ex->call) || ex->failure.status != 0);
   assert(!ex->replied || ex->step >= STEP_RELAY); /* one reply only */
 }
 
@@ -56,7 +56,7 @@ static void release(struct exchange *ex) {
     lua_pushnil(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, ex);
   }
-  client_fini(&ex->call);
+  call_fini(&ex->call);
   if (ex->nudge.in != NULL)
     mailbox_cancel(&w->services.mailbox, &ex->nudge); /* no other thread posts it: no lock to look */
   timeout_fini(&ex->timeout);
@@ -88,7 +88,7 @@ static void cancel_waits(struct exchange *ex) {
   ex->task = NULL;
   slot_wait_cancel(&ex->waiter);
   timeout_clear(&ex->timeout);
-  client_cancel(&ex->call);
+  call_cancel(&ex->call);
   if (ex->forward != NULL) forward_cancel(ex->forward);
 }
 
@@ -175,7 +175,7 @@ static void on_nudge(struct mail *m) {
   if (ex->request_wait.waiting)
     conn_continue(ex->conn);
   else if (ex->reply_wait.waiting)
-    client_resume(&ex->call);
+    call_resume(&ex->call);
 }
 
 struct exchange *exchange_begin(struct conn *c) {
@@ -195,7 +195,7 @@ struct exchange *exchange_begin(struct conn *c) {
   arena_init(&ex->arena, ex + 1, EXCHANGE_SIZE - sizeof *ex);
   buf_init(&ex->body);
   buf_init(&ex->reply);
-  client_init(&ex->call, &upstream_events, ex, &ex->arena, &w->services.wheel);
+  call_init(&ex->call, &upstream_events, ex, &ex->arena, &w->services.wheel);
   mail_init(&ex->nudge, on_nudge);
   timeout_init(&ex->timeout, &w->services.wheel, on_wait_due);
   timeout_init(&ex->deadline, &w->services.wheel, on_deadline);
@@ -245,33 +245,33 @@ bool exchange_wants_body(const struct exchange *ex) {
   if (ex->body_complete) return false;
   if (ex->aborted || ex->failure.status != 0) return false;
   if (ex->body_replaced && !ex->body_wanted_all) return true; /* thrown away */
-  if (ex->streaming) return !worker_overfull(ex->worker, client_queued(&ex->call));
+  if (ex->streaming) return !worker_overfull(ex->worker, call_queued(&ex->call));
   return ex->body_kept && ex->body.n <= gather_max(ex); /* its end may be all that is missing */
 }
 
 static void send_span(struct exchange *ex, struct str span) {
-  if (span.n == 0 || !client_running(&ex->call)) return;
+  if (span.n == 0 || !call_running(&ex->call)) return;
   char line[CHUNK_LINE_MAX];
   uv_buf_t bufs[2] = {uv_buf_init(line, 0), uv_buf_init((char *)(uintptr_t)span.p, (unsigned)span.n)};
   if (ex->request.framing == FRAMING_CHUNKED) bufs[0].len = write_chunk_line(line, span.n, ex->streamed == 0);
   ex->streamed++;
   if (bufs[0].len > 0)
-    client_send_body(&ex->call, bufs, 2);
+    call_send_body(&ex->call, bufs, 2);
   else
-    client_send_body(&ex->call, &bufs[1], 1);
+    call_send_body(&ex->call, &bufs[1], 1);
 }
 
 static void end_streaming(struct exchange *ex) {
-  if (!client_running(&ex->call)) return;
+  if (!call_running(&ex->call)) return;
   if (ex->request.framing == FRAMING_CHUNKED) {
     struct buf end;
     buf_init(&end);
     write_chunk_end(&end, &ex->request.trailers, ex->streamed > 0);
     uv_buf_t b = uv_buf_init((char *)end.p, (unsigned)end.n);
-    client_send_body(&ex->call, &b, 1);
+    call_send_body(&ex->call, &b, 1);
     buf_fini(&end);
   }
-  client_body_end(&ex->call);
+  call_body_end(&ex->call);
 }
 
 /* What was gathered before the upstream was there goes first; it stays in ex->body while a replay may need it. */
@@ -321,7 +321,7 @@ void exchange_body(struct exchange *ex, struct str span) {
 void exchange_pass_body(struct exchange *ex) {
   if (!ex->streaming || ex->body_complete || ex->body_kept || ex->body_replaced) return;
   uint64_t limit = ex->runtime->policy->limits.body, left = http_parser_passable(&ex->parser);
-  struct stream *to = client_body_stream(&ex->call);
+  struct stream *to = call_body_stream(&ex->call);
   if (left == 0 || to == NULL || (limit > 0 && ex->body_seen + left > limit) || !exchange_wants_body(ex)) return;
   stream_pass_on(&ex->conn->stream, to, left);
 }
@@ -331,7 +331,7 @@ void exchange_body_passed(struct exchange *ex, size_t n) {
   ex->streamed++;
   COUNT(ex->worker, bytes_in, n);
   http_parser_passed(&ex->parser, n);
-  client_body_passed(&ex->call);
+  call_body_passed(&ex->call);
 }
 
 void exchange_body_end(struct exchange *ex) {
@@ -343,7 +343,7 @@ void exchange_body_end(struct exchange *ex) {
 }
 
 void exchange_drained(struct exchange *ex) {
-  if (ex->call.paused && ex->step == STEP_RELAY) client_resume(&ex->call);
+  if (ex->call.paused && ex->step == STEP_RELAY) call_resume(&ex->call);
 }
 
 void end_asking(struct exchange *ex) {

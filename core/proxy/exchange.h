@@ -22,7 +22,7 @@
 #include "base/buf.h"
 #include "base/mailbox.h"
 #include "base/wheel.h"
-#include "http/client.h"
+#include "http/call.h"
 #include "http/parser.h"
 #include "lua/vm.h"
 #include "proxy/pace.h"
@@ -95,7 +95,7 @@ struct exchange {
   const struct url *url;
   struct str host_field; /* Host for that URL */
   struct origin *origin;
-  struct client_call call;
+  struct call call;
   bool streaming;             /* body bytes go to the upstream as they come */
   size_t streamed;            /* chunks sent */
   struct secret_context used; /* tokens sent with this request */
@@ -172,7 +172,7 @@ enum verdict step_reply(struct exchange *ex);
 enum verdict step_relay(struct exchange *ex);
 enum verdict step_tunnel(struct exchange *ex);
 enum verdict step_error(struct exchange *ex);
-extern const struct client_events upstream_events;
+extern const struct call_events upstream_events;
 /* Runs a hook as a task with `push` making its arguments; `done` notes the outcome in ex and is called before this returns when nothing awaited. */
 void exchange_hook(struct exchange *ex, int fn, task_push_fn push, task_done_fn done);
 /* A response made here, from a script (req:respond) or an error: copies body into the exchange; headers are ex->response.headers. */
@@ -186,7 +186,7 @@ void relay_out(struct exchange *ex, struct str span);
 void relay_flush(struct exchange *ex);
 void relay_flowed(
     struct exchange *ex); /* something has gone towards the client: stops the reply while too much waits */
-/* lua/l_exchange.c: pushes what req:body() or res:body() returns. */
+/* l_exchange.c: pushes what req:body() or res:body() returns. */
 int body_wait_push(lua_State *L, void *arg /* struct body_wait */);
 /* Body awaited by a script is complete (0), or will not be. */
 void body_wait_done(struct body_wait *w, int error);

@@ -117,7 +117,7 @@ static bool may_connect(const struct forward_target *t, const union address *a) 
 }
 
 static bool call_allowed(struct origin_lease *l, const union address *a) {
-  const struct exchange *ex = CONTAINER_OF(l, struct client_call, lease)->owner;
+  const struct exchange *ex = CONTAINER_OF(l, struct call, lease)->owner;
   return may_connect(ex->forward, a);
 }
 

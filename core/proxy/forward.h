@@ -4,7 +4,7 @@
 #ifndef JETON_PROXY_FORWARD_H
 #define JETON_PROXY_FORWARD_H
 
-#include "http/url.h"
+#include "net/url.h"
 #include "proxy/exchange.h"
 
 /* For a CONNECT or an absolute-form target. NEXT: ex->forward is the target, or stays NULL: the policy forwards nothing and its upstream serves.

@@ -7,9 +7,9 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
-#include "lua/l_exchange.h"
 #include "proxy/conn.h"
 #include "proxy/exchange.h"
+#include "proxy/l_exchange.h"
 #include "proxy/worker_internal.h"
 
 void reply_local(struct exchange *ex, int status, struct str body) {
@@ -75,7 +75,7 @@ static void take_back(struct exchange *ex) {
 enum verdict step_error(struct exchange *ex) {
   slot_wait_cancel(&ex->waiter);
   timeout_clear(&ex->timeout);
-  client_cancel(&ex->call);
+  call_cancel(&ex->call);
   log_failure(ex);
   if (ex->bytes_out > 0) { /* too late for a status: the client must see that the message was cut */
     conn_reset(ex->conn);

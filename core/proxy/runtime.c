@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "lua/l_exchange.h"
-#include "lua/services.h"
+#include "http/services.h"
+#include "proxy/l_exchange.h"
 
 static void copy_tokens(struct token_set *to, const struct token_set *from) {
   to->n = from->n;
@@ -30,15 +30,11 @@ static void drop_tokens(struct token_set *t) {
   free(t->families);
 }
 
-/* host[:port], the port only when it is not the scheme's (RFC 9110 section 4.2). */
 static char *host_field(const struct url *u) {
-  bool standard = u->port == (u->tls ? 443 : 80);
-  char *field = NULL;
-  const char *open = u->ipv6 ? "[" : "", *close = u->ipv6 ? "]" : "";
-  int n = standard ? asprintf(&field, "%s%.*s%s", open, STR_FMT(u->host), close)
-                   : asprintf(&field, "%s%.*s%s:%u", open, STR_FMT(u->host), close, u->port);
-  if (n < 0) abort();
-  return field;
+  char field[URL_HOST_SIZE], *copy;
+  url_host_field(u, field);
+  if ((copy = strdup(field)) == NULL) abort();
+  return copy;
 }
 
 static void make_upstreams(struct runtime *r, struct origins *all) {
@@ -68,7 +64,7 @@ static void make_upstreams(struct runtime *r, struct origins *all) {
 
 static int open_exchange_types(lua_State *L) { return l_exchange_open(L); }
 
-struct runtime *runtime_new(struct policy *p, const struct token_set *tokens, struct vm_services *services, char *err,
+struct runtime *runtime_new(struct policy *p, const struct token_set *tokens, struct services *services, char *err,
                             size_t errsize) {
   struct runtime *r = calloc(1, sizeof *r);
   if (r == NULL) abort();
@@ -134,7 +130,7 @@ struct origin *upstream_next(struct upstream *u, const struct url **url, struct 
 }
 
 const struct token_conf *runtime_token_conf(const struct runtime *r, const struct slot *s) {
-  const char *name = slot_token(s);
+  const char *name = slot_token_name(s);
   for (size_t i = 0; i < r->policy->ntokens; i++)
     if (strcmp(r->policy->tokens[i].name, name) == 0) return &r->policy->tokens[i];
   return NULL;

@@ -28,7 +28,7 @@ struct runtime {
 };
 
 /* NULL with a sentence in err. */
-struct runtime *runtime_new(struct policy *p, const struct token_set *tokens, struct vm_services *services, char *err,
+struct runtime *runtime_new(struct policy *p, const struct token_set *tokens, struct services *services, char *err,
                             size_t errsize);
 struct runtime *runtime_ref(struct runtime *r);
 void runtime_unref(struct runtime *r);

@@ -7,10 +7,10 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "http/forwarded.h"
-#include "lua/l_exchange.h"
 #include "proxy/conn.h"
 #include "proxy/exchange.h"
 #include "proxy/forward.h"
+#include "proxy/l_exchange.h"
 #include "proxy/tunnel.h"
 #include "proxy/worker_internal.h"
 
@@ -163,11 +163,6 @@ enum verdict step_token(struct exchange *ex) {
 
 /* --- send --- */
 
-static bool idempotent(struct str method) { /* RFC 9110 section 9.2.2 */
-  return str_eq(method, STR("GET")) || str_eq(method, STR("HEAD")) || str_eq(method, STR("PUT")) ||
-         str_eq(method, STR("DELETE")) || str_eq(method, STR("OPTIONS"));
-}
-
 static bool body_at_hand(const struct exchange *ex) {
   return ex->body_replaced || (ex->body_complete && ex->body_kept);
 }
@@ -201,7 +196,7 @@ static bool may_ask(const struct exchange *ex) {
   return r->expect_continue && !ex->continue_sent && ex->body_seen == 0 && !ex->body_complete && !ex->body_replaced;
 }
 
-static int write_head(struct client_call *call, struct buf *out, struct str *body) {
+static int write_head(struct call *call, struct buf *out, struct str *body) {
   struct exchange *ex = call->owner;
   const struct url *u = ex->url;
   struct secret_context *ctx = &ex->used;
@@ -231,7 +226,7 @@ static int write_head(struct client_call *call, struct buf *out, struct str *bod
   return 0;
 }
 
-static void on_sent(struct client_call *call) {
+static void on_sent(struct call *call) {
   struct exchange *ex = call->owner;
   if (ex->asked)
     timeout_set(&ex->timeout, CONTINUE_MS);
@@ -241,9 +236,9 @@ static void on_sent(struct client_call *call) {
 }
 
 enum verdict step_send(struct exchange *ex) {
-  struct client_call *c = &ex->call;
+  struct call *c = &ex->call;
   const struct upstream_conf *u = ex->upstream->conf;
-  assert(!client_running(c));
+  assert(!call_running(c));
   c->method = ex->request.method;
   c->limits = &ex->runtime->policy->limits.http;
   c->connect_ms = u->timeouts.connect;
@@ -253,17 +248,16 @@ enum verdict step_send(struct exchange *ex) {
   c->pool_ms = u->timeouts.pool;
   c->pool_idle = u->pool_idle;
   c->upgrade = ex->request.upgrade;
-  c->repeatable = idempotent(ex->request.method) && body_at_hand(ex);
+  c->repeatable = method_idempotent(ex->request.method) && body_at_hand(ex);
   ex->streaming = false;
   ex->streamed = 0;
-  client_start(c, ex->origin);
+  call_start(c, ex->origin);
   return WAIT;
 }
 
 /* --- the upstream's events --- */
 
-static void on_interim(
-    struct client_call *call) { /* 103 goes on to whoever can understand it (RFC 9110 section 15.2) */
+static void on_interim(struct call *call) { /* 103 goes on to whoever can understand it (RFC 9110 section 15.2) */
   struct exchange *ex = call->owner;
   if (call->response.status == 100 && ex->asked) {
     send_continue(ex);
@@ -286,18 +280,18 @@ static void on_interim(
   buf_fini(&b);
 }
 
-static void on_head(struct client_call *call) {
+static void on_head(struct call *call) {
   struct exchange *ex = call->owner;
   end_asking(ex);
   ex->response = call->response;
   bool names_upgrade = ex->response.status == 101 || ex->response.status == 426;
   ex->upgrade = names_upgrade ? headers_join(&ex->response.headers, STR("Upgrade")) : (struct str){0};
-  if (call->phase != CLIENT_TUNNEL) headers_strip_hop_by_hop(&ex->response.headers);
+  if (call->phase != CALL_TUNNEL) headers_strip_hop_by_hop(&ex->response.headers);
   if (ex->forward != NULL) forward_sign(ex, &ex->response);
   exchange_resume(ex, STEP_JUDGE);
 }
 
-static void on_body(struct client_call *call, struct str span) {
+static void on_body(struct call *call, struct str span) {
   struct exchange *ex = call->owner;
   if (ex->replaying) return; /* a rejected reply on its way to nowhere */
   if (!ex->gather_reply) {
@@ -306,29 +300,29 @@ static void on_body(struct client_call *call, struct str span) {
   }
   buf_adds(&ex->reply, span);
   if (ex->reply.n > ex->runtime->policy->limits.script_body) {
-    client_pause(call);
+    call_pause(call);
     ex->gather_reply = false;
     body_wait_done(&ex->reply_wait, ERR_LIMIT);
   }
 }
 
-static void on_passed(struct client_call *call, size_t n) {
+static void on_passed(struct call *call, size_t n) {
   struct exchange *ex = call->owner;
   ex->bytes_out += n;
   relay_flowed(ex);
 }
 
 /* What goes out as it came need not come into this process. */
-static void on_flush(struct client_call *call) {
+static void on_flush(struct call *call) {
   struct exchange *ex = call->owner;
   struct conn *c = ex->conn;
   if (ex->step != STEP_RELAY) return;
   relay_flush(ex);
   bool live = c->exchange == ex; /* else the client was gone, and ex with it */
-  if (live && !ex->relay_chunked && !ex->no_reply_body && !ex->gather_reply) client_pass_on(call, &c->stream);
+  if (live && !ex->relay_chunked && !ex->no_reply_body && !ex->gather_reply) call_pass_on(call, &c->stream);
 }
 
-static void on_drain(struct client_call *call) {
+static void on_drain(struct call *call) {
   struct exchange *ex = call->owner;
   if (!ex->body_complete) conn_continue(ex->conn);
 }
@@ -338,7 +332,7 @@ static void flush_spans(struct exchange *ex) {
   if (ex->running && ex->step == STEP_RELAY) relay_flush(ex);
 }
 
-static void on_end(struct client_call *call) {
+static void on_end(struct call *call) {
   struct exchange *ex = call->owner;
   flush_spans(ex);
   ex->response.trailers = call->response.trailers;
@@ -356,13 +350,13 @@ static void on_end(struct client_call *call) {
 
 /* No connection, so nothing of the request was sent: another address of the upstream may have it, whatever its method. */
 static bool try_another(struct exchange *ex) {
-  if (ex->call.phase != CLIENT_CONNECT || ++ex->failed_dials >= ex->upstream->conf->nurls) return false;
+  if (ex->call.phase != CALL_CONNECT || ++ex->failed_dials >= ex->upstream->conf->nurls) return false;
   ex->origin = upstream_next(ex->upstream, &ex->url, &ex->host_field);
   exchange_resume(ex, STEP_TOKEN);
   return true;
 }
 
-static void on_error(struct client_call *call, int status, const char *reason) {
+static void on_error(struct call *call, int status, const char *reason) {
   struct exchange *ex = call->owner;
   end_asking(ex);
   flush_spans(ex);
@@ -402,7 +396,7 @@ static void on_error(struct client_call *call, int status, const char *reason) {
                     status, reason);
 }
 
-const struct client_events upstream_events = {
+const struct call_events upstream_events = {
     .write_head = write_head,
     .on_sent = on_sent,
     .on_interim = on_interim,

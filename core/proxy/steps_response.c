@@ -5,9 +5,9 @@
 
 #include "base/err.h"
 #include "base/log.h"
-#include "lua/l_exchange.h"
 #include "proxy/conn.h"
 #include "proxy/exchange.h"
+#include "proxy/l_exchange.h"
 #include "proxy/tunnel.h"
 #include "proxy/worker_internal.h"
 
@@ -33,7 +33,7 @@ static enum verdict replay(struct exchange *ex) {
     ex->replaying = true;
     return WAIT; /* on_end goes on at the token step */
   }
-  client_cancel(&ex->call);
+  call_cancel(&ex->call);
   ex->step = STEP_TOKEN;
   return NEXT;
 }
@@ -56,7 +56,7 @@ enum verdict step_judge(struct exchange *ex) {
   if (ex->response.status == 407) /* it asks jeton, not the client, who could do nothing about it */
     return exchange_fail(ex, 502, ERR_PROTOCOL,
                          "the upstream asks jeton for proxy credentials: 407 (RFC 9110 section 11.7.1)");
-  if (ex->call.phase == CLIENT_TUNNEL) return tunnel_begin(ex) ? DONE : exchange_fail(ex, 502, ERR_PROTOCOL, "tunnel");
+  if (ex->call.phase == CALL_TUNNEL) return tunnel_begin(ex) ? DONE : exchange_fail(ex, 502, ERR_PROTOCOL, "tunnel");
   return NEXT;
 }
 
@@ -80,7 +80,7 @@ static void on_response_done(void *arg, lua_State *L, int nresults, int status, 
 
 enum verdict step_response_hook(struct exchange *ex) {
   if (!ex->runtime->policy->on_response || ex->local) return NEXT;
-  client_pause(&ex->call);
+  call_pause(&ex->call);
   exchange_hook(ex, ex->runtime->binding.on_response, l_exchange_push_response, on_response_done);
   return WAIT;
 }
@@ -88,7 +88,7 @@ enum verdict step_response_hook(struct exchange *ex) {
 /* --- the head --- */
 
 static bool body_here(const struct exchange *ex) {
-  return ex->local || ex->reply_replaced || (ex->reply_complete && !client_running(&ex->call));
+  return ex->local || ex->reply_replaced || (ex->reply_complete && !call_running(&ex->call));
 }
 
 static bool bodiless(const struct exchange *ex) { /* RFC 9110 sections 6.4.1, 9.3.2, 15.3.5, 15.4.5 */
@@ -153,7 +153,7 @@ void relay_flush(struct exchange *ex) {
 
 void relay_flowed(struct exchange *ex) {
   struct conn *c = ex->conn;
-  if (worker_overfull(ex->worker, stream_queued(&c->stream))) client_pause(&ex->call);
+  if (worker_overfull(ex->worker, stream_queued(&c->stream))) call_pause(&ex->call);
   if (stream_queued(&c->stream) > 0) conn_arm(c);
 }
 
@@ -190,7 +190,7 @@ enum verdict step_relay(struct exchange *ex) {
   }
   if (here || ex->reply_complete) {
     if (ex->aborted) return DONE;
-    client_cancel(&ex->call);
+    call_cancel(&ex->call);
     end_reply(ex);
     relay_flush(ex);
     return DONE;
@@ -200,7 +200,7 @@ enum verdict step_relay(struct exchange *ex) {
     relay_flush(ex);
     buf_fini(&ex->reply);
   }
-  if (!ex->aborted) client_resume(&ex->call);
+  if (!ex->aborted) call_resume(&ex->call);
   if (!ex->aborted && !ex->call.feeding)
     relay_flush(ex); /* else on_flush does, with the body that came in the same read */
   return WAIT;

@@ -169,7 +169,7 @@ static void join(struct exchange *ex, struct origin_conn *u, struct str from_ups
 bool tunnel_begin(struct exchange *ex) {
   struct str from_upstream;
   if (!send_switching(ex)) return false;
-  struct origin_conn *u = client_take_connection(&ex->call, &from_upstream);
+  struct origin_conn *u = call_take_connection(&ex->call, &from_upstream);
   join(ex, u, from_upstream);
   return true;
 }

@@ -57,7 +57,7 @@ void worker_conn_gone(struct worker *w, struct conn *c) {
 
 static void prepare(struct worker *w, struct worker_request *q) {
   assert(w->prepared == NULL);
-  w->prepared = runtime_new(q->policy, q->tokens, &w->services.lent, q->message, sizeof q->message);
+  w->prepared = runtime_new(q->policy, q->tokens, &w->services, q->message, sizeof q->message);
   answer(q, w->prepared != NULL ? 0 : ERR_CONFIG);
 }
 

@@ -12,9 +12,9 @@
 #include "base/rand.h"
 #include "base/wheel.h"
 #include "http/origin.h"
+#include "http/services.h"
 #include "proxy/pool.h"
 #include "proxy/runtime.h"
-#include "proxy/services.h"
 #include "proxy/worker.h"
 
 struct conn;

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "http/url.h"
+#include "net/url.h"
 
 struct allowed {
   bool tls;

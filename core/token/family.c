@@ -204,6 +204,13 @@ unsigned family_size(struct token_family *f) {
   return n;
 }
 
+unsigned family_max(struct token_family *f) {
+  pthread_mutex_lock(&f->mutex);
+  unsigned max = f->max;
+  pthread_mutex_unlock(&f->mutex);
+  return max;
+}
+
 void family_each(struct token_family *f, void (*fn)(void *arg, struct slot *s), void *arg) {
   pthread_mutex_lock(&f->mutex);
   unsigned n = 0;

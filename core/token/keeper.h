@@ -21,7 +21,7 @@
 enum fetch_reason { FETCH_FIRST, FETCH_EXPIRING, FETCH_REJECTED, FETCH_MANUAL };
 const char *fetch_reason_name(enum fetch_reason r); /* "first" "expiring" "rejected" "manual" */
 
-/* One running fetch: owned by the host from start_fetch until keeper_fetch_done. Which function to run: slot_token(f->slot), slot_key(f->slot). */
+/* One running fetch: owned by the host from start_fetch until keeper_fetch_done. Which function to run: slot_token_name(f->slot), slot_key(f->slot). */
 struct fetch {
   struct slot *slot; /* a reference */
   enum fetch_reason reason;

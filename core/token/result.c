@@ -7,7 +7,7 @@
 #include <math.h>
 #include <stddef.h>
 
-#include "http/chars.h"
+#include "base/chars.h"
 
 static const double LIFE_MAX_S = 10.0 * 366 * 86400;
 

@@ -9,10 +9,10 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/chars.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/secmem.h"
-#include "http/chars.h"
 #include "token/secret_internal.h"
 
 /* Where bytes go next. put returns 0 or an error, after which nothing more is put. */

@@ -79,7 +79,7 @@ void slot_unref(struct slot *s) {
 }
 
 const char *slot_name(const struct slot *s) { return s->name; }
-const char *slot_token(const struct slot *s) { return s->token; }
+const char *slot_token_name(const struct slot *s) { return s->token; }
 struct str slot_key(const struct slot *s) {
   return s->key;
 }

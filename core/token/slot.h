@@ -25,9 +25,9 @@ struct slot; /* refcounted; the body is in slot_internal.h, for the keeper and t
 struct slot *slot_new(struct str name, struct str key); /* key.p NULL unless it is a family's */
 struct slot *slot_ref(struct slot *s);
 void slot_unref(struct slot *s);
-const char *slot_name(const struct slot *s);  /* "api", or "tenant[acme]" with unprintable bytes as '?'; immutable */
-const char *slot_token(const struct slot *s); /* "api", or "tenant": the name in the policy; immutable */
-struct str slot_key(const struct slot *s);    /* "acme", as given; .p NULL when the slot is not a family's */
+const char *slot_name(const struct slot *s); /* "api", or "tenant[acme]" with unprintable bytes as '?'; immutable */
+const char *slot_token_name(const struct slot *s); /* "api", or "tenant": the name in the policy; immutable */
+struct str slot_key(const struct slot *s);         /* "acme", as given; .p NULL when the slot is not a family's */
 
 /* A thread's view of a slot. Embedded in what belongs to one thread; no locking of its own. */
 struct slot_reader {

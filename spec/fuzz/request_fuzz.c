@@ -1,8 +1,8 @@
 /* request_fuzz.c: requests in any pieces; and what was accepted, written anew, must be read again as the same request.
  * Input: a byte for the cut, the request. Build with -fsanitize=fuzzer,address; seeds in seeds/request. */
 #include "fuzz.h"
-#include "http/url.h"
 #include "http/writer.h"
+#include "net/url.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 

@@ -1,5 +1,5 @@
 /* chars_test.c: the table against the grammar, and spans, which look at vectors, against the table. */
-#include "http/chars.h"
+#include "base/chars.h"
 
 #include <stdlib.h>
 #include <string.h>

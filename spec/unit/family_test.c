@@ -74,7 +74,7 @@ static void a_key_has_one_slot(void) {
   begin(8, 60000);
   struct slot *a = get("acme"), *again = get("acme"), *b = get("beta");
   CHECK(a == again && a != b && family_size(tenant) == 2);
-  CHECK(strcmp(slot_name(a), "tenant[acme]") == 0 && strcmp(slot_token(a), "tenant") == 0 &&
+  CHECK(strcmp(slot_name(a), "tenant[acme]") == 0 && strcmp(slot_token_name(a), "tenant") == 0 &&
         str_eq(slot_key(a), STR("acme")));
   CHECK(family_get(tenant, STR(""), vnow) == NULL);
   char longest[FAMILY_KEY_MAX + 1];

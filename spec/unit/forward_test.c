@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "lua/services.h"
+#include "http/services.h"
 #include "lua/vm.h"
 #include "policy/policy.h"
 #include "token/audience.h"
@@ -17,7 +17,7 @@ static char file[] = "/tmp/forward_test_XXXXXX";
 #define RANGE "an address or range such as \"10.0.0.0/8\", \"127.0.0.1\" or \"fd00::/8\""
 
 static struct policy *load(const char *text, struct report *r) {
-  static struct vm_services services; /* nothing is awaited here */
+  static struct services services; /* nothing is awaited here */
   struct vm_settings s = {.role = VM_CONTROL, .memory_max = 64 << 20, .budget_us = 5000000, .services = &services};
   FILE *f = fopen(file, "w");
   CHECK(f != NULL && fputs(text, f) >= 0 && fclose(f) == 0);

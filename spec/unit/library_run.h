@@ -12,12 +12,12 @@
 
 #include "base/named.h"
 #include "check.h"
+#include "http/services.h"
 #include "library_server.h"
 #include "lua/l_fetch.h"
 #include "lua/l_token.h"
 #include "lua/vm.h"
-#include "policy/policy.h"
-#include "proxy/services.h"
+#include "token/terms.h"
 
 static struct registry *names;
 static struct services services;
@@ -33,9 +33,8 @@ struct run {
   char message[512];
   struct slot *slot;           /* given to the script as a token, or NULL */
   struct token_family *family; /* the same */
-  struct policy policy;
-  struct token_conf conf;
-  struct fetch_result result; /* with `fetch`: what l_fetch_read made of the results */
+  struct token_terms terms;    /* of either */
+  struct fetch_result result;  /* with `fetch`: what l_fetch_read made of the results */
   struct buf hold;
   bool fetch;
 };
@@ -53,9 +52,9 @@ static inline int push_arguments(lua_State *L, void *arg) {
   lua_pushinteger(L, server.port);
   lua_pushstring(L, dir);
   if (r->slot != NULL)
-    l_token_push(L, &r->policy, &r->conf, r->slot);
+    l_token_push(L, &r->terms, r->slot);
   else if (r->family != NULL)
-    l_family_push(L, &r->policy, &r->conf, r->family);
+    l_family_push(L, "tenant", &r->terms, r->family);
   else
     lua_pushnil(L);
   return 3;
@@ -70,11 +69,8 @@ static inline void on_done(void *arg, lua_State *L, int nresults, int status, co
 }
 
 static inline struct vm *new_vm(void) {
-  struct vm_settings s = {.role = VM_KEEPER,
-                          .memory_max = 64 << 20,
-                          .budget_us = 5 * 1000 * 1000,
-                          .wipe = true,
-                          .services = &services.lent};
+  struct vm_settings s = {
+      .role = VM_KEEPER, .memory_max = 64 << 20, .budget_us = 5 * 1000 * 1000, .wipe = true, .services = &services};
   struct vm *vm = vm_new(&s);
   CHECK(vm != NULL);
   return vm;

@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "http/redirect.h"
 #include "library_run.h"
-#include "lua/http_redirect.h"
 #include "lua/l_fetch.h"
 #include "token/family.h"
 #include "token/keeper.h"
@@ -435,15 +435,15 @@ static void the_loading_file_only_declares(void) {
 /* --- tokens --- */
 
 static void with_token(const char *script, bool reveal) {
-  struct run r = {.script = script, .policy = {.limits = {.waiters = 10}}};
+  struct run r = {.script = script};
   r.slot = slot_new(STR("api"), (struct str){0});
-  r.conf = (struct token_conf){.name = "api", .audience = audience_new(), .reveal = reveal, .wait_ms = 50};
-  CHECK(audience_add_host(r.conf.audience, STR("http://127.0.0.1")));
+  r.terms = (struct token_terms){.audience = audience_new(), .reveal = reveal, .wait_ms = 50, .max_waiters = 10};
+  CHECK(audience_add_host(r.terms.audience, STR("http://127.0.0.1")));
   run_script(&r);
   if (r.status != 0) (void)fprintf(stderr, "%s\n", r.message);
   CHECK(r.status == 0);
   slot_unref(r.slot);
-  audience_unref(r.conf.audience);
+  audience_unref(r.terms.audience);
 }
 
 static void a_token_is_set_and_sent(void) {
@@ -510,10 +510,9 @@ static void a_family_has_a_token_a_key(void) {
                       "tenant[1] end)) local ok, m = pcall(function() return tenant.c end)"
                       " assert(not ok and m:find('all 2 places'), m) a, b = nil, nil assert(tenant.c) "
                       "assert(tostring(tenant):find('family<tenant of %d tokens>'))",
-                  .policy = {.limits = {.waiters = 10}}};
+                  .terms = {.max_waiters = 10}};
   r.family = family_new(STR("tenant"));
   family_configure(r.family, 2, 60 * 1000);
-  r.conf = (struct token_conf){.name = "tenant", .family = true, .family_max = 2};
   run_script(&r);
   if (r.status != 0) (void)fprintf(stderr, "%s\n", r.message);
   CHECK(r.status == 0);

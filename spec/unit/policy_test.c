@@ -8,7 +8,7 @@
 #include "base/arena.h"
 #include "base/named.h"
 #include "check.h"
-#include "lua/services.h"
+#include "http/services.h"
 #include "lua/vm.h"
 #include "policy/binding.h"
 #include "policy/modules.h"
@@ -34,7 +34,7 @@ static void write_bytes(const char *name, const char *bytes, size_t n) {
 static void write_text(const char *name, const char *text) { write_bytes(name, text, strlen(text)); }
 
 static struct vm *new_vm(enum vm_role role) {
-  static struct vm_services services; /* nothing is awaited here */
+  static struct services services; /* nothing is awaited here */
   if (services.names == NULL) services.names = registry_new();
   struct vm_settings s = {.role = role, .memory_max = 64 << 20, .budget_us = 5000000, .services = &services};
   struct vm *vm = vm_new(&s);

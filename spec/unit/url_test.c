@@ -1,5 +1,5 @@
 /* url_test.c: absolute URLs and Host values. */
-#include "http/url.h"
+#include "net/url.h"
 
 #include <string.h>
 

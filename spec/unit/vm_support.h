@@ -11,8 +11,8 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "check.h"
+#include "http/services.h"
 #include "lua/sandbox.h"
-#include "lua/services.h"
 #include "lua/vm.h"
 
 struct outcome { /* of one task */
@@ -55,7 +55,7 @@ static inline void on_outcome(void *arg, lua_State *L, int nresults, int status,
 }
 
 static inline struct vm *vm_for_test(uint64_t memory_max, int64_t budget_us) {
-  static struct vm_services services; /* nothing here starts any work */
+  static struct services services; /* nothing here starts any work */
   struct vm_settings s = {VM_WORKER, memory_max, budget_us, false, &services};
   struct vm *vm = vm_new(&s);
   CHECK(vm != NULL);

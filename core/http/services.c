@@ -1,8 +1,8 @@
-/* services.c: the parts of a thread that Lua and HTTP need, in the order in which they depend on each other.
+/* services.c: makes the parts of a thread in the order in which they depend on each other, and takes them down in the reverse order.
  *
  * Invariant: after services_close the loop has no handle left (asserted), so nothing can call back into memory that is gone.
  * Owned by the thread that runs the loop. */
-#include "proxy/services.h"
+#include "http/services.h"
 
 #include <assert.h>
 #include <stdbool.h>
@@ -22,13 +22,7 @@ int services_init(struct services *s, struct registry *names) {
   wheel_init(&s->wheel, &s->loop);
   s->resolver = resolver_new(&s->loop);
   s->origins = origins_new(&s->net, &s->wheel, s->resolver);
-  s->lent = (struct vm_services){.loop = &s->loop,
-                                 .net = &s->net,
-                                 .resolver = s->resolver,
-                                 .wheel = &s->wheel,
-                                 .mailbox = &s->mailbox,
-                                 .origins = s->origins,
-                                 .names = names};
+  s->names = names;
   return 0;
 }
 

@@ -1,6 +1,6 @@
 /* url.h: absolute URLs of upstreams and of jeton.http (RFC 3986), and hosts as they stand in Host. */
-#ifndef JETON_HTTP_URL_H
-#define JETON_HTTP_URL_H
+#ifndef JETON_NET_URL_H
+#define JETON_NET_URL_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,6 +23,9 @@ const char *url_parse(struct str s, struct url *out);
 /* For people: "https://api.example.com", "http://[::1]:8080" or "unix:/run/x.sock", cut at n. No path, no query: they may hold what is not for a log. */
 enum { URL_WHERE_SIZE = 300 };
 void url_where(const struct url *u, char *out, size_t n);
+/* What stands in Host for it: "example.com", "[::1]:8080"; the port only where it is not the scheme's (RFC 9110 section 4.2). out: URL_HOST_SIZE bytes. */
+enum { URL_HOST_SIZE = 272 };
+void url_host_field(const struct url *u, char out[URL_HOST_SIZE]);
 /* Host field value syntax (RFC 9110 section 7.2): uri-host [":" port], nothing else. Stricter than RFC 3986 where parsers differ: the host
  * is not empty and has no sub-delims, percent-encoding or zone; a port has 1 to 5 digits and is from 1 to 65535. */
 bool host_valid(struct str s);

@@ -2,24 +2,24 @@
  *
  * The index functions trust their first argument: scripts cannot get hold of them, since the metatables are hidden (__metatable); methods check. What a
  * script sets is copied into the exchange's arena, whose growth is bounded by SCRIPT_ARENA_MAX. */
-#include "lua/l_exchange.h"
+#include "proxy/l_exchange.h"
 
 #include <lauxlib.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
-#include "http/url.h"
 #include "lua/arg.h"
 #include "lua/budget.h"
-#include "lua/l_headers.h"
 #include "lua/l_secret.h"
 #include "lua/type.h"
 #include "lua/vm.h"
 #include "net/tls.h"
+#include "net/url.h"
 #include "proxy/conn.h"
 #include "proxy/exchange.h"
 #include "proxy/forward.h"
+#include "proxy/l_headers.h"
 #include "proxy/worker_internal.h"
 
 enum { COPIED_A_STEP = 16 /* bytes of a body, charged to the time budget */ };

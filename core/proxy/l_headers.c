@@ -2,17 +2,17 @@
  *
  * What frames a message or belongs to one hop is jeton's: a script that sets it is told so, with its line (cases.md 49). A request's header may be a
  * secret, which stays one; a response's may not, since its bytes would go to the client. */
-#include "lua/l_headers.h"
+#include "proxy/l_headers.h"
 
 #include <lauxlib.h>
 
-#include "http/url.h"
 #include "lua/arg.h"
-#include "lua/l_exchange.h"
 #include "lua/l_secret.h"
 #include "lua/type.h"
 #include "lua/vm.h"
+#include "net/url.h"
 #include "proxy/exchange.h"
+#include "proxy/l_exchange.h"
 
 static const char HEADERS_TYPE[] = "jeton.headers";
 

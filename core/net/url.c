@@ -2,14 +2,14 @@
  *
  * What is accepted is what every other parser would read the same way: no userinfo, no fragment, no percent-encoded or empty host. Nothing is
  * decoded or normalised. Pure functions; any thread. */
-#include "http/url.h"
+#include "net/url.h"
 
 #include <stdio.h>
 
 #include <arpa/inet.h>
 #include <sys/un.h>
 
-#include "http/chars.h"
+#include "base/chars.h"
 
 enum { HOST_MAX = 255 };
 
@@ -118,13 +118,19 @@ const char *url_parse(struct str s, struct url *out) {
   return wrong;
 }
 
+void url_host_field(const struct url *u, char out[URL_HOST_SIZE]) {
+  const char *open = u->ipv6 ? "[" : "", *close = u->ipv6 ? "]" : "";
+  char port[8] = "";
+  if (u->port != (u->tls ? 443 : 80)) (void)snprintf(port, sizeof port, ":%u", u->port);
+  (void)snprintf(out, URL_HOST_SIZE, "%s%.*s%s%s", open, STR_FMT(u->host), close, port);
+}
+
 void url_where(const struct url *u, char *out, size_t n) {
   if (u->unix_path.p != NULL) {
     (void)snprintf(out, n, "unix:%.*s", STR_FMT(u->unix_path));
     return;
   }
-  char port[8] = "";
-  if (u->port != (u->tls ? 443 : 80)) (void)snprintf(port, sizeof port, ":%u", u->port);
-  (void)snprintf(out, n, "%s://%s%.*s%s%s", u->tls ? "https" : "http", u->ipv6 ? "[" : "", STR_FMT(u->host),
-                 u->ipv6 ? "]" : "", port);
+  char host[URL_HOST_SIZE];
+  url_host_field(u, host);
+  (void)snprintf(out, n, "%s://%s", u->tls ? "https" : "http", host);
 }

@@ -1,5 +1,5 @@
 /* chars.c: see chars.h. */
-#include "http/chars.h"
+#include "base/chars.h"
 
 /* clang-format off */
 const uint8_t char_class[256] = { /* 32 a row */

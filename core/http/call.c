@@ -1,9 +1,9 @@
-/* client.c: see client.h.
+/* call.c: see call.h.
  *
  * Invariants: conn is non-NULL exactly in the phases from SEND on; while `paused`, no event but on_error is told; on_end and on_error
  * come at most once and last. A failed write is not an error yet: the peer may have answered early and closed (413, then RST),
  * so reading goes on until it tells, for BROKEN_MS at most. */
-#include "http/client.h"
+#include "http/call.h"
 
 #include <assert.h>
 #include <string.h>
@@ -18,10 +18,10 @@ static void on_lease(struct origin_lease *l, struct origin_conn *conn, int statu
 
 /* --- ends --- */
 
-static void call_over(struct client_call *c) {
+static void call_over(struct call *c) {
   timeout_clear(&c->timeout);
   buf_fini(&c->stash);
-  c->phase = CLIENT_IDLE;
+  c->phase = CALL_IDLE;
   c->conn = NULL;
   struct origin *o = c->origin;
   c->origin = NULL;
@@ -30,15 +30,15 @@ static void call_over(struct client_call *c) {
   origin_unref(o);
 }
 
-static void drop_connection(struct client_call *c) {
+static void drop_connection(struct call *c) {
   struct origin_conn *conn = c->conn;
   c->conn = NULL;
   if (conn != NULL) origin_discard(conn);
 }
 
-static void fail(struct client_call *c, int status, const char *reason) {
+static void fail(struct call *c, int status, const char *reason) {
   if (c->conn != NULL && !c->conn->reused && !c->got_bytes && status != ERR_PROTOCOL) origin_conn_failed(c->conn);
-  enum client_phase phase = c->phase;
+  enum call_phase phase = c->phase;
   char text[192]; /* the reason may live in the stream that goes */
   snprintf(text, sizeof text, "%s", reason);
   drop_connection(c);
@@ -47,18 +47,18 @@ static void fail(struct client_call *c, int status, const char *reason) {
   c->events->on_error(c, status, text);
 }
 
-void client_cancel(struct client_call *c) {
-  if (!client_running(c)) {
-    c->phase = CLIENT_IDLE;
+void call_cancel(struct call *c) {
+  if (!call_running(c)) {
+    c->phase = CALL_IDLE;
     return;
   }
-  if (c->phase == CLIENT_CONNECT) origin_lease_cancel(&c->lease);
+  if (c->phase == CALL_CONNECT) origin_lease_cancel(&c->lease);
   drop_connection(c);
   call_over(c);
 }
 
 /* The connection may serve another request only when both messages ended cleanly and nothing came behind. */
-static void finish(struct client_call *c, size_t left) {
+static void finish(struct call *c, size_t left) {
   struct origin_conn *conn = c->conn;
   bool reusable = c->response.keep_alive && c->body_done && !c->broken && left == 0;
   uint64_t keep = reusable ? c->idle_ms : 0;
@@ -73,26 +73,26 @@ static void finish(struct client_call *c, size_t left) {
 /* --- reading --- */
 
 /* A reused connection that ends before a byte of the reply was closed by the peer while it sat idle. */
-static bool may_retry(const struct client_call *c) {
-  return c->conn->reused && !c->got_bytes && c->repeatable && !c->retried && c->phase != CLIENT_BODY;
+static bool may_retry(const struct call *c) {
+  return c->conn->reused && !c->got_bytes && c->repeatable && !c->retried && c->phase != CALL_BODY;
 }
 
-static void retry(struct client_call *c) {
+static void retry(struct call *c) {
   drop_connection(c);
   timeout_clear(&c->timeout);
   c->retried = true;
   c->broken = c->body_done = false;
-  c->phase = CLIENT_CONNECT;
+  c->phase = CALL_CONNECT;
   origin_lease(c->origin, &c->lease, c->connect_ms, true);
 }
 
 /* TLS 1.3 has a server refuse our certificate after the handshake, where we wait for the reply: what it said is the reason. */
-static const char *no_reply(const struct client_call *c, int status) {
+static const char *no_reply(const struct call *c, int status) {
   const char *said = status == ERR_TLS ? stream_reason(&c->conn->stream) : "";
   return said[0] != '\0' ? said : "the upstream closed without a reply";
 }
 
-static void on_end_of_stream(struct client_call *c, int status) {
+static void on_end_of_stream(struct call *c, int status) {
   if (may_retry(c)) {
     retry(c);
     return;
@@ -102,7 +102,7 @@ static void on_end_of_stream(struct client_call *c, int status) {
     finish(c, 0);
     return;
   }
-  if (c->phase == CLIENT_BODY || http_parser_started(&c->parser))
+  if (c->phase == CALL_BODY || http_parser_started(&c->parser))
     fail(c, ERR_TRUNCATED, "the upstream closed in the middle of its reply");
   else
     fail(c, status == UV_EOF ? UV_ECONNRESET : status, no_reply(c, status));
@@ -110,7 +110,7 @@ static void on_end_of_stream(struct client_call *c, int status) {
 
 /* How long the connection may sit idle. Where the upstream says how long it will wait (Keep-Alive: timeout=5), a second less: it is we who close, before a
  * request can meet its FIN, which may not be sent twice. */
-static uint64_t idle_limit(const struct client_call *c) {
+static uint64_t idle_limit(const struct call *c) {
   static const struct str key = {"timeout=", sizeof "timeout=" - 1};
   const struct header *h = headers_find_id(&c->response.headers, H_KEEP_ALIVE);
   struct str list = h != NULL ? h->value : STR(""), member;
@@ -124,7 +124,7 @@ static uint64_t idle_limit(const struct client_call *c) {
 }
 
 /* A head is complete. False: the loop must stop. Bytes behind a 101 belong to the tunnel. */
-static bool told_head(struct client_call *c, const uint8_t *p, size_t *n) {
+static bool told_head(struct call *c, const uint8_t *p, size_t *n) {
   int status = c->response.status;
   if (status == 101) {
     if (!c->upgrade) {
@@ -135,7 +135,7 @@ static bool told_head(struct client_call *c, const uint8_t *p, size_t *n) {
     *n = 0;
     stream_read_stop(&c->conn->stream);
     timeout_clear(&c->timeout);
-    c->phase = CLIENT_TUNNEL;
+    c->phase = CALL_TUNNEL;
     c->events->on_head(c);
     return false;
   }
@@ -150,7 +150,7 @@ static bool told_head(struct client_call *c, const uint8_t *p, size_t *n) {
     http_parser_init_response(&c->parser, c->arena, c->limits, &c->response, NULL, c->method);
     return true;
   }
-  c->phase = CLIENT_BODY;
+  c->phase = CALL_BODY;
   c->idle_ms = headers_may_have(&c->response.headers, H_KEEP_ALIVE) ? idle_limit(c) : c->pool_ms;
   timeout_set(&c->timeout, c->response_ms);
   c->events->on_head(c);
@@ -158,7 +158,7 @@ static bool told_head(struct client_call *c, const uint8_t *p, size_t *n) {
 }
 
 /* Tells events from *p to end until input, pause or call ends. Returns false when the call is over or has become a tunnel. */
-static bool tell(struct client_call *c, const uint8_t **p, size_t *n, const bool *gone) {
+static bool tell(struct call *c, const uint8_t **p, size_t *n, const bool *gone) {
   for (;;) {
     struct str span = {0};
     if (c->paused) return true;
@@ -176,7 +176,7 @@ static bool tell(struct client_call *c, const uint8_t **p, size_t *n, const bool
 }
 
 /* `passed`: bytes of the body that went by before. False when the call is over: c must not be touched then. */
-static bool feed(struct client_call *c, const uint8_t *p, size_t n, size_t passed) {
+static bool feed(struct call *c, const uint8_t *p, size_t n, size_t passed) {
   assert(!c->feeding);
   bool gone = false;
   c->gone = &gone;
@@ -200,25 +200,25 @@ static bool feed(struct client_call *c, const uint8_t *p, size_t n, size_t passe
 }
 
 static void on_read(struct stream *s, ssize_t n, const uint8_t *data) {
-  struct client_call *c = ((struct origin_conn *)s->owner)->user;
+  struct call *c = ((struct origin_conn *)s->owner)->user;
   if (n < 0) {
     on_end_of_stream(c, (int)n);
     return;
   }
   if (!c->got_bytes) c->got_bytes = true;
-  if (c->phase == CLIENT_BODY) timeout_set(&c->timeout, c->response_ms);
+  if (c->phase == CALL_BODY) timeout_set(&c->timeout, c->response_ms);
   if (data != NULL)
     feed(c, data, (size_t)n, 0);
   else
     feed(c, nothing, 0, (size_t)n);
 }
 
-void client_pass_on(struct client_call *c, struct stream *to) {
-  uint64_t left = c->phase == CLIENT_BODY && !c->paused ? http_parser_passable(&c->parser) : 0;
+void call_pass_on(struct call *c, struct stream *to) {
+  uint64_t left = c->phase == CALL_BODY && !c->paused ? http_parser_passable(&c->parser) : 0;
   if (left > 0) stream_pass_on(&c->conn->stream, to, left);
 }
 
-void client_pause(struct client_call *c) {
+void call_pause(struct call *c) {
   if (c->paused || c->conn == NULL) return;
   c->paused = true;
   /* Within an event most pauses are over before it ends (a hook that does not wait), and would cost two epoll_ctl: feed sees to the others. */
@@ -226,7 +226,7 @@ void client_pause(struct client_call *c) {
   timeout_clear(&c->timeout); /* it is not the upstream that is slow */
 }
 
-void client_resume(struct client_call *c) {
+void call_resume(struct call *c) {
   if (!c->paused || c->conn == NULL) return;
   c->paused = false;
   timeout_set(&c->timeout, c->response_ms);
@@ -236,33 +236,33 @@ void client_resume(struct client_call *c) {
   buf_init(&c->stash);
   bool live = feed(c, stash.n > 0 ? stash.p : nothing, stash.n, 0);
   buf_fini(&stash);
-  if (live && c->phase != CLIENT_TUNNEL && !c->paused) stream_read_start(&c->conn->stream, on_read);
+  if (live && c->phase != CALL_TUNNEL && !c->paused) stream_read_start(&c->conn->stream, on_read);
 }
 
 /* --- sending --- */
 
 static void on_drain(struct stream *s, int status) {
-  struct client_call *c = ((struct origin_conn *)s->owner)->user;
+  struct call *c = ((struct origin_conn *)s->owner)->user;
   c->sending = false;
   if (status < 0) {
     c->broken = true;
     timeout_set(&c->timeout, BROKEN_MS);
-  } else if (c->phase == CLIENT_SEND) {
+  } else if (c->phase == CALL_SEND) {
     timeout_clear(&c->timeout); /* all that came is sent: it is the client's turn */
-  } else if (c->body_done && c->phase == CLIENT_WAIT) {
+  } else if (c->body_done && c->phase == CALL_WAIT) {
     timeout_set(&c->timeout, c->first_byte_ms);
   }
   if (c->events->on_drain != NULL) c->events->on_drain(c);
 }
 
-static void wrote(struct client_call *c, int rc) {
+static void wrote(struct call *c, int rc) {
   if (rc == 0) return;
   c->broken = true;
   timeout_set(&c->timeout, BROKEN_MS);
 }
 
 /* The limit counts from the upstream's last progress. */
-static void watch_sending(struct client_call *c) {
+static void watch_sending(struct call *c) {
   if (c->sending) return;
   c->sending = true;
   stall_begin(&c->stall, &c->conn->stream);
@@ -270,16 +270,16 @@ static void watch_sending(struct client_call *c) {
 }
 
 /* Whoever does not read what we send is bounded by send_ms; the reply's first byte counts from the last byte sent. */
-static void start_waiting(struct client_call *c) {
-  if (c->phase == CLIENT_SEND) c->phase = CLIENT_WAIT;
-  if (c->phase != CLIENT_WAIT || c->broken) return;
-  if (client_queued(c) > 0)
+static void start_waiting(struct call *c) {
+  if (c->phase == CALL_SEND) c->phase = CALL_WAIT;
+  if (c->phase != CALL_WAIT || c->broken) return;
+  if (call_queued(c) > 0)
     watch_sending(c);
   else
     timeout_set(&c->timeout, c->first_byte_ms);
 }
 
-static int send_head(struct client_call *c) {
+static int send_head(struct call *c) {
   struct buf *head = origins_head_buffer(origin_owner(c->origin));
   struct str body = {0};
   buf_reset(head);
@@ -293,7 +293,7 @@ static int send_head(struct client_call *c) {
 }
 
 static void on_lease(struct origin_lease *l, struct origin_conn *conn, int status, const char *reason) {
-  struct client_call *c = CONTAINER_OF(l, struct client_call, lease);
+  struct call *c = CONTAINER_OF(l, struct call, lease);
   if (conn == NULL) {
     fail(c, status, reason);
     return;
@@ -303,10 +303,10 @@ static void on_lease(struct origin_lease *l, struct origin_conn *conn, int statu
   conn->stream.on_drain = on_drain;
   c->got_bytes = c->paused = c->broken = c->feeding = c->sending = false;
   http_parser_init_response(&c->parser, c->arena, c->limits, &c->response, NULL, c->method);
-  c->phase = CLIENT_SEND;
+  c->phase = CALL_SEND;
   int rc = send_head(c);
   if (rc != 0) { /* nothing was sent: the connection is as good as before */
-    enum client_phase phase = c->phase;
+    enum call_phase phase = c->phase;
     c->conn = NULL;
     origin_release(conn, c->pool_ms, c->pool_idle);
     call_over(c);
@@ -321,41 +321,41 @@ static void on_lease(struct origin_lease *l, struct origin_conn *conn, int statu
     c->events->on_sent(c);
 }
 
-void client_body_passed(struct client_call *c) {
-  if (c->broken || c->phase != CLIENT_SEND) return;
-  if (client_queued(c) > 0)
+void call_body_passed(struct call *c) {
+  if (c->broken || c->phase != CALL_SEND) return;
+  if (call_queued(c) > 0)
     watch_sending(c);
   else
     timeout_clear(&c->timeout); /* the client's own pace is bounded on its side */
 }
 
-void client_send_body(struct client_call *c, const uv_buf_t *bufs, unsigned n) {
+void call_send_body(struct call *c, const uv_buf_t *bufs, unsigned n) {
   if (c->conn == NULL || c->broken) return;
   wrote(c, stream_write(&c->conn->stream, bufs, n, false));
-  client_body_passed(c);
+  call_body_passed(c);
 }
 
-struct stream *client_body_stream(const struct client_call *c) {
+struct stream *call_body_stream(const struct call *c) {
   return c->conn != NULL && !c->broken ? &c->conn->stream : NULL;
 }
 
-void client_body_end(struct client_call *c) {
+void call_body_end(struct call *c) {
   c->body_done = true;
   if (c->conn != NULL) start_waiting(c);
 }
 
-size_t client_queued(const struct client_call *c) { return c->conn != NULL ? stream_queued(&c->conn->stream) : 0; }
+size_t call_queued(const struct call *c) { return c->conn != NULL ? stream_queued(&c->conn->stream) : 0; }
 
 static void on_due(struct timeout *t) {
-  struct client_call *c = CONTAINER_OF(t, struct client_call, timeout);
-  static const char *const text[] = {[CLIENT_SEND] = "the upstream does not read the request",
-                                     [CLIENT_WAIT] = "no reply from the upstream in time",
-                                     [CLIENT_BODY] = "the upstream's reply stalled"};
-  if (c->sending && !c->broken && c->phase < CLIENT_BODY && !stall_look(&c->stall, &c->conn->stream)) {
+  struct call *c = CONTAINER_OF(t, struct call, timeout);
+  static const char *const text[] = {[CALL_SEND] = "the upstream does not read the request",
+                                     [CALL_WAIT] = "no reply from the upstream in time",
+                                     [CALL_BODY] = "the upstream's reply stalled"};
+  if (c->sending && !c->broken && c->phase < CALL_BODY && !stall_look(&c->stall, &c->conn->stream)) {
     timeout_set(&c->timeout, stall_step(c->send_ms));
     return;
   }
-  const char *reason = c->phase <= CLIENT_BODY && text[c->phase] != NULL ? text[c->phase] : "timed out";
+  const char *reason = c->phase <= CALL_BODY && text[c->phase] != NULL ? text[c->phase] : "timed out";
   if (c->broken)
     fail(c, UV_ECONNRESET, "the upstream closed while the request was sent");
   else
@@ -364,7 +364,7 @@ static void on_due(struct timeout *t) {
 
 /* --- life --- */
 
-void client_init(struct client_call *c, const struct client_events *e, void *owner, struct arena *a, struct wheel *w) {
+void call_init(struct call *c, const struct call_events *e, void *owner, struct arena *a, struct wheel *w) {
   memset(c, 0, sizeof *c);
   c->events = e;
   c->owner = owner;
@@ -374,15 +374,15 @@ void client_init(struct client_call *c, const struct client_events *e, void *own
   timeout_init(&c->timeout, w, on_due);
 }
 
-void client_fini(struct client_call *c) {
-  client_cancel(c);
+void call_fini(struct call *c) {
+  call_cancel(c);
   timeout_fini(&c->timeout);
 }
 
-void client_start(struct client_call *c, struct origin *o) {
-  assert(!client_running(c));
+void call_start(struct call *c, struct origin *o) {
+  assert(!call_running(c));
   c->origin = origin_ref(o);
-  c->phase = CLIENT_CONNECT;
+  c->phase = CALL_CONNECT;
   c->retried = false;
   c->body_done = false;
   c->interims = 0;
@@ -390,8 +390,8 @@ void client_start(struct client_call *c, struct origin *o) {
   origin_lease(o, &c->lease, c->connect_ms, false);
 }
 
-struct origin_conn *client_take_connection(struct client_call *c, struct str *rest) {
-  assert(c->phase == CLIENT_TUNNEL);
+struct origin_conn *call_take_connection(struct call *c, struct str *rest) {
+  assert(c->phase == CALL_TUNNEL);
   struct origin_conn *conn = c->conn;
   conn->user = NULL;
   conn->stream.on_drain = NULL;

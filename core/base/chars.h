@@ -2,8 +2,8 @@
  *
  * Spans look at sixteen bytes at a time where the machine can; the table says the same a byte at a time. They are inlined, since what they look at is
  * short: a dozen names and values make a head. */
-#ifndef JETON_HTTP_CHARS_H
-#define JETON_HTTP_CHARS_H
+#ifndef JETON_BASE_CHARS_H
+#define JETON_BASE_CHARS_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,9 +1,9 @@
-/* process.c: see process.h.
+/* child.c: see child.h.
  *
  * Invariants: `open` counts the handles that are not closed; the memory goes at the last close. `done` is NULL once it has been called or the process
  * was cancelled: from then on only the child's end matters. One timer serves the limit, then the grace, then the linger: never two of them at once.
  * Buffers are sensitive: what passes here is often a credential. */
-#include "lua/process.h"
+#include "lua/child.h"
 
 #include <signal.h>
 #include <stdbool.h>
@@ -12,17 +12,17 @@
 #include "base/err.h"
 #include "base/list.h"
 
-enum { PROCESS_READ = 4096 };
+enum { CHILD_READ = 4096 };
 
 struct capture {
   uv_pipe_t pipe;
-  struct process *process;
+  struct child *owner;
   struct buf data;
   size_t max;
   bool open;
 };
-struct process {
-  uv_process_t child;
+struct child {
+  uv_process_t process;
   uv_timer_t timer;
   uv_pipe_t in;
   struct capture out, err;
@@ -33,14 +33,14 @@ struct process {
   int start_error;
   int64_t status;
   int signal;
-  void (*done)(void *arg, const struct process_result *r);
+  void (*done)(void *arg, const struct child_result *r);
   void *arg;
 };
 
 static void on_timer(uv_timer_t *t);
 
 static void on_closed(uv_handle_t *h) {
-  struct process *p = h->data;
+  struct child *p = h->data;
   if (--p->open > 0) return;
   buf_fini(&p->out.data);
   buf_fini(&p->err.data);
@@ -48,7 +48,7 @@ static void on_closed(uv_handle_t *h) {
   free(p);
 }
 
-static void close_in(struct process *p) {
+static void close_in(struct child *p) {
   if (p->in_open) uv_close((uv_handle_t *)&p->in, on_closed);
   p->in_open = false;
 }
@@ -59,18 +59,18 @@ static void close_capture(struct capture *c) {
 }
 
 /* The group, since what the child started would hold the pipes open. */
-static void signal_group(struct process *p, int signum) { (void)kill(-p->child.pid, signum); }
+static void signal_group(struct child *p, int signum) { (void)kill(-p->process.pid, signum); }
 
-static void close_all(struct process *p) {
+static void close_all(struct child *p) {
   close_in(p);
   close_capture(&p->out);
   close_capture(&p->err);
-  if (!uv_is_closing((uv_handle_t *)&p->child)) uv_close((uv_handle_t *)&p->child, on_closed);
+  if (!uv_is_closing((uv_handle_t *)&p->process)) uv_close((uv_handle_t *)&p->process, on_closed);
   if (!uv_is_closing((uv_handle_t *)&p->timer)) uv_close((uv_handle_t *)&p->timer, on_closed);
 }
 
 /* Nobody waits any more: what is left is the child's own end. */
-static void let_go(struct process *p) {
+static void let_go(struct child *p) {
   p->ended = true;
   if (p->exited || !p->started) {
     close_all(p);
@@ -80,29 +80,29 @@ static void let_go(struct process *p) {
   close_capture(&p->out);
   close_capture(&p->err);
   signal_group(p, SIGTERM);
-  (void)uv_timer_start(&p->timer, on_timer, PROCESS_GRACE_MS, 0);
+  (void)uv_timer_start(&p->timer, on_timer, CHILD_GRACE_MS, 0);
 }
 
-static void end(struct process *p, int error) {
-  void (*done)(void *arg, const struct process_result *r) = p->done;
+static void end(struct child *p, int error) {
+  void (*done)(void *arg, const struct child_result *r) = p->done;
   if (done == NULL) return;
-  struct process_result r = {.error = error,
-                             .status = p->status,
-                             .signal = p->signal,
-                             .out = buf_str(&p->out.data),
-                             .err = buf_str(&p->err.data)};
+  struct child_result r = {.error = error,
+                           .status = p->status,
+                           .signal = p->signal,
+                           .out = buf_str(&p->out.data),
+                           .err = buf_str(&p->err.data)};
   p->done = NULL;
   let_go(p); /* closing is deferred: the buffers live until the loop goes on */
   done(p->arg, &r);
 }
 
-void process_cancel(struct process *p) {
+void child_cancel(struct child *p) {
   p->done = NULL;
   let_go(p);
 }
 
 static void on_timer(uv_timer_t *t) {
-  struct process *p = t->data;
+  struct child *p = t->data;
   if (!p->started)
     end(p, p->start_error);
   else if (p->ended)
@@ -113,16 +113,16 @@ static void on_timer(uv_timer_t *t) {
     end(p, UV_ETIMEDOUT);
 }
 
-static void maybe_complete(struct process *p) {
+static void maybe_complete(struct child *p) {
   if (!p->exited || p->ended) return;
   if (!p->out.open && !p->err.open)
     end(p, 0);
   else
-    (void)uv_timer_start(&p->timer, on_timer, PROCESS_LINGER_MS, 0);
+    (void)uv_timer_start(&p->timer, on_timer, CHILD_LINGER_MS, 0);
 }
 
-static void on_exit_status(uv_process_t *child, int64_t status, int signum) {
-  struct process *p = child->data;
+static void on_exit_status(uv_process_t *process, int64_t status, int signum) {
+  struct child *p = process->data;
   p->exited = true;
   p->status = status;
   p->signal = signum;
@@ -135,7 +135,7 @@ static void on_exit_status(uv_process_t *child, int64_t status, int signum) {
 static void on_room(uv_handle_t *h, size_t suggested, uv_buf_t *out) {
   (void)suggested;
   struct capture *c = CONTAINER_OF(h, struct capture, pipe);
-  *out = uv_buf_init((char *)buf_reserve(&c->data, PROCESS_READ), PROCESS_READ);
+  *out = uv_buf_init((char *)buf_reserve(&c->data, CHILD_READ), CHILD_READ);
 }
 
 static void on_output(uv_stream_t *s, ssize_t n, const uv_buf_t *b) {
@@ -143,10 +143,10 @@ static void on_output(uv_stream_t *s, ssize_t n, const uv_buf_t *b) {
   struct capture *c = CONTAINER_OF(s, struct capture, pipe);
   if (n > 0) {
     c->data.n += (size_t)n;
-    if (c->data.n > c->max) end(c->process, ERR_LIMIT);
+    if (c->data.n > c->max) end(c->owner, ERR_LIMIT);
   } else if (n < 0) {
     close_capture(c);
-    maybe_complete(c->process);
+    maybe_complete(c->owner);
   }
 }
 
@@ -157,8 +157,8 @@ static void on_written(uv_write_t *w, int status) {
 
 /* --- starting --- */
 
-static void init_capture(struct capture *c, struct process *p, uv_loop_t *loop, size_t max) {
-  c->process = p;
+static void init_capture(struct capture *c, struct child *p, uv_loop_t *loop, size_t max) {
+  c->owner = p;
   c->max = max;
   buf_init(&c->data);
   c->data.sensitive = true;
@@ -168,7 +168,7 @@ static void init_capture(struct capture *c, struct process *p, uv_loop_t *loop, 
   p->open++;
 }
 
-static void init_input(struct process *p, uv_loop_t *loop, struct str in) {
+static void init_input(struct child *p, uv_loop_t *loop, struct str in) {
   buf_init(&p->input);
   p->input.sensitive = true;
   if (in.p == NULL) return;
@@ -179,7 +179,7 @@ static void init_input(struct process *p, uv_loop_t *loop, struct str in) {
   p->open++;
 }
 
-static int spawn(struct process *p, uv_loop_t *loop, const struct process_settings *s) {
+static int spawn(struct child *p, uv_loop_t *loop, const struct child_settings *s) {
   uv_stdio_container_t streams[3] = {
       {.flags = UV_IGNORE},
       {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&p->out.pipe},
@@ -197,13 +197,13 @@ static int spawn(struct process *p, uv_loop_t *loop, const struct process_settin
                                   .flags = UV_PROCESS_DETACHED, /* a group of its own, so that all of it can be ended */
                                   .stdio_count = 3,
                                   .stdio = streams};
-  int rc = uv_spawn(loop, &p->child, &options);
-  p->child.data = p; /* it wants closing even when it did not start */
+  int rc = uv_spawn(loop, &p->process, &options);
+  p->process.data = p; /* it wants closing even when it did not start */
   p->open++;
   return rc;
 }
 
-static void start_streams(struct process *p) {
+static void start_streams(struct child *p) {
   (void)uv_read_start((uv_stream_t *)&p->out.pipe, on_room, on_output);
   (void)uv_read_start((uv_stream_t *)&p->err.pipe, on_room, on_output);
   if (!p->in_open) return;
@@ -212,9 +212,9 @@ static void start_streams(struct process *p) {
   if (p->input.n == 0 || uv_write(&p->write, (uv_stream_t *)&p->in, &b, 1, on_written) != 0) close_in(p);
 }
 
-struct process *process_start(uv_loop_t *loop, const struct process_settings *s,
-                              void (*done)(void *arg, const struct process_result *r), void *arg) {
-  struct process *p = calloc(1, sizeof *p);
+struct child *child_start(uv_loop_t *loop, const struct child_settings *s,
+                          void (*done)(void *arg, const struct child_result *r), void *arg) {
+  struct child *p = calloc(1, sizeof *p);
   if (p == NULL) abort();
   p->done = done;
   p->arg = arg;

@@ -1,12 +1,12 @@
-/* request.c: judges a parsed head: is it a message that every other HTTP implementation reads as we do?
+/* judge.c: judges a parsed head: is it a message that every other HTTP implementation reads as we do?
  *
  * headcheck has seen to the bytes and the lines; what is left are the start line's parts and the rules between fields: one Host, one framing,
  * targets that fit their method, which versions and methods are served. What is not certain is refused (400), what is not done here is
  * said so (501, 505, 417). Response rules stand beside the request's because they are the same rules with another verdict.
  * Pure functions; the message's thread. */
-#include "http/request.h"
+#include "http/judge.h"
 
-#include "http/url.h"
+#include "net/url.h"
 
 #define FINE ((struct http_fault){0, NULL})
 static struct http_fault fault(int status, const char *text) { return (struct http_fault){status, text}; }

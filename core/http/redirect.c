@@ -1,5 +1,5 @@
-/* http_redirect.c: see http_redirect.h. Pure functions: any thread. */
-#include "lua/http_redirect.h"
+/* redirect.c: see http_redirect.h. Pure functions: any thread. */
+#include "http/redirect.h"
 
 bool http_is_redirect(int status) {
   return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
@@ -13,12 +13,6 @@ struct str http_redirect_method(int status, struct str method) {
   bool get =
       status == 303 ? !str_eq(method, STR("HEAD")) : (status == 301 || status == 302) && str_eq(method, STR("POST"));
   return get ? STR("GET") : method;
-}
-
-struct str http_host_field(struct arena *a, const struct url *u) {
-  const char *open = u->ipv6 ? "[" : "", *close = u->ipv6 ? "]" : "";
-  if (u->port == (u->tls ? 443 : 80)) return arena_printf(a, "%s%.*s%s", open, STR_FMT(u->host), close);
-  return arena_printf(a, "%s%.*s%s:%u", open, STR_FMT(u->host), close, u->port);
 }
 
 /* RFC 3986 section 5.2.4, on a path that begins with "/", in place: the result is never longer. */

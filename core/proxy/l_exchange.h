@@ -1,7 +1,7 @@
 /* l_exchange.h: `req` and `res`, what hooks are given. A userdata holds the exchange and the serial number it had: exchanges are never given back
  * to the system while a VM lives, so a stale handle is found out by comparing numbers, and raises an error that says so. */
-#ifndef JETON_LUA_L_EXCHANGE_H
-#define JETON_LUA_L_EXCHANGE_H
+#ifndef JETON_PROXY_L_EXCHANGE_H
+#define JETON_PROXY_L_EXCHANGE_H
 
 #include <lua.h>
 #include <stdint.h>

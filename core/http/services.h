@@ -1,13 +1,18 @@
-/* services.h: what a thread with a loop owns, made and taken down in one place: used by control and by the keeper. */
-#ifndef JETON_PROXY_SERVICES_H
-#define JETON_PROXY_SERVICES_H
+/* services.h: what a thread with a loop owns (worker, keeper, control, the demo's visitors) and lends to whatever runs on it, the Lua library above all.
+ *
+ * Made and taken down in one place. Every VM of the thread ends before it. */
+#ifndef JETON_HTTP_SERVICES_H
+#define JETON_HTTP_SERVICES_H
 
 #include <uv.h>
 
 #include "base/mailbox.h"
 #include "base/wheel.h"
-#include "lua/services.h"
 #include "net/stream.h"
+
+struct origins;  /* http/origin.h: this thread's connections to other servers */
+struct registry; /* base/named.h */
+struct resolver; /* net/address.h */
 
 struct services {
   uv_loop_t loop;
@@ -16,7 +21,7 @@ struct services {
   struct mailbox mailbox;
   struct resolver *resolver;
   struct origins *origins;
-  struct vm_services lent; /* what VMs on this thread get */
+  struct registry *names; /* base/named.h: what policies name; the process's, not owned */
 };
 
 /* `names` is the process's and outlives this. May be called by another thread than the one that will run the loop, before it does. 0 or libuv's error; then nothing needs closing. */

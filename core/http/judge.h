@@ -1,13 +1,13 @@
-/* request.h: what RFC 9110 and 9112 ask of a head beyond its syntax: targets, hosts, framing, persistence. Used by the parser alone.
+/* judge.h: what RFC 9110 and 9112 ask of a head beyond its syntax: targets, hosts, framing, persistence. Used by the parser alone.
  *
  * Pure functions of the parsed fields; they fill the rest of the message. Each returns what is wrong, or a fault with .text NULL. */
-#ifndef JETON_HTTP_REQUEST_H
-#define JETON_HTTP_REQUEST_H
+#ifndef JETON_HTTP_JUDGE_H
+#define JETON_HTTP_JUDGE_H
 
 #include <stdbool.h>
 
 #include "base/str.h"
-#include "http/parser.h"
+#include "http/message.h"
 
 /* line: one that headcheck let through, without CRLF. Fills method, target, path, query, minor, and authority where the target has one. */
 struct http_fault request_line(struct str line, struct request *r);

@@ -1,6 +1,6 @@
 /* l_headers.h: req.headers and res.headers: get, set, remove by nil, all values, iteration in order; names are case-insensitive. */
-#ifndef JETON_LUA_L_HEADERS_H
-#define JETON_LUA_L_HEADERS_H
+#ifndef JETON_PROXY_L_HEADERS_H
+#define JETON_PROXY_L_HEADERS_H
 
 #include <lua.h>
 #include <stdbool.h>

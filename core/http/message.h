@@ -1,0 +1,72 @@
+/* message.h: what a request and a response are to everybody behind a parser, whichever protocol brought them.
+ *
+ * Slices point into the message's arena, which belongs to whoever asked for the parsing. Pure functions; any thread. */
+#ifndef JETON_HTTP_MESSAGE_H
+#define JETON_HTTP_MESSAGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/str.h"
+#include "http/headers.h"
+
+enum http_framing { FRAMING_NONE, FRAMING_LENGTH, FRAMING_CHUNKED, FRAMING_UNTIL_CLOSE };
+
+struct request {
+  struct str method; /* upper-case token as sent */
+  struct str target; /* as it was sent; the client's bytes */
+  struct str path;   /* begins with "/" (absolute-form's empty path: "/"), "*" for OPTIONS *, "" for CONNECT */
+  struct str query;  /* without "?"; .p NULL when there is no "?" */
+  struct str
+      authority; /* host[:port]: from an absolute-form target or CONNECT, else from Host (RFC 9112 section 3.2.2); valid by host_split;
+                             .p NULL: a 1.0 client that sent no Host */
+  struct headers headers;
+  struct headers trailers;
+  uint64_t content_length; /* with FRAMING_LENGTH */
+  enum http_framing framing;
+  uint8_t minor; /* HTTP/1.minor: 0 or 1 */
+  bool keep_alive, expect_continue, absolute_form, is_connect, is_head;
+  bool
+      upgrade; /* Connection: upgrade with an Upgrade field, on 1.1, without a body; never for h2c (RFC 9113 section 3.1 took it back) */
+  struct str upgrade_protocol; /* with `upgrade`: the Upgrade field's value */
+};
+struct response {
+  int status;
+  struct str reason;
+  struct headers headers;
+  struct headers trailers;
+  uint64_t content_length;   /* with FRAMING_LENGTH, or when has_length */
+  enum http_framing framing; /* of what follows on this connection: FRAMING_NONE for HEAD, 1xx, 204, 304, CONNECT 2xx */
+  bool has_length;           /* a Content-Length was there: to be passed on for HEAD and 304 (RFC 9110 section 8.6) */
+  uint8_t minor;
+  bool
+      keep_alive; /* the connection can serve another request: always false when the body ends with it, for 101 and for tunnels */
+};
+
+struct http_limits {
+  uint32_t request_line;   /* bytes of method, target and version: 414 above */
+  uint32_t head;           /* bytes of the whole head: 431 above */
+  uint32_t headers;        /* fields: 431 above */
+  uint32_t chunk_line;     /* bytes of one chunk-size line with its extensions: 400 above */
+  uint32_t chunk_overhead; /* bytes of chunk lines that are not earned by data, 16 a line being free: 400 above */
+};
+extern const struct http_limits http_limits_default;
+
+/* What was wrong: the status to answer a request with (0 for responses: always 502) and a sentence with the rule. */
+struct http_fault {
+  int status;
+  const char *text; /* static: "bare LF in the head (RFC 9112 section 2.2)" */
+};
+
+/* How the body behind the head is framed on the wire we write to. */
+struct framing {
+  enum http_framing kind;
+  uint64_t length;
+};
+
+/* RFC 9110 section 6.5.1: may this field stand in a trailer section that we forward? */
+bool trailer_allowed(struct str name);
+const char *status_phrase(int status); /* "Not Found"; "" when unknown */
+bool method_idempotent(struct str method); /* RFC 9110 section 9.2.2: may be sent a second time */
+
+#endif

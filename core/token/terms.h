@@ -1,0 +1,21 @@
+/* terms.h: on what terms a token may be used, as a script's handle needs to know them. Copied out of the policy by whoever makes the handle
+ * (policy/binding.c), so that nothing below the policy knows one. Immutable. */
+#ifndef JETON_TOKEN_TERMS_H
+#define JETON_TOKEN_TERMS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "token/secret.h"
+
+struct audience;
+
+struct token_terms {
+  struct audience *audience;  /* who may receive it; NULL: nobody. Borrowed: the handle takes a reference */
+  enum token_missing missing; /* what becomes of a request while there is none */
+  bool reveal;                /* a script may have its bytes */
+  int64_t wait_ms;            /* how long a request or a script waits for one */
+  unsigned max_waiters;       /* how many may wait at a time */
+};
+
+#endif
