@@ -155,13 +155,14 @@ end)
 describe("every method of a handle", function()
   --- Where C lists them, and the class that the types give it.
   local handles = {
-    ["l_token.c methods"] = "token", ["l_channel.c methods"] = "channel", ["l_shared.c METHODS"] = "store", ["job.c methods"] = "handle",
-    ["l_headers.c methods"] = "headers", ["l_exchange.c request_methods"] = "request", ["l_exchange.c response_methods"] = "response",
+    ["lua/l_token.c methods"] = "token", ["lua/l_channel.c methods"] = "channel", ["lua/l_shared.c METHODS"] = "store",
+    ["lua/job.c methods"] = "handle", ["proxy/l_headers.c methods"] = "headers", ["proxy/l_exchange.c request_methods"] = "request",
+    ["proxy/l_exchange.c response_methods"] = "response",
   }
   for place, object in pairs(handles) do
     it("is typed for editors, and what is typed is there: " .. place, function()
       local file, list = place:match "(%S+) (%S+)"
-      local body = assert(process.read_file("core/lua/" .. file):match("static const luaL_Reg " .. list .. "%[%] = (%b{});"))
+      local body = assert(process.read_file("core/" .. file):match("static const luaL_Reg " .. list .. "%[%] = (%b{});"))
       local methods = {}
       for name in body:gmatch '{"([%w_]+)"' do methods[name] = true end
       for name in types:gmatch("\nfunction " .. object .. ":([%w_]+)%(") do
