@@ -194,11 +194,11 @@ static void on_started(void *arg, lua_State *L, int nresults, int status, const 
 }
 
 void keeper_runtime_activate(struct keeper_runtime *r) {
-  if (r->binding.on_start == LUA_NOREF) {
+  if (r->binding.hooks[HOOK_START] == LUA_NOREF) {
     start_tasks(r);
     return;
   }
-  task_start(r->vm, r->binding.on_start, push_nothing, on_started, r, &r->on_start);
+  task_start(r->vm, r->binding.hooks[HOOK_START], push_nothing, on_started, r, &r->on_start);
 }
 
 static void on_background_closed(uv_handle_t *h) { let_go(((struct background *)h->data)->runtime); }

@@ -66,11 +66,7 @@ static int l_init(lua_State *L) {
   lua_call(L, 0, 1);
   int table = lua_gettop(L);
   if (!lua_istable(L, table)) return luaL_error(L, "%s: returned no table in this thread", p->sources[0].chunk);
-  b->on_start = take(L, table, "on_start", p->on_start, "");
-  b->on_request = take(L, table, "on_request", p->on_request, "");
-  b->on_response = take(L, table, "on_response", p->on_response, "");
-  b->on_error = take(L, table, "on_error", p->on_error, "");
-  b->on_log = take(L, table, "on_log", p->on_log, "");
+  for (unsigned i = 0; i < HOOK_COUNT; i++) b->hooks[i] = take(L, table, hook_name(i), p->hooks[i], "");
   take_tokens(L, table, b, p);
   take_tasks(L, table, b, p);
   return 0;
@@ -84,14 +80,8 @@ static int *new_references(size_t n) {
 }
 
 int binding_init(struct binding *b, struct vm *vm, const struct policy *p, const char **message) {
-  *b = (struct binding){.on_start = LUA_NOREF,
-                        .on_request = LUA_NOREF,
-                        .on_response = LUA_NOREF,
-                        .on_error = LUA_NOREF,
-                        .on_log = LUA_NOREF,
-                        .tokens = LUA_NOREF,
-                        .fetch = new_references(p->ntokens),
-                        .tasks = new_references(p->ntasks)};
+  *b = (struct binding){.tokens = LUA_NOREF, .fetch = new_references(p->ntokens), .tasks = new_references(p->ntasks)};
+  for (unsigned i = 0; i < HOOK_COUNT; i++) b->hooks[i] = LUA_NOREF;
   struct init_call c = {b, p};
   vm_limit(vm, p->limits.memory, p->limits.script_time_us);
   vm_set_loading(vm, true);

@@ -8,7 +8,7 @@
 #include "policy/policy.h"
 
 struct binding { /* registry references; LUA_NOREF where the policy has none. Freed with the VM. */
-  int on_start, on_request, on_response, on_error, on_log;
+  int hooks[HOOK_COUNT];
   int *fetch; /* by index in policy->tokens */
   int *tasks; /* by index in policy->tasks */
   int tokens; /* the `tokens` table given to hooks: token userdata by name (made by lua/l_token.c), set by binding_tokens */

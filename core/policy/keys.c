@@ -123,12 +123,10 @@ static const struct field top_fields[] = {
     {"via", FIELD_BOOLEAN, AT(policy, via), "true", 0, 0, {0}},
     {"tokens", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = keys_read_tokens}},
     {"tasks", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_tasks}},
-    {"on_start", FIELD_FUNCTION, AT(policy, on_start), NULL, 0, 0, {0}},
-    {"on_request", FIELD_FUNCTION, AT(policy, on_request), NULL, 0, 0, {0}},
-    {"on_response", FIELD_FUNCTION, AT(policy, on_response), NULL, 0, 0, {0}},
-    {"on_error", FIELD_FUNCTION, AT(policy, on_error), NULL, 0, 0, {0}},
-    {"on_log", FIELD_FUNCTION, AT(policy, on_log), NULL, 0, 0, {0}},
-    {0}};
+#define XX(name, key) {key, FIELD_FUNCTION, AT(policy, hooks[HOOK_##name]), NULL, 0, 0, {0}},
+    HOOKS(XX)
+#undef XX
+        {0}};
 
 void keys_defaults(struct policy *p) {
   p->limits.http = http_limits_default;
@@ -190,7 +188,7 @@ void keys_finish(struct schema *s) {
   const struct policy *p = s->policy;
   static const struct path listen = {NULL, {"listen", 6}, 0}, upstream = {NULL, {"upstream", 8}, 0};
   if (!s->has_listen) schema_problem(s, &listen, "expected an address such as \"127.0.0.1:8080\", got nothing");
-  if (!s->has_upstream && !p->on_request && p->forward == NULL)
+  if (!s->has_upstream && !p->hooks[HOOK_REQUEST] && p->forward == NULL)
     schema_problem(s, &upstream,
                    "expected a URL such as \"https://api.example.com\", a forward table, or an on_request that "
                    "responds itself, got nothing");

@@ -209,7 +209,7 @@ void keys_finish_tokens(struct schema *s) {
     struct path at = {&tokens, str_of(t->name), 0};
     if (p->nupstreams == 0 && p->forward != NULL)
       missing_hosts(s, &at);
-    else if (p->nupstreams == 0 && p->on_request)
+    else if (p->nupstreams == 0 && p->hooks[HOOK_REQUEST])
       schema_warning(s, &at, "nobody may receive it: the policy has no upstream, and the token no hosts");
   }
 }

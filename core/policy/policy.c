@@ -50,6 +50,15 @@ void policy_unref(struct policy *p) {
   free(CONTAINER_OF(a, struct memory, arena));
 }
 
+const char *hook_name(enum hook hook) {
+  static const char *const names[HOOK_COUNT] = {
+#define XX(name, key) key,
+      HOOKS(XX)
+#undef XX
+  };
+  return names[hook];
+}
+
 const struct token_conf *policy_token(const struct policy *p, const char *name, bool family) {
   for (size_t i = 0; i < p->ntokens; i++) {
     const struct token_conf *t = &p->tokens[i];

@@ -18,6 +18,7 @@
 #include "net/range.h"
 #include "net/tls.h"
 #include "net/url.h"
+#include "policy/hooks.h"
 #include "token/schedule.h"
 #include "token/secret.h"
 
@@ -127,8 +128,8 @@ struct policy {
   const char *access_path; /* NULL: standard output */
   enum forwarded_mode forwarded;
   bool via;
-  bool on_start, on_request, on_response, on_error, on_log; /* which hooks it has */
-  struct arena *memory;                                     /* all of the above lives here */
+  bool hooks[HOOK_COUNT]; /* which it has */
+  struct arena *memory;   /* all of the above lives here */
 };
 
 /* An empty one with every default set and one reference. */

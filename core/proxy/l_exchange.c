@@ -553,14 +553,14 @@ static const char *misplaced(lua_State *L, int idx) {
 }
 
 /* Nobody looks at it, so `return 403` would let through what it was meant to stop. What has been answered is answered. */
-const char *l_exchange_wrong_result(lua_State *L, int nresults, struct exchange *ex, int fn, const char *hook) {
+const char *l_exchange_wrong_result(lua_State *L, int nresults, struct exchange *ex, enum hook hook) {
   const char *what = nresults > 0 && !ex->local ? misplaced(L, -nresults) : NULL;
   if (what == NULL) return NULL;
   char place[PLACE_SIZE];
-  lua_place_of(L, fn, place);
+  lua_place_of(L, ex->runtime->binding.hooks[hook], place);
   static const char text[] =
       "%s: %s returned %s, which has no effect: to answer the client call req:respond(status, headers, body)";
-  return arena_printf(&ex->arena, text, place, hook, what).p;
+  return arena_printf(&ex->arena, text, place, hook_name(hook), what).p;
 }
 
 /* --- tables --- */

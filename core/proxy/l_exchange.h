@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/str.h"
+#include "policy/hooks.h"
 
 struct exchange;
 struct exchange_handle {
@@ -21,8 +22,8 @@ int l_exchange_push_response(lua_State *L, void *arg); /* res, req, tokens */
 int l_exchange_push_error(lua_State *L, void *arg);    /* req, err {status, code, message, retry_after} */
 int l_exchange_push_log(lua_State *L, void *arg);      /* entry */
 
-/* What is wrong with what the hook at reference `fn` returned, its results being the top of L; NULL: nothing. In the exchange's arena. Does not raise. */
-const char *l_exchange_wrong_result(lua_State *L, int nresults, struct exchange *ex, int fn, const char *hook);
+/* What is wrong with what the hook returned, its results being the top of L; NULL: nothing. In the exchange's arena. Does not raise. */
+const char *l_exchange_wrong_result(lua_State *L, int nresults, struct exchange *ex, enum hook hook);
 /* The exchange, or an error that says that `what` is over. */
 struct exchange *exchange_handle_check(lua_State *L, const struct exchange_handle *h, const char *what);
 /* The string at idx, copied into the exchange's arena; raises when it grows out of bounds. */

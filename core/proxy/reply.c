@@ -49,7 +49,7 @@ static void error_reply(struct exchange *ex) {
 static void on_error_done(void *arg, lua_State *L, int nresults, int status, const char *message) {
   struct exchange *ex = arg;
   ex->task = NULL;
-  if (status == 0) message = l_exchange_wrong_result(L, nresults, ex, ex->runtime->binding.on_error, "on_error");
+  if (status == 0) message = l_exchange_wrong_result(L, nresults, ex, HOOK_ERROR);
   if (message != NULL) {
     COUNT(ex->worker, script_errors, 1);
     log_error("on_error: %s", message);
@@ -83,9 +83,9 @@ enum verdict step_error(struct exchange *ex) {
   }
   take_back(ex);
   ex->local = ex->reply_replaced = ex->gather_reply = false;
-  if (ex->runtime->policy->on_error && !ex->error_hook_done) {
+  if (ex->runtime->policy->hooks[HOOK_ERROR] && !ex->error_hook_done) {
     ex->error_hook_done = true;
-    exchange_hook(ex, ex->runtime->binding.on_error, l_exchange_push_error, on_error_done);
+    exchange_hook(ex, ex->runtime->binding.hooks[HOOK_ERROR], l_exchange_push_error, on_error_done);
     return WAIT;
   }
   error_reply(ex);
@@ -153,6 +153,6 @@ static void on_log_done(void *arg, lua_State *L, int nresults, int status, const
 
 /* The hook gets a table of its own, so it may outlive the exchange. */
 void run_log_hook(struct exchange *ex) {
-  if (!ex->runtime->policy->on_log) return;
-  task_start(ex->runtime->vm, ex->runtime->binding.on_log, l_exchange_push_log, on_log_done, ex, NULL);
+  if (!ex->runtime->policy->hooks[HOOK_LOG]) return;
+  task_start(ex->runtime->vm, ex->runtime->binding.hooks[HOOK_LOG], l_exchange_push_log, on_log_done, ex, NULL);
 }

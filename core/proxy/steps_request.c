@@ -58,7 +58,7 @@ enum verdict step_admit(struct exchange *ex) {
 static void on_request_done(void *arg, lua_State *L, int nresults, int status, const char *message) {
   struct exchange *ex = arg;
   ex->task = NULL;
-  if (status == 0) message = l_exchange_wrong_result(L, nresults, ex, ex->runtime->binding.on_request, "on_request");
+  if (status == 0) message = l_exchange_wrong_result(L, nresults, ex, HOOK_REQUEST);
   if (message != NULL) {
     COUNT(ex->worker, script_errors, 1);
     exchange_fail_now(ex, 500, status != 0 ? status : ERR_SCRIPT, message);
@@ -68,8 +68,8 @@ static void on_request_done(void *arg, lua_State *L, int nresults, int status, c
 }
 
 enum verdict step_request_hook(struct exchange *ex) {
-  if (!ex->runtime->policy->on_request) return NEXT;
-  exchange_hook(ex, ex->runtime->binding.on_request, l_exchange_push_request, on_request_done);
+  if (!ex->runtime->policy->hooks[HOOK_REQUEST]) return NEXT;
+  exchange_hook(ex, ex->runtime->binding.hooks[HOOK_REQUEST], l_exchange_push_request, on_request_done);
   return WAIT;
 }
 

@@ -66,7 +66,7 @@ static void on_response_done(void *arg, lua_State *L, int nresults, int status, 
   struct exchange *ex = arg;
   ex->task = NULL;
   ex->gather_reply = false;
-  if (status == 0) message = l_exchange_wrong_result(L, nresults, ex, ex->runtime->binding.on_response, "on_response");
+  if (status == 0) message = l_exchange_wrong_result(L, nresults, ex, HOOK_RESPONSE);
   if (message != NULL) {
     COUNT(ex->worker, script_errors, 1);
     exchange_fail_now(ex, 500, status != 0 ? status : ERR_SCRIPT, message);
@@ -79,9 +79,9 @@ static void on_response_done(void *arg, lua_State *L, int nresults, int status, 
 }
 
 enum verdict step_response_hook(struct exchange *ex) {
-  if (!ex->runtime->policy->on_response || ex->local) return NEXT;
+  if (!ex->runtime->policy->hooks[HOOK_RESPONSE] || ex->local) return NEXT;
   call_pause(&ex->call);
-  exchange_hook(ex, ex->runtime->binding.on_response, l_exchange_push_response, on_response_done);
+  exchange_hook(ex, ex->runtime->binding.hooks[HOOK_RESPONSE], l_exchange_push_response, on_response_done);
   return WAIT;
 }
 

@@ -129,7 +129,7 @@ static void a_plain_proxy_has_the_defaults(void) {
   CHECK(p->limits.script_body == 1 << 20 && p->limits.replay_buffer == 64 << 10 && p->limits.memory == 64 << 20);
   CHECK(p->limits.script_time_us == 50000 && p->limits.waiters == 10000 &&
         p->limits.http.head == http_limits_default.head);
-  CHECK(p->ntokens == 0 && p->ntasks == 0 && !p->on_request && !p->on_log);
+  CHECK(p->ntokens == 0 && p->ntasks == 0 && !p->hooks[HOOK_REQUEST] && !p->hooks[HOOK_LOG]);
   CHECK(p->nsources == 1 && strcmp(p->sources[0].name, "policy.lua") == 0);
   unload(&l);
 }
@@ -163,8 +163,8 @@ static void every_key_is_taken(void) {
   CHECK(p->limits.connections_per_address == 7 && p->limits.body_rate == 1024);
   CHECK(p->log.level == LOG_DEBUG && p->log.format == LOG_JSON && p->access_log &&
         strcmp(p->access_path, in_dir("access.log")) == 0);
-  CHECK(p->ntasks == 2 && strcmp(p->tasks[0], "a") == 0 && p->on_start && p->on_request && p->on_response &&
-        p->on_error && p->on_log);
+  CHECK(p->ntasks == 2 && strcmp(p->tasks[0], "a") == 0 && p->hooks[HOOK_START] && p->hooks[HOOK_REQUEST] &&
+        p->hooks[HOOK_RESPONSE] && p->hooks[HOOK_ERROR] && p->hooks[HOOK_LOG]);
   unload(&l);
 }
 
@@ -220,7 +220,7 @@ static void tokens_have_their_settings(void) {
 
 static void a_policy_may_answer_by_itself(void) {
   struct loaded l = expect_good("return { listen = '127.0.0.1:1', on_request = function(req) req:respond(200) end }");
-  CHECK(!l.p->has_default && l.p->nupstreams == 0 && l.p->on_request);
+  CHECK(!l.p->has_default && l.p->nupstreams == 0 && l.p->hooks[HOOK_REQUEST]);
   unload(&l);
 }
 
@@ -708,7 +708,8 @@ static void a_binding_takes_the_functions(void) {
   struct binding b;
   const char *message = "";
   CHECK(binding_init(&b, vm, l.p, &message) == 0);
-  CHECK(b.on_request != LUA_NOREF && b.on_log != LUA_NOREF && b.on_start == LUA_NOREF && b.on_error == LUA_NOREF);
+  CHECK(b.hooks[HOOK_REQUEST] != LUA_NOREF && b.hooks[HOOK_LOG] != LUA_NOREF && b.hooks[HOOK_START] == LUA_NOREF &&
+        b.hooks[HOOK_ERROR] == LUA_NOREF);
   CHECK(b.fetch[0] != LUA_NOREF && b.fetch[1] == LUA_NOREF && b.tasks[0] != LUA_NOREF && b.tokens == LUA_NOREF);
   CHECK(!vm_loading(vm));
   binding_fini(&b);
