@@ -11,7 +11,6 @@
 #include "base/clock.h"
 #include "base/shared.h"
 #include "base/version.h"
-#include "ops/counts.h"
 #include "token/family.h"
 
 /* --- lines --- */
@@ -140,7 +139,7 @@ static const struct worker_metric {
   const char *name, *type, *help;
   size_t at;
 } WORKER_METRICS[] = {
-#define XX(field, type, help) {#field, #type, help, offsetof(struct worker_counts, field)},
+#define XX(field, kind, help) {#field, #kind, help, offsetof(struct worker_counts, field)},
     WORKER_COUNTS(XX)
 #undef XX
 };

@@ -10,7 +10,6 @@
 #include "base/shared.h"
 #include "base/version.h"
 #include "net/url.h"
-#include "ops/counts.h"
 #include "token/family.h"
 
 enum { FAMILY_LINES = 20 };
@@ -20,7 +19,7 @@ struct count_field {
   size_t at;
 };
 static const struct count_field COUNTS[] = {
-#define XX(field, type, help) {#field, offsetof(struct worker_counts, field)},
+#define XX(field, kind, help) {#field, offsetof(struct worker_counts, field)},
     WORKER_COUNTS(XX)
 #undef XX
 };

@@ -207,13 +207,11 @@ static void on_gauge(uv_timer_t *t) {
 }
 
 void worker_counts(const struct worker *w, struct worker_counts *out) {
-#define ADD(name) out->name += atomic_load_explicit(&w->counts.name, memory_order_relaxed)
-  ADD(connections), ADD(accepted), ADD(requests), ADD(upstream_errors), ADD(client_aborts), ADD(replays),
-      ADD(token_waits);
-  ADD(token_timeouts), ADD(script_errors), ADD(tunnels), ADD(bytes_in), ADD(bytes_out), ADD(upstream_idle),
-      ADD(upstream_leased);
-  ADD(upstream_dialed), ADD(vm_bytes), ADD(refused), ADD(shed), ADD(over_address_limit), ADD(handshakes_failed);
-  for (int i = 0; i < 6; i++) ADD(responses[i]);
+#define ADD(field) out->field += atomic_load_explicit(&w->counts.field, memory_order_relaxed);
+#define XX(field, kind, help) ADD(field)
+  WORKER_COUNTS(XX)
+#undef XX
+  for (int i = 0; i < 6; i++) ADD(responses[i])
 #undef ADD
 }
 

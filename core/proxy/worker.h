@@ -10,25 +10,13 @@
 #include "lua/vm.h"
 #include "policy/binding.h"
 #include "policy/policy.h"
+#include "proxy/worker_counts.h"
 #include "token/family.h"
 #include "token/slot.h"
 
 struct addresses;
 struct registry;
 struct worker;
-
-/* Counters of one worker; written by it, read by control (relaxed atomics). */
-struct worker_counts {
-  uint64_t connections, accepted, requests, responses[6] /* by hundreds */, upstream_errors, client_aborts, replays,
-      token_waits, token_timeouts, script_errors, tunnels;
-  uint64_t bytes_in, bytes_out;
-  uint64_t upstream_idle, upstream_leased, upstream_dialed;
-  uint64_t vm_bytes;
-  uint64_t refused;            /* requests that were not HTTP we read */
-  uint64_t shed;               /* idle client connections closed to make room for new ones */
-  uint64_t over_address_limit; /* client connections turned away: limits.connections_per_address */
-  uint64_t handshakes_failed;  /* of clients: TLS that came to nothing, by time-out or refusal on either side */
-};
 
 /* The index-th of `count` workers: each takes its share of the process's descriptors. `addresses` is shared by all, and outlives them; NULL when no policy
  * limits connections by address. */
@@ -57,7 +45,8 @@ struct worker_request {
   void (*deliver_answer)(struct mail *m);
 };
 void worker_post(struct worker *w, struct worker_request *r);
-void worker_counts(const struct worker *w, struct worker_counts *out); /* adds to *out; any thread */
-void worker_join(struct worker *w);                                    /* after STOP was done; frees it */
+/* Adds the worker's to *out. Any thread: each is read by itself (relaxed), so two of them may be of different moments. */
+void worker_counts(const struct worker *w, struct worker_counts *out);
+void worker_join(struct worker *w); /* after STOP was done; frees it */
 
 #endif

@@ -59,9 +59,10 @@ struct worker {
   struct mail room_mail; /* listeners_want_room */
   /* written by the worker's thread, read by any: relaxed */
   struct {
-    atomic_uint_fast64_t connections, accepted, requests, responses[6], upstream_errors, client_aborts, replays,
-        token_waits, token_timeouts, script_errors, tunnels, bytes_in, bytes_out, upstream_idle, upstream_leased,
-        upstream_dialed, vm_bytes, refused, shed, over_address_limit, handshakes_failed;
+#define XX(field, kind, help) atomic_uint_fast64_t field;
+    WORKER_COUNTS(XX)
+#undef XX
+    atomic_uint_fast64_t responses[6];
   } counts;
 };
 

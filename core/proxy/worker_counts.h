@@ -1,6 +1,10 @@
-/* counts.h: the counters of a worker as status and metrics tell them: XX(field of worker_counts, gauge or counter, what it counts). */
-#ifndef JETON_OPS_COUNTS_H
-#define JETON_OPS_COUNTS_H
+/* worker_counts.h: the counters of a worker, each in one line: the field, whether status and metrics show a gauge (how many now) or a counter (how many so far),
+ * and what it counts. The struct that control reads, the atomics that the worker writes (worker_internal.h), the sum over all workers, /status and /metrics follow
+ * from it. A new one is a line here and a COUNT(worker, field, by) where it happens; docs/operations.md lists the metrics. */
+#ifndef JETON_PROXY_WORKER_COUNTS_H
+#define JETON_PROXY_WORKER_COUNTS_H
+
+#include <stdint.h>
 
 #define WORKER_COUNTS(XX)                                                                              \
   XX(connections, gauge, "Client connections open now.")                                               \
@@ -23,5 +27,13 @@
   XX(shed, counter, "Idle client connections closed to make room for new ones.")                       \
   XX(over_address_limit, counter, "Client connections turned away by limits.connections_per_address.") \
   XX(handshakes_failed, counter, "TLS handshakes of clients that came to nothing.")
+
+/* What they are at one moment. Apart from the list: replies by the hundreds of their status, [0] for one that is none. */
+struct worker_counts {
+#define XX(field, kind, help) uint64_t field;
+  WORKER_COUNTS(XX)
+#undef XX
+  uint64_t responses[6];
+};
 
 #endif
