@@ -7,6 +7,7 @@
  * Threads: everything below runs on the keeper's thread, but for new, start, post and join (control's). */
 #include "ops/keeper_thread.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,22 +43,10 @@ struct keeper_thread {
   int64_t due_at;
   struct keeper_runtime *active, *candidate;
   struct link retired, lingering, families;
-  struct keeper_request *proof; /* a PROVE under way */
+  struct order *proof; /* a PROVE under way */
   unsigned proving;
-  struct keeper_request *stop;
+  struct order *stop;
 };
-
-static void on_reply(struct mail *m) {
-  struct keeper_request *r = CONTAINER_OF(m, struct keeper_request, mail);
-  r->done(r);
-}
-
-static void reply(struct keeper_request *r, int status) {
-  r->status = status;
-  if (status == 0) r->message[0] = '\0';
-  mail_init(&r->mail, on_reply);
-  mailbox_post(r->reply_to, &r->mail);
-}
 
 /* --- token/keeper.h's host --- */
 
@@ -166,12 +155,8 @@ static struct token_family *find_or_make_family(struct keeper_thread *k, const s
   return family_ref(f->family);
 }
 
-static void token_set_fill(struct token_set *t, struct keeper_thread *k, const struct policy *p) {
-  size_t room = p->ntokens > 0 ? p->ntokens : 1;
-  t->n = p->ntokens;
-  t->slots = calloc(room, sizeof *t->slots);
-  t->families = calloc(room, sizeof *t->families);
-  if (t->slots == NULL || t->families == NULL) abort();
+static void fill_set(struct token_set *t, struct keeper_thread *k, const struct policy *p) {
+  token_set_init(t, p->ntokens);
   for (size_t i = 0; i < t->n; i++) {
     const struct token_conf *conf = &p->tokens[i];
     if (conf->family) {
@@ -180,16 +165,6 @@ static void token_set_fill(struct token_set *t, struct keeper_thread *k, const s
       t->slots[i] = find_or_make_slot(k, conf);
     }
   }
-}
-
-void token_set_fini(struct token_set *t) {
-  for (size_t i = 0; i < t->n; i++) {
-    if (t->slots[i] != NULL) slot_unref(t->slots[i]);
-    if (t->families[i] != NULL) family_unref(t->families[i]);
-  }
-  free(t->slots);
-  free(t->families);
-  *t = (struct token_set){0};
 }
 
 static bool names(const struct keeper_runtime *r, const char *token_name, bool family) {
@@ -219,29 +194,29 @@ static void retain_named(struct keeper_thread *k) {
   }
 }
 
-/* --- requests --- */
+/* --- orders --- */
 
-static void prepare(struct keeper_thread *k, struct keeper_request *r) {
+static void prepare(struct keeper_thread *k, struct order *o) {
   int status;
-  struct keeper_runtime *c = keeper_runtime_new(&k->services, r->policy, &status, r->message, sizeof r->message);
+  struct keeper_runtime *c = keeper_runtime_new(&k->services, o->policy, &status, o->message, sizeof o->message);
   if (c == NULL) {
-    reply(r, status);
+    order_answer(o, status);
     return;
   }
   k->candidate = c;
-  token_set_fill(r->tokens, k, r->policy);
-  status = binding_tokens(&c->binding, c->vm, r->policy, r->tokens->slots, r->tokens->families);
+  fill_set(o->tokens, k, o->policy);
+  status = binding_tokens(&c->binding, c->vm, o->policy, o->tokens);
   if (status != 0) {
-    (void)snprintf(r->message, sizeof r->message, "the tokens could not be bound: %s", err_text(status));
+    (void)snprintf(o->message, sizeof o->message, "the tokens could not be bound: %s", err_text(status));
     k->candidate = NULL;
     keeper_runtime_retire(c);
-    token_set_fini(r->tokens);
+    token_set_fini(o->tokens);
     retain_named(k);
   }
-  reply(r, status);
+  order_answer(o, status);
 }
 
-static void discard(struct keeper_thread *k, struct keeper_request *r) {
+static void discard(struct keeper_thread *k, struct order *o) {
   struct keeper_runtime *c = k->candidate;
   k->candidate = NULL;
   if (c != NULL) {
@@ -249,7 +224,7 @@ static void discard(struct keeper_thread *k, struct keeper_request *r) {
     keeper_runtime_retire(c);
     retain_named(k);
   }
-  reply(r, 0);
+  order_answer(o, 0);
 }
 
 static void adopt_tokens(struct keeper_thread *k, const struct policy *p) {
@@ -319,7 +294,7 @@ static bool same_text(const struct policy *a, const struct policy *b) {
   return true;
 }
 
-static void switch_over(struct keeper_thread *k, struct keeper_request *r) {
+static void switch_over(struct keeper_thread *k, struct order *o) {
   struct keeper_runtime *old = k->active;
   bool mended = old != NULL && !same_text(old->policy, k->candidate->policy);
   k->active = k->candidate;
@@ -332,22 +307,22 @@ static void switch_over(struct keeper_thread *k, struct keeper_request *r) {
   adopt_tokens(k, k->active->policy);
   if (mended) keeper_try_again(k->keeper);
   keeper_runtime_activate(k->active);
-  reply(r, 0);
+  order_answer(o, 0);
 }
 
 /* --- proof --- */
 
 static void one_proof_less(struct keeper_thread *k) {
   if (--k->proving > 0) return;
-  struct keeper_request *r = k->proof;
+  struct order *o = k->proof;
   k->proof = NULL;
-  reply(r, r->status);
+  order_answer(o, o->status);
 }
 
-static void note_unproved(struct keeper_request *r, const char *name, const char *error) {
-  size_t at = strlen(r->message);
-  (void)snprintf(r->message + at, sizeof r->message - at, "%stoken %s: %s", at > 0 ? "\n" : "", name, error);
-  r->status = ERR_SCRIPT;
+static void note_unproved(struct order *o, const char *name, const char *error) {
+  size_t at = strlen(o->message);
+  (void)snprintf(o->message + at, sizeof o->message - at, "%stoken %s: %s", at > 0 ? "\n" : "", name, error);
+  o->status = ERR_SCRIPT;
 }
 
 static void on_proof_ended(void *arg, struct fetch *f, const struct fetch_result *result) {
@@ -376,18 +351,16 @@ static void prove_token(struct keeper_thread *k, const struct token_conf *t) {
 }
 
 /* Returns at once; the proof itself then fails, and its request is answered. */
-static void end_proof(struct keeper_thread *k, struct keeper_request *r) {
+static void end_proof(struct keeper_thread *k, struct order *o) {
   if (k->proof != NULL) keeper_runtime_end_fetches(k->candidate);
-  reply(r, 0);
+  order_answer(o, 0);
 }
 
-static void prove(struct keeper_thread *k, struct keeper_request *r) {
+static void prove(struct keeper_thread *k, struct order *o) {
   const struct policy *p = k->candidate->policy;
   bool same = k->active != NULL && same_text(k->active->policy, p);
-  k->proof = r;
+  k->proof = o;
   k->proving = 1; /* ours, so that it does not end in the loop */
-  r->status = 0;
-  r->message[0] = '\0';
   for (size_t i = 0; i < p->ntokens; i++) {
     const struct token_conf *t = &p->tokens[i];
     if (!same && t->has_fetch && !t->family)
@@ -426,8 +399,8 @@ static void retire_all(struct keeper_thread *k) {
   }
 }
 
-static void stop(struct keeper_thread *k, struct keeper_request *r) {
-  k->stop = r;
+static void stop(struct keeper_thread *k, struct order *o) {
+  k->stop = o;
   retire_all(k);
   uv_close((uv_handle_t *)&k->due, NULL);
   uv_close((uv_handle_t *)&k->linger, NULL);
@@ -435,16 +408,17 @@ static void stop(struct keeper_thread *k, struct keeper_request *r) {
   uv_stop(&k->services.loop);
 }
 
-static void on_request(struct mail *m) {
-  struct keeper_request *r = CONTAINER_OF(m, struct keeper_request, mail);
-  struct keeper_thread *k = r->to;
-  switch (r->kind) {
-    case KEEPER_PREPARE: prepare(k, r); break;
-    case KEEPER_PROVE: prove(k, r); break;
-    case KEEPER_END_PROOF: end_proof(k, r); break;
-    case KEEPER_SWITCH: switch_over(k, r); break;
-    case KEEPER_DISCARD: discard(k, r); break;
-    case KEEPER_STOP: stop(k, r); break;
+static void carry_out(void *receiver, struct order *o) {
+  struct keeper_thread *k = receiver;
+  switch (o->kind) {
+    case ORDER_PREPARE: prepare(k, o); break;
+    case ORDER_PROVE: prove(k, o); break;
+    case ORDER_END_PROOF: end_proof(k, o); break;
+    case ORDER_SWITCH: switch_over(k, o); break;
+    case ORDER_DISCARD: discard(k, o); break;
+    case ORDER_STOP: stop(k, o); break;
+    case ORDER_DRAIN:
+    case ORDER_REOPEN: assert(false); /* a worker's */
   }
 }
 
@@ -456,9 +430,9 @@ static void keeper_main(void *arg) {
   while (!list_empty(&k->retired)) (void)uv_run(&k->services.loop, UV_RUN_ONCE);
   retain_named(k);
   keeper_free(k->keeper);
-  struct keeper_request *r = k->stop;
+  struct order *o = k->stop;
   services_close(&k->services);
-  reply(r, 0);
+  order_answer(o, 0);
 }
 
 struct keeper_thread *keeper_thread_new(struct registry *names) {
@@ -488,11 +462,7 @@ int keeper_thread_start(struct keeper_thread *k) {
   return status;
 }
 
-void keeper_thread_post(struct keeper_thread *k, struct keeper_request *r) {
-  r->to = k;
-  mail_init(&r->mail, on_request);
-  mailbox_post(&k->services.mailbox, &r->mail);
-}
+void keeper_thread_post(struct keeper_thread *k, struct order *o) { order_post(o, &k->services.mailbox, carry_out, k); }
 
 void keeper_thread_join(struct keeper_thread *k) {
   if (k->started) (void)uv_thread_join(&k->thread);

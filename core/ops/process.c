@@ -40,7 +40,7 @@ static const int SIGNALS[NSIGNALS] = {SIGHUP, SIGTERM, SIGINT, SIGUSR1};
 
 struct process;
 struct worker_end { /* DRAIN, and STOP, which may come while it still drains; REOPEN before both */
-  struct worker_request drain, stop, reopen;
+  struct order drain, stop, reopen;
   struct process *process;
 };
 struct process {
@@ -50,7 +50,7 @@ struct process {
   uv_signal_t signals[NSIGNALS];
   uv_timer_t drain_limit;
   struct keeper_thread *keeper;
-  struct keeper_request stop_keeper;
+  struct order stop_keeper;
   struct worker **workers;
   struct worker_end *ends;
   struct addresses *addresses; /* of clients, over all workers */
@@ -67,8 +67,8 @@ struct process {
 
 /* --- stop, from its last stage to its first --- */
 
-static void on_keeper_stopped(struct keeper_request *r) {
-  struct process *p = CONTAINER_OF(r, struct process, stop_keeper);
+static void on_keeper_stopped(struct order *o) {
+  struct process *p = CONTAINER_OF(o, struct process, stop_keeper);
   keeper_thread_join(p->keeper);
   p->keeper = NULL;
   uv_stop(&p->services.loop);
@@ -81,13 +81,12 @@ static void stop_keeper(struct process *p) {
     uv_stop(&p->services.loop);
     return;
   }
-  p->stop_keeper =
-      (struct keeper_request){.reply_to = &p->services.mailbox, .done = on_keeper_stopped, .kind = KEEPER_STOP};
+  p->stop_keeper = (struct order){.reply_to = &p->services.mailbox, .done = on_keeper_stopped, .kind = ORDER_STOP};
   keeper_thread_post(p->keeper, &p->stop_keeper);
 }
 
-static void on_worker_stopped(struct worker_request *q) {
-  struct process *p = CONTAINER_OF(q, struct worker_end, stop)->process;
+static void on_worker_stopped(struct order *o) {
+  struct process *p = CONTAINER_OF(o, struct worker_end, stop)->process;
   if (--p->unstopped == 0) stop_keeper(p);
 }
 
@@ -97,8 +96,7 @@ static void stop_workers(struct process *p) {
   (void)uv_timer_stop(&p->drain_limit);
   p->unstopped = p->running;
   for (unsigned i = 0; i < p->running; i++) {
-    p->ends[i].stop =
-        (struct worker_request){.reply_to = &p->services.mailbox, .done = on_worker_stopped, .kind = WORKER_STOP};
+    p->ends[i].stop = (struct order){.reply_to = &p->services.mailbox, .done = on_worker_stopped, .kind = ORDER_STOP};
     worker_post(p->workers[i], &p->ends[i].stop);
   }
   if (p->running == 0) stop_keeper(p);
@@ -109,8 +107,8 @@ static void on_drain_limit(uv_timer_t *t) {
   stop_workers(t->data);
 }
 
-static void on_worker_drained(struct worker_request *q) {
-  struct process *p = CONTAINER_OF(q, struct worker_end, drain)->process;
+static void on_worker_drained(struct order *o) {
+  struct process *p = CONTAINER_OF(o, struct worker_end, drain)->process;
   if (--p->undrained == 0) stop_workers(p);
 }
 
@@ -123,8 +121,7 @@ static void drain_workers(struct process *p) {
   if (limit > 0) (void)uv_timer_start(&p->drain_limit, on_drain_limit, limit, 0);
   p->undrained = p->running;
   for (unsigned i = 0; i < p->running; i++) {
-    p->ends[i].drain =
-        (struct worker_request){.reply_to = &p->services.mailbox, .done = on_worker_drained, .kind = WORKER_DRAIN};
+    p->ends[i].drain = (struct order){.reply_to = &p->services.mailbox, .done = on_worker_drained, .kind = ORDER_DRAIN};
     worker_post(p->workers[i], &p->ends[i].drain);
   }
 }
@@ -213,9 +210,7 @@ static void on_files_changed(void *arg) {
 
 /* --- signals --- */
 
-static void on_worker_reopened(struct worker_request *q) {
-  CONTAINER_OF(q, struct worker_end, reopen)->process->unopened--;
-}
+static void on_worker_reopened(struct order *o) { CONTAINER_OF(o, struct worker_end, reopen)->process->unopened--; }
 
 /* SIGUSR1, which logrotate sends to other proxies: its default would end the process. */
 static void reopen_logs(struct process *p) {
@@ -229,7 +224,7 @@ static void reopen_logs(struct process *p) {
   p->unopened = p->running;
   for (unsigned i = 0; i < p->running; i++) {
     p->ends[i].reopen =
-        (struct worker_request){.reply_to = &p->services.mailbox, .done = on_worker_reopened, .kind = WORKER_REOPEN};
+        (struct order){.reply_to = &p->services.mailbox, .done = on_worker_reopened, .kind = ORDER_REOPEN};
     worker_post(p->workers[i], &p->ends[i].reopen);
   }
 }
@@ -274,23 +269,8 @@ static void host_reload(void *ctx, bool prove, struct reload_waiter *w) {
   reload_request(((struct process *)ctx)->reload, prove, w);
 }
 
-struct slot_search {
-  struct str name;
-  struct slot *found;
-};
-static void match_slot(void *arg, struct slot *s) {
-  struct slot_search *search = arg;
-  if (search->found == NULL && str_eq(str_of(slot_name(s)), search->name)) search->found = slot_ref(s);
-}
-
 static struct slot *host_slot(void *ctx, struct str name) {
-  const struct token_set *t = reload_tokens(((struct process *)ctx)->reload);
-  struct slot_search search = {.name = name};
-  for (size_t i = 0; i < t->n; i++) {
-    if (t->slots[i] != NULL) match_slot(&search, t->slots[i]);
-    if (t->families[i] != NULL) family_each(t->families[i], match_slot, &search);
-  }
-  return search.found;
+  return token_set_find(reload_tokens(((struct process *)ctx)->reload), name);
 }
 
 static void host_token_names(void *ctx, void (*fn)(void *arg, const char *name), void *arg) {

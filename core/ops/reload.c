@@ -1,4 +1,4 @@
-/* reload.c: a reload is a table of phases. Entering a phase posts its requests; when all are answered `next` says where to go.
+/* reload.c: a reload is a table of phases. Entering a phase posts its orders; when all are answered `next` says where to go.
  *
  * Invariants: one round at a time, and requests that come meanwhile are one next round; until PHASE_SWITCH_KEEPER is entered nothing that serves has
  * changed; from then on nothing can fail but by our own fault, and it is carried through. Who prepared is told to discard when
@@ -28,8 +28,9 @@ enum phase {
   PHASE_END, /* who asked is told */
   PHASE_COUNT
 };
-struct worker_slot {
-  struct worker_request request;
+/* One thread's part in a round. The keeper's and the workers' are alike: each is asked, answers, and is told to discard what it prepared. */
+struct thread_round {
+  struct order order;
   struct reload *reload;
   bool prepared;
 };
@@ -46,10 +47,10 @@ struct reload {
   struct policy *candidate;
   struct token_set candidate_tokens;
   struct listen_plan plan;
-  struct keeper_request keeper, end_proof;
-  struct worker_slot *workers;
-  unsigned pending;
-  bool keeper_prepared, prove;
+  struct thread_round keeper, *workers;
+  struct order end_proof;
+  unsigned pending; /* answers that are still to come */
+  bool prove;
   int status;           /* the first failure */
   struct report report; /* problems and warnings of this round */
   struct link waiters;
@@ -59,7 +60,7 @@ struct reload {
 };
 
 struct phase_def {
-  void (*enter)(struct reload *r); /* posts requests and counts them in pending; none: `next` follows at once */
+  void (*enter)(struct reload *r); /* posts orders and counts them in pending; none: `next` follows at once */
   enum phase (*next)(struct reload *r);
 };
 static const struct phase_def PHASES[PHASE_COUNT];
@@ -84,56 +85,46 @@ static void fail(struct reload *r, int status, const char *message) {
   report_problem(&r->report, "%s", message[0] != '\0' ? message : err_text(status));
 }
 
-/* --- requests --- */
+/* --- orders --- */
 
-static void on_keeper_done(struct keeper_request *k) {
-  struct reload *r = CONTAINER_OF(k, struct reload, keeper);
-  if (k->status != 0) fail(r, k->status, k->message);
-  if (k->kind == KEEPER_PREPARE) r->keeper_prepared = k->status == 0;
-  one_answer(r);
-}
-
-static void ask_keeper(struct reload *r, enum keeper_kind kind) {
-  r->keeper = (struct keeper_request){.reply_to = &r->parts.services->mailbox,
-                                      .done = on_keeper_done,
-                                      .kind = kind,
-                                      .policy = r->candidate,
-                                      .tokens = &r->candidate_tokens};
-  r->pending++;
-  keeper_thread_post(r->parts.keeper, &r->keeper);
-}
-
-static void on_worker_done(struct worker_request *q) {
-  struct worker_slot *s = CONTAINER_OF(q, struct worker_slot, request);
-  struct reload *r = s->reload;
-  if (q->kind == WORKER_PREPARE) {
-    s->prepared = q->status == 0;
-    /* Workers run the same bytes and mostly fail alike: the first one's words do. */
-    if (q->status != 0 && r->status == 0) fail(r, q->status, q->message);
-  } else if (q->status != 0) {
-    log_error("a worker could not carry the reload through: %s",
-              q->message[0] != '\0' ? q->message : err_text(q->status));
+static void on_answer(struct order *o) {
+  struct thread_round *t = CONTAINER_OF(o, struct thread_round, order);
+  struct reload *r = t->reload;
+  if (o->kind == ORDER_PREPARE) t->prepared = o->status == 0;
+  if (o->status != 0 && o->kind == ORDER_SWITCH) {
+    log_error("a thread could not carry the reload through: %s",
+              o->message[0] != '\0' ? o->message : err_text(o->status));
+  } else if (o->status != 0 && r->status == 0) {
+    fail(r, o->status, o->message); /* only the first: workers run the same bytes and mostly fail alike */
   }
   one_answer(r);
 }
 
-static void ask_worker(struct reload *r, unsigned i, unsigned kind) {
-  struct worker_slot *s = &r->workers[i];
-  s->request = (struct worker_request){.reply_to = &r->parts.services->mailbox,
-                                       .done = on_worker_done,
-                                       .kind = kind,
-                                       .policy = r->candidate,
-                                       .tokens = &r->candidate_tokens};
-  if (kind == WORKER_SWITCH) s->request.listen_fds = listen_plan_fds(&r->plan, i);
+static struct order *begin_order(struct reload *r, struct thread_round *t, enum order_kind kind) {
+  t->order = (struct order){.reply_to = &r->parts.services->mailbox,
+                            .done = on_answer,
+                            .kind = kind,
+                            .policy = r->candidate,
+                            .tokens = &r->candidate_tokens};
   r->pending++;
-  worker_post(r->parts.workers[i], &s->request);
+  return &t->order;
+}
+
+static void ask_keeper(struct reload *r, enum order_kind kind) {
+  keeper_thread_post(r->parts.keeper, begin_order(r, &r->keeper, kind));
+}
+
+static void ask_worker(struct reload *r, unsigned i, enum order_kind kind) {
+  struct order *o = begin_order(r, &r->workers[i], kind);
+  if (kind == ORDER_SWITCH) o->listen_fds = listen_plan_fds(&r->plan, i);
+  worker_post(r->parts.workers[i], o);
 }
 
 /* --- phases --- */
 
-static void enter_prepare_keeper(struct reload *r) { ask_keeper(r, KEEPER_PREPARE); }
+static void enter_prepare_keeper(struct reload *r) { ask_keeper(r, ORDER_PREPARE); }
 static void enter_prepare_workers(struct reload *r) {
-  for (unsigned i = 0; i < r->parts.nworkers; i++) ask_worker(r, i, WORKER_PREPARE);
+  for (unsigned i = 0; i < r->parts.nworkers; i++) ask_worker(r, i, ORDER_PREPARE);
 }
 static void enter_listen(struct reload *r) {
   char err[256];
@@ -141,18 +132,18 @@ static void enter_listen(struct reload *r) {
   if (status != 0) fail(r, status, err);
 }
 static void enter_prove(struct reload *r) {
-  if (r->prove) ask_keeper(r, KEEPER_PROVE);
+  if (r->prove) ask_keeper(r, ORDER_PROVE);
 }
-static void enter_switch_keeper(struct reload *r) { ask_keeper(r, KEEPER_SWITCH); }
+static void enter_switch_keeper(struct reload *r) { ask_keeper(r, ORDER_SWITCH); }
 static void enter_switch_workers(struct reload *r) {
   log_configure(&r->candidate->log);
-  for (unsigned i = 0; i < r->parts.nworkers; i++) ask_worker(r, i, WORKER_SWITCH);
+  for (unsigned i = 0; i < r->parts.nworkers; i++) ask_worker(r, i, ORDER_SWITCH);
 }
 static void enter_discard(struct reload *r) {
   listen_plan_discard(&r->plan);
-  if (r->keeper_prepared) ask_keeper(r, KEEPER_DISCARD);
+  if (r->keeper.prepared) ask_keeper(r, ORDER_DISCARD);
   for (unsigned i = 0; i < r->parts.nworkers; i++) {
-    if (r->workers[i].prepared) ask_worker(r, i, WORKER_DISCARD);
+    if (r->workers[i].prepared) ask_worker(r, i, ORDER_DISCARD);
   }
 }
 
@@ -201,7 +192,7 @@ static enum phase finish(struct reload *r) {
 }
 
 static enum phase give_up(struct reload *r) {
-  if (r->keeper_prepared) token_set_fini(&r->candidate_tokens);
+  if (r->keeper.prepared) token_set_fini(&r->candidate_tokens);
   assert(r->report.refused == NULL);
   r->report.refused = r->candidate;
   r->candidate = NULL;
@@ -218,7 +209,7 @@ static enum phase next_idle(struct reload *r) {
 static void begin_round(struct reload *r, struct policy *candidate) {
   r->status = candidate != NULL ? 0 : ERR_CONFIG;
   r->candidate = candidate;
-  r->keeper_prepared = false;
+  r->keeper.prepared = false;
   for (unsigned i = 0; i < r->parts.nworkers; i++) r->workers[i].prepared = false;
   if (candidate != NULL && candidate->workers != 0 && candidate->workers != r->parts.nworkers) {
     report_warning(&r->report, "%s: workers: %u from the next start on; this process has %u", r->parts.path,
@@ -270,6 +261,7 @@ struct reload *reload_new(const struct reload_parts *parts) {
   r->parts = *parts;
   r->workers = calloc(parts->nworkers, sizeof *r->workers);
   if (r->workers == NULL) abort();
+  r->keeper.reload = r;
   for (unsigned i = 0; i < parts->nworkers; i++) r->workers[i].reload = r;
   list_init(&r->waiters);
   list_init(&r->next_waiters);
@@ -308,7 +300,7 @@ void reload_request(struct reload *r, bool prove, struct reload_waiter *w) {
 
 void reload_forget(struct reload_waiter *w) { list_remove(&w->link); }
 
-static void on_proof_ended(struct keeper_request *k) { (void)k; }
+static void on_proof_ended(struct order *o) { (void)o; }
 
 bool reload_stop(struct reload *r) {
   if (r->stopping) return r->phase == PHASE_IDLE;
@@ -319,8 +311,8 @@ bool reload_stop(struct reload *r) {
     w->done(w, &stopping);
   }
   if (r->phase == PHASE_PROVE) {
-    r->end_proof = (struct keeper_request){
-        .reply_to = &r->parts.services->mailbox, .done = on_proof_ended, .kind = KEEPER_END_PROOF};
+    r->end_proof =
+        (struct order){.reply_to = &r->parts.services->mailbox, .done = on_proof_ended, .kind = ORDER_END_PROOF};
     keeper_thread_post(r->parts.keeper, &r->end_proof);
   }
   return r->phase == PHASE_IDLE || r->phase == PHASE_END;

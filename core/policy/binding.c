@@ -103,8 +103,7 @@ void binding_fini(struct binding *b) {
 struct tokens_call {
   struct binding *b;
   const struct policy *p;
-  struct slot *const *slots;
-  struct token_family *const *families;
+  const struct token_set *tokens;
 };
 
 static struct str nearest(const struct policy *p, struct str name) {
@@ -206,9 +205,9 @@ static int l_tokens(lua_State *L) {
                                 .max_waiters = c->p->limits.waiters};
     lua_pushstring(L, t->name);
     if (t->family) {
-      l_family_push(L, t->name, &terms, c->families[i]);
+      l_family_push(L, t->name, &terms, c->tokens->families[i]);
     } else {
-      l_token_push(L, &terms, c->slots[i]);
+      l_token_push(L, &terms, c->tokens->slots[i]);
     }
     lua_rawset(L, -3);
   }
@@ -219,9 +218,8 @@ static int l_tokens(lua_State *L) {
   return 0;
 }
 
-int binding_tokens(struct binding *b, struct vm *vm, const struct policy *p, struct slot *const *slots,
-                   struct token_family *const *families) {
-  struct tokens_call c = {b, p, slots, families};
+int binding_tokens(struct binding *b, struct vm *vm, const struct policy *p, const struct token_set *tokens) {
+  struct tokens_call c = {b, p, tokens};
   const char *message = NULL;
   return vm_call(vm, l_tokens, &c, &message);
 }

@@ -6,6 +6,7 @@
 
 #include "lua/vm.h"
 #include "policy/policy.h"
+#include "token/token_set.h"
 
 struct binding { /* registry references; LUA_NOREF where the policy has none. Freed with the VM. */
   int hooks[HOOK_COUNT];
@@ -15,10 +16,8 @@ struct binding { /* registry references; LUA_NOREF where the policy has none. Fr
 };
 /* Runs policy->sources[0] in vm with require served from policy->sources, and takes the references. 0, or an error with *message. */
 int binding_init(struct binding *b, struct vm *vm, const struct policy *p, const char **message);
-/* Makes the tokens table: slots[i] belongs to policy->tokens[i] (NULL for a family: its slots come by `family`). */
-struct token_family;
-int binding_tokens(struct binding *b, struct vm *vm, const struct policy *p, struct slot *const *slots,
-                   struct token_family *const *families);
+/* Makes the tokens table from the policy's set. 0, or an error. */
+int binding_tokens(struct binding *b, struct vm *vm, const struct policy *p, const struct token_set *tokens);
 void binding_fini(struct binding *b);
 
 #endif

@@ -10,26 +10,6 @@
 #include "http/services.h"
 #include "proxy/l_exchange.h"
 
-static void copy_tokens(struct token_set *to, const struct token_set *from) {
-  to->n = from->n;
-  to->slots = calloc(from->n + 1, sizeof *to->slots);
-  to->families = calloc(from->n + 1, sizeof *to->families);
-  if (to->slots == NULL || to->families == NULL) abort();
-  for (size_t i = 0; i < from->n; i++) {
-    if (from->slots[i] != NULL) to->slots[i] = slot_ref(from->slots[i]);
-    if (from->families[i] != NULL) to->families[i] = family_ref(from->families[i]);
-  }
-}
-
-static void drop_tokens(struct token_set *t) {
-  for (size_t i = 0; i < t->n; i++) {
-    if (t->slots[i] != NULL) slot_unref(t->slots[i]);
-    if (t->families[i] != NULL) family_unref(t->families[i]);
-  }
-  free(t->slots);
-  free(t->families);
-}
-
 static char *host_field(const struct url *u) {
   char field[URL_HOST_SIZE], *copy;
   url_host_field(u, field);
@@ -71,7 +51,7 @@ struct runtime *runtime_new(struct policy *p, const struct token_set *tokens, st
   r->refs = 1;
   r->policy = policy_ref(p);
   atomic_fetch_add_explicit(&p->serving, 1, memory_order_relaxed);
-  copy_tokens(&r->tokens, tokens);
+  token_set_copy(&r->tokens, tokens);
   make_upstreams(r, services->origins);
   struct vm_settings s = {
       .role = VM_WORKER, .memory_max = p->limits.memory, .budget_us = p->limits.script_time_us, .services = services};
@@ -80,7 +60,7 @@ struct runtime *runtime_new(struct policy *p, const struct token_set *tokens, st
   int rc = r->vm == NULL ? ERR_MEMORY : vm_call(r->vm, open_exchange_types, NULL, &message);
   if (rc == 0) rc = binding_init(&r->binding, r->vm, p, &message);
   r->bound = rc == 0; /* from here on there are references to give back */
-  if (rc == 0) rc = binding_tokens(&r->binding, r->vm, p, r->tokens.slots, r->tokens.families);
+  if (rc == 0) rc = binding_tokens(&r->binding, r->vm, p, &r->tokens);
   if (rc == 0) return r;
   snprintf(err, errsize, "%s", message);
   runtime_unref(r);
@@ -109,7 +89,7 @@ void runtime_unref(struct runtime *r) {
     free(r->upstreams[i].origins);
   }
   free(r->upstreams);
-  drop_tokens(&r->tokens);
+  token_set_fini(&r->tokens);
   atomic_fetch_sub_explicit(&r->policy->serving, 1, memory_order_release);
   policy_unref(r->policy);
   free(r);

@@ -9,7 +9,7 @@
 #include "lua/vm.h"
 #include "policy/binding.h"
 #include "policy/policy.h"
-#include "proxy/worker.h"
+#include "token/token_set.h"
 
 struct upstream { /* one of the policy's upstreams here */
   const struct upstream_conf *conf;

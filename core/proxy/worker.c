@@ -20,19 +20,14 @@
 
 enum { GAUGE_MS = 250, DRAIN_TURNS = 2 };
 
-static void answer(struct worker_request *q, int status) {
-  q->status = status;
-  mailbox_post(q->reply_to, &q->mail);
-}
-
 /* --- connections --- */
 
 static void maybe_drained(struct worker *w) {
   if (w->nconns > 0) return;
   if (w->drain != NULL && w->drain_turns == 0 && list_empty(&w->listeners)) {
-    struct worker_request *q = w->drain;
+    struct order *o = w->drain;
     w->drain = NULL;
-    answer(q, 0);
+    order_answer(o, 0);
   }
   if (w->stopping) uv_stop(&w->services.loop);
 }
@@ -53,12 +48,12 @@ void worker_conn_gone(struct worker *w, struct conn *c) {
   maybe_drained(w);
 }
 
-/* --- requests of control --- */
+/* --- orders --- */
 
-static void prepare(struct worker *w, struct worker_request *q) {
+static void prepare(struct worker *w, struct order *o) {
   assert(w->prepared == NULL);
-  w->prepared = runtime_new(q->policy, q->tokens, &w->services, q->message, sizeof q->message);
-  answer(q, w->prepared != NULL ? 0 : ERR_CONFIG);
+  w->prepared = runtime_new(o->policy, o->tokens, &w->services, o->message, sizeof o->message);
+  order_answer(o, w->prepared != NULL ? 0 : ERR_CONFIG);
 }
 
 static unsigned connection_limit(const struct worker *w, const struct policy *p) {
@@ -98,23 +93,23 @@ static void switch_access_log(struct worker *w, const struct policy *p) {
   w->access = s;
 }
 
-static void switch_runtime(struct worker *w, struct worker_request *q) {
+static void switch_runtime(struct worker *w, struct order *o) {
   assert(w->prepared != NULL);
   struct runtime *old = w->runtime;
   w->runtime = w->prepared;
   w->prepared = NULL;
   w->max_conns = connection_limit(w, w->runtime->policy);
   switch_access_log(w, w->runtime->policy);
-  int rc = listeners_switch(w, w->runtime->policy, q->listen_fds);
+  int rc = listeners_switch(w, w->runtime->policy, o->listen_fds);
   if (old != NULL) runtime_unref(old);
   listeners_resume(w); /* the limit may be a higher one */
-  answer(q, rc);
+  order_answer(o, rc);
 }
 
-static void discard(struct worker *w, struct worker_request *q) {
+static void discard(struct worker *w, struct order *o) {
   if (w->prepared != NULL) runtime_unref(w->prepared);
   w->prepared = NULL;
-  answer(q, 0);
+  order_answer(o, 0);
 }
 
 /* What stands in the kernel's accept queue is served, too: two turns of the loop take it before the sockets close. */
@@ -135,8 +130,8 @@ static void on_listeners_mail(struct mail *m) {
 
 static void on_room_mail(struct mail *m) { listeners_resume(CONTAINER_OF(m, struct worker, room_mail)); }
 
-static void drain(struct worker *w, struct worker_request *q) {
-  w->drain = q;
+static void drain(struct worker *w, struct order *o) {
+  w->drain = o;
   w->drain_turns = DRAIN_TURNS;
   mailbox_post(&w->services.mailbox, &w->listeners_mail);
 }
@@ -148,8 +143,8 @@ static void close_all(struct link *conns) {
   }
 }
 
-static void stop(struct worker *w, struct worker_request *q) {
-  w->stop = q;
+static void stop(struct worker *w, struct order *o) {
+  w->stop = o;
   w->draining = w->stopping = true;
   w->drain_turns = 0;
   mailbox_cancel(&w->services.mailbox, &w->listeners_mail);
@@ -161,36 +156,24 @@ static void stop(struct worker *w, struct worker_request *q) {
   maybe_drained(w);
 }
 
-static void on_request(struct mail *m) {
-  struct worker_request *q = CONTAINER_OF(m, struct worker_request, mail);
-  struct worker *w = q->worker;
-  q->mail.deliver = q->deliver_answer;
-  switch (q->kind) {
-    case WORKER_PREPARE: prepare(w, q); break;
-    case WORKER_SWITCH: switch_runtime(w, q); break;
-    case WORKER_DISCARD: discard(w, q); break;
-    case WORKER_DRAIN: drain(w, q); break;
-    case WORKER_STOP: stop(w, q); break;
-    case WORKER_REOPEN:
+static void carry_out(void *receiver, struct order *o) {
+  struct worker *w = receiver;
+  switch (o->kind) {
+    case ORDER_PREPARE: prepare(w, o); break;
+    case ORDER_SWITCH: switch_runtime(w, o); break;
+    case ORDER_DISCARD: discard(w, o); break;
+    case ORDER_DRAIN: drain(w, o); break;
+    case ORDER_STOP: stop(w, o); break;
+    case ORDER_REOPEN:
       reopen_access_log(w);
-      answer(q, 0);
+      order_answer(o, 0);
       break;
+    case ORDER_PROVE:
+    case ORDER_END_PROOF: assert(false); /* the keeper's */
   }
 }
 
-static void on_answer(struct mail *m) {
-  struct worker_request *q = CONTAINER_OF(m, struct worker_request, mail);
-  q->done(q);
-}
-
-void worker_post(struct worker *w, struct worker_request *q) {
-  q->worker = w;
-  q->status = 0;
-  q->message[0] = '\0';
-  q->deliver_answer = on_answer;
-  mail_init(&q->mail, on_request);
-  mailbox_post(&w->services.mailbox, &q->mail);
-}
+void worker_post(struct worker *w, struct order *o) { order_post(o, &w->services.mailbox, carry_out, w); }
 
 /* --- counters --- */
 
@@ -250,9 +233,9 @@ static void take_down(struct worker *w) {
 static void *run(void *arg) {
   struct worker *w = arg;
   uv_run(&w->services.loop, UV_RUN_DEFAULT);
-  struct worker_request *q = w->stop;
+  struct order *o = w->stop;
   take_down(w);
-  answer(q, 0);
+  order_answer(o, 0);
   return NULL;
 }
 

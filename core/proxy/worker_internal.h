@@ -50,9 +50,9 @@ struct worker {
   unsigned handshakes; /* connections among them whose TLS handshake is under way */
   bool draining, stopping;
   uint64_t next_id;
-  uv_timer_t gauge;             /* copies gauges to `counts` */
-  struct worker_request *drain; /* answered when the last connection is gone */
-  struct worker_request *stop;  /* answered when the thread ends */
+  uv_timer_t gauge;    /* copies gauges to `counts` */
+  struct order *drain; /* answered when the last connection is gone */
+  struct order *stop;  /* answered when the thread ends */
   struct mail
       listeners_mail; /* DRAIN: the accept queue is emptied for `drain_turns` turns of the loop before the listeners close */
   unsigned drain_turns;

@@ -772,10 +772,10 @@ static void hooks_get_the_tokens_table(void) {
   const char *message = "";
   struct slot *slot = slot_new(STR("api"), (struct str){NULL, 0});
   struct token_family *family = family_new(STR("tenant"));
-  struct slot *slots[] = {slot, NULL};
-  struct token_family *families[] = {NULL, family};
+  struct token_set tokens = {
+      .slots = (struct slot *[]){slot, NULL}, .families = (struct token_family *[]){NULL, family}, .n = 2};
   CHECK(binding_init(&b, vm, l.p, &message) == 0);
-  CHECK(binding_tokens(&b, vm, l.p, slots, families) == 0);
+  CHECK(binding_tokens(&b, vm, l.p, &tokens) == 0);
   int status = vm_call(vm, l_probe_tokens, &b, &message);
   if (status != 0) fprintf(stderr, "%s\n", message);
   CHECK(status == 0);

@@ -25,8 +25,8 @@ struct fixture {
   struct worker *workers[NWORKERS];
   struct reload *reload;
   struct policy_overrides overrides;
-  struct worker_request stops[NWORKERS];
-  struct keeper_request stop_keeper;
+  struct order stops[NWORKERS];
+  struct order stop_keeper;
   unsigned ended;
   int status;
   char text[1024];
@@ -94,12 +94,12 @@ static void again(struct fixture *f, bool prove) {
 }
 
 static unsigned stopped; /* answers of on_stopped; this test has one thread that counts */
-static void on_stopped(struct worker_request *q) {
-  (void)q;
+static void on_stopped(struct order *o) {
+  (void)o;
   stopped++;
 }
-static void on_keeper_stopped(struct keeper_request *q) {
-  (void)q;
+static void on_keeper_stopped(struct order *o) {
+  (void)o;
   stopped++;
 }
 
@@ -107,13 +107,12 @@ static void end(struct fixture *f) {
   CHECK(reload_stop(f->reload));
   stopped = 0;
   for (unsigned i = 0; i < NWORKERS; i++) {
-    f->stops[i] = (struct worker_request){.reply_to = &f->services.mailbox, .done = on_stopped, .kind = WORKER_STOP};
+    f->stops[i] = (struct order){.reply_to = &f->services.mailbox, .done = on_stopped, .kind = ORDER_STOP};
     worker_post(f->workers[i], &f->stops[i]);
   }
   while (stopped < NWORKERS) (void)uv_run(&f->services.loop, UV_RUN_ONCE);
   for (unsigned i = 0; i < NWORKERS; i++) worker_join(f->workers[i]);
-  f->stop_keeper =
-      (struct keeper_request){.reply_to = &f->services.mailbox, .done = on_keeper_stopped, .kind = KEEPER_STOP};
+  f->stop_keeper = (struct order){.reply_to = &f->services.mailbox, .done = on_keeper_stopped, .kind = ORDER_STOP};
   keeper_thread_post(f->keeper, &f->stop_keeper);
   while (stopped < NWORKERS + 1) (void)uv_run(&f->services.loop, UV_RUN_ONCE);
   keeper_thread_join(f->keeper);
