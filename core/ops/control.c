@@ -1,12 +1,12 @@
 /* control.c: a small HTTP server for one user: the one who may open the socket.
  *
  * A connection carries one request and is closed behind its answer. An answer may come later (a reload, a refresh): the connection is then listed
- * there and takes itself off when its client leaves first. Invariants: what a connection waits for never outlives it; a body is
- * read and dropped up to BODY_MAX. Control's thread. */
+ * there and takes itself off when its client leaves first. Nothing is polled: whoever ends what a connection
+ * waits for tells it. Invariants: what a connection waits for never outlives it; a body is read and dropped up to BODY_MAX. Control's thread. */
 #include "ops/control.h"
 
 #include <assert.h>
-#include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,19 +20,11 @@
 #include "http/parser.h"
 #include "http/writer.h"
 
-enum {
-  BACKLOG = 64,
-  REQUEST_MS = 10 * 1000,
-  POLL_MS = 50,
-  REFRESH_MS = 60 * 1000,
-  BODY_MAX = 64 * 1024,
-  FIRST_BLOCK = 4096
-};
+enum { BACKLOG = 64, REQUEST_MS = 10 * 1000, REFRESH_MS = 60 * 1000, BODY_MAX = 64 * 1024, FIRST_BLOCK = 4096 };
 
 struct control {
   struct control_host host;
-  struct net *net;
-  struct wheel *wheel;
+  struct services *services;
   uv_pipe_t listener;
   struct link conns;
   char *path;
@@ -48,10 +40,11 @@ struct control_conn {
   struct request request;
   struct timeout timeout; /* until the request is there, and then until the client has taken the answer */
   struct reload_waiter reload;
-  struct timeout poll; /* of a refresh */
-  struct slot *slot;   /* being refreshed: a reference */
-  struct slot_facts before;
-  int64_t refresh_until;
+  /* a refresh; what it waits for is in `refresh`, and how long in `limit` */
+  struct slot *slot; /* a reference */
+  struct slot_waiter refresh;
+  struct timeout limit;
+  uint64_t generation; /* before it */
   size_t body;
   bool answered;
   _Alignas(16) uint8_t first[FIRST_BLOCK];
@@ -81,7 +74,8 @@ static void close_conn(struct control_conn *c) {
   list_remove(&c->link);
   reload_forget(&c->reload);
   timeout_fini(&c->timeout);
-  timeout_fini(&c->poll);
+  timeout_fini(&c->limit);
+  slot_wait_cancel(&c->refresh);
   if (c->slot != NULL) slot_unref(c->slot);
   c->slot = NULL;
   stream_close(&c->stream, on_conn_closed);
@@ -225,34 +219,41 @@ static void handle_stop(struct control_conn *c, struct str rest) {
   host.stop(host.ctx);
 }
 
-/* --- refresh: asks the slot, and looks until its counters have moved --- */
+/* --- refresh --- */
 
-static void answer_refresh(struct control_conn *c, const struct slot_facts *now) {
+static void answer_generation(struct control_conn *c, const struct slot_facts *now) {
   char text[256];
-  bool good = now->generation != c->before.generation;
-  if (good) {
-    (void)snprintf(text, sizeof text, "token %s: generation %llu, expires in %lld s", slot_name(c->slot),
-                   (unsigned long long)now->generation, (long long)(now->expires_in_ms / 1000));
-  } else {
-    (void)snprintf(text, sizeof text, "token %s: %s", slot_name(c->slot),
-                   now->last_error[0] != '\0' ? now->last_error : "the fetch failed");
-  }
-  answer_message(c, good ? 200 : 502, good ? "message" : "error", str_of(text));
+  (void)snprintf(text, sizeof text, "token %s: generation %llu, expires in %lld s", slot_name(c->slot),
+                 (unsigned long long)now->generation, (long long)(now->expires_in_ms / 1000));
+  answer_message(c, 200, "message", str_of(text));
 }
 
-static void on_poll(struct timeout *t) {
-  struct control_conn *c = CONTAINER_OF(t, struct control_conn, poll);
+static void answer_failure(struct control_conn *c, const struct slot_facts *now) {
+  char text[256];
+  (void)snprintf(text, sizeof text, "token %s: %s", slot_name(c->slot),
+                 now->last_error[0] != '\0' ? now->last_error : "the fetch failed");
+  answer_message(c, 502, "error", str_of(text));
+}
+
+/* What counts is whether there is a new value, whoever it came from. */
+static void on_refreshed(struct slot_waiter *w, int status) {
+  struct control_conn *c = CONTAINER_OF(w, struct control_conn, refresh);
   struct slot_facts now;
+  timeout_clear(&c->limit);
   slot_facts(c->slot, clock_boot_ms(), &now);
-  if (now.generation != c->before.generation || now.failures != c->before.failures) {
-    answer_refresh(c, &now);
-  } else if (now.state == SLOT_CLOSED || !now.has_fetch) {
+  if (now.generation != c->generation) {
+    answer_generation(c, &now);
+  } else if (status == UV_ECANCELED || !now.has_fetch) {
     answer_error(c, 409, "a reload took its fetch away: token ", str_of(slot_name(c->slot)));
-  } else if (clock_boot_ms() > c->refresh_until) {
-    answer_error(c, 504, "the refresh has not ended yet: token ", str_of(slot_name(c->slot)));
   } else {
-    timeout_set(&c->poll, POLL_MS);
+    answer_failure(c, &now);
   }
+}
+
+static void on_refresh_limit(struct timeout *t) {
+  struct control_conn *c = CONTAINER_OF(t, struct control_conn, limit);
+  slot_wait_cancel(&c->refresh);
+  answer_error(c, 504, "the refresh has not ended yet: token ", str_of(slot_name(c->slot)));
 }
 
 static int hex_digit(char x) {
@@ -306,14 +307,16 @@ static void handle_refresh(struct control_conn *c, struct str rest) {
     answer_no_token(c, name);
     return;
   }
-  slot_facts(c->slot, clock_boot_ms(), &c->before);
-  if (!c->before.has_fetch) {
-    answer_error(c, 409, "there is no fetch to run, scripts fill it with :set: token ", str_of(slot_name(c->slot)));
-    return;
+  struct slot_facts before;
+  slot_facts(c->slot, clock_boot_ms(), &before);
+  c->generation = before.generation;
+  switch (slot_refresh_wait(c->slot, &c->refresh, &c->control->services->mailbox, UINT_MAX)) {
+    case 0: timeout_set(&c->limit, REFRESH_MS); break;
+    case UV_ENOTSUP:
+      answer_error(c, 409, "there is no fetch to run, scripts fill it with :set: token ", str_of(slot_name(c->slot)));
+      break;
+    default: answer_error(c, 409, "a reload took its fetch away: token ", str_of(slot_name(c->slot))); /* closed */
   }
-  c->refresh_until = clock_boot_ms() + REFRESH_MS;
-  slot_refresh(c->slot);
-  timeout_set(&c->poll, POLL_MS);
 }
 
 /* --- reading --- */
@@ -381,7 +384,7 @@ static void on_connection(uv_stream_t *listener, int status) {
   struct control *control = listener->data;
   if (status != 0) return;
   struct control_conn *c = calloc(1, sizeof *c);
-  if (c == NULL || stream_init_accept(&c->stream, control->net, listener) != 0) {
+  if (c == NULL || stream_init_accept(&c->stream, &control->services->net, listener) != 0) {
     free(c);
     return;
   }
@@ -393,8 +396,9 @@ static void on_connection(uv_stream_t *listener, int status) {
   c->reload.done = on_reloaded;
   arena_init(&c->arena, c->first, sizeof c->first);
   http_parser_init_request(&c->parser, &c->arena, &http_limits_default, &c->request);
-  timeout_init(&c->timeout, control->wheel, on_timeout);
-  timeout_init(&c->poll, control->wheel, on_poll);
+  c->refresh.done = on_refreshed;
+  timeout_init(&c->timeout, &control->services->wheel, on_timeout);
+  timeout_init(&c->limit, &control->services->wheel, on_refresh_limit);
   timeout_set(&c->timeout, REQUEST_MS);
   stream_read_start(&c->stream, on_request_read);
 }
@@ -434,20 +438,19 @@ static int open_socket(const char *path, char *err, size_t errsize) {
   return fd;
 }
 
-struct control *control_new(const struct control_host *host, struct net *net, struct wheel *wheel, const char *path,
-                            int *status, char *err, size_t errsize) {
+struct control *control_new(const struct control_host *host, struct services *services, const char *path, int *status,
+                            char *err, size_t errsize) {
   int fd = open_socket(path, err, errsize);
   *status = fd < 0 ? fd : 0;
   if (fd < 0) return NULL;
   struct control *c = calloc(1, sizeof *c);
   if (c == NULL || (c->path = strdup(path)) == NULL) abort();
   c->host = *host;
-  c->net = net;
-  c->wheel = wheel;
+  c->services = services;
   c->handles = 1;
   c->listener.data = c;
   list_init(&c->conns);
-  (void)uv_pipe_init(net->loop, &c->listener, 0);
+  (void)uv_pipe_init(&services->loop, &c->listener, 0);
   *status = uv_pipe_open(&c->listener, fd);
   if (*status == 0) *status = uv_listen((uv_stream_t *)&c->listener, BACKLOG, on_connection);
   if (*status == 0) return c;

@@ -13,8 +13,7 @@
 #include <stddef.h>
 
 #include "base/buf.h"
-#include "base/wheel.h"
-#include "net/stream.h"
+#include "http/services.h"
 #include "ops/reload.h"
 #include "token/slot.h"
 
@@ -32,10 +31,10 @@ struct control_host { /* what the process offers; ctx first */
 struct control;
 /* Where it is unless --control says otherwise: $XDG_RUNTIME_DIR/jeton.sock, /run/jeton.sock for root, else /tmp/jeton-UID.sock. */
 void control_default_path(char *out, size_t n);
-/* Opens the socket. NULL, with a sentence in err and libuv's code in *status (UV_EADDRINUSE: another process answers there). */
-struct control *control_new(const struct control_host *host, struct net *net, struct wheel *wheel, const char *path,
-                            int *status, char *err, size_t errsize);
-/* Removes the socket's file and closes every connection; the memory goes once the loop has closed the handles. */
+/* Opens the socket; *host is copied, the services are those of the calling thread and outlive it. NULL, with a sentence in err and libuv's code in *status (UV_EADDRINUSE: another process answers there). */
+struct control *control_new(const struct control_host *host, struct services *services, const char *path, int *status,
+                            char *err, size_t errsize);
+/* Removes the socket's file and closes every connection; the memory goes once the loop has closed the handles. Before the services close. */
 void control_close(struct control *c);
 
 #endif

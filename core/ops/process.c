@@ -323,8 +323,7 @@ static int open_control(struct process *p) {
                               .stop = host_stop};
   char err[320];
   int status;
-  p->control =
-      control_new(&host, &p->services.net, &p->services.wheel, p->options->control_path, &status, err, sizeof err);
+  p->control = control_new(&host, &p->services, p->options->control_path, &status, err, sizeof err);
   if (status != 0) (void)fprintf(stderr, "jeton: %s\n", err);
   return status;
 }
