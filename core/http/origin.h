@@ -12,6 +12,7 @@
 #include "base/str.h"
 #include "base/wheel.h"
 #include "net/address.h"
+#include "net/resolver.h"
 #include "net/stream.h"
 #include "net/tls.h"
 #include "net/url.h"

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 
 #include "http/origin.h"
-#include "net/address.h"
+#include "net/resolver.h"
 
 int services_init(struct services *s, struct registry *names) {
   int status = uv_loop_init(&s->loop);

@@ -12,7 +12,7 @@
 
 struct origins;  /* http/origin.h: this thread's connections to other servers */
 struct registry; /* base/named.h */
-struct resolver; /* net/address.h */
+struct resolver; /* net/resolver.h */
 
 struct services {
   uv_loop_t loop;

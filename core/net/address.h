@@ -1,7 +1,4 @@
-/* address.h: where to listen and where to connect, and DNS.
- *
- * Names are resolved by libuv's getaddrinfo on its thread pool, never on the loop. Answers are kept for
- * RESOLVE_TTL_MS and refreshed in the background when used after that; a refresh that fails keeps the old answer. */
+/* address.h: where to listen and where to connect: socket addresses, their text, and listening sockets. Names are resolver.h's. */
 #ifndef JETON_NET_ADDRESS_H
 #define JETON_NET_ADDRESS_H
 
@@ -11,7 +8,6 @@
 #include <sys/un.h>
 #include <uv.h>
 
-#include "base/list.h"
 #include "base/str.h"
 
 union address { /* one socket address of any family we use; AF_UNIX when the path is set */
@@ -40,22 +36,5 @@ bool address_is_private(const union address *a);
  * a libuv error. A stale Unix socket file (nobody accepts there) is replaced; a living one is UV_EADDRINUSE,
  * another file UV_EEXIST. */
 int address_listen(union address *a, int backlog);
-
-struct resolver; /* one a thread */
-struct resolve { /* a request for addresses, embedded in who waits */
-  struct link link;
-  void (*done)(struct resolve *r, int status, const union address *v, unsigned n); /* v valid during the call */
-  void *owner;
-  uint16_t port; /* the resolver's note */
-};
-enum { RESOLVE_TTL_MS = 30 * 1000, RESOLVE_MAX = 16 };
-struct resolver *resolver_new(uv_loop_t *loop);
-/* Pending ones end with UV_ECANCELED before this returns. closed (may be NULL) is called when the memory has gone: before this returns
- * when no getaddrinfo is under way, which nothing can stop once it runs. */
-void resolver_close(struct resolver *r, void (*closed)(void *), void *arg);
-/* host: a name or a literal (brackets around IPv6 are allowed); not kept. Calls done exactly once: before returning, when the answer is known (a literal, a cached
- * name); later otherwise. */
-void resolver_lookup(struct resolver *r, struct resolve *q, const char *host, uint16_t port);
-void resolver_cancel(struct resolve *q); /* after a lookup, whether it is over or not: done is not called any more */
 
 #endif

@@ -6,13 +6,13 @@
  *
  * A struct name is not freed while its request runs or its waiters are told. These are told from a list of their own, so that a
  * callback may look up the same name again, cancel its neighbours or close the resolver. */
+#include "net/resolver.h"
+
 #include <assert.h>
 #include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-
-#include "net/address.h"
 
 enum { NAMES_MAX = 256, RETRY_MS = 1000 };
 

@@ -13,6 +13,7 @@
 #include "check.h"
 #include "net/address.h"
 #include "net/range.h"
+#include "net/resolver.h"
 #include "net/stream.h"
 
 /* --- addresses --- */
