@@ -6,7 +6,7 @@
  * Of an opaque secret the encoders make an opaque secret. Decoding takes text with its padding or without, and refuses all
  * else that is not canonical: other characters, white space, and left-over bits that are not zero (section 3.5), so
  * that no two texts decode to the same bytes but for the padding. */
-#include "lua/l_base64.h"
+#include "lua/lib.h"
 
 #include <lauxlib.h>
 #include <stdbool.h>

@@ -16,6 +16,7 @@
 #include "lua/arg.h"
 #include "lua/channel_op.h"
 #include "lua/l_named.h"
+#include "lua/lib.h"
 #include "lua/message.h"
 #include "lua/vm.h"
 

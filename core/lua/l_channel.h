@@ -1,4 +1,4 @@
-/* l_channel.h: jeton.channel(name, capacity): messages between tasks, hooks and fetches in any thread. */
+/* l_channel.h: how jeton.select sees channels and their cases. */
 #ifndef JETON_LUA_L_CHANNEL_H
 #define JETON_LUA_L_CHANNEL_H
 
@@ -6,7 +6,6 @@
 
 #include "base/channel.h"
 
-int l_channel(lua_State *L); /* jeton.channel */
 /* The channel at idx, borrowed, alive as long as that userdata; NULL when it is none. */
 struct channel *l_channel_test(lua_State *L, int idx);
 

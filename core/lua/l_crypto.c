@@ -11,7 +11,7 @@
  *
  * Invariant: between the moment a secret's bytes are in a buffer and the moment they are wiped no Lua function that can
  * raise is called. So every function here first checks its arguments, then computes in C, then pushes. */
-#include "lua/l_crypto.h"
+#include "lua/lib.h"
 
 #include <lauxlib.h>
 #include <stdint.h>

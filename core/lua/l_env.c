@@ -1,5 +1,5 @@
-/* l_env.c: see l_env.h. Any thread: nothing in the process changes the environment. */
-#include "lua/l_env.h"
+/* l_env.c: see lib.h. Any thread: nothing in the process changes the environment. */
+#include "lua/lib.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* l_exec.c: see l_exec.h. Owned by the VM's thread; the process itself is in process.c. */
-#include "lua/l_exec.h"
+/* l_exec.c: see lib.h. Owned by the VM's thread; the process itself is in child.c. */
+#include "lua/lib.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>

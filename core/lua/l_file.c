@@ -1,9 +1,9 @@
-/* l_file.c: see l_file.h. Owned by the VM's thread; the system calls run on the thread pool (work.h).
+/* l_file.c: see lib.h. Owned by the VM's thread; the system calls run on the thread pool (work.h).
  *
  * One op for all of them: what to do, the path, and the bytes that come or go, in a buffer that is wiped. Relative paths are relative to the
  * process's directory. A write goes to a new file beside the target, with the mode asked for from its first byte on, is synced, and
  * is renamed over it: a reader sees the old content or the new, and a link's target, not the link, is replaced. */
-#include "lua/l_file.h"
+#include "lua/lib.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +19,6 @@
 #include "base/list.h"
 #include "lua/arg.h"
 #include "lua/guard.h"
-#include "lua/l_file_watch.h"
 #include "lua/l_secret.h"
 #include "lua/work.h"
 

@@ -1,9 +1,9 @@
-/* l_file_watch.c: see l_file_watch.h. Owned by the VM's thread.
+/* l_file_watch.c: see lib.h. Owned by the VM's thread.
  *
  * The directory is watched, not the file, so that a file renamed over it, or a link swapped in front of it (as container volumes do), counts like a write in
  * place. Any event in the directory leads, after a short quiet, to one stat on the thread pool; a changed signature starts the function. A file that is
  * not there is no change until it is back. Invariant: `open` counts the handles and the stat under way; the memory goes when it is zero. */
-#include "lua/l_file_watch.h"
+#include "lua/lib.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>

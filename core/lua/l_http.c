@@ -1,8 +1,8 @@
-/* l_http.c: see l_http.h. Owned by the VM's thread.
+/* l_http.c: see lib.h. Owned by the VM's thread.
  *
  * Reads what the script gave into an op (http_op.h), under a guard since every option may raise. Header values, bodies and form and JSON values may
  * be opaque secrets; the URL may not, since it is shown in messages and kept in other servers' logs. */
-#include "lua/l_http.h"
+#include "lua/lib.h"
 
 #include <lauxlib.h>
 #include <stdio.h>

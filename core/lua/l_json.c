@@ -22,6 +22,7 @@
 #include "lua/arg.h"
 #include "lua/guard.h"
 #include "lua/l_secret.h"
+#include "lua/lib.h"
 #include "lua/vm.h"
 
 #define ARRAY "jeton.json.array"

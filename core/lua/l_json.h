@@ -6,8 +6,6 @@
 
 #include "lua/parts.h"
 
-/* Pushes jeton.json: encode, decode, array, null. Raises when lua-cjson cannot be loaded. */
-int l_json_open(lua_State *L);
 /* Appends the value at idx. Returns NULL, or what is wrong (static). Opaque secrets become string values when `secrets`, else they are wrong.
  * May raise out-of-memory; p is then valid and partly filled. */
 const char *l_json_add(lua_State *L, int idx, struct parts *p, bool secrets);

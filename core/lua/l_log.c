@@ -1,8 +1,8 @@
-/* l_log.c: see l_log.h. Owned by the VM's thread.
+/* l_log.c: see lib.h. Owned by the VM's thread.
  *
  * Whatever is logged goes through luaL_tolstring: a secret comes out as its description, as everywhere. A line that the level would
  * drop costs a comparison. */
-#include "lua/l_log.h"
+#include "lua/lib.h"
 
 #include <lauxlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* l_select.c: see l_select.h. Owned by the VM's thread.
+/* l_select.c: see lib.h. Owned by the VM's thread.
  *
  *   jeton.select { ch:on_recv(f), ch:on_send(value, f), timeout = duration, default = f }   jeton.select.seed(integer)
  *
@@ -8,7 +8,7 @@
  *
  * The stack while it waits: the options, the default, and two places for each case: the case, so that it lives and its function can be found
  * whatever happens to the table meanwhile, and its value. */
-#include "lua/l_select.h"
+#include "lua/lib.h"
 
 #include <lauxlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
-/* l_shared.c: see l_shared.h. Owned by the VM's thread; the store behind a handle is every thread's (base/shared.h).
+/* l_shared.c: see lib.h. Owned by the VM's thread; the store behind a handle is every thread's (base/shared.h).
  *
  * Nothing of Lua runs while the store holds a lock: values are copied in and out, keys are gathered in a buffer first. What Lua may raise of (pushing a
  * string) therefore never leaves a lock behind. */
-#include "lua/l_shared.h"
+#include "lua/lib.h"
 
 #include <lauxlib.h>
 

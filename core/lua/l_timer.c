@@ -1,8 +1,8 @@
-/* l_timer.c: see l_timer.h. Owned by the VM's thread.
+/* l_timer.c: see lib.h. Owned by the VM's thread.
  *
  * A uv_timer each, since they need milliseconds and the wheel is coarser. Its memory goes in its close callback, which comes after the VM's end
  * when the VM ends first. */
-#include "lua/l_timer.h"
+#include "lua/lib.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>

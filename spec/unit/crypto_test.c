@@ -8,9 +8,8 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "lua/l_base64.h"
-#include "lua/l_crypto.h"
 #include "lua/l_secret.h"
+#include "lua/lib.h"
 #include "token/secret.h"
 #include "vm_support.h"
 
