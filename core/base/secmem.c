@@ -15,8 +15,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "base/log.h"
-
 enum { CLASS_MIN_BITS = 5, CLASS_MAX_BITS = 14, CLASSES = CLASS_MAX_BITS - CLASS_MIN_BITS + 1, CHUNK = 64 * 1024 };
 
 struct piece {
@@ -26,17 +24,23 @@ struct piece {
 static struct {
   pthread_mutex_t lock;
   struct piece *free[CLASSES]; /* guarded by lock */
-} heap = {.lock = PTHREAD_MUTEX_INITIALIZER};
+  void (*on_unlocked)(void);   /* set before there are other threads */
+  atomic_flag unlocked;        /* it has been called */
+} heap = {.lock = PTHREAD_MUTEX_INITIALIZER, .unlocked = ATOMIC_FLAG_INIT};
 
-static atomic_flag warned = ATOMIC_FLAG_INIT;
+void secmem_on_unlocked(void (*fn)(void)) { heap.on_unlocked = fn; }
+
+/* It may be called under the lock and must ask for no memory here: it logs. */
+static void report_unlocked(void) {
+  if (heap.on_unlocked != NULL && !atomic_flag_test_and_set(&heap.unlocked)) heap.on_unlocked();
+}
 
 static void *map_pages(size_t size) {
   void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) abort();
   madvise(p, size, MADV_DONTDUMP);
   madvise(p, size, MADV_WIPEONFORK);
-  if (mlock(p, size) != 0 && !atomic_flag_test_and_set(&warned))
-    log_warn("memory for secrets cannot be locked and may reach swap: raise the limit on locked memory (ulimit -l)");
+  if (mlock(p, size) != 0) report_unlocked();
   return p;
 }
 

@@ -6,6 +6,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -181,6 +183,27 @@ static void secret_memory_is_zero_aligned_and_reused(void) {
   CHECK(secmem_alloc(100) == p);
   secmem_free(p, 100);
   secmem_free(NULL, 0);
+}
+
+static unsigned unlocked_reports;
+static void on_unlocked(void) { unlocked_reports++; }
+
+/* Root may lock as much as it likes: there is nothing to report then. */
+static void secret_memory_reports_once_that_it_cannot_be_locked(void) {
+  enum { LARGE = 1 << 20 };
+  struct rlimit old, none;
+  CHECK(getrlimit(RLIMIT_MEMLOCK, &old) == 0);
+  none = (struct rlimit){.rlim_cur = 0, .rlim_max = old.rlim_max};
+  CHECK(setrlimit(RLIMIT_MEMLOCK, &none) == 0);
+  void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(page != MAP_FAILED);
+  bool locks = mlock(page, 4096) == 0;
+  CHECK(munmap(page, 4096) == 0);
+  secmem_on_unlocked(on_unlocked);
+  for (int i = 0; i < 2; i++) secmem_free(secmem_alloc(LARGE), LARGE);
+  CHECK(unlocked_reports == (locks ? 0 : 1));
+  secmem_on_unlocked(NULL);
+  CHECK(setrlimit(RLIMIT_MEMLOCK, &old) == 0);
 }
 
 static void *secmem_thread(void *arg) {
@@ -621,6 +644,7 @@ int main(void) {
   RUN(a_buffer_grows_and_drops);
   RUN(a_buffer_made_sensitive_late_is_freed_as_it_was_allocated);
   RUN(secret_memory_is_zero_aligned_and_reused);
+  RUN(secret_memory_reports_once_that_it_cannot_be_locked);
   RUN(secret_memory_serves_several_threads);
   RUN(a_text_line_cannot_be_forged);
   RUN(a_json_line_is_json);
