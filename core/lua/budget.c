@@ -12,8 +12,6 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "lua/vm.h"
-#include "lua/vm_internal.h"
 
 void lua_place(lua_State *L, char out[PLACE_SIZE]) {
   lua_Debug ar;
@@ -60,19 +58,17 @@ bool budget_spent(struct budget *b) {
   return b->over;
 }
 
-static void on_count(lua_State *L, lua_Debug *ar) {
-  (void)ar;
-  struct budget *b = &vm_of(L)->budget;
+void budget_on_count(lua_State *L, struct budget *b) {
   if (b->depth == 0) return;
   if (budget_spent(b)) budget_raise(L, b);
-  budget_keep_pace(L,
-                   b); /* a coroutine that was suspended in another run may look more often, or at each instruction */
+  /* a coroutine that was suspended in another run may look more often, or at each instruction */
+  budget_keep_pace(L, b);
 }
 
-void budget_arm(lua_State *L) { lua_sethook(L, on_count, LUA_MASKCOUNT, BUDGET_COUNT); }
+void budget_arm(lua_State *L, const struct budget *b) { lua_sethook(L, b->hook, LUA_MASKCOUNT, BUDGET_COUNT); }
 
 void budget_keep_pace(lua_State *L, const struct budget *b) {
-  if (lua_gethookcount(L) != b->count) lua_sethook(L, on_count, LUA_MASKCOUNT, b->count);
+  if (lua_gethookcount(L) != b->count) lua_sethook(L, b->hook, LUA_MASKCOUNT, b->count);
 }
 
 /* lua_sethook stores four fields and marks the frames that run: it may be called at any moment, as from a signal. */

@@ -20,6 +20,8 @@ enum {
 };
 
 struct budget {
+  /* set by the owner: calls budget_on_count with this budget, which a hook of Lua cannot be given */
+  lua_Hook hook;
   int64_t limit_us; /* 0 or less: none */
   int64_t start_us; /* of clock_mono_us; 0: not looked at the clock yet */
   int64_t start_thread_us;
@@ -40,7 +42,9 @@ static inline void budget_enter(struct budget *b) {
 static inline void budget_leave(struct budget *b) { b->depth--; }
 
 /* Sets the count hook on L; coroutines that L makes inherit it. */
-void budget_arm(lua_State *L);
+void budget_arm(lua_State *L, const struct budget *b);
+/* What the count hook does: raises when the time is over. */
+void budget_on_count(lua_State *L, struct budget *b);
 /* From here on this run looks at the clock every BUDGET_COUNT_LARGE instructions. L is what runs. May be called by the allocator. */
 void budget_hurry(lua_State *L, struct budget *b);
 /* Makes L look as often as this run does: before L is resumed. */

@@ -1,7 +1,10 @@
 /* l_secret.c: see l_secret.h. Owned by the VM's thread.
  *
  * A secret's userdata owns one reference, given back by __gc. There is no way from it to its bytes: __index, __len and the orderings raise, and
- * equality is identity. Where the bytes of jeton.secret.* come from, and when they are read again, is in secret_source.c. */
+ * equality is identity. The functions of jeton.secret, which make one, are in secret_source.c.
+ *
+ * A token's userdata is l_token.c's, but whoever takes a secret takes a token as well: it begins with the same member, and its type is known here. So
+ * this file needs nothing of l_token.c, which is built on it. */
 #include "lua/l_secret.h"
 
 #include <lauxlib.h>
@@ -9,15 +12,10 @@
 
 #include "lua/arg.h"
 #include "lua/guard.h"
-#include "lua/l_token.h"
-#include "lua/secret_source.h"
 #include "lua/type.h"
 
 static const char SECRET[] = "jeton.secret";
-
-struct handle {
-  struct secret *secret;
-};
+const char L_TOKEN[] = "jeton.token";
 
 int l_secret_refuse(lua_State *L) {
   return luaL_error(L,
@@ -27,7 +25,7 @@ int l_secret_refuse(lua_State *L) {
 }
 
 static int l_collect(lua_State *L) {
-  struct handle *h = type_check(L, SECRET);
+  struct l_secret_holder *h = type_check(L, SECRET);
   struct secret *s = h->secret;
   h->secret = NULL;
   if (s != NULL) secret_unref(s);
@@ -35,7 +33,7 @@ static int l_collect(lua_State *L) {
 }
 
 static int l_tostring(lua_State *L) {
-  struct handle *h = type_check(L, SECRET);
+  struct l_secret_holder *h = type_check(L, SECRET);
   struct buf *b = guard_buf(L);
   buf_addz(b, "secret<");
   if (h->secret != NULL) secret_describe(h->secret, b);
@@ -65,8 +63,8 @@ static const luaL_Reg metamethods[] = {
     {NULL, NULL},
 };
 
-static struct handle *push_handle(lua_State *L) {
-  struct handle *h = lua_newuserdatauv(L, sizeof *h, 0);
+static struct l_secret_holder *push_handle(lua_State *L) {
+  struct l_secret_holder *h = lua_newuserdatauv(L, sizeof *h, 0);
   h->secret = NULL;
   if (type_new(L, SECRET)) {
     luaL_setfuncs(L, metamethods, 0);
@@ -92,13 +90,22 @@ void l_secret_push(lua_State *L, struct secret *s) {
     secret_unref(s);
     lua_error(L);
   }
-  ((struct handle *)lua_touserdata(L, -1))->secret = s;
+  ((struct l_secret_holder *)lua_touserdata(L, -1))->secret = s;
+}
+
+struct secret *l_secret_test_token(lua_State *L, int idx) {
+  struct l_secret_holder *h = type_test(L, idx, L_TOKEN);
+  if (h != NULL) return h->secret;
+  struct l_secret_family *f = luaL_testudata(L, idx, L_FAMILY);
+  if (f != NULL)
+    luaL_error(L, "tokens.%s is a family of tokens: index it with a key first, tokens.%s[key]", f->name, f->name);
+  return NULL;
 }
 
 struct secret *l_secret_test(lua_State *L, int idx) {
-  struct handle *h = type_test(L, idx, SECRET);
+  struct l_secret_holder *h = type_test(L, idx, SECRET);
   if (h != NULL) return h->secret;
-  return l_token_secret(L, idx);
+  return l_secret_test_token(L, idx);
 }
 
 /* Text and secret, in either order; numbers are converted by lua_tolstring, before anything is owned. */
@@ -110,7 +117,6 @@ static int join_text(lua_State *L, struct secret *s, int text_idx) {
 }
 
 int l_secret_concat(lua_State *L) {
-  if (l_token_concat(L)) return 1;
   struct secret *a = l_secret_test(L, 1), *b = l_secret_test(L, 2);
   if (a != NULL && b != NULL) {
     l_secret_push(L, secret_join(a, b));
@@ -148,22 +154,4 @@ int l_secret_bytes(lua_State *L, int idx, struct buf *out, const char *what, con
   const char *p = lua_tolstring(L, idx, &n);
   buf_add(out, p, n);
   return 0;
-}
-
-/* --- jeton.secret --- */
-
-static int l_value(lua_State *L) {
-  struct str s = arg_string(L, 1, "jeton.secret.value", "argument 1");
-  l_secret_push(L, secret_bytes(s, "value", NULL));
-  return 1;
-}
-
-static const luaL_Reg functions[] = {
-    {"value", l_value}, {"file", secret_source_file}, {"env", secret_source_env}, {"exec", secret_source_exec},
-    {NULL, NULL},
-};
-
-int l_secret_open(lua_State *L) {
-  luaL_newlib(L, functions);
-  return 1;
 }

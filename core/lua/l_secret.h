@@ -7,8 +7,19 @@
 #include "base/buf.h"
 #include "token/secret.h"
 
-/* Pushes jeton.secret: file, env, exec, value. */
-int l_secret_open(lua_State *L);
+/* What a secret's and a token's userdata begin with: a reference that it owns. */
+struct l_secret_holder {
+  struct secret *secret;
+};
+/* What a family's userdata begins with. */
+struct l_secret_family {
+  const char *name; /* in the policy */
+};
+/* The types of l_token.c's userdata, for type.h and for luaL_testudata. */
+extern const char L_TOKEN[];
+#define L_FAMILY "jeton.family"
+/* The secret of the token at idx, borrowed; NULL when it is none. Raises for a family, with the missing key named. */
+struct secret *l_secret_test_token(lua_State *L, int idx);
 /* The secret at idx: of a secret's userdata, or the value of a token's; borrowed, alive as long as that userdata. NULL: neither. */
 struct secret *l_secret_test(lua_State *L, int idx);
 /* Takes over one reference, also when pushing raises. */

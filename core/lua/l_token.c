@@ -20,14 +20,11 @@
 #include "token/slot.h"
 #include "token/terms.h"
 
-static const char TOKEN[] = "jeton.token";
-#define FAMILY "jeton.family"
-
 enum { PREFIX_MAX = 32 };
 
 struct token_handle { /* user value 1: the secret that prefix .. value made, or nil */
-  struct slot *slot;  /* a reference, as are the next two */
-  struct secret *value;
+  struct l_secret_holder value;
+  struct slot *slot; /* a reference, as is the next */
   struct audience *audience;
   uint8_t prefix_n;
   char prefix[PREFIX_MAX];
@@ -38,38 +35,33 @@ struct token_handle { /* user value 1: the secret that prefix .. value made, or 
 };
 
 struct family_handle { /* user value 1: handles by key, weak */
-  const char *name;    /* in the policy */
+  struct l_secret_family head;
   struct token_terms terms;
   struct token_family *family; /* a reference */
 };
 
-static struct token_handle *check(lua_State *L) { return type_check(L, TOKEN); }
-
-struct secret *l_token_secret(lua_State *L, int idx) {
-  struct token_handle *h = type_test(L, idx, TOKEN);
-  if (h != NULL) return h->value;
-  struct family_handle *f = luaL_testudata(L, idx, FAMILY);
-  if (f != NULL)
-    luaL_error(L, "tokens.%s is a family of tokens: index it with a key first, tokens.%s[key]", f->name, f->name);
-  return NULL;
-}
+static struct token_handle *check(lua_State *L) { return type_check(L, L_TOKEN); }
 
 /* --- joining --- */
 
-bool l_token_concat(lua_State *L) {
-  struct token_handle *h = type_test(L, 2, TOKEN);
+/* The common `"Bearer " .. tokens.api`: pushes the joined secret and returns true when that very prefix was joined before. */
+static bool join_known(lua_State *L) {
+  struct token_handle *h = type_test(L, 2, L_TOKEN);
   if (h == NULL || lua_type(L, 1) != LUA_TSTRING) return false;
   struct str prefix;
   prefix.p = lua_tolstring(L, 1, &prefix.n);
   if (prefix.n > PREFIX_MAX) return false;
   if (str_eq(prefix, (struct str){h->prefix, h->prefix_n}) && lua_getiuservalue(L, 2, 1) == LUA_TUSERDATA) return true;
-  l_secret_push(L, secret_join_text(h->value, prefix, true));
+  l_secret_push(L, secret_join_text(h->value.secret, prefix, true));
   memcpy(h->prefix, prefix.p, prefix.n);
   h->prefix_n = (uint8_t)prefix.n;
   lua_pushvalue(L, -1);
   lua_setiuservalue(L, 2, 1);
   return true;
 }
+
+/* A token that is joined from the right is asked here: what is on its left is text, or has a metamethod of its own. */
+static int l_concat(lua_State *L) { return join_known(L) ? 1 : l_secret_concat(L); }
 
 /* --- facts --- */
 
@@ -167,7 +159,7 @@ static int l_reveal(lua_State *L) {
     return luaL_error(L, "token %s may not be revealed: the policy has to say reveal = true for it", name);
   struct buf *b = guard_buf(L);
   struct secret_context any = {.any_target = true};
-  int rc = secret_expand(h->value, &any, b);
+  int rc = secret_expand(h->value.secret, &any, b);
   if (rc != 0) return arg_failure(L, rc, "token %s: %s", name, err_text(rc));
   lua_pushlstring(L, (const char *)b->p, b->n);
   guard_close(L, -2);
@@ -176,10 +168,10 @@ static int l_reveal(lua_State *L) {
 
 static int l_collect(lua_State *L) {
   struct token_handle *h = check(L);
-  secret_unref(h->value);
+  secret_unref(h->value.secret);
   audience_unref(h->audience);
   if (h->slot != NULL) slot_unref(h->slot);
-  h->value = NULL;
+  h->value.secret = NULL;
   h->audience = NULL;
   h->slot = NULL;
   return 0;
@@ -204,13 +196,13 @@ static const luaL_Reg methods[] = {
     {"field", l_field}, {"set", l_set}, {"refresh", l_refresh}, {"wait", l_wait}, {"reveal", l_reveal}, {NULL, NULL},
 };
 static const luaL_Reg metamethods[] = {
-    {"__gc", l_collect},        {"__tostring", l_tostring}, {"__concat", l_secret_concat},
+    {"__gc", l_collect},        {"__tostring", l_tostring}, {"__concat", l_concat},
     {"__len", l_secret_refuse}, {"__lt", l_secret_refuse},  {"__le", l_secret_refuse},
     {"__newindex", l_assigned}, {"__call", l_called},       {NULL, NULL},
 };
 
 static void set_metatable(lua_State *L) {
-  if (type_new(L, TOKEN)) {
+  if (type_new(L, L_TOKEN)) {
     luaL_setfuncs(L, metamethods, 0);
     luaL_newlib(L, methods);
     lua_pushcclosure(L, l_index, 1);
@@ -231,7 +223,7 @@ static struct token_handle *push_empty(lua_State *L) {
 static void fill(struct token_handle *h, const struct token_terms *t, struct slot *slot) {
   h->slot = slot_ref(slot);
   h->audience = t->audience != NULL ? audience_ref(t->audience) : NULL;
-  h->value = secret_token(slot, (struct str){0}, t->audience, (int)t->missing);
+  h->value.secret = secret_token(slot, (struct str){0}, t->audience, (int)t->missing);
   h->missing = t->missing;
   h->reveal = t->reveal;
   h->wait_ms = t->wait_ms;
@@ -253,7 +245,7 @@ static struct slot *place(lua_State *L, struct family_handle *h, struct str key)
 }
 
 static int no_place(lua_State *L, const struct family_handle *h, struct str key) {
-  const char *name = h->name;
+  const char *name = h->head.name;
   if (key.n == 0) return luaL_error(L, "tokens.%s: an empty key", name);
   if (key.n > FAMILY_KEY_MAX) return luaL_error(L, "tokens.%s: a key of more than %d bytes", name, FAMILY_KEY_MAX);
   return luaL_error(L, "tokens.%s: all %d places are taken by tokens in use (see the token's max)", name,
@@ -263,10 +255,10 @@ static int no_place(lua_State *L, const struct family_handle *h, struct str key)
 /* The handle of a key is kept (weakly) so that its reader stays warm; the family is asked each time, since that marks the slot as used and
  * tells when the slot has been dropped and made anew. */
 static int l_family_index(lua_State *L) {
-  struct family_handle *h = luaL_checkudata(L, 1, FAMILY);
+  struct family_handle *h = luaL_checkudata(L, 1, L_FAMILY);
   if (lua_type(L, 2) != LUA_TSTRING)
-    luaL_error(L, "tokens.%s: a family's key is a string, got %s: write tokens.%s[tostring(key)]", h->name,
-               arg_push_noun(L, 2), h->name);
+    luaL_error(L, "tokens.%s: a family's key is a string, got %s: write tokens.%s[tostring(key)]", h->head.name,
+               arg_push_noun(L, 2), h->head.name);
   struct str key;
   key.p = lua_tolstring(L, 2, &key.n);
   lua_getiuservalue(L, 1, 1);
@@ -290,13 +282,13 @@ static int l_family_index(lua_State *L) {
 }
 
 static int l_family_tostring(lua_State *L) {
-  struct family_handle *h = luaL_checkudata(L, 1, FAMILY);
-  lua_pushfstring(L, "family<%s of %d tokens>", h->name, (int)family_size(h->family));
+  struct family_handle *h = luaL_checkudata(L, 1, L_FAMILY);
+  lua_pushfstring(L, "family<%s of %d tokens>", h->head.name, (int)family_size(h->family));
   return 1;
 }
 
 static int l_family_collect(lua_State *L) {
-  struct family_handle *h = luaL_checkudata(L, 1, FAMILY);
+  struct family_handle *h = luaL_checkudata(L, 1, L_FAMILY);
   if (h->family != NULL) family_unref(h->family);
   h->family = NULL;
   return 0;
@@ -309,8 +301,8 @@ static const luaL_Reg family_metamethods[] = {
 
 void l_family_push(lua_State *L, const char *name, const struct token_terms *terms, struct token_family *f) {
   struct family_handle *h = lua_newuserdatauv(L, sizeof *h, 1);
-  *h = (struct family_handle){.name = name, .terms = *terms};
-  if (luaL_newmetatable(L, FAMILY)) {
+  *h = (struct family_handle){.head.name = name, .terms = *terms};
+  if (luaL_newmetatable(L, L_FAMILY)) {
     luaL_setfuncs(L, family_metamethods, 0);
     lua_pushliteral(L, "family");
     lua_setfield(L, -2, "__metatable");

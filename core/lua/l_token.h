@@ -3,9 +3,7 @@
 #define JETON_LUA_L_TOKEN_H
 
 #include <lua.h>
-#include <stdbool.h>
 
-struct secret;
 struct slot;
 struct token_family;
 struct token_terms;
@@ -15,10 +13,5 @@ void l_token_push(lua_State *L, const struct token_terms *terms, struct slot *sl
 /* Pushes a family: indexing it with a key gives that key's token, each on these terms. `name` ("tenant") and the terms' audience must outlive the VM (who
  * pins the VM pins the policy). Takes a reference to f. May raise out-of-memory. */
 void l_family_push(lua_State *L, const char *name, const struct token_terms *terms, struct token_family *f);
-
-/* For l_secret.c: the value's secret of the token at idx, borrowed; NULL when it is none. Raises for a family, with the missing key named. */
-struct secret *l_token_secret(lua_State *L, int idx);
-/* The common `"Bearer " .. tokens.api`: pushes the joined secret and returns true when that very prefix was joined before. */
-bool l_token_concat(lua_State *L);
 
 #endif

@@ -13,7 +13,6 @@
 #include "base/secmem.h"
 #include "lua/arg.h"
 #include "lua/l_secret.h"
-#include "lua/l_token.h"
 #include "lua/vm.h"
 #include "token/secret.h"
 
@@ -65,7 +64,7 @@ static int refuse(lua_State *L, int idx, const char *what, const char *where) {
 
 /* A token's handle is its VM's; what stands for its bytes is not. */
 static void check_userdata(lua_State *L, int idx, const char *what, const char *where) {
-  if (l_token_secret(L, idx) != NULL)
+  if (l_secret_test_token(L, idx) != NULL)
     luaL_error(L,
                "%s: a token's handle%s cannot be sent, since each thread has its own: send \"\" .. tokens.NAME, "
                "which is a secret",

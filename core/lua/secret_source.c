@@ -1,4 +1,8 @@
-/* secret_source.c: see secret_source.h. Owned by the VM's thread: sources are read where their secrets are expanded.
+/* secret_source.c: jeton.secret: where the bytes of a secret come from, and when they are read again.
+ *
+ *   value(string)   file(path)   env(name)   exec { argv…, ttl =, timeout = }     each gives an opaque secret (l_secret.c)
+ *
+ * Owned by the VM's thread: sources are read where their secrets are expanded.
  *
  * A file is read when it is named, and looked at again (one stat) when it is used, once a second at the most. When it has become unreadable or
  * empty, which is what a file that is being rewritten looks like, the bytes read last go on serving and one warning is logged. That is
@@ -27,6 +31,7 @@
 #include "lua/child.h"
 #include "lua/guard.h"
 #include "lua/l_secret.h"
+#include "lua/lib.h"
 #include "lua/vm.h"
 #include "token/token.h"
 
@@ -137,7 +142,7 @@ static char *copy(const char *z) {
   return c;
 }
 
-int secret_source_file(lua_State *L) {
+static int l_file(lua_State *L) {
   struct str path = arg_string(L, 1, "jeton.secret.file", "path");
   struct file_source *f = guard_new(L, sizeof *f, file_free);
   f->path = copy(path.p);
@@ -153,7 +158,7 @@ int secret_source_file(lua_State *L) {
 
 /* --- variables: they do not change while a process runs --- */
 
-int secret_source_env(lua_State *L) {
+static int l_env(lua_State *L) {
   struct str name = arg_string(L, 1, "jeton.secret.env", "name");
   const char *value = getenv(name.p);
   if (value == NULL || value[0] == '\0') return luaL_error(L, "jeton.secret.env: %s is not set", name.p);
@@ -328,7 +333,7 @@ static void exec_begin(lua_State *L, struct exec_source *e) {
   (void)uv_timer_start(&e->timer, on_exec_due, 0, 0);
 }
 
-int secret_source_exec(lua_State *L) {
+static int l_command(lua_State *L) {
   static const char *const known[] = {"ttl", "timeout", NULL};
   const char *what = "jeton.secret.exec";
   if (!lua_istable(L, 1) || !lua_isnoneornil(L, 2))
@@ -349,5 +354,22 @@ int secret_source_exec(lua_State *L) {
   guard_release(L, -1);
   exec_begin(L, e);
   l_secret_push(L, secret_source(&exec_ops, e, label));
+  return 1;
+}
+
+/* --- jeton.secret --- */
+
+static int l_value(lua_State *L) {
+  struct str s = arg_string(L, 1, "jeton.secret.value", "argument 1");
+  l_secret_push(L, secret_bytes(s, "value", NULL));
+  return 1;
+}
+
+static const luaL_Reg functions[] = {
+    {"value", l_value}, {"file", l_file}, {"env", l_env}, {"exec", l_command}, {NULL, NULL},
+};
+
+int l_secret_open(lua_State *L) {
+  luaL_newlib(L, functions);
   return 1;
 }

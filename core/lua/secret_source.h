@@ -1,4 +1,4 @@
-/* secret_source.h: where the bytes of jeton.secret.file, .env and .exec come from, and when they are read again. */
+/* secret_source.h: for a call of the library that needs a secret of jeton.secret.exec before its command has run. jeton.secret itself is in lib.h. */
 #ifndef JETON_LUA_SECRET_SOURCE_H
 #define JETON_LUA_SECRET_SOURCE_H
 
@@ -6,11 +6,6 @@
 #include <stdbool.h>
 
 #include "base/list.h"
-
-/* jeton.secret.file(path), .env(name), .exec{ argv…, ttl =, timeout = }: each pushes a secret. */
-int secret_source_file(lua_State *L);
-int secret_source_env(lua_State *L);
-int secret_source_exec(lua_State *L);
 
 /* Commands start when they are named and cannot be awaited at the top of a policy: whoever needs their first outcome waits here. */
 struct secret_gate_waiter {

@@ -114,7 +114,7 @@ static void pool_give(struct task *t, bool reusable) {
     return;
   }
   lua_settop(t->L, 0);
-  if (lua_gethookcount(t->L) != BUDGET_COUNT) budget_arm(t->L);
+  if (lua_gethookcount(t->L) != BUDGET_COUNT) budget_arm(t->L, &vm->budget);
   t->state = TASK_IDLE;
   t->next = vm->idle;
   vm->idle = t;

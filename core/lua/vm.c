@@ -1,9 +1,9 @@
-/* vm.c: see vm.h. The life of a VM, and protected calls on its main thread. Tasks are in task.c, what scripts find in the state is in sandbox*.c.
+/* vm.c: see vm.h. Protected calls on a VM's main thread, what their failures were, and facts. How a VM is made and ends is in vm_open.c, tasks are in
+ * task.c.
  *
  * The VM's address is in the extra space of every Lua thread (vm_internal.h), so that vm_of costs one load. Owned by the VM's thread. */
 #include "lua/vm.h"
 
-#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,8 +12,6 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
-#include "lua/library.h"
-#include "lua/sandbox.h"
 #include "lua/vm_internal.h"
 
 /* --- errors --- */
@@ -73,24 +71,6 @@ int vm_failure(struct vm *vm, lua_State *L, int lua_status, char out[FAILURE_SIZ
   return ERR_SCRIPT;
 }
 
-/* --- what the allocator asks --- */
-
-/* What large blocks are made of can be compared, and a stack of that size copied, by one instruction. */
-static bool on_heavy(void *arg, size_t size) {
-  enum { LARGE = 1024 * 1024 };
-  struct vm *vm = arg;
-  if (size >= LARGE && vm->budget.depth > 0 && vm->L != NULL) budget_hurry(tasks_running(vm), &vm->budget);
-  return !budget_spent(&vm->budget);
-}
-
-/* Lua tells no place when memory ends, so it is noted here. A block that grows may be a Lua stack that is being moved: not the time to look at it. */
-static void on_refused(void *arg, bool fresh) {
-  struct vm *vm = arg;
-  vm->refused = true;
-  if (vm->L == NULL || !fresh) return;
-  lua_place(tasks_running(vm), vm->refused_at);
-}
-
 /* --- the collector --- */
 
 void vm_collect(struct vm *vm) {
@@ -136,7 +116,7 @@ int vm_call(struct vm *vm, lua_CFunction fn, void *arg, const char **message) {
   if (status != 0) keep_message(vm, what);
   if (status != 0 && message != NULL) *message = vm->message != NULL ? vm->message : "not enough memory";
   lua_settop(L, top);
-  if (lua_gethookcount(L) != BUDGET_COUNT) budget_arm(L);
+  if (lua_gethookcount(L) != BUDGET_COUNT) budget_arm(L, &vm->budget);
   vm_leave(vm);
   vm_unref(vm);
   return status;
@@ -149,78 +129,7 @@ int push_failure(lua_State *L, int code, const char *what) {
   return 3;
 }
 
-/* --- life --- */
-
-static int on_panic(lua_State *L) { /* an error outside of any protected call: a bug of ours */
-  log_error("Lua raised outside of a protected call: %s", lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "?");
-  return 0; /* Lua aborts */
-}
-
-static int l_open(lua_State *L) {
-  sandbox_open(L);
-  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-  lua_pushcfunction(L, library_open);
-  lua_call(L, 0, 1);
-  lua_pushvalue(L, -1);
-  lua_setfield(L, -3, "jeton");
-  sandbox_declare(L, "jeton");
-  return 0;
-}
-
-static bool open_state(struct vm *vm) {
-  lua_State *L = lua_newstate(alloc_lua, &vm->alloc);
-  if (L == NULL) {
-    log_error("a Lua state cannot be made: not enough memory");
-    return false;
-  }
-  vm->L = L;
-  *(struct vm **)lua_getextraspace(L) = vm;
-  lua_atpanic(L, on_panic);
-  budget_arm(L);
-  const char *message;
-  if (vm_call(vm, l_open, NULL, &message) == 0) return true;
-  log_error("a Lua state cannot be made: %s", message);
-  return false;
-}
-
-static void vm_close(struct vm *vm) {
-  assert(vm->budget.depth == 0); /* what runs holds a reference */
-  tasks_fini(vm);
-  if (vm->L != NULL) lua_close(vm->L);
-  alloc_fini(&vm->alloc);
-  free(vm->message);
-  free(vm);
-}
-
-struct vm *vm_new(const struct vm_settings *s) {
-  struct vm *vm = calloc(1, sizeof *vm);
-  if (vm == NULL) return NULL;
-  vm->refs = 1;
-  vm->role = s->role;
-  vm->services = s->services;
-  alloc_init(&vm->alloc, s->memory_max, s->wipe);
-  vm->alloc.heavy = on_heavy;
-  vm->alloc.refused = on_refused;
-  vm->alloc.arg = vm;
-  vm->collect_above = UINT64_MAX;
-  tasks_init(vm);
-  if (open_state(vm)) {
-    vm_limit(vm, s->memory_max, s->budget_us);
-    return vm;
-  }
-  vm_close(vm);
-  return NULL;
-}
-
-struct vm *vm_ref(struct vm *vm) {
-  vm->refs++;
-  return vm;
-}
-
-void vm_unref(struct vm *vm) {
-  assert(vm->refs > 0);
-  if (--vm->refs == 0) vm_close(vm);
-}
+/* --- facts --- */
 
 lua_State *vm_state(struct vm *vm) { return vm->L; }
 struct vm *vm_of(lua_State *L) {
@@ -252,10 +161,4 @@ bool vm_long_run(const struct vm *vm) {
   if (b->start_us == 0) return false; /* too short for a look at the clock */
   int64_t limit = b->limit_us > 0 && b->limit_us / 2 < LONG_US ? b->limit_us / 2 : LONG_US;
   return clock_mono_us() - b->start_us >= limit;
-}
-
-void vm_limit(struct vm *vm, uint64_t memory_max, int64_t budget_us) {
-  vm->alloc.max = memory_max;
-  vm->collect_above = memory_max == 0 ? UINT64_MAX : memory_max / 2;
-  vm->budget.limit_us = budget_us;
 }

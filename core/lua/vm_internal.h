@@ -1,4 +1,4 @@
-/* vm_internal.h: the inside of a VM, for the files that make it: vm.c, task.c, budget.c, sandbox*.c, pattern.c. */
+/* vm_internal.h: the inside of a VM, for the files that make it: vm.c, vm_open.c, task.c, sandbox*.c, pattern.c. */
 #ifndef JETON_LUA_VM_INTERNAL_H
 #define JETON_LUA_VM_INTERNAL_H
 
