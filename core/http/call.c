@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "http/writer.h"
 
 enum { BROKEN_MS = 2000, INTERIMS_MAX = 32 };
 static const uint8_t nothing[1];
@@ -279,16 +280,22 @@ static void start_waiting(struct call *c) {
     timeout_set(&c->timeout, c->first_byte_ms);
 }
 
+static inline uv_buf_t slice(struct str s) { return uv_buf_init((char *)(uintptr_t)s.p, (unsigned)s.n); }
+
 static int send_head(struct call *c) {
-  struct buf *head = origins_head_buffer(origin_owner(c->origin));
+  struct buf *out = origins_head_buffer(origin_owner(c->origin));
+  struct request_head head;
   struct str body = {0};
-  buf_reset(head);
-  int rc = c->events->write_head(c, head, &body);
+  int rc = c->events->make_head(c, &head, &body);
   if (rc != 0) return rc;
-  uv_buf_t bufs[2] = {uv_buf_init((char *)head->p, (unsigned)head->n),
-                      uv_buf_init((char *)(uintptr_t)body.p, (unsigned)body.n)};
+  buf_reset(out);
+  rc = write_request_head(out, &head);
+  if (rc != 0) return rc;
+  c->chunked = head.framing.kind == FRAMING_CHUNKED;
+  assert(!c->chunked || !c->body_done); /* a body at hand has a length */
+  uv_buf_t bufs[2] = {slice(buf_str(out)), slice(body)};
   wrote(c, stream_write(&c->conn->stream, bufs, body.n > 0 ? 2 : 1, true));
-  buf_reset(head);
+  buf_reset(out);
   return 0;
 }
 
@@ -321,7 +328,8 @@ static void on_lease(struct origin_lease *l, struct origin_conn *conn, int statu
     c->events->on_sent(c);
 }
 
-void call_body_passed(struct call *c) {
+void call_passed(struct call *c, size_t n) {
+  (void)n; /* the kernel has framed nothing, and needs no count */
   if (c->broken || c->phase != CALL_SEND) return;
   if (call_queued(c) > 0)
     watch_sending(c);
@@ -329,19 +337,37 @@ void call_body_passed(struct call *c) {
     timeout_clear(&c->timeout); /* the client's own pace is bounded on its side */
 }
 
-void call_send_body(struct call *c, const uv_buf_t *bufs, unsigned n) {
-  if (c->conn == NULL || c->broken) return;
-  wrote(c, stream_write(&c->conn->stream, bufs, n, false));
-  call_body_passed(c);
+void call_send(struct call *c, struct str span) {
+  if (c->conn == NULL || c->broken || span.n == 0) return; /* no bytes would be the last chunk */
+  char line[CHUNK_LINE_MAX];
+  uv_buf_t bufs[3] = {uv_buf_init(line, 0), slice(span), slice(CHUNK_CRLF)};
+  if (c->chunked) {
+    bufs[0].len = write_chunk_line(line, span.n);
+    wrote(c, stream_write(&c->conn->stream, bufs, 3, false));
+  } else {
+    wrote(c, stream_write(&c->conn->stream, &bufs[1], 1, false));
+  }
+  call_passed(c, span.n);
 }
 
-struct stream *call_body_stream(const struct call *c) {
-  return c->conn != NULL && !c->broken ? &c->conn->stream : NULL;
+static void send_last_chunk(struct call *c, const struct headers *trailers) {
+  struct buf end;
+  buf_init(&end);
+  write_chunk_end(&end, trailers);
+  uv_buf_t b = slice(buf_str(&end));
+  wrote(c, stream_write(&c->conn->stream, &b, 1, false));
+  buf_fini(&end);
 }
 
-void call_body_end(struct call *c) {
+void call_end(struct call *c, const struct headers *trailers) {
+  if (!call_running(c)) return;
+  if (c->chunked && c->conn != NULL && !c->broken) send_last_chunk(c, trailers);
   c->body_done = true;
   if (c->conn != NULL) start_waiting(c);
+}
+
+struct stream *call_raw(const struct call *c) {
+  return c->conn != NULL && !c->broken && !c->chunked ? &c->conn->stream : NULL;
 }
 
 size_t call_queued(const struct call *c) { return c->conn != NULL ? stream_queued(&c->conn->stream) : 0; }
@@ -390,13 +416,11 @@ void call_start(struct call *c, struct origin *o) {
   origin_lease(o, &c->lease, c->connect_ms, false);
 }
 
-struct origin_conn *call_take_connection(struct call *c, struct str *rest) {
+void call_take_over(struct call *c, struct pipe_end *end, struct buf *rest) {
   assert(c->phase == CALL_TUNNEL);
-  struct origin_conn *conn = c->conn;
-  conn->user = NULL;
-  conn->stream.on_drain = NULL;
-  *rest = arena_dup(c->arena, buf_str(&c->stash));
+  origin_pipe(c->conn, end);
+  *rest = c->stash;
+  buf_init(&c->stash);
   c->conn = NULL;
   call_over(c);
-  return conn;
 }

@@ -12,17 +12,23 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/wheel.h"
+#include "http/message.h"
 #include "http/origin.h"
 #include "http/parser.h"
-#include "http/writer.h"
+#include "net/pipe.h"
 #include "net/stall.h"
 
 struct call;
-struct call_events { /* from call_start on; every one may call call_cancel, after which the owner's memory may go */
-  /* A connection is there: append the head to out (sensitive), and if the whole body is at hand set *body to it (already framed;
-   * borrowed during the call) and call->body_done. Returns 0 or an error, which ends the call. Called again for a stale retry. */
-  int (*write_head)(struct call *c, struct buf *out, struct str *body);
-  /* The head is on its way and the body was not all there: the owner may call_send_body now. NULL: there is never more. */
+
+/* What the owner hears, from call_start on and in this order: make_head, on_sent, on_interim, on_head, then on_body, on_passed and on_flush any number of times,
+ * and on_end; or on_error at any point. Every event may call call_cancel, after which the owner's memory may go; and, where nothing else is said, any other
+ * function of the call but call_init, call_fini and call_start. on_end and on_error come last: the call is over, and may be started anew from inside. */
+struct call_events {
+  /* A place is there. Fill *head; when the whole body is at hand and its length is known, set *body to it and call->body_done. A request that has
+   * none sets call->body_done, too. What they point to must last until the next event, or until the function of the call that this came from returns. Returns 0,
+   * or an error that ends the call: on_error brings it. Called again for the retry of a stale connection. Calls no function of the call. */
+  int (*make_head)(struct call *c, struct request_head *head, struct str *body);
+  /* The head is on its way, and call->body_done was not set: call_send and call_end may be called from now on. NULL: it is always set. */
   void (*on_sent)(struct call *c);
   void (*on_interim)(struct call *c);               /* a 1xx other than 101 is in call->response. May be NULL. */
   void (*on_head)(struct call *c);                  /* the final head (or the 101 asked for) is in call->response */
@@ -30,10 +36,10 @@ struct call_events { /* from call_start on; every one may call call_cancel, afte
   void (*on_passed)(struct call *c, size_t n);      /* n bytes of it went to call_pass_on's stream */
   void (*on_flush)(struct call *c);                 /* what one read brought has been told; spans end. May be NULL. */
   void (*on_drain)(struct call *c);                 /* request bytes that waited have gone: send more. May be NULL. */
-  /* The reply is complete (trailers in call->response); the connection is given back after this returns. The call is over. */
+  /* The reply is complete (trailers in call->response). Its connection has been given back already, so that a call that is started from here finds it. */
   void (*on_end)(struct call *c);
-  /* The call is over with an error: libuv's, ERR_TLS, ERR_PROTOCOL, ERR_TRUNCATED, UV_ETIMEDOUT, or write_head's.
-   * call->phase tells when; `reason` is a sentence for the log. Never called from inside call_start's caller's frame only when start itself failed: it may be. */
+  /* The call failed: libuv's error, ERR_TLS, ERR_PROTOCOL, ERR_TRUNCATED, UV_ETIMEDOUT, or make_head's. call->phase tells when; `reason` is a sentence
+   * for the log, valid during the call. May be called before call_start returns. */
   void (*on_error)(struct call *c, int status, const char *reason);
 };
 enum call_phase {
@@ -42,7 +48,7 @@ enum call_phase {
   CALL_SEND,    /* the head is sent, the body is not complete */
   CALL_WAIT,    /* the request is complete, no final head yet */
   CALL_BODY,    /* the final head was told */
-  CALL_TUNNEL   /* 101 was told: call_take_connection */
+  CALL_TUNNEL   /* 101 was told: call_take_over */
 };
 
 struct call { /* embedded */
@@ -62,10 +68,11 @@ struct call { /* embedded */
   const struct http_limits *limits;
   uint64_t connect_ms, first_byte_ms, response_ms, send_ms, pool_ms;
   unsigned pool_idle;
-  bool repeatable; /* idempotent, and write_head can give the whole of it again */
+  bool repeatable; /* idempotent, and make_head can give the whole of it again */
   bool upgrade;    /* a 101 is welcome */
   /* state */
   bool body_done; /* the request is complete */
+  bool chunked;   /* its body goes out in chunks */
   bool got_bytes, retried, paused, broken, feeding;
   bool sending;      /* the timeout belongs to what is queued for the upstream */
   unsigned interims; /* 1xx replies so far: each costs arena */
@@ -76,20 +83,24 @@ struct call { /* embedded */
 void call_init(struct call *c, const struct call_events *e, void *owner, struct arena *a, struct wheel *w);
 void call_fini(struct call *c); /* idle: gives back what call_init took */
 void call_start(struct call *c, struct origin *o);
-/* Streamed request body, already framed. Write failures show as on_error or a reply, later. */
-void call_send_body(struct call *c, const uv_buf_t *bufs, unsigned n);
-void call_body_end(struct call *c); /* the request is complete: first_byte starts to count */
-size_t call_queued(const struct call *c);
-/* The stream for a body that is passed on to it (stream_pass_on), or NULL; and what call_send_body would note of what went there. */
-struct stream *call_body_stream(const struct call *c);
-void call_body_passed(struct call *c);
+/* More of the request's body, as it is: framing it is the protocol's business. Sent or queued before this returns, with all that the receiver needs to take it.
+ * From on_sent until call_end; ignored when the call is over or its peer takes no more (a failed write shows as on_error or as a reply, later). */
+void call_send(struct call *c, struct str span);
+/* The request's body is complete; trailers go out where the framing can carry them (NULL: none). first_byte_ms counts from its last byte. */
+void call_end(struct call *c, const struct headers *trailers);
+size_t call_queued(const struct call *c); /* bytes that the upstream has not taken yet */
+/* The stream that takes bytes of the request's body as they are (stream_pass_on), or NULL: there is none, or the body is framed. And what call_send would
+ * note of n bytes that went there. */
+struct stream *call_raw(const struct call *c);
+void call_passed(struct call *c, size_t n);
 /* From on_flush: what is left of a reply with a length may go to this stream as it comes, and on_passed tells. Nothing of it may wait in the owner's hands. */
 void call_pass_on(struct call *c, struct stream *to);
 /* Backpressure from whoever takes the reply. */
 void call_pause(struct call *c);
 void call_resume(struct call *c);
-/* After a 101: hands over the connection, reading stopped; bytes behind the head are in *rest (valid until the caller returns to the loop). */
-struct origin_conn *call_take_connection(struct call *c, struct str *rest);
+/* After a 101 (CALL_TUNNEL): the connection becomes the end of a pipe, and the call is over without another event. Bytes that came behind the head are in
+ * *rest, which is the caller's to free. */
+void call_take_over(struct call *c, struct pipe_end *end, struct buf *rest);
 /* Ends the call, closing its connection; no event comes any more. Fine when idle. */
 void call_cancel(struct call *c);
 /* From call_start to the last event. Not told by the phase, which on_error still finds as it was. */

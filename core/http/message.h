@@ -64,9 +64,27 @@ struct framing {
   uint64_t length;
 };
 
+struct secret_context; /* token/secret.h */
+
+/* A request on its way to an upstream, without its body. Slices and pointers are borrowed. */
+struct request_head {
+  struct str method;
+  struct str path;  /* origin form: path and, behind "?", query; or authority / absolute form as given in `target` */
+  struct str query; /* .p NULL: no "?" */
+  struct str host;  /* the Host field's value */
+  /* Host, framing, Connection, TE, Upgrade, Expect, Keep-Alive and Proxy-* fields in it are ignored: the first six are written from here */
+  const struct headers *headers;
+  struct secret_context *secrets; /* how secret values among them become bytes; NULL: there are none */
+  struct framing framing;
+  bool keep_alive; /* false: `Connection: close` */
+  bool te_trailers;
+  bool expect_continue;
+  struct str upgrade; /* .p non-NULL: `Connection: upgrade` and `Upgrade: …` */
+};
+
 /* RFC 9110 section 6.5.1: may this field stand in a trailer section that we forward? */
 bool trailer_allowed(struct str name);
-const char *status_phrase(int status); /* "Not Found"; "" when unknown */
+const char *status_phrase(int status);     /* "Not Found"; "" when unknown */
 bool method_idempotent(struct str method); /* RFC 9110 section 9.2.2: may be sent a second time */
 
 #endif

@@ -207,6 +207,46 @@ void origin_discard(struct origin_conn *c) {
   conn_close(c);
 }
 
+/* --- a connection as the end of a tunnel: `user` is the pipe_end --- */
+
+static struct stream *pipe_stream(const struct pipe_end *p) { return &((struct origin_conn *)p->carrier)->stream; }
+
+static void on_pipe_read(struct stream *s, ssize_t n, const uint8_t *data) {
+  struct pipe_end *p = ((struct origin_conn *)s->owner)->user;
+  p->events->on_read(p, n, data);
+}
+
+static void on_pipe_drain(struct stream *s, int status) {
+  struct pipe_end *p = ((struct origin_conn *)s->owner)->user;
+  p->events->on_drain(p, status);
+}
+
+static void pipe_read(struct pipe_end *p, bool on) {
+  if (on)
+    stream_read_start(pipe_stream(p), on_pipe_read);
+  else
+    stream_read_stop(pipe_stream(p));
+}
+
+static int pipe_write(struct pipe_end *p, struct str bytes) {
+  uv_buf_t b = uv_buf_init((char *)(uintptr_t)bytes.p, (unsigned)bytes.n);
+  return stream_write(pipe_stream(p), &b, 1, false);
+}
+
+static void pipe_shutdown(struct pipe_end *p) { stream_shutdown(pipe_stream(p)); }
+static size_t pipe_queued(const struct pipe_end *p) { return stream_queued(pipe_stream(p)); }
+static void pipe_close(struct pipe_end *p) { origin_discard(p->carrier); }
+
+static const struct pipe_ops pipe_ops = {
+    .read = pipe_read, .write = pipe_write, .shutdown = pipe_shutdown, .queued = pipe_queued, .close = pipe_close};
+
+void origin_pipe(struct origin_conn *c, struct pipe_end *end) {
+  *end = (struct pipe_end){.ops = &pipe_ops, .carrier = c};
+  c->user = end;
+  c->stream.on_drain = on_pipe_drain;
+  stream_read_stop(&c->stream);
+}
+
 /* --- health of addresses --- */
 
 static bool same_address(const union address *a, const union address *b) {

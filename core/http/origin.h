@@ -12,6 +12,7 @@
 #include "base/str.h"
 #include "base/wheel.h"
 #include "net/address.h"
+#include "net/pipe.h"
 #include "net/resolver.h"
 #include "net/stream.h"
 #include "net/tls.h"
@@ -73,6 +74,8 @@ void origin_lease_cancel(struct origin_lease *l); /* done is not called */
 /* Gives back a connection whose message ended cleanly (keep_ms 0, or the pool is full: closed). */
 void origin_release(struct origin_conn *c, uint64_t keep_ms, unsigned max_idle);
 void origin_discard(struct origin_conn *c); /* closes it */
+/* A leased connection becomes one end of a tunnel: it is the pipe's from here on, and goes with the pipe's close. Reading has stopped. */
+void origin_pipe(struct origin_conn *c, struct pipe_end *end);
 /* Passive marking: the peer of this connection failed without a valid reply; others are taken first for a while. */
 void origin_conn_failed(struct origin_conn *c);
 

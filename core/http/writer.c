@@ -171,7 +171,8 @@ static int roll_back(struct buf *b, size_t to, int rc) {
   return rc;
 }
 
-int write_request_head(struct buf *out, const struct request_head *h, struct secret_context *ctx) {
+int write_request_head(struct buf *out, const struct request_head *h) {
+  struct secret_context *ctx = h->secrets;
   size_t before = out->n;
   if (!start_line_safe(h)) return ERR_PROTOCOL;
   unsigned used = ctx != NULL ? ctx->nused : 0;
@@ -247,26 +248,21 @@ void write_response_head(struct buf *out, const struct response_head *h) {
   PUT(out, "\r\n");
 }
 
-unsigned write_chunk_line(char line[CHUNK_LINE_MAX], size_t n, bool first) {
+unsigned write_chunk_line(char line[CHUNK_LINE_MAX], size_t n) {
   char digits[HEX_MAX];
-  unsigned at = HEX_MAX, used = 0;
+  unsigned at = HEX_MAX;
   do {
     digits[--at] = "0123456789abcdef"[n & 15];
     n >>= 4;
   } while (n > 0);
-  if (!first) {
-    line[used++] = '\r';
-    line[used++] = '\n';
-  }
-  memcpy(line + used, digits + at, HEX_MAX - at);
-  used += HEX_MAX - at;
+  unsigned used = HEX_MAX - at;
+  memcpy(line, digits + at, used);
   line[used++] = '\r';
   line[used++] = '\n';
   return used;
 }
 
-void write_chunk_end(struct buf *out, const struct headers *trailers, bool any) {
-  if (any) PUT(out, "\r\n");
+void write_chunk_end(struct buf *out, const struct headers *trailers) {
   PUT(out, "0\r\n");
   for (unsigned i = 0; trailers != NULL && i < trailers->n; i++) {
     const struct header *f = &trailers->v[i];

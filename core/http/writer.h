@@ -9,26 +9,10 @@
 #include "base/buf.h"
 #include "http/message.h"
 
-struct secret_context; /* token/secret.h */
-
-struct request_head {
-  struct str method;
-  struct str path;  /* origin form: path and, behind "?", query; or authority / absolute form as given in `target` */
-  struct str query; /* .p NULL: no "?" */
-  struct str host;  /* the Host field's value */
-  const struct headers *
-      headers; /* Host, framing, Connection, TE, Upgrade, Expect, Keep-Alive and Proxy-* fields in it are ignored: the first
-                                    six are written from here */
-  struct framing framing;
-  bool keep_alive; /* false: `Connection: close` */
-  bool te_trailers;
-  struct str upgrade; /* .p non-NULL: `Connection: upgrade` and `Upgrade: …` */
-  bool expect_continue;
-};
-/* Appends the head to out (which must be `sensitive`). Secret values are expanded here, and here only, through ctx (may be
- * NULL when no header is secret), with header_safe set. Returns 0; the secret's error; or ERR_PROTOCOL when method, path, query or host hold a byte that
- * would break the start line: out is rolled back then, and wiped. */
-int write_request_head(struct buf *out, const struct request_head *h, struct secret_context *ctx);
+/* Appends the head to out (which must be `sensitive`). Secret values are expanded here, and here only, through h->secrets, with header_safe set.
+ * Returns 0; the secret's error; or ERR_PROTOCOL when method, path, query or host hold a byte that would break the start line: out is rolled back then,
+ * and wiped. */
+int write_request_head(struct buf *out, const struct request_head *h);
 
 struct response_head {
   int status;
@@ -45,11 +29,12 @@ struct response_head {
 };
 void write_response_head(struct buf *out, const struct response_head *h);
 
-/* Chunked framing: the size line into a small array, the data stays where it is. Returns bytes written to line. */
-enum { CHUNK_LINE_MAX = 20 };
-unsigned write_chunk_line(char line[CHUNK_LINE_MAX], size_t n,
-                          bool first); /* "\r\n" of the previous chunk goes before it unless first */
-/* The last chunk with the allowed trailers. `any`: data chunks came before. */
-void write_chunk_end(struct buf *out, const struct headers *trailers, bool any);
+/* Chunked framing of n > 0 bytes: the size line goes into a small array, the data stays where it is, and CHUNK_CRLF follows it. All three leave in one
+ * write: many a reader takes a chunk only when its CRLF is there. Returns the bytes written to `line`. */
+enum { CHUNK_LINE_MAX = 18 };
+unsigned write_chunk_line(char line[CHUNK_LINE_MAX], size_t n);
+#define CHUNK_CRLF STR("\r\n")
+/* The last chunk, with those of the trailers that may pass; NULL: none. */
+void write_chunk_end(struct buf *out, const struct headers *trailers);
 
 #endif

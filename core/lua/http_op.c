@@ -100,31 +100,31 @@ static bool wants_length(const struct http_op *op) {
 }
 
 /* The body's secrets are expanded first, since the head tells their length. */
-static int make_body(struct http_op *op, struct secret_context *target) {
+static int make_body(struct http_op *op) {
   if (op->body_secret == NULL) return 0;
   buf_reset(&op->body_bytes);
-  target->header_safe = false;
-  return secret_expand(op->body_secret, target, &op->body_bytes);
+  return secret_expand(op->body_secret, &op->target, &op->body_bytes);
 }
 
-static int write_head(struct call *c, struct buf *out, struct str *body) {
+static int make_head(struct call *c, struct request_head *head, struct str *body) {
   struct http_op *op = c->owner;
   const struct url *u = &op->url;
-  struct secret_context target = {.tls = u->tls, .host = u->host, .port = u->port, .unix_path = u->unix_path};
-  int rc = make_body(op, &target);
+  op->target = (struct secret_context){.tls = u->tls, .host = u->host, .port = u->port, .unix_path = u->unix_path};
+  int rc = make_body(op);
   if (rc != 0) return rc;
   *body = op->body_secret != NULL ? buf_str(&op->body_bytes) : buf_str(&op->body.text);
-  char host[URL_HOST_SIZE];
-  url_host_field(u, host);
-  struct request_head head = {.method = op->method,
-                              .path = u->path.n > 0 ? u->path : STR("/"),
-                              .query = u->query,
-                              .host = op->host.p != NULL ? op->host : str_of(host),
-                              .headers = &op->headers,
-                              .framing = {.kind = wants_length(op) ? FRAMING_LENGTH : FRAMING_NONE, .length = body->n},
-                              .keep_alive = true};
+  url_host_field(u, op->host_field);
+  *head =
+      (struct request_head){.method = op->method,
+                            .path = u->path.n > 0 ? u->path : STR("/"),
+                            .query = u->query,
+                            .host = op->host.p != NULL ? op->host : str_of(op->host_field),
+                            .headers = &op->headers,
+                            .secrets = &op->target,
+                            .framing = {.kind = wants_length(op) ? FRAMING_LENGTH : FRAMING_NONE, .length = body->n},
+                            .keep_alive = true};
   c->body_done = true;
-  return write_request_head(out, &head, &target);
+  return 0;
 }
 
 static void on_head(struct call *c) { buf_reset(&((struct http_op *)c->owner)->body_bytes); }
@@ -186,7 +186,7 @@ static void on_end(struct call *c) {
 static void on_error(struct call *c, int status, const char *reason) { finish(c->owner, status, reason); }
 
 static const struct call_events events = {
-    .write_head = write_head, .on_head = on_head, .on_body = on_body, .on_end = on_end, .on_error = on_error};
+    .make_head = make_head, .on_head = on_head, .on_body = on_body, .on_end = on_end, .on_error = on_error};
 
 static void start_call(struct http_op *op) {
   const struct url *u = &op->url;

@@ -16,6 +16,7 @@
 #include "lua/tls_choice.h"
 #include "lua/vm.h"
 #include "net/url.h"
+#include "token/secret.h"
 
 enum { HTTP_TIMEOUT_MS = 30 * 1000, HTTP_REPLY_MAX = 1024 * 1024, HTTP_REDIRECTS_MAX = 20 };
 
@@ -33,9 +34,11 @@ struct http_op {
   struct str host; /* the Host field, given by the script; .p NULL: the URL's */
   struct headers headers;
   struct parts body;
-  struct secret *body_secret; /* when the body has secrets: expanded anew for each head */
-  struct buf body_bytes;      /* sensitive */
-  bool has_body, credentials; /* credentials: Authorization, Cookie, a secret header, or TLS settings of its own */
+  struct secret *body_secret;     /* when the body has secrets: expanded anew for each head */
+  struct buf body_bytes;          /* sensitive */
+  struct secret_context target;   /* of the secrets among fields and body: made for each head */
+  char host_field[URL_HOST_SIZE]; /* the URL's */
+  bool has_body, credentials;     /* credentials: Authorization, Cookie, a secret header, or TLS settings of its own */
   unsigned redirects;
   uint64_t timeout_ms, reply_max;
   struct tls_choice tls;

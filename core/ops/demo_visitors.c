@@ -79,17 +79,17 @@ static void end_visit(struct visit *v) {
     all->failed++;
 }
 
-static int write_head(struct call *c, struct buf *out, struct str *body) {
-  struct visit *v = c->owner;
-  struct request_head head = {.method = c->method,
-                              .path = STR("/visit"),
-                              .host = str_of(v->visitors->text + sizeof "http://" - 1),
-                              .headers = &v->headers,
-                              .framing = {.kind = FRAMING_NONE},
-                              .keep_alive = true};
+static int make_head(struct call *c, struct request_head *head, struct str *body) {
   (void)body;
+  struct visit *v = c->owner;
+  *head = (struct request_head){.method = c->method,
+                                .path = STR("/visit"),
+                                .host = str_of(v->visitors->text + sizeof "http://" - 1),
+                                .headers = &v->headers,
+                                .framing = {.kind = FRAMING_NONE},
+                                .keep_alive = true};
   c->body_done = true;
-  return write_request_head(out, &head, NULL);
+  return 0;
 }
 
 static void on_head(struct call *c) { ((struct visit *)c->owner)->status = c->response.status; }
@@ -103,7 +103,7 @@ static void on_error(struct call *c, int status, const char *reason) {
 }
 
 static const struct call_events EVENTS = {
-    .write_head = write_head, .on_head = on_head, .on_body = on_body, .on_end = on_end, .on_error = on_error};
+    .make_head = make_head, .on_head = on_head, .on_body = on_body, .on_end = on_end, .on_error = on_error};
 
 static void sweep(struct demo_visitors *all) {
   for (struct link *l = all->visits.next, *next; l != &all->visits; l = next) {

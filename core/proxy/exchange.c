@@ -249,42 +249,17 @@ bool exchange_wants_body(const struct exchange *ex) {
   return ex->body_kept && ex->body.n <= gather_max(ex); /* its end may be all that is missing */
 }
 
-static void send_span(struct exchange *ex, struct str span) {
-  if (span.n == 0 || !call_running(&ex->call)) return;
-  char line[CHUNK_LINE_MAX];
-  uv_buf_t bufs[2] = {uv_buf_init(line, 0), uv_buf_init((char *)(uintptr_t)span.p, (unsigned)span.n)};
-  if (ex->request.framing == FRAMING_CHUNKED) bufs[0].len = write_chunk_line(line, span.n, ex->streamed == 0);
-  ex->streamed++;
-  if (bufs[0].len > 0)
-    call_send_body(&ex->call, bufs, 2);
-  else
-    call_send_body(&ex->call, &bufs[1], 1);
-}
-
-static void end_streaming(struct exchange *ex) {
-  if (!call_running(&ex->call)) return;
-  if (ex->request.framing == FRAMING_CHUNKED) {
-    struct buf end;
-    buf_init(&end);
-    write_chunk_end(&end, &ex->request.trailers, ex->streamed > 0);
-    uv_buf_t b = uv_buf_init((char *)end.p, (unsigned)end.n);
-    call_send_body(&ex->call, &b, 1);
-    buf_fini(&end);
-  }
-  call_body_end(&ex->call);
-}
-
 /* What was gathered before the upstream was there goes first; it stays in ex->body while a replay may need it. */
 void send_gathered_body(struct exchange *ex) {
   ex->streaming = true;
   body_wait_done(&ex->request_wait, ERR_CLOSED); /* of a task that outlived on_request */
-  send_span(ex, buf_str(&ex->body));
+  call_send(&ex->call, buf_str(&ex->body));
   if (ex->body.n > ex->runtime->policy->limits.replay_buffer) {
     ex->body_kept = false;
     buf_fini(&ex->body);
   }
   if (ex->body_complete)
-    end_streaming(ex);
+    call_end(&ex->call, &ex->request.trailers);
   else
     conn_continue(ex->conn);
 }
@@ -310,7 +285,7 @@ void exchange_body(struct exchange *ex, struct str span) {
   }
   if (ex->body_replaced && !ex->body_wanted_all) return;
   if (ex->streaming) {
-    send_span(ex, span);
+    call_send(&ex->call, span);
     keep_for_replay(ex, span);
     return;
   }
@@ -321,23 +296,22 @@ void exchange_body(struct exchange *ex, struct str span) {
 void exchange_pass_body(struct exchange *ex) {
   if (!ex->streaming || ex->body_complete || ex->body_kept || ex->body_replaced) return;
   uint64_t limit = ex->runtime->policy->limits.body, left = http_parser_passable(&ex->parser);
-  struct stream *to = call_body_stream(&ex->call);
+  struct stream *to = call_raw(&ex->call);
   if (left == 0 || to == NULL || (limit > 0 && ex->body_seen + left > limit) || !exchange_wants_body(ex)) return;
   stream_pass_on(&ex->conn->stream, to, left);
 }
 
 void exchange_body_passed(struct exchange *ex, size_t n) {
   ex->body_seen += n;
-  ex->streamed++;
   COUNT(ex->worker, bytes_in, n);
   http_parser_passed(&ex->parser, n);
-  call_body_passed(&ex->call);
+  call_passed(&ex->call, n);
 }
 
 void exchange_body_end(struct exchange *ex) {
   ex->body_complete = true;
   if (ex->streaming)
-    end_streaming(ex);
+    call_end(&ex->call, &ex->request.trailers);
   else
     body_wait_done(&ex->request_wait, 0);
 }

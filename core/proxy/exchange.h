@@ -9,7 +9,7 @@
  *  - it waits for at most one thing at a time (hook, token, upstream), which can be cancelled in one place: exchange_abort;
  *  - once a byte of the reply has gone out (`bytes_out`), a failure can only reset the client's connection; one that has begun (`replied`) and waits for the
  *    flush at the end of the read is taken back for the error reply;
- *  - a token's bytes are never kept: they are made in write_head, each time anew.
+ *  - a token's bytes are never kept: they are made in the call, behind make_head, each time anew.
  * Memory: exchanges come from the worker's pool (pool.h), so a script's handle may check `serial` at any time: it is another one, or zero, when the
  * exchange has ended. Owned by the worker's thread. */
 #ifndef JETON_PROXY_EXCHANGE_H
@@ -24,6 +24,7 @@
 #include "base/wheel.h"
 #include "http/call.h"
 #include "http/parser.h"
+#include "http/writer.h"
 #include "lua/vm.h"
 #include "proxy/pace.h"
 #include "proxy/runtime.h"
@@ -51,7 +52,7 @@ enum step {
 /* NEXT: the following step, or the one that the step has set. WAIT: exchange_resume goes on. DONE: it has ended. FAIL: exchange_fail was called. */
 enum verdict { NEXT, WAIT, DONE, FAIL };
 
-enum { EXCHANGE_SIZE = 8 * 1024 /* with the first block of its arena */, OUT_MAX = 16 };
+enum { EXCHANGE_SIZE = 8 * 1024 /* with the first block of its arena */, OUT_MAX = 24 };
 
 /* A script's await on a body; at most one a body. */
 struct body_wait {
@@ -97,7 +98,6 @@ struct exchange {
   struct origin *origin;
   struct call call;
   bool streaming;             /* body bytes go to the upstream as they come */
-  size_t streamed;            /* chunks sent */
   struct secret_context used; /* tokens sent with this request */
   struct slot_waiter waiter;
   struct timeout timeout;  /* token wait */
@@ -117,7 +117,7 @@ struct exchange {
   bool gather_reply;  /* res:body() wants it all */
   struct body_wait reply_wait;
   struct buf reply;
-  bool reply_replaced, reply_complete, replied, chunk_open, relay_chunked, no_reply_body;
+  bool reply_replaced, reply_complete, replied, relay_chunked, no_reply_body;
   bool client_keep_alive, aborted, tunnel;
   uint64_t bytes_out;
   unsigned nout;
@@ -132,8 +132,8 @@ struct exchange {
   bool error_hook_done, has_ctx;
 
   /* not cleared when an exchange begins */
-  uv_buf_t out[OUT_MAX]; /* the first nout wait for the flush at the end of this read */
-  char chunk_line[OUT_MAX][CHUNK_LINE_MAX];
+  uv_buf_t out[OUT_MAX];                        /* the first nout wait for the flush at the end of this read */
+  char chunk_line[OUT_MAX / 3][CHUNK_LINE_MAX]; /* a chunk is three of out */
 };
 _Static_assert(sizeof(struct exchange) % 16 == 0 && sizeof(struct exchange) < EXCHANGE_SIZE / 2,
                "the arena begins behind it");

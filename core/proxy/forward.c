@@ -176,10 +176,13 @@ void forward_cancel(struct forward_target *t) {
   t->conn = NULL;
 }
 
+void forward_take_over(struct forward_target *t, struct pipe_end *end) {
+  origin_pipe(t->conn, end);
+  t->conn = NULL;
+}
+
 enum verdict step_tunnel(struct exchange *ex) {
-  struct origin_conn *c = ex->forward->conn;
-  ex->forward->conn = NULL;
-  if (tunnel_begin_connect(ex, c)) return DONE;
-  origin_discard(c);
+  if (tunnel_begin_connect(ex)) return DONE;
+  forward_cancel(ex->forward);
   return exchange_fail(ex, 502, UV_ECONNRESET, "the client left before its tunnel was there");
 }

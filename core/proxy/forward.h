@@ -4,6 +4,7 @@
 #ifndef JETON_PROXY_FORWARD_H
 #define JETON_PROXY_FORWARD_H
 
+#include "net/pipe.h"
 #include "net/url.h"
 #include "proxy/exchange.h"
 
@@ -22,6 +23,8 @@ void forward_sign(struct exchange *ex, struct response *r);
 void forward_tell_forbidden(struct exchange *ex);
 /* Ends the wait for a CONNECT's connection; harmless otherwise. */
 void forward_cancel(struct forward_target *t);
+/* The connection to a CONNECT's target, when the tunnel step has come, becomes the end of a pipe, which is the caller's. */
+void forward_take_over(struct forward_target *t, struct pipe_end *end);
 const struct url *forward_url(const struct forward_target *t);
 
 #endif

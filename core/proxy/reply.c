@@ -68,7 +68,7 @@ static void log_failure(const struct exchange *ex) {
 
 /* A reply that breaks in the very read that it began in has not been flushed yet. */
 static void take_back(struct exchange *ex) {
-  ex->replied = ex->chunk_open = false;
+  ex->replied = false;
   ex->nout = 0;
 }
 

@@ -43,7 +43,7 @@ enum verdict step_admit(struct exchange *ex) {
   headers_strip_hop_by_hop(&r->headers);
   if (ex->forward != NULL) forward_keep_credentials(ex);
   headers_remove_id(&r->headers,
-                    H_EXPECT); /* hop by hop in effect: write_head asks anew where there is something to ask */
+                    H_EXPECT); /* hop by hop in effect: make_head asks anew where there is something to ask */
   if (p->forwarded != FORWARDED_OFF) {
     forwarded_apply(&r->headers, &ex->arena, p->forwarded, arena_dup(&ex->arena, conn_peer(ex->conn)), ex->conn->tls,
                     r->authority);
@@ -196,30 +196,26 @@ static bool may_ask(const struct exchange *ex) {
   return r->expect_continue && !ex->continue_sent && ex->body_seen == 0 && !ex->body_complete && !ex->body_replaced;
 }
 
-static int write_head(struct call *call, struct buf *out, struct str *body) {
+static int make_head(struct call *call, struct request_head *head, struct str *body) {
   struct exchange *ex = call->owner;
   const struct url *u = ex->url;
-  struct secret_context *ctx = &ex->used;
-  ex->streamed = 0; /* a stale connection's retry sends its body from the start */
   ex->asked = may_ask(ex);
-  *ctx = (struct secret_context){
+  ex->used = (struct secret_context){
       .tls = u->tls, .host = u->host, .port = u->port, .unix_path = u->unix_path, .header_safe = true};
-  struct request_head h = {
+  *head = (struct request_head){
       .method = ex->request.method,
       .path = path_for(ex),
       .query = ex->request.query,
       .host = host_for(ex),
       .headers = &ex->request.headers,
+      .secrets = &ex->used,
       .framing = request_framing(ex),
       .keep_alive = true,
       .expect_continue = ex->asked,
       .te_trailers = headers_has_token(&ex->request.headers, H_TE, STR("trailers")),
       .upgrade = ex->request.upgrade ? ex->request.upgrade_protocol : (struct str){0},
   };
-  int rc = write_request_head(out, &h, ctx);
-  if (rc != 0) return rc;
-  bool as_length = h.framing.kind != FRAMING_CHUNKED;
-  if (body_at_hand(ex) && as_length) {
+  if (body_at_hand(ex) && head->framing.kind != FRAMING_CHUNKED) {
     *body = buf_str(&ex->body);
     call->body_done = true;
   }
@@ -250,7 +246,6 @@ enum verdict step_send(struct exchange *ex) {
   c->upgrade = ex->request.upgrade;
   c->repeatable = method_idempotent(ex->request.method) && body_at_hand(ex);
   ex->streaming = false;
-  ex->streamed = 0;
   call_start(c, ex->origin);
   return WAIT;
 }
@@ -397,7 +392,7 @@ static void on_error(struct call *call, int status, const char *reason) {
 }
 
 const struct call_events upstream_events = {
-    .write_head = write_head,
+    .make_head = make_head,
     .on_sent = on_sent,
     .on_interim = on_interim,
     .on_head = on_head,

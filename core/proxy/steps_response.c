@@ -159,22 +159,21 @@ void relay_flowed(struct exchange *ex) {
 
 void relay_out(struct exchange *ex, struct str span) {
   if (ex->no_reply_body || span.n == 0 || ex->aborted) return;
-  if (ex->nout + 2 > OUT_MAX) relay_flush(ex);
+  if (ex->nout + 3 > OUT_MAX) relay_flush(ex);
   if (ex->aborted) return;
   if (ex->relay_chunked) {
-    char *line = ex->chunk_line[ex->nout];
-    ex->out[ex->nout].len = write_chunk_line(line, span.n, !ex->chunk_open);
-    ex->out[ex->nout++].base = line;
-    ex->chunk_open = true;
+    char *line = ex->chunk_line[ex->nout / 3];
+    ex->out[ex->nout++] = uv_buf_init(line, write_chunk_line(line, span.n));
   }
   ex->out[ex->nout++] = uv_buf_init((char *)(uintptr_t)span.p, (unsigned)span.n);
+  if (ex->relay_chunked) ex->out[ex->nout++] = uv_buf_init((char *)(uintptr_t)CHUNK_CRLF.p, 2);
 }
 
 static void end_reply(struct exchange *ex) {
   if (!ex->relay_chunked || ex->aborted) return;
   struct buf end;
   buf_init(&end);
-  write_chunk_end(&end, &ex->response.trailers, ex->chunk_open);
+  write_chunk_end(&end, &ex->response.trailers);
   if (ex->nout == OUT_MAX) relay_flush(ex);
   ex->out[ex->nout++] = uv_buf_init((char *)end.p, (unsigned)end.n);
   relay_flush(ex);

@@ -7,13 +7,12 @@
 #include <stdbool.h>
 
 struct exchange;
-struct origin_conn;
 struct worker;
 
 /* Answers the client with the upstream's 101 and turns both connections into a tunnel. The exchange ends behind it. */
 bool tunnel_begin(struct exchange *ex);
-/* The same for a CONNECT with the connection to its target: answers 200. False: the client is gone, and `upstream` is still the caller's. */
-bool tunnel_begin_connect(struct exchange *ex, struct origin_conn *upstream);
+/* The same for a CONNECT, whose target's connection is there: answers 200. False: the client is gone. */
+bool tunnel_begin_connect(struct exchange *ex);
 void tunnels_close(struct worker *w);
 
 #endif

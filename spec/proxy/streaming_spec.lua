@@ -276,6 +276,28 @@ describe("a body", function()
     assert.equal("", echoed(c:request("DELETE", "/open")).body)
     c:close()
   end)
+  it("reaches an upstream that reads lines with each chunk's CRLF behind it, before the next chunk has come", function()
+    local reader = peers.raw [[
+      local head = c:read "head"
+      for _ = 1, 2 do
+        local size, data = c:read "line", c:read "line"
+        c:write(("HTTP/1.1 103 Early Hints\r\nLink: %s%s\r\n\r\n"):format(size:match "%x+", data:match "%w+"))
+      end
+      c:write "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"]]
+    local p = wire.proxy(reader)
+    local c = http.connect(p.port)
+    c:send "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    local seen = ""
+    for _, chunk in ipairs { "hello", "bye" } do
+      c:send(("%x\r\n%s\r\n"):format(#chunk, chunk))
+      process.poll(function()
+        seen = seen .. c:read_all(0.01)
+        return seen:find(#chunk .. chunk, 1, true)
+      end, 5, "the upstream to take " .. chunk)
+    end
+    c:close()
+    p:finish()
+  end)
   it("over the policy's limit is a 413, by its length before it is sent and by its bytes when it is chunked", function()
     local p = wire.proxy(upstream.upstream_url, "limits = { body = 1000 },")
     assert.equal(413, http.request(p.port, "POST", "/open", nil, ("x"):rep(1001)).status)
@@ -403,6 +425,24 @@ describe("a reply", function()
     end
     process.poll(function() seen = seen .. c:read_all(0.01) return seen:find("0\r\n\r\n", 1, true) end, 5, "the end")
     c:close()
+    p:finish()
+  end)
+  it("arrives with each chunk's CRLF behind it, before the next chunk has come: alone, and many in one read", function()
+    local upstream = peers.raw [[
+      local many = c:read "head":find "/many"
+      c:write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" .. (many and ("2\r\nzz\r\n"):rep(20) or "5\r\nhello\r\n"))
+      c:read "head"]] -- nothing more
+    local p = wire.proxy(upstream)
+    for path, text in pairs { ["/one"] = "5\r\nhello\r\n", ["/many"] = ("2\r\nzz\r\n"):rep(20) } do
+      local c = http.connect(p.port)
+      c:send("GET " .. path .. " HTTP/1.1\r\nHost: a\r\n\r\n")
+      local seen = ""
+      process.poll(function()
+        seen = seen .. c:read_all(0.01)
+        return seen:sub(-#text - 4) == "\r\n\r\n" .. text
+      end, 5, path)
+      c:close()
+    end
     p:finish()
   end)
   it("that comes while the body is still sent reaches the client, and the connection closes", function()

@@ -1,6 +1,6 @@
 --- A scripted TCP server for specs that need an upstream no real server would be: broken framing, silence, resets. A process of its own:
 --- lua5.4 spec/support/raw_upstream.lua LOGFILE SCRIPT   where SCRIPT is Lua: `return function(c) … end`, run once a connection in a coroutine.
---- c:read(n | "head" | "body") c:write(s) c:close() c:reset() c:sleep(ms) c.number. Prints its port.
+--- c:read(n | "head" | "line") c:write(s) c:close() c:reset() c:sleep(ms) c.number. Prints its port.
 local uv = require "luv"
 
 local log_path, script = arg[1], arg[2]
@@ -28,12 +28,14 @@ local function await(c, what)
   coroutine.yield()
 end
 
---- n bytes, or a whole head; nil when the peer closed before.
+local ends = { head = "\r\n\r\n", line = "\r\n" }
+
+--- n bytes, or a whole head or line with what ends it; nil when the peer closed before.
 function Connection:read(what)
   while true do
     local last
-    if what == "head" then
-      last = select(2, self.input:find("\r\n\r\n", 1, true))
+    if ends[what] then
+      last = select(2, self.input:find(ends[what], 1, true))
     elseif #self.input >= what then
       last = what
     end

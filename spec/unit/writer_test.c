@@ -37,15 +37,15 @@ static void writes_a_request(void) {
   begin();
   struct request_head h = get();
   add("x-lower", "1"), add("X-UPPER", ""), add("X-Mid", "a, b");
-  CHECK(write_request_head(&out, &h, NULL) == 0);
+  CHECK(write_request_head(&out, &h) == 0);
   CHECK(wrote("GET /a HTTP/1.1\r\nHost: h:1\r\nx-lower: 1\r\nX-UPPER: \r\nX-Mid: a, b\r\n\r\n"));
   h.path = STR(""), h.query = STR("q=1");
   headers_remove(&list, STR("x-upper"));
-  CHECK(write_request_head(&out, &h, NULL) == 0);
+  CHECK(write_request_head(&out, &h) == 0);
   CHECK(wrote("GET /?q=1 HTTP/1.1\r\nHost: h:1\r\nx-lower: 1\r\nX-Mid: a, b\r\n\r\n"));
   h.query = STR("");
   buf_addz(&out, "before|");
-  CHECK(write_request_head(&out, &h, NULL) == 0);
+  CHECK(write_request_head(&out, &h) == 0);
   CHECK(wrote("before|GET /? HTTP/1.1\r\nHost: h:1\r\nx-lower: 1\r\nX-Mid: a, b\r\n\r\n"));
   end();
 }
@@ -57,10 +57,10 @@ static void only_our_own_hop_by_hop_fields_go_out(void) {
   add("Upgrade", "z"), add("Keep-Alive", "1"), add("Proxy-Connection", "1"), add("Proxy-Authorization", "1"),
       add("Proxy-Authenticate", "1"), add("Expect", "1"), add("A", "b");
   struct request_head h = get();
-  CHECK(write_request_head(&out, &h, NULL) == 0 && wrote("GET /a HTTP/1.1\r\nHost: h:1\r\nA: b\r\n\r\n"));
+  CHECK(write_request_head(&out, &h) == 0 && wrote("GET /a HTTP/1.1\r\nHost: h:1\r\nA: b\r\n\r\n"));
   h.framing = (struct framing){FRAMING_LENGTH, UINT64_MAX};
   h.expect_continue = true;
-  CHECK(write_request_head(&out, &h, NULL) == 0);
+  CHECK(write_request_head(&out, &h) == 0);
   CHECK(wrote(
       "GET /a HTTP/1.1\r\nHost: h:1\r\nA: b\r\nContent-Length: 18446744073709551615\r\nExpect: 100-continue\r\n\r\n"));
   struct response_head r = {
@@ -85,7 +85,7 @@ static void names_its_own_connection_options(void) {
     struct request_head h = get();
     h.keep_alive = cases[i].keep, h.te_trailers = cases[i].te, h.upgrade = str_of(cases[i].upgrade);
     h.framing.kind = FRAMING_CHUNKED;
-    CHECK(write_request_head(&out, &h, NULL) == 0);
+    CHECK(write_request_head(&out, &h) == 0);
     char expected[256];
     snprintf(expected, sizeof expected, "GET /a HTTP/1.1\r\nHost: h:1\r\nTransfer-Encoding: chunked\r\n%s\r\n",
              cases[i].expected);
@@ -99,9 +99,10 @@ static void secrets_become_bytes_here(void) {
   struct secret *s = secret_literal(STR("Bearer t"));
   struct secret_context ctx = {.any_target = true};
   struct request_head h = get();
+  h.secrets = &ctx;
   headers_set_secret(&list, STR("Authorization"), s);
   add("Z", "z");
-  CHECK(write_request_head(&out, &h, &ctx) == 0 && ctx.header_safe);
+  CHECK(write_request_head(&out, &h) == 0 && ctx.header_safe);
   CHECK(wrote("GET /a HTTP/1.1\r\nHost: h:1\r\nAuthorization: Bearer t\r\nZ: z\r\n\r\n"));
   secret_unref(s);
   end();
@@ -112,11 +113,12 @@ static void a_failed_secret_leaves_nothing(void) {
   struct secret *good = secret_literal(STR("hush-hush")), *bad = secret_literal(STR("a\r\nB: c"));
   struct secret_context ctx = {.any_target = true};
   struct request_head h = get();
+  h.secrets = &ctx;
   headers_set_secret(&list, STR("X-Good"), good);
   headers_set_secret(&list, STR("X-Bad"), bad);
   buf_addz(&out, "before");
   memset(buf_reserve(&out, 1000), 0, 1000);
-  CHECK(write_request_head(&out, &h, &ctx) == ERR_SECRET_BYTES);
+  CHECK(write_request_head(&out, &h) == ERR_SECRET_BYTES);
   CHECK(out.n == 6 && memcmp(out.p, "before", 6) == 0);
   for (size_t i = out.n; i < 1000; i++) CHECK(out.p[i] == 0);
   secret_unref(good), secret_unref(bad);
@@ -129,16 +131,14 @@ static void a_start_line_cannot_be_broken(void) {
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     struct request_head path = get(), query = get(), host = get(), method = get(), upgrade = get();
     path.path = query.query = host.host = method.method = str_of(bad[i]);
-    CHECK(write_request_head(&out, &path, NULL) == ERR_PROTOCOL &&
-          write_request_head(&out, &query, NULL) == ERR_PROTOCOL);
-    CHECK(write_request_head(&out, &host, NULL) == ERR_PROTOCOL &&
-          write_request_head(&out, &method, NULL) == ERR_PROTOCOL);
+    CHECK(write_request_head(&out, &path) == ERR_PROTOCOL && write_request_head(&out, &query) == ERR_PROTOCOL);
+    CHECK(write_request_head(&out, &host) == ERR_PROTOCOL && write_request_head(&out, &method) == ERR_PROTOCOL);
     upgrade.upgrade = STR("a\r\nb");
-    CHECK(write_request_head(&out, &upgrade, NULL) == ERR_PROTOCOL && out.n == 0);
+    CHECK(write_request_head(&out, &upgrade) == ERR_PROTOCOL && out.n == 0);
   }
   struct request_head none = get();
   none.host = STR("");
-  CHECK(write_request_head(&out, &none, NULL) == ERR_PROTOCOL);
+  CHECK(write_request_head(&out, &none) == ERR_PROTOCOL);
   end();
 }
 
@@ -212,18 +212,18 @@ static void writes_reasons_and_upgrades(void) {
 
 static void writes_chunk_lines(void) {
   char line[CHUNK_LINE_MAX];
-  CHECK(write_chunk_line(line, 1, true) == 3 && memcmp(line, "1\r\n", 3) == 0);
-  CHECK(write_chunk_line(line, 0xabc, false) == 7 && memcmp(line, "\r\nabc\r\n", 7) == 0);
-  CHECK(write_chunk_line(line, SIZE_MAX, false) == 20 && memcmp(line, "\r\nffffffffffffffff\r\n", 20) == 0);
+  CHECK(write_chunk_line(line, 1) == 3 && memcmp(line, "1\r\n", 3) == 0);
+  CHECK(write_chunk_line(line, 0xabc) == 5 && memcmp(line, "abc\r\n", 5) == 0);
+  CHECK(write_chunk_line(line, SIZE_MAX) == 18 && memcmp(line, "ffffffffffffffff\r\n", 18) == 0);
 }
 
 static void ends_chunks_with_the_allowed_trailers(void) {
   begin();
-  write_chunk_end(&out, NULL, false);
+  write_chunk_end(&out, NULL);
   CHECK(wrote("0\r\n\r\n"));
   add("X-Sum", "1"), add("Content-Length", "5"), add("Authorization", "x"), add("Y", "2");
-  write_chunk_end(&out, &list, true);
-  CHECK(wrote("\r\n0\r\nX-Sum: 1\r\nY: 2\r\n\r\n"));
+  write_chunk_end(&out, &list);
+  CHECK(wrote("0\r\nX-Sum: 1\r\nY: 2\r\n\r\n"));
   end();
 }
 
