@@ -29,10 +29,6 @@ struct lingering {  /* a policy that was replaced; exchanges of it may be under 
   struct keeper_runtime *runtime; /* fetches the tokens that its successor lacks; NULL: there are none */
   int64_t until;                  /* INT64_MAX: no limit */
 };
-struct known_family { /* so that preparing a policy does not change the settings of a family that serves */
-  struct link link;
-  struct token_family *family;
-};
 struct keeper_thread {
   struct services services;
   uv_thread_t thread;
@@ -42,7 +38,7 @@ struct keeper_thread {
   uv_timer_t due, linger, collect;
   int64_t due_at;
   struct keeper_runtime *active, *candidate;
-  struct link retired, lingering, families;
+  struct link retired, lingering;
   struct order *proof; /* a PROVE under way */
   unsigned proving;
   struct order *stop;
@@ -123,19 +119,10 @@ static void host_start_fetch(void *ctx, struct fetch *f) {
 
 /* --- slots of a policy --- */
 
-struct search {
-  const char *name;
-  struct slot *found;
-};
-static void match_slot(void *arg, struct slot *s) {
-  struct search *search = arg;
-  if (search->found == NULL && strcmp(slot_name(s), search->name) == 0) search->found = slot_ref(s);
-}
-
+/* Settings of what serves are the active policy's until the switch: so what is there is found, not adopted. */
 static struct slot *find_or_make_slot(struct keeper_thread *k, const struct token_conf *t) {
-  struct search search = {.name = t->name};
-  keeper_each(k->keeper, match_slot, &search);
-  if (search.found != NULL) return search.found; /* its schedule is the active policy's until the switch */
+  struct slot *s = keeper_find(k->keeper, str_of(t->name));
+  if (s != NULL) return s;
   return keeper_adopt(k->keeper, str_of(t->name), (struct str){0}, &t->schedule, t->has_fetch, false);
 }
 
@@ -144,15 +131,8 @@ static struct token_family *adopt_family(struct keeper_thread *k, const struct t
 }
 
 static struct token_family *find_or_make_family(struct keeper_thread *k, const struct token_conf *t) {
-  for (struct link *l = k->families.next; l != &k->families; l = l->next) {
-    struct known_family *f = CONTAINER_OF(l, struct known_family, link);
-    if (strcmp(family_name(f->family), t->name) == 0) return family_ref(f->family);
-  }
-  struct known_family *f = calloc(1, sizeof *f);
-  if (f == NULL) abort();
-  f->family = adopt_family(k, t);
-  list_push(&k->families, &f->link);
-  return family_ref(f->family);
+  struct token_family *f = keeper_find_family(k->keeper, str_of(t->name));
+  return f != NULL ? f : adopt_family(k, t);
 }
 
 static void fill_set(struct token_set *t, struct keeper_thread *k, const struct policy *p) {
@@ -182,17 +162,7 @@ static bool still_named(void *arg, const char *token_name, bool family) {
 }
 
 /* Closes the slots and families that no policy here names. */
-static void retain_named(struct keeper_thread *k) {
-  keeper_retain(k->keeper, still_named, k);
-  for (struct link *l = k->families.next, *next; l != &k->families; l = next) {
-    next = l->next;
-    struct known_family *f = CONTAINER_OF(l, struct known_family, link);
-    if (still_named(k, family_name(f->family), true)) continue;
-    list_remove(l);
-    family_unref(f->family);
-    free(f);
-  }
-}
+static void retain_named(struct keeper_thread *k) { keeper_retain(k->keeper, still_named, k); }
 
 /* --- orders --- */
 
@@ -443,7 +413,6 @@ struct keeper_thread *keeper_thread_new(struct registry *names) {
   }
   list_init(&k->retired);
   list_init(&k->lingering);
-  list_init(&k->families);
   k->due_at = INT64_MAX;
   k->due.data = k->linger.data = k->collect.data = k;
   (void)uv_timer_init(&k->services.loop, &k->due);

@@ -36,7 +36,7 @@ struct token_family {
   struct link used;
   unsigned n, max;
   int64_t idle_ms;
-  struct slot_home home; /* home.inbox NULL: not settled */
+  struct slot_home home; /* home.inbox NULL: not attached */
   struct rng seeds;
   bool closed;
 };
@@ -93,7 +93,7 @@ void family_configure(struct token_family *f, unsigned max, int64_t idle_ms) {
   pthread_mutex_unlock(&f->mutex);
 }
 
-void family_settle(struct token_family *f, const struct slot_home *home) {
+void family_attach(struct token_family *f, const struct slot_home *home) {
   pthread_mutex_lock(&f->mutex);
   bool first = f->home.inbox == NULL;
   f->home = *home;

@@ -260,7 +260,7 @@ static struct slot_home home_of(struct keeper *k, const struct schedule *s, bool
   return (struct slot_home){k->inbox, k, on_mail, *s, has_fetch, false, rng_next(&k->rng) | 1};
 }
 
-static struct slot *find(struct keeper *k, struct str name, struct str key) {
+static struct slot *known_slot(struct keeper *k, struct str name, struct str key) {
   for (struct link *l = k->slots.next; l != &k->slots; l = l->next) {
     struct slot *s = CONTAINER_OF(l, struct slot, link);
     bool same_key = (s->key.p == NULL) == (key.p == NULL) && str_eq(s->key, key);
@@ -271,7 +271,7 @@ static struct slot *find(struct keeper *k, struct str name, struct str key) {
 
 struct slot *keeper_adopt(struct keeper *k, struct str name, struct str key, const struct schedule *schedule,
                           bool has_fetch, bool fetch_now) {
-  struct slot *s = find(k, name, key);
+  struct slot *s = known_slot(k, name, key);
   if (s != NULL) {
     slot_ref(s);
     slot_configure(s, schedule, has_fetch);
@@ -292,7 +292,7 @@ struct slot *keeper_adopt(struct keeper *k, struct str name, struct str key, con
   return s;
 }
 
-static struct keeper_family *find_family(struct keeper *k, struct str name) {
+static struct keeper_family *known_family(struct keeper *k, struct str name) {
   for (struct link *l = k->families.next; l != &k->families; l = l->next) {
     struct keeper_family *kf = CONTAINER_OF(l, struct keeper_family, link);
     if (str_eq(str_of(family_name(kf->family)), name)) return kf;
@@ -302,7 +302,7 @@ static struct keeper_family *find_family(struct keeper *k, struct str name) {
 
 struct token_family *keeper_adopt_family(struct keeper *k, struct str name, const struct schedule *schedule,
                                          bool has_fetch, unsigned max, int64_t idle_ms) {
-  struct keeper_family *kf = find_family(k, name);
+  struct keeper_family *kf = known_family(k, name);
   if (kf == NULL) {
     kf = must_alloc(sizeof *kf);
     kf->family = family_new(name);
@@ -310,7 +310,7 @@ struct token_family *keeper_adopt_family(struct keeper *k, struct str name, cons
   }
   struct slot_home home = home_of(k, schedule, has_fetch);
   family_configure(kf->family, max, idle_ms);
-  family_settle(kf->family, &home);
+  family_attach(kf->family, &home);
   due_set(&k->sweeps, &kf->sweep, now(k) + family_sweep_ms(kf->family));
   /* Its slots have new plans: look at each as soon as the loop comes round, which is not inside this walk. */
   for (struct link *l = k->slots.next; l != &k->slots; l = l->next) {
@@ -321,12 +321,22 @@ struct token_family *keeper_adopt_family(struct keeper *k, struct str name, cons
   return family_ref(kf->family);
 }
 
+struct slot *keeper_find(struct keeper *k, struct str name) {
+  struct slot *s = known_slot(k, name, (struct str){0});
+  return s != NULL ? slot_ref(s) : NULL;
+}
+
+struct token_family *keeper_find_family(struct keeper *k, struct str name) {
+  struct keeper_family *kf = known_family(k, name);
+  return kf != NULL ? family_ref(kf->family) : NULL;
+}
+
 void keeper_leave(struct keeper *k, struct str name, bool family) {
   if (family) {
-    struct keeper_family *kf = find_family(k, name);
+    struct keeper_family *kf = known_family(k, name);
     if (kf != NULL) family_leave(kf->family);
   } else {
-    struct slot *s = find(k, name, (struct str){0});
+    struct slot *s = known_slot(k, name, (struct str){0});
     if (s != NULL) slot_leave(s);
   }
 }

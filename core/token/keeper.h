@@ -56,6 +56,9 @@ struct slot *keeper_adopt(struct keeper *k, struct str name, struct str key, con
 /* The same for a family: its slots, those there are and those to come, have this schedule. Returns a new reference. Keeper's thread. */
 struct token_family *keeper_adopt_family(struct keeper *k, struct str name, const struct schedule *s, bool has_fetch,
                                          unsigned max, int64_t idle_ms);
+/* The slot of a single token, or the family, as it is: unlike adopting, finding changes no schedule. A new reference, or NULL. Keeper's thread. */
+struct slot *keeper_find(struct keeper *k, struct str name);
+struct token_family *keeper_find_family(struct keeper *k, struct str name);
 /* The new policy no longer names it (as one token, or as a family: under one name they are two): until it is adopted again it is fetched only for who waits for it or
  * wants it, so that exchanges of the old policy lack nothing, and an issuer is not asked for what nobody needs. Keeper's thread. */
 void keeper_leave(struct keeper *k, struct str name, bool family);

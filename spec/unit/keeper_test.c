@@ -620,6 +620,22 @@ static void a_slot_that_leaves_is_fetched_for_those_who_wait_alone(void) {
   end();
 }
 
+static void finding_changes_nothing(void) {
+  begin(true, true);
+  fail();
+  struct slot_facts before = facts();
+  struct slot *s = keeper_find(keeper, STR("api"));
+  CHECK(s == api && facts().next_attempt_ms == before.next_attempt_ms && facts().fetches == before.fetches);
+  slot_unref(s);
+  CHECK(keeper_find(keeper, STR("apa")) == NULL && keeper_find_family(keeper, STR("api")) == NULL);
+  struct token_family *made = keeper_adopt_family(keeper, STR("tenant"), &schedule_default, true, 3, 1000);
+  struct token_family *found = keeper_find_family(keeper, STR("tenant"));
+  CHECK(found == made && family_max(found) == 3 && keeper_find(keeper, STR("tenant")) == NULL);
+  family_unref(made);
+  family_unref(found);
+  end();
+}
+
 static void what_has_failed_is_tried_at_once_by_another_fetch(void) {
   begin(true, true);
   keeper_try_again(keeper); /* one is running */
@@ -779,6 +795,7 @@ int main(void) {
   RUN(a_token_that_loses_or_gains_its_fetch);
   RUN(a_fetch_that_is_gained_has_not_failed_yet);
   RUN(a_slot_that_leaves_is_fetched_for_those_who_wait_alone);
+  RUN(finding_changes_nothing);
   RUN(what_has_failed_is_tried_at_once_by_another_fetch);
   RUN(closing_wakes_waiters_once_and_drops_the_token);
   RUN(mail_under_way_to_a_keeper_that_ends_is_taken_back);
