@@ -1,9 +1,14 @@
 /* keeper_thread.c: the keeper's loop, and what control asks of it.
  *
- * Two policies at the most are here with a future: the active one and a prepared one. Retired ones stay while a fetch of theirs runs: it may
- * still publish, by generation. Slots belong to the process: preparing finds them by name and makes the missing ones without a fetch; only the
- * switch gives them their schedule. A token that a new policy no longer names keeps its slot, and the old policy its VM to fetch it for who
- * waits for it, until the last exchange of the old policy has ended, up to timeouts.drain; then it is closed and wiped.
+ * Two policies at the most have a future here: the active one and a prepared one. Slots belong to the process: preparing finds them by name and makes
+ * the missing ones without a fetch, and only the switch gives them their schedule. A policy that was replaced may stay for two reasons:
+ * - `retired`: a fetch of it runs, which may still publish, by generation. Its VM goes with the fetch.
+ * - `lingering`: a worker still has exchanges of it. A token that the new policy no longer names keeps its slot, and the old policy its VM to fetch it for whoever
+ *   waits for it, until the last such exchange has ended, up to timeouts.drain; then the slot is closed and its token wiped. The workers tell that
+ *   end by mail (policy/serving.h), and the only timer is that of the limit. What was tried first was a look at a counter every 100 ms.
+ * Without the second, a request that was in its hook at the switch could find its token over, and nobody to fetch it.
+ *
+ * A VM is freed by keeper_runtime.c when it is retired, lingers no more, and none of its fetches runs: this file only says which of these holds.
  * Threads: everything below runs on the keeper's thread, but for new, start, post and join (control's). */
 #include "ops/keeper_thread.h"
 
@@ -21,13 +26,14 @@
 #include "token/keeper.h"
 #include "token/result.h"
 
-enum { LINGER_LOOK_MS = 100, COLLECT_MS = 250, TIMER_MAX_MS = 30 * 1000 };
+enum { COLLECT_MS = 250, TIMER_MAX_MS = 30 * 1000 };
 
 struct lingering {  /* a policy that was replaced; exchanges of it may be under way */
   struct link link; /* oldest first */
   struct policy *policy;
   struct keeper_runtime *runtime; /* fetches the tokens that its successor lacks; NULL: there are none */
-  int64_t until;                  /* INT64_MAX: no limit */
+  int64_t until;                  /* when they are waited for no longer; INT64_MAX: no limit */
+  bool over;                      /* nobody serves under it any more */
 };
 struct keeper_thread {
   struct services services;
@@ -58,17 +64,20 @@ static int64_t host_wall(void *ctx) {
 
 static void on_due(uv_timer_t *t);
 
+/* For a timer that is to fire at `at`. Libuv's clock stands still while the machine sleeps, ours does not: so none is set for longer than TIMER_MAX_MS, and
+ * whoever is called too early sets it again. */
+static uint64_t timer_ms(struct keeper_thread *k, int64_t at) {
+  int64_t wait = at - clock_boot_ms();
+  uv_update_time(&k->services.loop);
+  return wait < 0 ? 0 : wait > TIMER_MAX_MS ? TIMER_MAX_MS : (uint64_t)wait;
+}
+
 static void arm_due(struct keeper_thread *k) {
   if (k->due_at == INT64_MAX) {
     (void)uv_timer_stop(&k->due);
     return;
   }
-  int64_t wait = k->due_at - clock_boot_ms();
-  if (wait < 0) wait = 0;
-  /* libuv's clock stands still while the machine sleeps, ours does not: look again now and then. */
-  if (wait > TIMER_MAX_MS) wait = TIMER_MAX_MS;
-  uv_update_time(&k->services.loop);
-  (void)uv_timer_start(&k->due, on_due, (uint64_t)wait, 0);
+  (void)uv_timer_start(&k->due, on_due, timer_ms(k, k->due_at), 0);
 }
 
 static void on_due(uv_timer_t *t) {
@@ -164,49 +173,7 @@ static bool still_named(void *arg, const char *token_name, bool family) {
 /* Closes the slots and families that no policy here names. */
 static void retain_named(struct keeper_thread *k) { keeper_retain(k->keeper, still_named, k); }
 
-/* --- orders --- */
-
-static void prepare(struct keeper_thread *k, struct order *o) {
-  int status;
-  struct keeper_runtime *c = keeper_runtime_new(&k->services, o->policy, &status, o->message, sizeof o->message);
-  if (c == NULL) {
-    order_answer(o, status);
-    return;
-  }
-  k->candidate = c;
-  fill_set(o->tokens, k, o->policy);
-  status = binding_tokens(&c->binding, c->vm, o->policy, o->tokens);
-  if (status != 0) {
-    (void)snprintf(o->message, sizeof o->message, "the tokens could not be bound: %s", err_text(status));
-    k->candidate = NULL;
-    keeper_runtime_retire(c);
-    token_set_fini(o->tokens);
-    retain_named(k);
-  }
-  order_answer(o, status);
-}
-
-static void discard(struct keeper_thread *k, struct order *o) {
-  struct keeper_runtime *c = k->candidate;
-  k->candidate = NULL;
-  if (c != NULL) {
-    keeper_runtime_end_fetches(c);
-    keeper_runtime_retire(c);
-    retain_named(k);
-  }
-  order_answer(o, 0);
-}
-
-static void adopt_tokens(struct keeper_thread *k, const struct policy *p) {
-  for (size_t i = 0; i < p->ntokens; i++) {
-    const struct token_conf *t = &p->tokens[i];
-    if (t->family) {
-      family_unref(adopt_family(k, t));
-    } else {
-      slot_unref(keeper_adopt(k->keeper, str_of(t->name), (struct str){0}, &t->schedule, t->has_fetch, true));
-    }
-  }
-}
+/* --- policies that were replaced --- */
 
 static void end_lingering(struct lingering *l) {
   list_remove(&l->link);
@@ -215,26 +182,44 @@ static void end_lingering(struct lingering *l) {
   free(l);
 }
 
-/* Acquire: whoever let go of it has done so with all that its exchanges did. */
-static bool is_serving(const struct lingering *l) {
-  return atomic_load_explicit(&l->policy->serving, memory_order_acquire) > 0;
+static void on_linger_limit(uv_timer_t *t);
+
+/* Ends what need not linger any more: called when that may have changed. An older policy may have the same token, and need a later one's function to fetch it:
+ * so one stays while any before it stays. */
+static void end_lingerings(struct keeper_thread *k) {
+  int64_t now = clock_boot_ms(), next = INT64_MAX;
+  bool ended = false, older = false;
+  for (struct link *l = k->lingering.next, *after; l != &k->lingering; l = after) {
+    after = l->next;
+    struct lingering *linger = CONTAINER_OF(l, struct lingering, link);
+    if ((older || !linger->over) && now < linger->until) {
+      older = true;
+      if (linger->until < next) next = linger->until;
+    } else {
+      end_lingering(linger);
+      ended = true;
+    }
+  }
+  if (ended) retain_named(k);
+  if (next == INT64_MAX) {
+    (void)uv_timer_stop(&k->linger);
+  } else {
+    (void)uv_timer_start(&k->linger, on_linger_limit, timer_ms(k, next), 0);
+  }
 }
 
-/* An older policy may have the same token, and need a later one's function to fetch it: so one stays while any before it has exchanges. */
-static void on_linger_look(uv_timer_t *t) {
-  struct keeper_thread *k = t->data;
-  int64_t now = clock_boot_ms();
-  bool any = false, serving = false;
-  for (struct link *l = k->lingering.next, *next; l != &k->lingering; l = next) {
-    next = l->next;
+static void on_linger_limit(uv_timer_t *t) { end_lingerings(t->data); }
+
+/* The last worker's last exchange of a policy has ended. It need not linger here: it may have been discarded, or was waited for long enough. */
+static void on_policy_over(struct mail *m) {
+  struct policy *p = CONTAINER_OF(m, struct policy, serving.over);
+  struct keeper_thread *k = CONTAINER_OF(p->serving.keeper, struct keeper_thread, services.mailbox);
+  for (struct link *l = k->lingering.next; l != &k->lingering; l = l->next) {
     struct lingering *linger = CONTAINER_OF(l, struct lingering, link);
-    serving |= is_serving(linger);
-    if (serving && now < linger->until) continue;
-    end_lingering(linger);
-    any = true;
+    if (linger->policy == p) linger->over = true;
   }
-  if (any) retain_named(k);
-  if (list_empty(&k->lingering)) (void)uv_timer_stop(t);
+  end_lingerings(k);
+  policy_unref(p);
 }
 
 /* Tokens of the old policy that the new one lacks stay for its exchanges, and for those of policies before it. */
@@ -251,9 +236,55 @@ static void let_linger(struct keeper_thread *k, struct keeper_runtime *old, cons
   l->policy = policy_ref(p);
   l->runtime = old->lingers ? old : NULL;
   l->until = p->timeouts.drain > 0 ? clock_boot_ms() + (int64_t)p->timeouts.drain : INT64_MAX;
+  l->over = serving_leave(&p->serving); /* true only without workers: they switch after the keeper */
   list_push(&k->lingering, &l->link);
-  if (!uv_is_active((uv_handle_t *)&k->linger)) /* reloads in a row must not put it off */
-    (void)uv_timer_start(&k->linger, on_linger_look, LINGER_LOOK_MS, LINGER_LOOK_MS);
+}
+
+/* --- orders --- */
+
+static void prepare(struct keeper_thread *k, struct order *o) {
+  int status;
+  struct keeper_runtime *c = keeper_runtime_new(&k->services, o->policy, &status, o->message, sizeof o->message);
+  if (c == NULL) {
+    order_answer(o, status);
+    return;
+  }
+  k->candidate = c;
+  fill_set(o->tokens, k, o->policy);
+  status = binding_tokens(&c->binding, c->vm, o->policy, o->tokens);
+  if (status == 0) {
+    serving_begin(&o->policy->serving, &k->services.mailbox, on_policy_over);
+  } else {
+    (void)snprintf(o->message, sizeof o->message, "the tokens could not be bound: %s", err_text(status));
+    k->candidate = NULL;
+    keeper_runtime_retire(c);
+    token_set_fini(o->tokens);
+    retain_named(k);
+  }
+  order_answer(o, status);
+}
+
+static void discard(struct keeper_thread *k, struct order *o) {
+  struct keeper_runtime *c = k->candidate;
+  k->candidate = NULL;
+  if (c != NULL) {
+    (void)serving_leave(&c->policy->serving); /* workers discard it at the same time; nothing is kept for them */
+    keeper_runtime_end_fetches(c);
+    keeper_runtime_retire(c);
+    retain_named(k);
+  }
+  order_answer(o, 0);
+}
+
+static void adopt_tokens(struct keeper_thread *k, const struct policy *p) {
+  for (size_t i = 0; i < p->ntokens; i++) {
+    const struct token_conf *t = &p->tokens[i];
+    if (t->family) {
+      family_unref(adopt_family(k, t));
+    } else {
+      slot_unref(keeper_adopt(k->keeper, str_of(t->name), (struct str){0}, &t->schedule, t->has_fetch, true));
+    }
+  }
 }
 
 static bool same_text(const struct policy *a, const struct policy *b) {
@@ -275,6 +306,7 @@ static void switch_over(struct keeper_thread *k, struct order *o) {
     keeper_runtime_retire(old);
   }
   adopt_tokens(k, k->active->policy);
+  end_lingerings(k);
   if (mended) keeper_try_again(k->keeper);
   keeper_runtime_activate(k->active);
   order_answer(o, 0);

@@ -31,7 +31,7 @@ struct policy *policy_new(void) {
   struct policy *p = arena_alloc(&m->arena, sizeof *p);
   memset(p, 0, sizeof *p);
   atomic_init(&p->refs, 1);
-  atomic_init(&p->serving, 0);
+  serving_init(&p->serving);
   p->memory = &m->arena;
   p->number = atomic_fetch_add_explicit(&loads, 1, memory_order_relaxed) + 1;
   keys_defaults(p);
@@ -48,6 +48,12 @@ void policy_unref(struct policy *p) {
   struct arena *a = p->memory; /* p itself lies in it */
   arena_reset(a);
   free(CONTAINER_OF(a, struct memory, arena));
+}
+
+void policy_leave(struct policy *p) {
+  if (!serving_leave(&p->serving) || p->serving.keeper == NULL) return;
+  (void)policy_ref(p); /* the mail's */
+  mailbox_post(p->serving.keeper, &p->serving.over);
 }
 
 const char *hook_name(enum hook hook) {

@@ -19,6 +19,7 @@
 #include "net/tls.h"
 #include "net/url.h"
 #include "policy/hooks.h"
+#include "policy/serving.h"
 #include "token/schedule.h"
 #include "token/secret.h"
 
@@ -104,7 +105,7 @@ struct policy_file { /* one that was read as the policy was loaded, or where a m
 
 struct policy {
   atomic_uint refs;
-  atomic_uint serving;    /* workers that serve under it or still have an exchange of it: who may need its tokens */
+  struct serving serving; /* who may need its tokens, see policy/serving.h */
   uint64_t number;        /* counts loads, from 1 */
   struct source *sources; /* [0]: the policy's own */
   size_t nsources;
@@ -136,6 +137,8 @@ struct policy {
 struct policy *policy_new(void);
 struct policy *policy_ref(struct policy *p);
 void policy_unref(struct policy *p);
+/* A worker's serving_leave: tells the keeper when nobody serves under p any more. The caller's own reference stays the caller's. */
+void policy_leave(struct policy *p);
 /* NULL: no such. A family and a single token of one name are two. */
 const struct token_conf *policy_token(const struct policy *p, const char *name, bool family);
 const struct upstream_conf *policy_upstream(const struct policy *p, struct str name); /* NULL: no such */

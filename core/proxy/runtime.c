@@ -50,7 +50,7 @@ struct runtime *runtime_new(struct policy *p, const struct token_set *tokens, st
   if (r == NULL) abort();
   r->refs = 1;
   r->policy = policy_ref(p);
-  atomic_fetch_add_explicit(&p->serving, 1, memory_order_relaxed);
+  serving_join(&p->serving);
   token_set_copy(&r->tokens, tokens);
   make_upstreams(r, services->origins);
   struct vm_settings s = {
@@ -90,7 +90,7 @@ void runtime_unref(struct runtime *r) {
   }
   free(r->upstreams);
   token_set_fini(&r->tokens);
-  atomic_fetch_sub_explicit(&r->policy->serving, 1, memory_order_release);
+  policy_leave(r->policy);
   policy_unref(r->policy);
   free(r);
 }

@@ -266,6 +266,105 @@ static void a_proof_that_fails_refuses_the_reload(void) {
   end(&f);
 }
 
+/* What a worker's runtime does for as long as it has exchanges. */
+static struct policy *serve_on(struct fixture *f) {
+  struct policy *p = policy_ref(reload_policy(f->reload));
+  serving_join(&p->serving);
+  return p;
+}
+static void serve_no_more(struct policy *p) {
+  policy_leave(p);
+  policy_unref(p);
+}
+
+static bool is_closed(struct slot *s) {
+  struct slot_facts now;
+  slot_facts(s, clock_boot_ms(), &now);
+  return now.state == SLOT_CLOSED;
+}
+static void wait_for_close(struct slot *s) {
+  while (!is_closed(s)) (void)usleep(1000);
+}
+
+static struct slot *token_of(struct fixture *f) {
+  wait_for_token(f);
+  return slot_ref(reload_tokens(f->reload)->slots[0]);
+}
+
+static void a_token_that_left_goes_with_the_last_who_serves_under_its_policy(void) {
+  struct fixture f;
+  write_policy(TOKEN, GOOD_FETCH);
+  begin(&f);
+  struct slot *slot = token_of(&f);
+  struct policy *one = serve_on(&f), *other = serve_on(&f);
+  write_policy("%s", PLAIN);
+  again(&f, false);
+  serve_no_more(one);
+  for (int i = 0; i < 100; i++, (void)usleep(2000)) CHECK(!is_closed(slot));
+  serve_no_more(other);
+  wait_for_close(slot);
+  slot_unref(slot);
+  end(&f);
+}
+
+static void a_token_that_left_goes_at_once_when_nobody_serves(void) {
+  struct fixture f;
+  write_policy(TOKEN, GOOD_FETCH);
+  begin(&f);
+  struct slot *slot = token_of(&f);
+  write_policy("%s", PLAIN);
+  again(&f, false);
+  wait_for_close(slot);
+  slot_unref(slot);
+  end(&f);
+}
+
+/* The later policy's function fetches the token, and exchanges of the earlier one may need it. */
+static void a_policy_lingers_for_those_before_it(void) {
+  struct fixture f;
+  write_policy(TOKEN, GOOD_FETCH);
+  begin(&f);
+  struct slot *slot = token_of(&f);
+  struct policy *first = serve_on(&f);
+  again(&f, false); /* a second one with that token, which nobody serves under after the next */
+  write_policy("%s", PLAIN);
+  again(&f, false);
+  for (int i = 0; i < 100; i++, (void)usleep(2000)) CHECK(!is_closed(slot));
+  serve_no_more(first);
+  wait_for_close(slot);
+  slot_unref(slot);
+  end(&f);
+}
+
+static void nobody_is_waited_for_longer_than_a_drain(void) {
+  struct fixture f;
+  write_policy(
+      "return { listen = \"127.0.0.1:0\", upstream = \"http://127.0.0.1:1\", log = { level = \"off\" },\n"
+      "  timeouts = { drain = \"50ms\" }, tokens = { api = { fetch = function() %s end } } }\n",
+      GOOD_FETCH);
+  begin(&f);
+  struct slot *slot = token_of(&f);
+  struct policy *old = serve_on(&f);
+  write_policy("%s", PLAIN);
+  again(&f, false);
+  wait_for_close(slot);
+  serve_no_more(old); /* its mail finds nobody who waits for it */
+  slot_unref(slot);
+  end(&f);
+}
+
+static void the_end_of_a_policy_that_was_discarded_is_of_no_interest(void) {
+  struct fixture f;
+  write_policy(TOKEN, GOOD_FETCH);
+  begin(&f);
+  for (int i = 0; i < 5; i++) {
+    write_policy(TOKEN, "error \"no such client\""); /* prepared everywhere, and refused by its proof */
+    again(&f, true);
+    CHECK(f.status == ERR_SCRIPT);
+  }
+  end(&f);
+}
+
 struct asker {
   struct reload_waiter waiter;
   int status;
@@ -341,6 +440,11 @@ int main(void) {
   RUN(an_address_in_use_refuses_everything);
   RUN(a_reload_keeps_the_token_and_fetches_nothing);
   RUN(a_proof_that_fails_refuses_the_reload);
+  RUN(a_token_that_left_goes_with_the_last_who_serves_under_its_policy);
+  RUN(a_token_that_left_goes_at_once_when_nobody_serves);
+  RUN(a_policy_lingers_for_those_before_it);
+  RUN(nobody_is_waited_for_longer_than_a_drain);
+  RUN(the_end_of_a_policy_that_was_discarded_is_of_no_interest);
   RUN(requests_during_a_round_are_one_next_round);
   RUN(a_file_that_changes_while_its_policy_is_taken_is_another_than_was_read);
   RUN(what_a_refused_policy_read_and_missed_is_known);
