@@ -16,7 +16,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/sink.h"
+#include "base/utf8.h"
 
 enum { MESSAGE_MAX = 8192 };
 
@@ -39,37 +41,11 @@ bool log_wants(enum log_level level) {
   return level < LOG_OFF && (int)level >= atomic_load_explicit(&current_level, memory_order_relaxed);
 }
 
-/* --- UTF-8 and escapes --- */
-
-/* Length of the well-formed sequence at p (RFC 3629 section 4), 0 when there is none. */
-static size_t utf8_length(const uint8_t *p, size_t n) {
-  static const struct {
-    uint8_t first_min, first_max, second_min, second_max, length;
-  } forms[] = {{0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3}, {0xe1, 0xec, 0x80, 0xbf, 3},
-               {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3}, {0xf0, 0xf0, 0x90, 0xbf, 4},
-               {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4}};
-  if (n == 0) return 0;
-  if (p[0] < 0x80) return 1;
-  for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-    if (p[0] < forms[i].first_min || p[0] > forms[i].first_max) continue;
-    if (n < forms[i].length || p[1] < forms[i].second_min || p[1] > forms[i].second_max) return 0;
-    for (size_t k = 2; k < forms[i].length; k++)
-      if (p[k] < 0x80 || p[k] > 0xbf) return 0;
-    return forms[i].length;
-  }
-  return 0;
-}
-
-static bool is_control(const uint8_t *p, size_t length) {
-  if (length == 1) return p[0] < 0x20 || p[0] == 0x7f;
-  return length == 2 && p[0] == 0xc2 && p[1] < 0xa0;
-}
-
 static void add_text(struct buf *b, struct str s) {
   const uint8_t *p = (const uint8_t *)s.p;
   for (size_t i = 0; i < s.n;) {
     size_t length = utf8_length(p + i, s.n - i);
-    if (length > 0 && !is_control(p + i, length)) {
+    if (length > 0 && !utf8_is_control(p + i, length)) {
       buf_add(b, p + i, length);
       i += length;
       continue;
@@ -77,41 +53,6 @@ static void add_text(struct buf *b, struct str s) {
     for (size_t end = i + (length > 0 ? length : 1); i < end; i++) buf_addf(b, "\\x%02x", p[i]);
   }
 }
-
-static bool is_json_plain(uint8_t c) { return c >= 0x20 && c < 0x7f && c != '"' && c != '\\'; }
-
-static void add_json_escape(struct buf *b, const uint8_t *p, size_t length) {
-  switch (p[0]) {
-    case '"': buf_addz(b, "\\\""); break;
-    case '\\': buf_addz(b, "\\\\"); break;
-    case '\n': buf_addz(b, "\\n"); break;
-    case '\r': buf_addz(b, "\\r"); break;
-    case '\t': buf_addz(b, "\\t"); break;
-    default:
-      buf_addf(b, "\\u%04x", length == 2 ? p[1] : p[0]); /* U+0080 to U+009F: the second byte is the code point */
-  }
-}
-
-void json_add_string(struct buf *b, struct str s) {
-  const uint8_t *p = (const uint8_t *)s.p;
-  buf_addz(b, "\"");
-  for (size_t i = 0, plain = 0; i < s.n; i = plain) {
-    while (plain < s.n && is_json_plain(p[plain])) plain++;
-    buf_add(b, p + i, plain - i);
-    if (plain == s.n) break;
-    size_t length = utf8_length(p + plain, s.n - plain);
-    if (length == 0)
-      buf_addz(b, "\\ufffd");
-    else if (length == 1 || is_control(p + plain, length))
-      add_json_escape(b, p + plain, length);
-    else
-      buf_add(b, p + plain, length);
-    plain += length > 0 ? length : 1;
-  }
-  buf_addz(b, "\"");
-}
-
-/* --- lines --- */
 
 static void add_time(struct buf *b) { /* RFC 3339, UTC */
   int64_t ms = clock_wall_ms();

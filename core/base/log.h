@@ -5,11 +5,6 @@
 #define JETON_BASE_LOG_H
 
 #include <stdbool.h>
-#include <stddef.h>
-
-#include "base/buf.h"
-#include "base/str.h"
-
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_OFF };
 enum log_format { LOG_TEXT, LOG_JSON };
 
@@ -35,8 +30,5 @@ void log_from(enum log_level level, const char *source, const char *fmt, ...) __
 #define log_info(...) log_line(LOG_INFO, __VA_ARGS__)
 #define log_warn(...) log_line(LOG_WARN, __VA_ARGS__)
 #define log_error(...) log_line(LOG_ERROR, __VA_ARGS__)
-
-/* Appends s to b as a JSON string with its quotes (RFC 8259 section 7); bytes that are not UTF-8 become U+FFFD. */
-void json_add_string(struct buf *b, struct str s);
 
 #endif

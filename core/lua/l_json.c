@@ -18,7 +18,7 @@
 #include <uv.h>
 
 #include "base/err.h"
-#include "base/log.h"
+#include "base/json.h"
 #include "lua/arg.h"
 #include "lua/guard.h"
 #include "lua/l_secret.h"

@@ -16,7 +16,7 @@
 #include "base/arena.h"
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/log.h"
+#include "base/json.h"
 #include "http/parser.h"
 #include "http/writer.h"
 

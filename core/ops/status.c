@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/log.h"
+#include "base/json.h"
 #include "base/shared.h"
 #include "base/version.h"
 #include "net/url.h"

@@ -9,9 +9,11 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/base64.h"
 #include "base/chars.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/json.h"
 #include "base/secmem.h"
 #include "token/secret_internal.h"
 
@@ -41,36 +43,23 @@ static int put_buf(struct stage *s, const char *p, size_t n) {
   return 0;
 }
 
+enum { ESCAPE_MAX = JSON_ESCAPE_MAX };
 struct escape_stage { /* percent-encoding and JSON: each byte by itself */
   struct stage stage;
   struct stage *next;
-  unsigned (*escape)(unsigned char c, char out[6]);
+  unsigned (*escape)(unsigned char c, char out[ESCAPE_MAX]);
 };
 
-static unsigned escape_hex(char *out, const char *prefix, unsigned char c, const char *digits) {
-  unsigned n = (unsigned)strlen(prefix);
-  memcpy(out, prefix, n);
-  out[n] = digits[c >> 4];
-  out[n + 1] = digits[c & 15];
-  return n + 2;
-}
-
 /* WHATWG URL, section 5.2: what stays is alphanumeric or one of *-._ and space becomes "+". */
-static unsigned escape_form(unsigned char c, char out[6]) {
+static unsigned escape_form(unsigned char c, char out[ESCAPE_MAX]) {
   bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
                (c != '\0' && strchr("*-._", c) != NULL);
-  if (!plain && c != ' ') return escape_hex(out, "%", c, "0123456789ABCDEF");
-  out[0] = plain ? (char)c : '+';
-  return 1;
-}
-
-/* RFC 8259, section 7; bytes of 0x80 and above are taken for UTF-8 and stay. */
-static unsigned escape_json(unsigned char c, char out[6]) {
-  if (c < ' ' || c == 0x7f) return escape_hex(out, "\\u00", c, "0123456789abcdef");
-  unsigned n = 0;
-  if (c == '"' || c == '\\') out[n++] = '\\';
-  out[n++] = (char)c;
-  return n;
+  static const char digits[] = "0123456789ABCDEF";
+  out[0] = plain ? (char)c : c == ' ' ? '+' : '%';
+  if (out[0] != '%') return 1;
+  out[1] = digits[c >> 4];
+  out[2] = digits[c & 15];
+  return 3;
 }
 
 static int put_escaped(struct stage *s, const char *p, size_t n) {
@@ -80,7 +69,7 @@ static int put_escaped(struct stage *s, const char *p, size_t n) {
   int rc = 0;
   for (size_t i = 0; i < n && rc == 0; i++) {
     filled += e->escape((unsigned char)p[i], chunk + filled);
-    if (filled <= sizeof chunk - 6 && i + 1 < n) continue;
+    if (filled <= sizeof chunk - ESCAPE_MAX && i + 1 < n) continue;
     rc = e->next->put(e->next, chunk, filled);
     filled = 0;
   }
@@ -88,34 +77,23 @@ static int put_escaped(struct stage *s, const char *p, size_t n) {
   return rc;
 }
 
-struct base64_stage { /* RFC 4648, sections 4 and 5 */
+struct base64_stage {
   struct stage stage;
   struct stage *next;
-  const char *alphabet;
+  enum base64_form form;
   unsigned nheld;
-  unsigned char held[3]; /* groups go over the borders of parts */
+  unsigned char held[BASE64_GROUP]; /* groups go over the borders of parts */
 };
-
-static const char BASE64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-static const char BASE64URL[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-static void base64_group(const char *alphabet, const unsigned char in[3], char out[4]) {
-  out[0] = alphabet[in[0] >> 2];
-  out[1] = alphabet[(in[0] & 3) << 4 | in[1] >> 4];
-  out[2] = alphabet[(in[1] & 15) << 2 | in[2] >> 6];
-  out[3] = alphabet[in[2] & 63];
-}
 
 static int put_base64(struct stage *s, const char *p, size_t n) {
   struct base64_stage *b = (struct base64_stage *)(void *)s;
-  char chunk[128];
+  char chunk[32 * BASE64_GROUP_TEXT];
   size_t filled = 0;
   int rc = 0;
   for (size_t i = 0; i < n && rc == 0; i++) {
     b->held[b->nheld++] = (unsigned char)p[i];
-    if (b->nheld == 3) {
-      base64_group(b->alphabet, b->held, chunk + filled);
-      filled += 4;
+    if (b->nheld == BASE64_GROUP) {
+      filled += base64_encode(b->form, b->held, BASE64_GROUP, chunk + filled);
       b->nheld = 0;
     }
     if (filled == sizeof chunk || (i + 1 == n && filled > 0)) {
@@ -128,12 +106,9 @@ static int put_base64(struct stage *s, const char *p, size_t n) {
 }
 
 static int finish_base64(struct base64_stage *b) {
-  if (b->nheld == 0) return 0;
-  char group[4];
-  for (unsigned i = b->nheld; i < 3; i++) b->held[i] = 0;
-  base64_group(b->alphabet, b->held, group);
-  for (unsigned i = b->nheld + 1; i < 4; i++) group[i] = '=';
-  int rc = b->next->put(b->next, group, b->alphabet == BASE64 ? 4 : b->nheld + 1);
+  char group[BASE64_GROUP_TEXT];
+  size_t n = base64_encode(b->form, b->held, b->nheld, group);
+  int rc = n > 0 ? b->next->put(b->next, group, n) : 0;
   secmem_wipe(group, sizeof group);
   return rc;
 }
@@ -196,10 +171,10 @@ static int expand_row(const struct secret_row *row, struct expansion *x, struct 
 
 static int expand_encoded(const struct secret_encoded_node *e, struct expansion *x, struct stage *to) {
   if (e->encoding == SECRET_FORM || e->encoding == SECRET_JSON) {
-    struct escape_stage escape = {{put_escaped}, to, e->encoding == SECRET_FORM ? escape_form : escape_json};
+    struct escape_stage escape = {{put_escaped}, to, e->encoding == SECRET_FORM ? escape_form : json_escape_byte};
     return expand(e->of, x, &escape.stage);
   }
-  struct base64_stage base64 = {{put_base64}, to, e->encoding == SECRET_BASE64 ? BASE64 : BASE64URL, 0, {0}};
+  struct base64_stage base64 = {{put_base64}, to, e->encoding == SECRET_BASE64 ? BASE64_PADDED : BASE64_URL, 0, {0}};
   int rc = expand(e->of, x, &base64.stage);
   if (rc == 0) rc = finish_base64(&base64);
   secmem_wipe(&base64, sizeof base64);

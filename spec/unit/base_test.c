@@ -15,9 +15,11 @@
 
 #include "base/access.h"
 #include "base/arena.h"
+#include "base/base64.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/json.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "base/mailbox.h"
@@ -285,6 +287,40 @@ static void json_strings_escape_and_replace(void) {
   json_add_string(&b, (struct str){0});
   CHECK(str_eq(buf_str(&b), STR("\"\"")));
   buf_fini(&b);
+}
+
+static void a_json_string_in_pieces_is_the_same(void) {
+  struct buf b;
+  char out[JSON_ESCAPE_MAX];
+  buf_init(&b);
+  json_add_string(&b, STR("a\"\\\n\r\t\x01\x1f\x7f \xc3\xa9/"));
+  size_t at = 1;
+  for (const char *c = "a\"\\\n\r\t\x01\x1f\x7f \xc3\xa9/"; *c != '\0'; c++) {
+    unsigned n = json_escape_byte((unsigned char)*c, out);
+    CHECK(n <= sizeof out && memcmp(b.p + at, out, n) == 0);
+    at += n;
+  }
+  CHECK(at + 1 == b.n);
+  buf_fini(&b);
+}
+
+static void base64_in_groups_is_the_same(void) {
+  static const char text[] = "light w\0rk.\xff\xfe";
+  char whole[64], pieces[64], back[64];
+  for (int form = BASE64_PADDED; form <= BASE64_URL; form++) {
+    for (size_t n = 0; n < sizeof text; n++) {
+      size_t made = base64_encode(form, text, n, whole), m = 0, decoded;
+      for (size_t i = 0; i < n; i += BASE64_GROUP)
+        m += base64_encode(form, text + i, n - i < BASE64_GROUP ? n - i : BASE64_GROUP, pieces + m);
+      CHECK(made <= base64_room(n) && m == made && memcmp(whole, pieces, m) == 0);
+      CHECK(base64_decode(form, (struct str){whole, made}, back, &decoded) == NULL);
+      CHECK(decoded == n && memcmp(back, text, n) == 0);
+    }
+  }
+  size_t n;
+  CHECK(base64_encode(BASE64_URL, "\xfb\xff", 2, whole) == 3 && memcmp(whole, "-_8", 3) == 0);
+  CHECK(base64_decode(BASE64_URL, STR("+/8"), back, &n) != NULL);
+  CHECK(base64_decode(BASE64_PADDED, STR("Zm9="), back, &n) != NULL); /* bits left over */
 }
 
 /* --- access log --- */
@@ -649,6 +685,8 @@ int main(void) {
   RUN(a_text_line_cannot_be_forged);
   RUN(a_json_line_is_json);
   RUN(json_strings_escape_and_replace);
+  RUN(a_json_string_in_pieces_is_the_same);
+  RUN(base64_in_groups_is_the_same);
   RUN(the_access_log_is_written_in_time_and_on_close);
   RUN(a_full_pipe_loses_whole_lines_only);
   RUN(a_sink_never_waits);
