@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "base/must.h"
 
 /* Without waiting, for the path may be a FIFO's or /dev/stdout. */
 static int open_path(const char *path) {
@@ -32,8 +33,7 @@ int access_open(struct access_log *a, uv_loop_t *loop, const char *path) {
   struct sink sink = {.fd = path != NULL ? open_path(path) : STDOUT_FILENO, .kind = SINK_OPENED};
   if (sink.fd < 0) return sink.fd;
   if (path == NULL) sink_open(&sink, STDOUT_FILENO);
-  *a = (struct access_log){.path = path != NULL ? strdup(path) : NULL};
-  if (path != NULL && a->path == NULL) abort();
+  *a = (struct access_log){.path = path != NULL ? must_strdup(path) : NULL};
   use(a, sink);
   buf_init(&a->buf);
   return uv_timer_init(loop, &a->timer); /* which cannot fail */

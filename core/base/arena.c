@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/must.h"
+
 enum { ALIGN = 16, BLOCK_MIN = 4096, BLOCK_MAX = 64 * 1024 };
 
 struct arena_block {
@@ -34,8 +36,7 @@ void arena_init(struct arena *a, void *first, size_t size) {
 static uint8_t *block_add(struct arena *a, size_t n) {
   size_t size = a->used < BLOCK_MIN ? BLOCK_MIN : a->used < BLOCK_MAX ? a->used : BLOCK_MAX;
   if (size < n + ALIGN) size = n + ALIGN;
-  struct arena_block *b = malloc(size);
-  if (b == NULL) abort();
+  struct arena_block *b = must_malloc(size);
   b->next = a->blocks;
   b->size = size;
   a->blocks = b;
@@ -44,7 +45,7 @@ static uint8_t *block_add(struct arena *a, size_t n) {
 }
 
 void *arena_alloc(struct arena *a, size_t n) {
-  if (n > SIZE_MAX / 2) abort();
+  if (n > SIZE_MAX / 2) out_of_memory(n);
   uint8_t *p = a->p != NULL ? align_up(a->p) : NULL;
   if (p != NULL && p <= a->end && n <= (size_t)(a->end - p)) {
     a->p = p + n;

@@ -1,4 +1,4 @@
-/* buf.c: see buf.h. Capacity doubles; running out of memory aborts, since what is in a buffer is bounded by its owner.
+/* buf.c: see buf.h. Capacity doubles; what is in it is bounded by its owner, so memory that runs out ends the process (must.h).
  *
  * A sensitive buffer never uses realloc, which would leave a copy behind. */
 #include "base/buf.h"
@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/must.h"
 #include "base/secmem.h"
 
 enum { BUF_MIN = 256 };
@@ -43,14 +44,13 @@ static void grow_secret(struct buf *b, size_t cap) {
 }
 
 uint8_t *buf_grow(struct buf *b, size_t extra) {
-  if (extra > SIZE_MAX / 4 || b->n > SIZE_MAX / 4) abort();
+  if (extra > SIZE_MAX / 4 || b->n > SIZE_MAX / 4) out_of_memory(extra);
   size_t cap = b->cap > 0 ? b->cap * 2 : BUF_MIN;
   if (cap < b->n + extra) cap = b->n + extra;
   if (b->sensitive || b->secret) {
     grow_secret(b, cap);
   } else {
-    b->p = realloc(b->p, cap);
-    if (b->p == NULL) abort();
+    b->p = must_realloc(b->p, cap);
     b->cap = cap;
   }
   return b->p + b->n;

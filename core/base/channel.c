@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/must.h"
 
 struct channels {
   struct named named;
@@ -256,8 +257,8 @@ struct channels *channels_of(struct named *n) {
 
 static struct named *make_channels(const void *settings) {
   (void)settings;
-  struct channels *all = calloc(1, sizeof *all);
-  if (all == NULL || pthread_mutex_init(&all->lock, NULL) != 0) abort();
+  struct channels *all = must_calloc(1, sizeof *all);
+  if (pthread_mutex_init(&all->lock, NULL) != 0) abort();
   atomic_init(&all->bytes, 0);
   return &all->named;
 }
@@ -291,8 +292,7 @@ struct settings {
 
 static struct named *make_channel(const void *settings) {
   const struct settings *s = settings;
-  struct channel *ch = calloc(1, sizeof *ch);
-  if (ch == NULL) abort();
+  struct channel *ch = must_calloc(1, sizeof *ch);
   ch->all = s->all;
   ch->capacity = s->capacity;
   list_init(&ch->items);

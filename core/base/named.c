@@ -5,6 +5,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "base/must.h"
+
 enum { NAME_MAX_BYTES = 64 };
 
 struct registry {
@@ -13,8 +15,7 @@ struct registry {
 };
 
 struct registry *registry_new(void) {
-  struct registry *r = calloc(1, sizeof *r);
-  if (r == NULL) abort();
+  struct registry *r = must_calloc(1, sizeof *r);
   pthread_mutex_init(&r->mutex, NULL);
   list_init(&r->all);
   return r;
@@ -51,8 +52,7 @@ static struct named *add(struct registry *r, const struct named_kind *kind, stru
   n->kind = kind;
   n->registry = r;
   n->refs = 0;
-  n->name = strndup(name.p, name.n);
-  if (n->name == NULL) abort();
+  n->name = must_dup(name);
   list_push(&r->all, &n->link);
   return n;
 }

@@ -15,6 +15,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/must.h"
+
 enum { CLASS_MIN_BITS = 5, CLASS_MAX_BITS = 14, CLASSES = CLASS_MAX_BITS - CLASS_MIN_BITS + 1, CHUNK = 64 * 1024 };
 
 struct piece {
@@ -37,7 +39,7 @@ static void report_unlocked(void) {
 
 static void *map_pages(size_t size) {
   void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (p == MAP_FAILED) abort();
+  if (p == MAP_FAILED) out_of_memory(size);
   madvise(p, size, MADV_DONTDUMP);
   madvise(p, size, MADV_WIPEONFORK);
   if (mlock(p, size) != 0) report_unlocked();
@@ -69,7 +71,7 @@ static void refill(unsigned c) {
 }
 
 void *secmem_alloc(size_t n) {
-  if (n > SIZE_MAX / 2) abort();
+  if (n > SIZE_MAX / 2) out_of_memory(n);
   if (is_large(n)) return map_pages(page_round(n));
   unsigned c = class_of(n);
   pthread_mutex_lock(&heap.lock);
@@ -81,7 +83,8 @@ void *secmem_alloc(size_t n) {
   return p;
 }
 
-void secmem_free(void *p, size_t n) {
+void secmem_free(const void *held, size_t n) {
+  void *p = (void *)(uintptr_t)held;
   if (p == NULL) return;
   secmem_wipe(p, n);
   if (is_large(n)) {

@@ -5,8 +5,8 @@
 
 #include <stddef.h>
 
-void *secmem_alloc(size_t n);        /* 16-byte aligned, zeroed; never NULL */
-void secmem_free(void *p, size_t n); /* n as given to alloc; p may be NULL */
+void *secmem_alloc(size_t n);              /* 16-byte aligned, zeroed; never NULL */
+void secmem_free(const void *p, size_t n); /* n as given to alloc; p may be NULL, and held as const by its owner */
 /* fn is called once, on the thread that asked for memory, when a page could not be locked. It asks for no secret memory itself. Set before there are
  * other threads. The log stands on buffers, and these on this file: so the program brings the two together (main.c). */
 void secmem_on_unlocked(void (*fn)(void));

@@ -20,7 +20,7 @@
 
 #include "base/hash.h"
 #include "base/list.h"
-#include "base/rand.h"
+#include "base/must.h"
 
 enum {
   STRIPES = 16, /* a power of two */
@@ -72,8 +72,7 @@ static size_t text_size(const struct shared_value *v) { return v->type == SHARED
 
 static struct entry *new_entry(struct str key, const struct shared_value *v, int64_t until) {
   size_t text = text_size(v), size = sizeof(struct entry) + key.n + text;
-  struct entry *e = malloc(size);
-  if (e == NULL) abort();
+  struct entry *e = must_malloc(size);
   list_init(&e->used);
   e->until = until;
   e->cost = size + ALLOCATION_COST;
@@ -365,8 +364,7 @@ static size_t chains_for(uint64_t max) {
 
 /* Only grows: a table that is too large costs what it costs already. */
 static void make_table(struct stripe *t, size_t nchains) {
-  struct entry **table = calloc(nchains, sizeof(struct entry *));
-  if (table == NULL) abort();
+  struct entry **table = must_calloc(nchains, sizeof(struct entry *));
   pthread_mutex_lock(&t->mutex);
   struct entry **old = t->table;
   t->table = table;
@@ -405,7 +403,7 @@ void shared_settle(struct shared *s, uint64_t turn, uint64_t max) {
 
 static struct named *make(const void *settings) {
   struct shared *s = aligned_alloc(_Alignof(struct shared), sizeof *s);
-  if (s == NULL) abort();
+  if (s == NULL) out_of_memory(sizeof *s);
   memset(s, 0, sizeof *s);
   struct rng rng;
   rng_seed(&rng, 0);

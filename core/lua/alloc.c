@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/must.h"
 #include "base/secmem.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -202,7 +203,7 @@ static void *resize(struct alloc *a, void *p, size_t old_size, size_t new_size) 
   if (!shrinks && !may_grow(a, old_size, new_size)) return refuse(a, false);
   if (is_large(old_size) && is_large(new_size) && !a->wipe) return resize_large(a, p, old_size, new_size);
   void *q = take(a, new_size, shrinks);
-  if (q == NULL && shrinks) abort(); /* the machine has no memory left, not the cap */
+  if (q == NULL && shrinks) out_of_memory(new_size); /* the machine has no memory left, not the cap */
   if (q == NULL) return refuse(a, false);
   memcpy(q, p, shrinks ? new_size : old_size);
   give(a, p, old_size);

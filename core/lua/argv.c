@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/must.h"
 #include "base/secmem.h"
 #include "lua/arg.h"
 #include "lua/guard.h"
@@ -26,15 +27,13 @@ void argv_fini(struct argv *a) {
 }
 
 static void add(struct argv *a, struct str name, const char *between, struct str value) {
-  char **v = realloc(a->v, (a->n + 2) * sizeof *v);
   size_t gap = strlen(between);
-  char *z = malloc(name.n + gap + value.n + 1);
-  if (v == NULL || z == NULL) abort();
+  char *z = must_malloc(name.n + gap + value.n + 1);
   memcpy(z, name.p, name.n);
   memcpy(z + name.n, between, gap);
   if (value.n > 0) memcpy(z + name.n + gap, value.p, value.n);
   z[name.n + gap + value.n] = '\0';
-  a->v = v;
+  a->v = must_realloc(a->v, (a->n + 2) * sizeof *a->v);
   a->v[a->n++] = z;
   a->v[a->n] = NULL;
 }

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/must.h"
 #include "base/wheel.h"
 #include "http/services.h"
 #include "lua/arg.h"
@@ -102,8 +103,7 @@ static void on_cancel(struct await *a) {
 static struct channel_op *op_new(lua_State *L, const struct await *begun, const struct channel_arm *arms, unsigned n,
                                  task_push_fn push) {
   struct services *services = vm_services(vm_of(L));
-  struct channel_op *op = calloc(1, sizeof *op + n * sizeof *arms);
-  if (op == NULL) abort();
+  struct channel_op *op = must_calloc(1, sizeof *op + n * sizeof *arms);
   op->vm = vm_ref(vm_of(L));
   op->await = *begun;
   op->push = push;

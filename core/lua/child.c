@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "base/list.h"
+#include "base/must.h"
 
 enum { CHILD_READ = 4096 };
 
@@ -214,8 +215,7 @@ static void start_streams(struct child *p) {
 
 struct child *child_start(uv_loop_t *loop, const struct child_settings *s,
                           void (*done)(void *arg, const struct child_result *r), void *arg) {
-  struct child *p = calloc(1, sizeof *p);
-  if (p == NULL) abort();
+  struct child *p = must_calloc(1, sizeof *p);
   p->done = done;
   p->arg = arg;
   (void)uv_timer_init(loop, &p->timer);

@@ -6,6 +6,8 @@
 #include <lauxlib.h>
 #include <stdlib.h>
 
+#include "base/must.h"
+
 #define GUARD "jeton.guard"
 
 struct guard {
@@ -29,8 +31,7 @@ void *guard_new(lua_State *L, size_t size, void (*unmake)(void *p)) {
   g->unmake = unmake;
   if (luaL_newmetatable(L, GUARD)) luaL_setfuncs(L, metamethods, 0);
   lua_setmetatable(L, -2);
-  g->p = calloc(1, size);
-  if (g->p == NULL) abort();
+  g->p = must_calloc(1, size);
   return g->p;
 }
 

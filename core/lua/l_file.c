@@ -3,6 +3,7 @@
  * One op for all of them: what to do, the path, and the bytes that come or go, in a buffer that is wiped. Relative paths are relative to the
  * process's directory. A write goes to a new file beside the target, with the mode asked for from its first byte on, is synced, and
  * is renamed over it: a reader sees the old content or the new, and a link's target, not the link, is replaced. */
+#include "base/must.h"
 #include "lua/lib.h"
 
 #include <errno.h>
@@ -186,8 +187,7 @@ static struct file_op *op_new(lua_State *L, const char *name, void (*run)(struct
   buf_init(&op->data);
   op->data.sensitive = true;
   op->name = name;
-  op->path = strdup(path.p);
-  if (op->path == NULL) abort();
+  op->path = must_strdup(path.p);
   op->work.run = run;
   op->work.push = push;
   op->work.unmake = unmake;

@@ -3,6 +3,7 @@
  * The directory is watched, not the file, so that a file renamed over it, or a link swapped in front of it (as container volumes do), counts like a write in
  * place. Any event in the directory leads, after a short quiet, to one stat on the thread pool; a changed signature starts the function. A file that is
  * not there is no change until it is back. Invariant: `open` counts the handles and the stat under way; the memory goes when it is zero. */
+#include "base/must.h"
 #include "lua/lib.h"
 
 #include <lauxlib.h>
@@ -109,9 +110,8 @@ static void unmake(void *p) {
 /* The directory of path, malloc'd. */
 static char *directory(const char *path) {
   const char *slash = strrchr(path, '/');
-  char *dir = slash == NULL ? strdup(".") : strndup(path, slash == path ? 1 : (size_t)(slash - path));
-  if (dir == NULL) abort();
-  return dir;
+  if (slash == NULL) return must_strdup(".");
+  return must_dup((struct str){path, slash == path ? 1 : (size_t)(slash - path)});
 }
 
 /* Handles first, since from the first of them on the memory goes through their closing. */
@@ -134,8 +134,7 @@ int l_file_watch(lua_State *L) {
   lua_settop(L, 2);
   lua_pushvalue(L, 1); /* the function's argument */
   struct file_watch *w = guard_new(L, sizeof *w, unmake);
-  w->path = strdup(path.p);
-  if (w->path == NULL) abort();
+  w->path = must_strdup(path.p);
   w->source.end = watch_end;
   (void)job_push(L, "watch", 2, 1, &w->source);
   guard_release(L, 4);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/must.h"
 #include "base/secmem.h"
 #include "lua/arg.h"
 #include "lua/l_secret.h"
@@ -150,8 +151,7 @@ static size_t count_parts(lua_State *L, int idx) {
 int message_make(lua_State *L, int idx, size_t size, struct channels *all, struct channel_item **out) {
   if (size > MESSAGE_MAX) return UV_E2BIG;
   if (!channels_charge(all, size)) return ERR_LIMIT;
-  struct message *m = malloc(size);
-  if (m == NULL) abort();
+  struct message *m = must_malloc(size);
   idx = lua_absindex(L, idx);
   *m = (struct message){.item.free = on_free, .all = all, .size = size, .table = lua_istable(L, idx)};
   struct writer w = {L, m, (char *)(m->parts + count_parts(L, idx)), 0};

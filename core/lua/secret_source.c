@@ -24,6 +24,7 @@
 #include "base/err.h"
 #include "base/file_stamp.h"
 #include "base/log.h"
+#include "base/must.h"
 #include "base/secmem.h"
 #include "http/services.h"
 #include "lua/arg.h"
@@ -136,16 +137,10 @@ static void file_free(void *data) {
 
 static const struct secret_source_ops file_ops = {.read = file_read, .free = file_free};
 
-static char *copy(const char *z) {
-  char *c = strdup(z);
-  if (c == NULL) abort();
-  return c;
-}
-
 static int l_file(lua_State *L) {
   struct str path = arg_string(L, 1, "jeton.secret.file", "path");
   struct file_source *f = guard_new(L, sizeof *f, file_free);
-  f->path = copy(path.p);
+  f->path = must_strdup(path.p);
   f->checked_at = clock_boot_ms();
   int rc = load(f);
   if (rc != 0) return luaL_error(L, "jeton.secret.file: %s: %s", path.p, file_error(rc));
@@ -197,8 +192,7 @@ static struct gate *gate_of(lua_State *L) {
     lua_pushcfunction(L, l_gate_collect);
     lua_setfield(L, -2, "__gc");
     lua_setmetatable(L, -2);
-    *g = calloc(1, sizeof **g);
-    if (*g == NULL) abort();
+    *g = must_calloc(1, sizeof **g);
     (*g)->refs = 1;
     list_init(&(*g)->waiters);
     lua_pushvalue(L, -1);

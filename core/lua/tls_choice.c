@@ -6,24 +6,19 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/must.h"
 #include "lua/arg.h"
 
 #define CLIENT "jeton.tls"
 static const char what[] = "jeton.http: tls";
 
-static char *copy(const char *z) {
-  char *c = strdup(z);
-  if (c == NULL) abort();
-  return c;
-}
-
 void tls_choice_fini(struct tls_choice *c) {
   struct tls_client_settings *s = &c->settings;
-  free((char *)(uintptr_t)s->ca);
-  free((char *)(uintptr_t)s->cert);
-  free((char *)(uintptr_t)s->key);
-  free((char *)(uintptr_t)s->server_name);
-  free((char *)(uintptr_t)s->insecure);
+  must_free(s->ca);
+  must_free(s->cert);
+  must_free(s->key);
+  must_free(s->server_name);
+  must_free(s->insecure);
   for (size_t i = 0; i < s->npins; i++) free(c->pins[i]);
   free(c->key);
   memset(c, 0, sizeof *c);
@@ -31,7 +26,7 @@ void tls_choice_fini(struct tls_choice *c) {
 
 static const char *read_text(lua_State *L, int idx, const char *key) {
   const char *text = arg_field_string(L, idx, what, key);
-  const char *kept = text != NULL ? copy(text) : NULL;
+  const char *kept = text != NULL ? must_strdup(text) : NULL;
   lua_pop(L, 1);
   return kept;
 }
@@ -55,7 +50,7 @@ static void read_pins(lua_State *L, int idx, struct tls_choice *c) {
     c->settings.pins = (const char *const *)c->pins;
     for (lua_Integer i = 1; i <= n; i++) {
       (void)lua_geti(L, -1, i);
-      c->pins[c->settings.npins++] = copy(arg_string(L, -1, what, "pins").p);
+      c->pins[c->settings.npins++] = must_strdup(arg_string(L, -1, what, "pins").p);
       lua_pop(L, 1);
     }
   }
@@ -71,7 +66,7 @@ static const char *read_insecure(lua_State *L, int idx) {
         L, "%s: verify: expected an insecure = \"NAME\" beside verify = false, to say on purpose what is not verified",
         what);
   if (verify && name != NULL) luaL_error(L, "%s: insecure: only has a meaning beside verify = false", what);
-  const char *kept = name != NULL ? copy(name) : NULL;
+  const char *kept = name != NULL ? must_strdup(name) : NULL;
   lua_pop(L, 1);
   return kept;
 }
@@ -93,7 +88,7 @@ static void make_key(struct tls_choice *c) {
   add_key(&b, s->key);
   add_key(&b, s->server_name);
   for (size_t i = 0; i < s->npins; i++) add_key(&b, c->pins[i]);
-  c->key = copy(buf_z(&b));
+  c->key = must_strdup(buf_z(&b));
   buf_fini(&b);
 }
 

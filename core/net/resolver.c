@@ -14,6 +14,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/must.h"
+
 enum { NAMES_MAX = 256, RETRY_MS = 1000 };
 
 struct name {
@@ -86,8 +88,7 @@ static struct name *name_get(struct resolver *r, const char *host) {
     return e;
   }
   if (r->nnames >= NAMES_MAX) drop_oldest(r);
-  struct name *e = calloc(1, sizeof *e + strlen(host) + 1);
-  if (e == NULL) abort();
+  struct name *e = must_calloc(1, sizeof *e + strlen(host) + 1);
   e->resolver = r;
   list_init(&e->waiting);
   list_init(&e->batch);
@@ -191,8 +192,7 @@ void resolver_lookup(struct resolver *r, struct resolve *q, const char *host, ui
 void resolver_cancel(struct resolve *q) { list_remove(&q->link); }
 
 struct resolver *resolver_new(uv_loop_t *loop) {
-  struct resolver *r = calloc(1, sizeof *r);
-  if (r == NULL) abort();
+  struct resolver *r = must_calloc(1, sizeof *r);
   r->loop = loop;
   list_init(&r->names);
   return r;

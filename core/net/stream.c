@@ -20,6 +20,7 @@
 
 #include "base/err.h"
 #include "base/list.h"
+#include "base/must.h"
 #include "base/secmem.h"
 #include "net/address.h"
 #include "net/stream_internal.h"
@@ -235,8 +236,7 @@ static void queue_add(struct stream *s, const uv_buf_t *bufs, unsigned nbufs, si
 }
 
 static int queue_start(struct stream *s, const uv_buf_t *bufs, unsigned nbufs, size_t skip, bool sensitive) {
-  struct stream_queue *q = calloc(1, sizeof *q);
-  if (q == NULL) abort();
+  struct stream_queue *q = must_calloc(1, sizeof *q);
   q->req.data = s;
   s->queue = q;
   queue_add(s, bufs, nbufs, skip, sensitive);
@@ -351,8 +351,7 @@ static void on_late(uv_timer_t *timer) {
 }
 
 static struct attempt *attempt_new(struct stream *s, stream_open_fn on_open) {
-  struct attempt *a = calloc(1, sizeof *a);
-  if (a == NULL) abort();
+  struct attempt *a = must_calloc(1, sizeof *a);
   a->s = s;
   s->uv.handle.data = a;
   s->on_open = on_open;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/must.h"
 #include "net/tls_internal.h"
 
 static const char *alpn[] = {"http/1.1", NULL}; /* mbedTLS keeps the pointer; its type forbids const */
@@ -63,8 +64,7 @@ static bool parse_pin(const char *text, uint8_t out[TLS_PIN_SIZE], char *err, si
 
 static bool client_pins(struct tls_client_conf *c, const struct tls_client_settings *s, char *err, size_t errsize) {
   if (s->npins == 0) return true;
-  c->pins = calloc(s->npins, sizeof *c->pins);
-  if (c->pins == NULL) abort();
+  c->pins = must_calloc(s->npins, sizeof *c->pins);
   for (; c->npins < s->npins; c->npins++)
     if (!parse_pin(s->pins[c->npins], c->pins[c->npins], err, errsize)) return false;
   return true;
@@ -126,8 +126,8 @@ static void client_free(struct tls_client_conf *c) {
 }
 
 struct tls_client_conf *tls_client_conf_new(const struct tls_client_settings *s, char *err, size_t errsize) {
-  struct tls_client_conf *c = calloc(1, sizeof *c);
-  if (c == NULL || (s->server_name != NULL && (c->server_name = strdup(s->server_name)) == NULL)) abort();
+  struct tls_client_conf *c = must_calloc(1, sizeof *c);
+  if (s->server_name != NULL) c->server_name = must_strdup(s->server_name);
   library_once();
   snprintf(err, errsize, "not enough memory for TLS"); /* unless something says more */
   atomic_init(&c->refs, 1);
@@ -182,8 +182,7 @@ static bool server_identities(struct tls_server_conf *v, const struct tls_server
     snprintf(err, errsize, "a TLS listener needs at least one certificate");
     return false;
   }
-  v->identities = calloc(s->ncertificates, sizeof *v->identities);
-  if (v->identities == NULL) abort();
+  v->identities = must_calloc(s->ncertificates, sizeof *v->identities);
   for (; v->nidentities < s->ncertificates; v->nidentities++) {
     const struct tls_certificate_settings *cs = &s->certificates[v->nidentities];
     v->identities[v->nidentities] = tls_identity_load(cs->cert, cs->key, err, errsize);
@@ -279,8 +278,7 @@ static void server_free(struct tls_server_conf *v) {
 }
 
 struct tls_server_conf *tls_server_conf_new(const struct tls_server_settings *s, char *err, size_t errsize) {
-  struct tls_server_conf *v = calloc(1, sizeof *v);
-  if (v == NULL) abort();
+  struct tls_server_conf *v = must_calloc(1, sizeof *v);
   library_once();
   snprintf(err, errsize, "not enough memory for TLS"); /* unless something says more */
   atomic_init(&v->refs, 1);

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "base/arena.h"
+#include "base/must.h"
 #include "net/tls_internal.h"
 
 enum { PATH_SIZE = 4096 };
@@ -193,8 +194,7 @@ static void client_note_fingerprint(struct tls_client *c) {
 }
 
 struct tls_client *tls_client_new(const struct tls_client_settings *s, char *err, size_t errsize) {
-  struct tls_client *c = calloc(1, sizeof *c);
-  if (c == NULL) abort();
+  struct tls_client *c = must_calloc(1, sizeof *c);
   living_init(&c->living, &client_kind, 3);
   client_settings(c, s);
   if (!living_begin(&c->living, err, errsize)) {
@@ -275,8 +275,7 @@ static void server_free(struct tls_server *v) {
 }
 
 struct tls_server *tls_server_new(const struct tls_server_settings *s, char *err, size_t errsize) {
-  struct tls_server *v = calloc(1, sizeof *v);
-  if (v == NULL) abort();
+  struct tls_server *v = must_calloc(1, sizeof *v);
   living_init(&v->living, &server_kind, 2 * s->ncertificates + 1);
   server_settings(v, s);
   if (living_begin(&v->living, err, errsize)) return v;
@@ -327,8 +326,7 @@ static struct living **take_all(size_t *n) {
   *n = 0;
   pthread_mutex_lock(&list_lock);
   for (const struct link *i = list.next; i != &list; i = i->next) room++;
-  struct living **all = calloc(room, sizeof *all);
-  if (all == NULL) abort();
+  struct living **all = must_calloc(room, sizeof *all);
   for (struct link *i = list.next; i != &list; i = i->next) {
     struct living *l = CONTAINER_OF(i, struct living, link);
     if (living_try_ref(l)) all[(*n)++] = l;
@@ -409,7 +407,7 @@ static void reread(struct living *l, const struct tls_reread_sink *sink) {
   free(l->error);
   l->error = NULL;
   if (fresh == NULL) {
-    if ((l->error = strdup(err)) == NULL) abort();
+    l->error = must_strdup(err);
     sink->failed(sink->arg, err);
     return;
   }

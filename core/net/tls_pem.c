@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/must.h"
 #include "base/secmem.h"
 #include "net/tls_internal.h"
 
@@ -43,10 +44,7 @@ static bool read_all(int fd, unsigned char *p, size_t size, size_t *n) {
   return true;
 }
 
-static void file_alloc(struct pem_file *f) {
-  f->p = f->secret ? secmem_alloc(f->n) : malloc(f->n);
-  if (f->p == NULL) abort();
-}
+static void file_alloc(struct pem_file *f) { f->p = f->secret ? secmem_alloc(f->n) : must_malloc(f->n); }
 
 static void file_free(struct pem_file *f) {
   if (f->secret)
@@ -216,8 +214,7 @@ static bool load_identity(struct tls_identity *id, const char *cert, const char 
 }
 
 static struct tls_identity *identity_new(void) {
-  struct tls_identity *id = calloc(1, sizeof *id);
-  if (id == NULL) abort();
+  struct tls_identity *id = must_calloc(1, sizeof *id);
   mbedtls_x509_crt_init(&id->chain);
   mbedtls_pk_init(&id->key);
   return id;

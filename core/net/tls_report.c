@@ -1,8 +1,8 @@
 /* tls_report.c: sentences about a connection for logs and error pages, and the facts about its peer. Pure functions. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <time.h>
 
+#include "base/must.h"
 #include "net/tls_internal.h"
 
 struct sentence {
@@ -88,9 +88,8 @@ void tls_report_error(const mbedtls_ssl_context *ssl, int code, char *out, size_
 
 struct tls_peer_text *tls_report_peer(const mbedtls_x509_crt *crt) {
   static const char digits[] = "0123456789abcdef";
-  struct tls_peer_text *t = calloc(1, sizeof *t);
+  struct tls_peer_text *t = must_calloc(1, sizeof *t);
   uint8_t digest[32];
-  if (t == NULL) abort();
   if (mbedtls_x509_dn_gets(t->subject, sizeof t->subject, &crt->subject) < 0) t->subject[0] = '\0';
   tls_certificate_names(crt, t->san, sizeof t->san);
   if (compat_sha256(crt->raw.p, crt->raw.len, digest) != 0) return t;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/must.h"
 #include "net/tls_internal.h"
 
 enum { RESUME_MAX = 128, RESUME_MS = 60 * 60 * 1000 };
@@ -42,8 +43,7 @@ static void resume_free(struct tls_shared *s) {
 }
 
 static struct tls_shared *resume_new(void) {
-  struct tls_resume *r = calloc(1, sizeof *r);
-  if (r == NULL) abort();
+  struct tls_resume *r = must_calloc(1, sizeof *r);
   pthread_mutex_init(&r->lock, NULL);
   list_init(&r->entries);
   return &r->shared;
@@ -86,8 +86,8 @@ bool tls_resume_offer(struct tls_resume *r, const char *peer, mbedtls_ssl_contex
 }
 
 void tls_resume_save(struct tls_resume *r, const char *peer, const mbedtls_ssl_context *ssl, int64_t until) {
-  struct entry *e = calloc(1, sizeof *e), *old;
-  if (e == NULL || (e->peer = strdup(peer)) == NULL) abort();
+  struct entry *e = must_calloc(1, sizeof *e), *old;
+  e->peer = must_strdup(peer);
   mbedtls_ssl_session_init(&e->session);
   e->until = until;
   if (mbedtls_ssl_get_session(ssl, &e->session) != 0) {

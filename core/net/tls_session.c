@@ -23,6 +23,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/must.h"
 #include "base/secmem.h"
 #include "net/address.h"
 #include "net/stream_internal.h"
@@ -508,8 +509,7 @@ static const struct stream_ops tls_ops = {
 };
 
 static int session_new(struct stream *s, const mbedtls_ssl_config *conf, stream_open_fn on_open) {
-  struct tls_session *t = calloc(1, sizeof *t);
-  if (t == NULL) abort();
+  struct tls_session *t = must_calloc(1, sizeof *t);
   list_init(&t->waiting);
   mbedtls_ssl_init(&t->ssl);
   buf_init(&t->kept);
@@ -538,8 +538,7 @@ static int session_start(struct tls_session *t, int r) {
 
 /* Lower case, without the dot that a full name may end in: what certificates and SNI want (RFC 6066 section 3). */
 static char *name_to_verify(const char *host) {
-  char *name = strdup(host);
-  if (name == NULL) abort();
+  char *name = must_strdup(host);
   size_t n = strlen(name);
   if (n > 1 && name[n - 1] == '.') name[n - 1] = '\0';
   for (char *p = name; *p != '\0'; p++) *p = char_lower(*p);
@@ -552,8 +551,7 @@ static char *id_of_peer(const struct stream *s, const char *name) {
   char address[ADDRESS_TEXT] = "";
   int size = sizeof a;
   size_t n = strlen(name) + sizeof address + 1;
-  char *id = malloc(n);
-  if (id == NULL) abort();
+  char *id = must_malloc(n);
   bool known = s->uv.handle.type == UV_TCP && uv_tcp_getpeername(&s->uv.tcp, &a.sa, &size) == 0;
   if (known) (void)address_format(&a, address, sizeof address); /* else it goes by the name alone */
   snprintf(id, n, "%s %s", name, address);

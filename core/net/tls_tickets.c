@@ -6,6 +6,7 @@
  * Both have locks of their own. */
 #include <stdlib.h>
 
+#include "base/must.h"
 #include "net/tls_internal.h"
 
 enum { TICKET_SECONDS = 4 * 3600, CACHE_ENTRIES = 512 };
@@ -24,8 +25,7 @@ static void tickets_free(struct tls_shared *s) {
 }
 
 static struct tls_shared *tickets_new(void) {
-  struct tls_tickets *t = calloc(1, sizeof *t);
-  if (t == NULL) abort();
+  struct tls_tickets *t = must_calloc(1, sizeof *t);
   mbedtls_ssl_ticket_init(&t->tickets);
   mbedtls_ssl_cache_init(&t->cache);
   mbedtls_ssl_cache_set_max_entries(&t->cache, CACHE_ENTRIES);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/must.h"
 #include "net/tls_internal.h"
 
 struct tls_trust {
@@ -61,7 +62,7 @@ static void trust_free(struct tls_trust *t) {
 /* One authority that cannot be read must not cost the trust in the others: bundles are made for many programs. */
 static bool load_file(struct tls_trust *t, char *err, size_t errsize) {
   enum tls_load how = tls_certificates_load(&t->chain, t->path, false, err, errsize);
-  if (how == TLS_LOAD_PART && (t->passed_over = strdup(err)) == NULL) abort();
+  if (how == TLS_LOAD_PART) t->passed_over = must_strdup(err);
   return how != TLS_LOAD_FAILED;
 }
 
@@ -81,8 +82,8 @@ static bool load(struct tls_trust *t, bool directory, char *err, size_t errsize)
 }
 
 static struct tls_trust *trust_new(const char *path, uint64_t stamp, bool folder, char *err, size_t errsize) {
-  struct tls_trust *t = calloc(1, sizeof *t);
-  if (t == NULL || (t->path = strdup(path)) == NULL) abort();
+  struct tls_trust *t = must_calloc(1, sizeof *t);
+  t->path = must_strdup(path);
   mbedtls_x509_crt_init(&t->chain);
   t->stamp = stamp;
   if (!load(t, folder, err, errsize)) {

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/must.h"
 #include "net/url.h"
 
 struct allowed {
@@ -25,8 +26,7 @@ struct audience {
 };
 
 struct audience *audience_new(void) {
-  struct audience *a = calloc(1, sizeof *a);
-  if (a == NULL) abort();
+  struct audience *a = must_calloc(1, sizeof *a);
   atomic_init(&a->refs, 1);
   return a;
 }
@@ -38,19 +38,15 @@ struct audience *audience_ref(struct audience *a) {
 
 void audience_unref(struct audience *a) {
   if (a == NULL || atomic_fetch_sub_explicit(&a->refs, 1, memory_order_acq_rel) > 1) return;
-  for (size_t i = 0; i < a->n; i++) free((char *)(uintptr_t)a->v[i].host.p);
+  for (size_t i = 0; i < a->n; i++) must_free(a->v[i].host.p);
   free(a->v);
   free(a);
 }
 
 static void add(struct audience *a, struct allowed entry) {
   assert(atomic_load_explicit(&a->refs, memory_order_relaxed) == 1);
-  char *host = malloc(entry.host.n + 1);
-  struct allowed *v = realloc(a->v, (a->n + 1) * sizeof *v);
-  if (v == NULL || host == NULL) abort();
-  memcpy(host, entry.host.p, entry.host.n);
-  entry.host.p = host;
-  a->v = v;
+  entry.host.p = must_dup(entry.host);
+  a->v = must_realloc(a->v, (a->n + 1) * sizeof *a->v);
   a->v[a->n++] = entry;
 }
 

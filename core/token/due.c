@@ -7,6 +7,8 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "base/must.h"
+
 void due_init(struct due_heap *h) { *h = (struct due_heap){NULL, 0, 0}; }
 
 void due_fini(struct due_heap *h) {
@@ -53,8 +55,7 @@ static void take_out(struct due_heap *h, struct due *d) {
 static void add(struct due_heap *h, struct due *d) {
   if (h->n == h->cap) {
     h->cap = h->cap > 0 ? 2 * h->cap : 16;
-    h->v = realloc(h->v, h->cap * sizeof(struct due *));
-    if (h->v == NULL) abort();
+    h->v = must_realloc(h->v, h->cap * sizeof(struct due *));
   }
   put(h, h->n++, d);
   rise(h, d->place - 1);

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/must.h"
 #include "base/rand.h"
 #include "token/family_internal.h"
 
@@ -43,17 +44,10 @@ struct token_family {
 
 enum { CHAINS_FIRST = 16, SWEEP_MIN_MS = 1000 };
 
-static void *must_calloc(size_t n, size_t size) {
-  void *p = calloc(n, size);
-  if (p == NULL) abort();
-  return p;
-}
-
 struct token_family *family_new(struct str name) {
   struct token_family *f = must_calloc(1, sizeof *f);
   atomic_init(&f->refs, 1);
-  f->name = must_calloc(name.n + 1, 1);
-  if (name.n > 0) memcpy(f->name, name.p, name.n);
+  f->name = must_dup(name);
   rng_seed(&f->seeds, 0);
   f->hash_seed = rng_next(&f->seeds);
   pthread_mutex_init(&f->mutex, NULL);

@@ -9,12 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/must.h"
 #include "base/secmem.h"
 #include "token/secret_internal.h"
 
 static struct secret *node_new(enum secret_kind kind, size_t extra) {
-  struct secret *s = malloc(sizeof *s + extra);
-  if (s == NULL) abort();
+  struct secret *s = must_malloc(sizeof *s + extra);
   atomic_init(&s->refs, 1);
   s->kind = (uint8_t)kind;
   s->depth = 0;
@@ -34,7 +34,7 @@ static void node_free(struct secret *s) {
       for (unsigned i = 0; i < s->u.row.n; i++) secret_unref(s->u.row.v[i].of);
       break;
     case SECRET_STORED:
-      secmem_free((void *)(uintptr_t)s->u.stored.bytes.p, s->u.stored.bytes.n);
+      secmem_free(s->u.stored.bytes.p, s->u.stored.bytes.n);
       free(s->u.stored.label);
       audience_unref(s->u.stored.audience);
       break;
@@ -147,15 +147,13 @@ struct secret *secret_bytes(struct str bytes, const char *label, struct audience
     memcpy(copy, bytes.p, bytes.n);
   }
   s->u.stored = (struct secret_stored_node){
-      {copy, bytes.n}, strdup(label != NULL ? label : "secret"), a != NULL ? audience_ref(a) : NULL};
-  if (s->u.stored.label == NULL) abort();
+      {copy, bytes.n}, must_strdup(label != NULL ? label : "secret"), a != NULL ? audience_ref(a) : NULL};
   return s;
 }
 
 struct secret *secret_source(const struct secret_source_ops *ops, void *data, const char *label) {
   struct secret *s = node_new(SECRET_SOURCE, 0);
-  s->u.source = (struct secret_source_node){ops, data, strdup(label)};
-  if (s->u.source.label == NULL) abort();
+  s->u.source = (struct secret_source_node){ops, data, must_strdup(label)};
   return s;
 }
 

@@ -12,23 +12,13 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/must.h"
 #include "token/slot_internal.h"
-
-static _Noreturn void out_of_memory(void) { abort(); }
-
-static char *copy_z(const char *p, size_t n) {
-  char *z = malloc(n + 1);
-  if (z == NULL) out_of_memory();
-  if (n > 0) memcpy(z, p, n);
-  z[n] = '\0';
-  return z;
-}
 
 /* "tenant[acme]"; the key comes from requests, so it is made printable here, once for all logs. */
 static char *display_name(struct str token, struct str key) {
-  if (key.p == NULL) return copy_z(token.p, token.n);
-  char *z = malloc(token.n + key.n + 3);
-  if (z == NULL) out_of_memory();
+  if (key.p == NULL) return must_dup(token);
+  char *z = must_malloc(token.n + key.n + 3);
   memcpy(z, token.p, token.n);
   char *at = z + token.n;
   *at++ = '[';
@@ -39,14 +29,13 @@ static char *display_name(struct str token, struct str key) {
 }
 
 struct slot *slot_new(struct str name, struct str key) {
-  struct slot *s = calloc(1, sizeof *s);
-  if (s == NULL) out_of_memory();
+  struct slot *s = must_calloc(1, sizeof *s);
   atomic_init(&s->refs, 1);
   atomic_init(&s->changes, 0);
   atomic_init(&s->damping, false);
-  s->token = copy_z(name.p, name.n);
+  s->token = must_dup(name);
   s->name = display_name(name, key);
-  if (key.p != NULL) s->key = (struct str){copy_z(key.p, key.n), key.n};
+  if (key.p != NULL) s->key = (struct str){must_dup(key), key.n};
   s->clock = clock_boot_ms;
   pthread_mutex_init(&s->mutex, NULL);
   list_init(&s->waiters);
@@ -72,7 +61,7 @@ void slot_unref(struct slot *s) {
   token_unref(s->current);
   token_unref(s->last);
   pthread_mutex_destroy(&s->mutex);
-  free((char *)(uintptr_t)s->key.p);
+  must_free(s->key.p);
   free(s->token);
   free(s->name);
   free(s);

@@ -1,0 +1,27 @@
+/* must.h: memory that there has to be. Any thread.
+ *
+ * What a request, a peer or a script can make large is bounded by configuration (and in a VM by its cap, whose end is an error of the script). What
+ * is left are small things of the program's own: there is no way to go on without one, and code for it would never run. So the process ends, and
+ * says so on standard error, since abort alone looks like a bug. */
+#ifndef JETON_BASE_MUST_H
+#define JETON_BASE_MUST_H
+
+#include <stddef.h>
+
+#include "base/str.h"
+
+/* As the functions of the C library, but none returns NULL, for a size of 0 either; free gives back what they gave. */
+void *must_malloc(size_t n);
+void *must_calloc(size_t n, size_t size); /* zeroed */
+void *must_realloc(void *p, size_t n);
+char *must_strdup(const char *z);
+/* The bytes, and a NUL behind them. */
+char *must_dup(struct str s);
+
+/* free, also of what its owner holds as const. */
+void must_free(const void *p);
+
+/* Writes "jeton: out of memory: 64 bytes were asked for" and ends the process by abort. For what asks the system in another way. */
+_Noreturn void out_of_memory(size_t n);
+
+#endif
