@@ -28,6 +28,7 @@
 #include "net/address.h"
 #include "net/stream_internal.h"
 #include "net/tls_internal.h"
+#include "net/uv_buf.h"
 
 enum { RECORD_MAX = 16 * 1024, SEALED_MAX = 4 * (RECORD_MAX + 256 /* header, tag, padding */), SNI_MAX = 256 };
 
@@ -89,7 +90,7 @@ static int on_recv(void *p, unsigned char *out, size_t n) {
 static void seal_begin(void) { sealed.open = true; }
 
 static int flush(struct tls_session *t, const void *data, size_t n) {
-  uv_buf_t b = uv_buf_init((char *)(uintptr_t)data, (unsigned)n);
+  uv_buf_t b = uv_buf_of((struct str){data, n});
   if (t->stream->eof_sent) return 0;                   /* behind our FIN only alerts and the like: nobody hears them */
   int r = stream_plain_write(t->stream, &b, 1, false); /* ciphertext: nothing to wipe */
   /* A peer that has refused us in the middle of our flight has said why before it left: that is still to be read, and then the end. */
@@ -593,7 +594,7 @@ bool stream_tls_session_failed(const struct stream *s) {
 }
 
 void stream_tls_answer_text(struct stream *s, struct str answer) {
-  uv_buf_t b = uv_buf_init((char *)(uintptr_t)answer.p, (unsigned)answer.n);
+  uv_buf_t b = uv_buf_of(answer);
   if (s->tls != NULL && s->tls->text) (void)stream_plain_write(s, &b, 1, false);
 }
 

@@ -130,7 +130,7 @@ static bool pin_matches(const struct tls_client_conf *c, const mbedtls_x509_crt 
 static bool extension_is(unsigned char **p, const unsigned char *end, const uint8_t *oid, size_t n) {
   size_t body, id;
   if (mbedtls_asn1_get_tag(p, end, &body, MBEDTLS_ASN1_CONSTRUCTED | MBEDTLS_ASN1_SEQUENCE) != 0) {
-    *p = (unsigned char *)(uintptr_t)end;
+    *p += end - *p;
     return false;
   }
   unsigned char *at = *p;
