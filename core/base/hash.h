@@ -1,4 +1,4 @@
-/* hash.h: a seeded hash of bytes, for tables whose keys come from requests: who does not know the seed cannot fill one chain on purpose. */
+/* hash.h: hashes of bytes, for tables. Pure; any thread. */
 #ifndef JETON_BASE_HASH_H
 #define JETON_BASE_HASH_H
 
@@ -6,13 +6,19 @@
 
 #include "base/str.h"
 
-/* FNV-1a over a secret start, then a finaliser: all bits depend on the seed and on every byte. */
-static inline uint64_t hash_bytes(uint64_t seed, struct str key) {
-  uint64_t h = seed;
-  for (size_t i = 0; i < key.n; i++) h = (h ^ (unsigned char)key.p[i]) * 0x100000001b3u;
-  h ^= h >> 32;
-  h *= 0xd6e8feb86659fd93u;
-  return h ^ (h >> 32);
-}
+/* Keys that a peer or a request chooses: SipHash-1-3 under a random key. It is made to be a pseudorandom function: whoever does not know the key
+ * cannot find texts that meet in one chain, not even by watching how long lookups take. The key is made once, with the table, and never shown. */
+struct hash_key {
+  uint64_t half[2];
+};
+void hash_key_init(struct hash_key *k); /* from the kernel's random bytes */
+uint64_t hash_keyed(const struct hash_key *k, struct str s);
+
+/* Keys that nobody hostile chooses: FNV-1a, going on from `start`. Whoever knows it can make two texts meet. */
+enum { HASH_START = 1 };
+uint64_t hash_plain(uint64_t start, struct str s);
+
+/* SipHash with other numbers of rounds, for each word and at the end: 2 and 4 are those whose results are published. */
+uint64_t siphash(const struct hash_key *k, struct str s, unsigned word_rounds, unsigned end_rounds);
 
 #endif

@@ -51,7 +51,7 @@ struct stripe {
 };
 struct shared {
   struct named named;
-  uint64_t hash_seed; /* immutable */
+  struct hash_key hash; /* immutable */
   /* atomic, relaxed: sums and marks that order nothing else */
   atomic_uint_fast64_t max, bytes, evictions, tick, turns;
   atomic_uint_fast64_t settled; /* the turn whose settings these are; written under `settling` */
@@ -227,7 +227,7 @@ static bool is_equal(const struct entry *old, const void *arg) {
 /* If the condition (NULL: none) holds, e stands in place of what was there; a NULL e removes it. e is taken over. */
 static bool replace(struct shared *s, struct str key, struct entry *e, condition_fn condition, const void *arg,
                     int64_t now) {
-  uint64_t h = hash_bytes(s->hash_seed, key);
+  uint64_t h = hash_keyed(&s->hash, key);
   struct entry *dead = NULL;
   size_t cost = e != NULL ? e->cost : 0;
   struct stripe *t = lock(s, h);
@@ -277,7 +277,7 @@ static bool is_number(const struct shared_value *v) { return v->type == SHARED_I
 
 /* REFUSED: there is none to add to. */
 static enum shared_outcome add_in_place(struct shared *s, struct str key, struct shared_value *v, int64_t now) {
-  uint64_t h = hash_bytes(s->hash_seed, key);
+  uint64_t h = hash_keyed(&s->hash, key);
   struct entry *dead = NULL;
   enum shared_outcome outcome = SHARED_REFUSED;
   struct stripe *t = lock(s, h);
@@ -305,7 +305,7 @@ enum shared_outcome shared_incr(struct shared *s, struct str key, struct shared_
 /* --- reading --- */
 
 bool shared_get(struct shared *s, struct str key, int64_t now, struct shared_value *v, char *room, size_t size) {
-  uint64_t h = hash_bytes(s->hash_seed, key);
+  uint64_t h = hash_keyed(&s->hash, key);
   struct entry *dead = NULL;
   struct stripe *t = lock(s, h);
   struct entry *e = find(s, t, h, key, now, &dead);
@@ -405,10 +405,8 @@ static struct named *make(const void *settings) {
   struct shared *s = aligned_alloc(_Alignof(struct shared), sizeof *s);
   if (s == NULL) out_of_memory(sizeof *s);
   memset(s, 0, sizeof *s);
-  struct rng rng;
-  rng_seed(&rng, 0);
-  s->hash_seed = rng_next(&rng);
-  pthread_mutex_init(&s->settling, NULL);
+  hash_key_init(&s->hash);
+  pthread_mutex_init(&s->configuring, NULL);
   for (unsigned i = 0; i < STRIPES; i++) {
     pthread_mutex_init(&s->stripes[i].mutex, NULL);
     list_init(&s->stripes[i].used);

@@ -7,7 +7,7 @@
 #include "base/hash.h"
 #include "net/tls_internal.h"
 
-enum { PATH_SIZE = 4096, STAMP_SEED = 1 /* no secret: nobody chooses these */ };
+enum { PATH_SIZE = 4096 };
 
 static void each_in_folder(const char *folder, tls_tell_fn tell, void *arg) {
   char path[PATH_SIZE];
@@ -28,11 +28,11 @@ void tls_path_each(const char *path, tls_tell_fn tell, void *arg) {
 
 static void stamp_file(void *arg, const char *path) {
   struct stat st;
-  uint64_t *sum = arg, one = hash_bytes(STAMP_SEED, str_of(path));
+  uint64_t *sum = arg, one = hash_plain(HASH_START, str_of(path));
   if (stat(path, &st) == 0) {
     int64_t facts[] = {(int64_t)st.st_dev, (int64_t)st.st_ino, st.st_size,        st.st_mtim.tv_sec,
                        st.st_mtim.tv_nsec, st.st_ctim.tv_sec,  st.st_ctim.tv_nsec};
-    one = hash_bytes(one, (struct str){(const char *)facts, sizeof facts});
+    one = hash_plain(one, (struct str){(const char *)facts, sizeof facts});
   }
   *sum += one; /* a folder may be listed in any order */
 }

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 
 #include "base/hash.h"
-#include "base/rand.h"
 
 enum { ROOM_MIN = 64 };
 
@@ -18,7 +17,7 @@ struct entry {
   uint32_t count; /* 0: free */
 };
 struct addresses {
-  uint64_t seed;
+  struct hash_key hash; /* immutable */
   pthread_mutex_t lock; /* guards the rest */
   struct entry *v;
   size_t room /* a power of two */, n;
@@ -40,7 +39,7 @@ bool address_key(const union address *a, struct address_key *out) {
 }
 
 static size_t home(const struct addresses *t, struct address_key k) {
-  return (size_t)hash_bytes(t->seed, (struct str){(const char *)&k, sizeof k}) & (t->room - 1);
+  return (size_t)hash_keyed(&t->hash, (struct str){(const char *)&k, sizeof k}) & (t->room - 1);
 }
 
 /* Where the key is, or where it would go. */
@@ -108,7 +107,7 @@ size_t addresses_count(struct addresses *t) {
 struct addresses *addresses_new(void) {
   struct addresses *t = calloc(1, sizeof *t);
   if (t == NULL) abort();
-  random_bytes(&t->seed, sizeof t->seed);
+  hash_key_init(&t->hash);
   pthread_mutex_init(&t->lock, NULL);
   resize(t, ROOM_MIN);
   return t;

@@ -1,6 +1,6 @@
 /* family.c: a hash table of slots by key, with a list in order of use. One mutex; it is held for a lookup, never over a fetch.
  *
- * Keys come from requests, so the hash is seeded and the table bounded. A slot that anybody but family and keeper refers to is in use and stays: dropping
+ * Keys come from requests, so the hash is keyed (SipHash) and the table bounded. A slot that anybody but family and keeper refers to is in use and stays: dropping
  * it would end waits, and a second slot for the same key would mean two fetches at a time for one token.
  *
  * Invariants: every entry is in one chain of `table` and in `used`; `used` is in order of last_used, oldest first; each entry holds one
@@ -28,8 +28,8 @@ struct entry {
 
 struct token_family {
   atomic_uint refs;
-  char *name;         /* immutable */
-  uint64_t hash_seed; /* immutable */
+  char *name;           /* immutable */
+  struct hash_key hash; /* immutable */
 
   pthread_mutex_t mutex; /* guards what follows */
   struct entry **table;
@@ -49,7 +49,7 @@ struct token_family *family_new(struct str name) {
   atomic_init(&f->refs, 1);
   f->name = must_dup(name);
   rng_seed(&f->seeds, 0);
-  f->hash_seed = rng_next(&f->seeds);
+  hash_key_init(&f->hash);
   pthread_mutex_init(&f->mutex, NULL);
   f->nchains = CHAINS_FIRST;
   f->table = must_calloc(f->nchains, sizeof *f->table);
@@ -177,7 +177,7 @@ static struct entry *add(struct token_family *f, uint64_t h, struct str key) {
 struct slot *family_get(struct token_family *f, struct str key, int64_t now_boot_ms) {
   if (key.n == 0 || key.n > FAMILY_KEY_MAX) return NULL;
   struct slot *s = NULL;
-  uint64_t h = hash_bytes(f->hash_seed, key);
+  uint64_t h = hash_keyed(&f->hash, key);
   pthread_mutex_lock(&f->mutex);
   struct entry *e = f->closed ? NULL : find(f, h, key);
   if (e == NULL && !f->closed && make_room(f)) e = add(f, h, key);
