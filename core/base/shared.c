@@ -53,9 +53,9 @@ struct shared {
   struct named named;
   struct hash_key hash; /* immutable */
   /* atomic, relaxed: sums and marks that order nothing else */
-  atomic_uint_fast64_t max, bytes, evictions, tick, turns;
-  atomic_uint_fast64_t settled; /* the turn whose settings these are; written under `settling` */
-  pthread_mutex_t settling;
+  atomic_uint_fast64_t max, bytes, evictions, tick, versions;
+  atomic_uint_fast64_t version; /* whose settings are in force; written under `configuring` */
+  pthread_mutex_t configuring;  /* one change of the settings at a time; taken before a part's mutex */
   struct stripe stripes[STRIPES];
 };
 
@@ -387,16 +387,16 @@ static void set_max(struct shared *s, uint64_t max) {
   SET(s->max, max);
 }
 
-uint64_t shared_turn(struct shared *s) { return ADD(s->turns, 1) + 1; }
+uint64_t shared_version(struct shared *s) { return ADD(s->versions, 1) + 1; }
 
-void shared_settle(struct shared *s, uint64_t turn, uint64_t max) {
-  if (GET(s->settled) >= turn) return;
-  pthread_mutex_lock(&s->settling);
-  if (GET(s->settled) < turn) {
+void shared_configure(struct shared *s, uint64_t version, uint64_t max) {
+  if (GET(s->version) >= version) return;
+  pthread_mutex_lock(&s->configuring);
+  if (GET(s->version) < version) {
     if (GET(s->max) != max) set_max(s, max);
-    SET(s->settled, turn);
+    SET(s->version, version);
   }
-  pthread_mutex_unlock(&s->settling);
+  pthread_mutex_unlock(&s->configuring);
 }
 
 /* --- life --- */
@@ -430,7 +430,7 @@ static void free_store(struct named *n) {
     pthread_mutex_destroy(&t->mutex);
     free(t->table);
   }
-  pthread_mutex_destroy(&s->settling);
+  pthread_mutex_destroy(&s->configuring);
   free(s);
 }
 

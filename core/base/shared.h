@@ -38,10 +38,11 @@ struct shared;
 extern const struct named_kind shared_kind;
 struct shared *shared_of(struct named *n);
 
-/* Whoever has settings for the store takes a turn when it gets them; at its first use it says what they are, and later turns win. So a policy that is loaded
- * but never used changes nothing. A lower max takes effect as entries are written. */
-uint64_t shared_turn(struct shared *s);
-void shared_settle(struct shared *s, uint64_t turn, uint64_t max);
+/* Whoever has settings for the store takes a version number for them when it gets them, and brings them into force by its first use. The highest
+ * version that was brought wins. So a policy that is loaded but never used changes nothing, and the last requests of an old policy do not bring
+ * back its settings. A lower max takes effect as entries are written. */
+uint64_t shared_version(struct shared *s);
+void shared_configure(struct shared *s, uint64_t version, uint64_t max);
 
 /* Keys have 1 to SHARED_KEY_MAX bytes. `until` is when the value ends, or SHARED_FOR_EVER. */
 /* False: there is none. A string's bytes are copied to `room` when `size` suffices; if v->as.string.n is above it they are not. */

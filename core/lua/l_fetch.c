@@ -198,7 +198,8 @@ static struct str slice(const struct reader *r, struct span s) {
   return (struct str){(const char *)r->hold->p + s.at, s.n};
 }
 
-static void settle(struct reader *r) {
+/* `hold` does not move any more: the result points into it. */
+static void fill_result(struct reader *r) {
   r->out->ok = true;
   r->out->value = slice(r, r->value);
   for (unsigned i = 0; i < r->out->nfields; i++)
@@ -212,7 +213,7 @@ const char *l_fetch_options(lua_State *L, int value, int options, struct fetch_r
   if (!lua_istable(L, options))
     return "expected a table with expires_in (seconds) or expires_at (seconds since the epoch)";
   if (keep(&r, value, "value", &r.value) && read_options(&r, options)) {
-    settle(&r);
+    fill_result(&r);
     return NULL;
   }
   size_t at = hold->n;
@@ -275,7 +276,7 @@ void l_fetch_read(lua_State *L, int nresults, int fn, struct fetch_result *out, 
   memset(out, 0, sizeof *out);
   if (!protected_read(L, nresults, &r)) (void)fail(&r, "what the fetch returned could not be read: out of memory");
   if (r.error[0] == '\0') {
-    settle(&r);
+    fill_result(&r);
     return;
   }
   char place[PLACE_SIZE] = "";

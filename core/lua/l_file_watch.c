@@ -52,12 +52,12 @@ static bool same(const struct signature *a, const struct signature *b) {
 
 static void on_quiet(uv_timer_t *t);
 
-static void look(struct file_watch *w) { (void)uv_timer_start(&w->quiet, on_quiet, QUIET_MS, 0); }
+static void check_soon(struct file_watch *w) { (void)uv_timer_start(&w->quiet, on_quiet, QUIET_MS, 0); }
 
 /* A change during a run of the function is told when the run has ended: the timer asks again until then. */
 static void tell(struct file_watch *w) {
   w->owed = !job_fire(w->source.job);
-  if (w->owed) look(w);
+  if (w->owed) check_soon(w);
 }
 
 static void on_stat(uv_fs_t *request) {
@@ -72,7 +72,7 @@ static void on_stat(uv_fs_t *request) {
   if (there) w->seen = now;
   if (w->source.job != NULL) {
     if (changed || w->owed) tell(w);
-    if (w->source.job != NULL && w->again) look(w); /* the function may have cancelled the watch */
+    if (w->source.job != NULL && w->again) check_soon(w); /* the function may have cancelled the watch */
     w->again = false;
   }
   let_go(w);
@@ -92,7 +92,7 @@ static void on_quiet(uv_timer_t *t) {
 
 static void on_event(uv_fs_event_t *e, const char *name, int events, int status) {
   (void)name, (void)events;
-  if (status == 0) look(e->data);
+  if (status == 0) check_soon(e->data);
 }
 
 static void watch_end(struct job_source *s) {

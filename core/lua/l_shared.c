@@ -22,7 +22,7 @@ static const uint64_t MAX_USUAL = 1 << 20;
 
 struct handle {
   struct l_named named;
-  uint64_t max, turn;
+  uint64_t max, version;
 };
 static const struct l_named_type TYPE;
 
@@ -30,7 +30,7 @@ static const struct l_named_type TYPE;
 static struct shared *store(lua_State *L) {
   const struct handle *h = l_named_check(L, 1, &TYPE);
   struct shared *s = shared_of(h->named.object);
-  shared_settle(s, h->turn, h->max);
+  shared_configure(s, h->version, h->max);
   return s;
 }
 
@@ -240,6 +240,6 @@ int l_shared(lua_State *L) {
   }
   h = l_named_new(L, &TYPE, name, &max);
   h->max = max;
-  h->turn = shared_turn(shared_of(h->named.object));
+  h->version = shared_version(shared_of(h->named.object));
   return 1;
 }

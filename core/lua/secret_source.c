@@ -4,7 +4,7 @@
  *
  * Owned by the VM's thread: sources are read where their secrets are expanded.
  *
- * A file is read when it is named, and looked at again (one stat) when it is used, once a second at the most. When it has become unreadable or
+ * A file is read when it is named, and checked (one stat) when it is used, once a second at the most. When it has become unreadable or
  * empty, which is what a file that is being rewritten looks like, the bytes read last go on serving and one warning is logged. That is
  * blocking work, on purpose: it happens inside of secret_expand, which cannot wait, and is one stat of a small local file.
  *
@@ -106,7 +106,7 @@ static int load(struct file_source *f) {
 
 static const char *file_error(int rc) { return rc == FILE_EMPTY ? "the file is empty" : err_text(rc); }
 
-static void look_again(struct file_source *f) {
+static void check_file(struct file_source *f) {
   struct stat now;
   int rc = stat(f->path, &now) == 0 ? 0 : -errno;
   struct file_stamp stamp = rc == 0 ? file_stamp_of(&now) : (struct file_stamp){0};
@@ -122,7 +122,7 @@ static int file_read(void *data, struct str *bytes) {
   int64_t now = clock_boot_ms();
   if (now - f->checked_at >= CHECK_MS) {
     f->checked_at = now;
-    look_again(f);
+    check_file(f);
   }
   *bytes = (struct str){f->bytes.p, f->bytes.n};
   return 0;

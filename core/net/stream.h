@@ -32,9 +32,9 @@ struct net {
   uint8_t *clear;         /* CLEAR_SIZE bytes; what TLS streams decrypt into */
   uint64_t reads, writes; /* system calls made by streams: checked by the cost specs */
   uint64_t queued;        /* bytes that wait in all write queues of this thread */
-  /* of tls_pace.c: handshakes of clients that wait for their turn, and what this turn of the loop (uv_now) has spent on others */
+  /* of tls_pace.c: handshakes of clients that wait, and what this iteration of the loop (its uv_now) has spent on others */
   struct link handshakes;
-  uint64_t handshake_turn;
+  uint64_t handshake_iteration;
   int64_t handshake_us;
 };
 enum {

@@ -183,7 +183,7 @@ int64_t tls_valid_until(const mbedtls_x509_crt *crt); /* milliseconds of the wal
 
 /* --- tls_pace.c --- */
 
-bool tls_pace_may(struct net *net); /* this turn of the loop has time for a step of a client's handshake */
+bool tls_pace_may(struct net *net); /* this iteration of the loop has time for a step of a client's handshake */
 int64_t tls_pace_begin(void);
 void tls_pace_end(struct net *net, int64_t begun);
 

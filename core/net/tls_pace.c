@@ -1,22 +1,22 @@
 /* tls_pace.c: handshakes of clients take turns, so that those who have one behind them do not wait for those who have not.
  *
  * One step of a handshake is a signature and a key exchange: up to 3 ms of this thread. A hundred clients that come at once would be a hundred
- * steps in one turn of the loop, and every established connection of the worker would stand still for all of them. So a turn of the loop spends
- * TURN_US on handshakes, and one step at least; who comes later in it waits in net->handshakes, first come first served, without reading. The
+ * steps in one iteration of the loop, and every established connection of the worker would stand still for all of them. So an iteration spends
+ * ITERATION_US on handshakes, and one step at least. Who comes later in it waits in net->handshakes, first come first served, without reading. The
  * loop does not sleep while one waits (its idle handle is active), so nothing is lost but a poll between the steps. Handshakes with upstreams
- * are not paced: requests wait for them. A turn is told from the next one by uv_now, which libuv moves once a turn: turns within one
+ * are not paced: requests wait for them. One iteration is told from the next by uv_now, which libuv moves once in each: those within one
  * millisecond share their budget. Belongs to the stream's thread. */
 #include "base/clock.h"
 #include "net/stream.h"
 #include "net/tls_internal.h"
 
-enum { TURN_US = 1000 };
+enum { ITERATION_US = 1000 };
 
 bool tls_pace_may(struct net *net) {
-  uint64_t turn = uv_now(net->loop);
-  if (net->handshake_turn != turn) net->handshake_us = 0;
-  net->handshake_turn = turn;
-  return net->handshake_us < TURN_US;
+  uint64_t now = uv_now(net->loop);
+  if (net->handshake_iteration != now) net->handshake_us = 0;
+  net->handshake_iteration = now;
+  return net->handshake_us < ITERATION_US;
 }
 
 int64_t tls_pace_begin(void) { return clock_mono_us(); }

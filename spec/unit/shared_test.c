@@ -168,14 +168,14 @@ static void one_value_may_fill_the_store_and_no_more(void) {
 
 static void settings_come_into_force_with_their_first_use(void) {
   struct shared *s = new_store(1 << 20);
-  uint64_t old = shared_turn(s);
-  shared_settle(s, old, 1 << 20);
+  uint64_t old = shared_version(s);
+  shared_configure(s, old, 1 << 20);
   for (unsigned i = 0; i < 4000; i++) put_numbered(s, i, 100);
-  uint64_t refused = shared_turn(s), lower = shared_turn(s), higher = shared_turn(s);
+  uint64_t refused = shared_version(s), lower = shared_version(s), higher = shared_version(s);
   (void)refused; /* of a policy that never ran: nothing has changed */
   CHECK(facts(s).max == 1 << 20 && facts(s).entries == 4000);
-  shared_settle(s, lower, SHARED_BYTES_MIN);
-  shared_settle(s, old, 1 << 20); /* the old policy's last request */
+  shared_configure(s, lower, SHARED_BYTES_MIN);
+  shared_configure(s, old, 1 << 20); /* the old policy's last request */
   CHECK(facts(s).max == SHARED_BYTES_MIN && facts(s).entries == 4000);
   unsigned i = 4000;
   for (uint64_t before; (before = facts(s).bytes) > SHARED_BYTES_MIN;) { /* in portions: no write pays for all of it */
@@ -185,7 +185,7 @@ static void settings_come_into_force_with_their_first_use(void) {
     CHECK(shared_set(s, str_of(key), &v, SHARED_FOR_EVER, 0) == SHARED_DONE);
     CHECK(facts(s).bytes < before && before - facts(s).bytes < 80 * 1024);
   }
-  shared_settle(s, higher, 8 << 20);
+  shared_configure(s, higher, 8 << 20);
   for (i = 0; i < 20000; i++) put_numbered(s, i, 100);
   for (i = 0; i < 20000; i++) CHECK(has_numbered(s, i));
   drop(s);
@@ -293,7 +293,7 @@ static void *mixed_main(void *arg) {
       shared_keys(s, i / 100, 50, count_key, &n);
       CHECK(n <= 50);
       CHECK(facts(s).bytes <= 16 * 1024 + THREADS * 1024); /* each thread may be one write above it */
-      shared_settle(s, shared_turn(s), i % 2000 == 0 ? 12 * 1024 : 16 * 1024);
+      shared_configure(s, shared_version(s), i % 2000 == 0 ? 12 * 1024 : 16 * 1024);
     }
   }
   return NULL;
