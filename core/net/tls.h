@@ -63,8 +63,8 @@ enum tls_notes {
   TLS_NOTES_USUAL, /* and what is careless or in vain: a key that others may read, a chain out of order, a use that it is not meant for */
   TLS_NOTES_THOROUGH /* and whether a chain ends at an authority that this system knows */
 };
-void tls_client_notes(const struct tls_client *c, enum tls_notes which, tls_tell_fn tell, void *arg);
-void tls_server_notes(const struct tls_server *v, enum tls_notes which, tls_tell_fn tell, void *arg);
+void tls_client_notes(struct tls_client *c, enum tls_notes which, tls_tell_fn tell, void *arg);
+void tls_server_notes(struct tls_server *v, enum tls_notes which, tls_tell_fn tell, void *arg);
 
 /* Every file that a living configuration was made of, and the folders of authorities. Some may be told more than once. */
 void tls_files(tls_tell_fn tell, void *arg);

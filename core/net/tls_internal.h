@@ -1,5 +1,7 @@
 /* tls_internal.h: what the files of core/net/tls_* share. Nobody else includes it.
  *
+ *   tls_registry.c what the process knows of all configurations: the one place with state that is neither a thread's nor a configuration's
+ *
  *   tls_path.c    files and folders, as they stand   tls_pem.c      certificates and keys in them
  *   tls_trust.c   authorities, shared by all configurations
  *   tls_config.c  what one reading of files gave     tls_living.c   tls_client and tls_server: settings and their newest reading
@@ -51,11 +53,34 @@ enum { TLS_DIGEST = 32 };
 void tls_digest_add(uint8_t so_far[TLS_DIGEST], const void *p, size_t n);
 void tls_digest_chain(uint8_t so_far[TLS_DIGEST], const mbedtls_x509_crt *chain); /* the DER of every certificate */
 
+/* --- tls_registry.c --- */
+
+struct tls_registry {
+  /* Authorities. Held while a bundle is read: some 20 ms, so that two threads that want the same one read it once. */
+  pthread_mutex_t trusts_lock;
+  struct link trusts; /* guarded by trusts_lock: of struct tls_trust, whose refs and link it guards, too */
+
+  /* Ticket keys and saved sessions, by digest. */
+  pthread_mutex_t shared_lock;
+  struct link shared; /* guarded by shared_lock: of struct tls_shared, whose refs and link it guards, too */
+
+  /* Configurations that live. */
+  pthread_mutex_t living_lock;
+  struct link living; /* guarded by living_lock: tls_living.c's, and their links */
+
+  /* Who is told that the set of files is another. Held while it is told, so that nobody is after tls_on_files has returned. */
+  pthread_mutex_t changed_lock;
+  void (*changed)(void *arg); /* guarded by changed_lock, as is the next */
+  void *changed_arg;
+};
+/* The process's, made by the first call. No two of its locks are held at once. Any thread. */
+struct tls_registry *tls_registry(void);
+
 /* --- tls_shared.c: what lives as long as a configuration needs it, and is the same for all whose digest is the same --- */
 
 struct tls_shared { /* embedded, first */
   uint8_t digest[TLS_DIGEST];
-  /* guarded by a lock of tls_shared.c */
+  /* guarded by the registry's shared_lock */
   unsigned refs;
   struct link link;
 };
@@ -156,8 +181,8 @@ void tls_server_conf_unref(struct tls_server_conf *v);
 
 /* --- tls_living.c --- */
 
-struct tls_client_conf *tls_client_now(const struct tls_client *c); /* a new reference */
-struct tls_server_conf *tls_server_now(const struct tls_server *v);
+struct tls_client_conf *tls_client_now(struct tls_client *c); /* a new reference */
+struct tls_server_conf *tls_server_now(struct tls_server *v);
 
 /* --- tls_notes.c --- */
 

@@ -1,13 +1,12 @@
 /* tls_living.c: tls_client and tls_server: settings that never change, and what the newest good reading of their files gave.
  *
  * A renewed certificate must not need a reload of the policy, whose file may be half edited at that moment: so a configuration reads its files
- * again by itself (tls_reread) and swaps one pointer. Connections hold the reading that they began with. All living configurations are in one
- * list, so that control knows which files to watch, whoever made a configuration: a policy, or a call of jeton.http on any thread. The list does
- * not keep them alive.
+ * again by itself (tls_reread) and swaps one pointer. Connections hold the reading that they began with. All living configurations are in
+ * the registry's list, so that control knows which files to watch, whoever made a configuration: a policy, or a call of jeton.http on any thread.
  *
  * A reading is tried when the stamp of its files (what stat tells) is another than at the last try, which may have failed: so a bad file is told
  * of once, and a pair that is written one file after the other is good in the end. The stamp is taken before the files are read: a
- * change in between is found by the next look. */
+ * change in between is found by the next check. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,10 +21,10 @@ typedef void (*own_fn)(void *arg, const char *file, int64_t until);
 
 struct living;
 struct kind {
-  void *(*read)(const struct living *l, char *err, size_t errsize);
+  void *(*read)(struct living *l, char *err, size_t errsize);
   void (*drop)(void *reading);
-  void (*notes)(const struct living *l, enum tls_notes which, tls_tell_fn tell, void *arg);
-  void (*own)(const struct living *l, own_fn tell, void *arg); /* what it shows to others */
+  void (*notes)(struct living *l, enum tls_notes which, tls_tell_fn tell, void *arg);
+  void (*own)(struct living *l, own_fn tell, void *arg); /* what it shows to others */
 };
 struct living {
   atomic_uint refs;
@@ -37,9 +36,9 @@ struct living {
   /* set by who makes it, then the re-reading thread's */
   uint64_t stamp;
   char *error;      /* why the last try failed; NULL: it did not */
-  struct link link; /* guarded by list_lock */
+  struct link link; /* guarded by the registry's living_lock */
   pthread_mutex_t lock;
-  void *now; /* guarded by lock */
+  void *now; /* guarded by lock: the newest good reading, with a reference; whoever takes it takes one of its own */
 };
 struct tls_client {
   struct living living;
@@ -51,15 +50,9 @@ struct tls_server {
   struct tls_server_settings settings;
 };
 
-static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct link list = {&list, &list}; /* guarded by list_lock */
-static pthread_mutex_t hook_lock = PTHREAD_MUTEX_INITIALIZER;
-static void (*hook)(void *arg); /* guarded by hook_lock */
-static void *hook_arg;          /* guarded by hook_lock */
-
 /* --- files --- */
 
-static void each_file(const struct living *l, tls_tell_fn tell, void *arg) {
+static void each_file(struct living *l, tls_tell_fn tell, void *arg) {
   for (size_t i = 0; i < l->nfiles; i++) tls_path_each(l->files[i], tell, arg);
 }
 
@@ -71,17 +64,19 @@ static uint64_t stamp_of(const struct living *l) {
 
 /* --- life --- */
 
-static void tell_hook(void) {
-  pthread_mutex_lock(&hook_lock);
-  if (hook != NULL) hook(hook_arg);
-  pthread_mutex_unlock(&hook_lock);
+static void report_change(void) {
+  struct tls_registry *r = tls_registry();
+  pthread_mutex_lock(&r->changed_lock);
+  if (r->changed != NULL) r->changed(r->changed_arg);
+  pthread_mutex_unlock(&r->changed_lock);
 }
 
 void tls_on_files(void (*changed)(void *arg), void *arg) {
-  pthread_mutex_lock(&hook_lock);
-  hook = changed;
-  hook_arg = arg;
-  pthread_mutex_unlock(&hook_lock);
+  struct tls_registry *r = tls_registry();
+  pthread_mutex_lock(&r->changed_lock);
+  r->changed = changed;
+  r->changed_arg = arg;
+  pthread_mutex_unlock(&r->changed_lock);
 }
 
 static const char *copy(struct living *l, const char *text) {
@@ -102,11 +97,12 @@ static void living_init(struct living *l, const struct kind *kind, size_t max_fi
 }
 
 static void living_fini(struct living *l) {
-  pthread_mutex_lock(&list_lock);
+  struct tls_registry *r = tls_registry();
+  pthread_mutex_lock(&r->living_lock);
   list_remove(&l->link);
-  pthread_mutex_unlock(&list_lock);
+  pthread_mutex_unlock(&r->living_lock);
   if (l->now != NULL) {
-    tell_hook();
+    report_change();
     l->kind->drop(l->now);
   }
   free(l->error);
@@ -119,10 +115,11 @@ static bool living_begin(struct living *l, char *err, size_t errsize) {
   l->stamp = stamp_of(l);
   l->now = l->kind->read(l, err, errsize);
   if (l->now == NULL) return false;
-  pthread_mutex_lock(&list_lock);
-  list_push(&list, &l->link);
-  pthread_mutex_unlock(&list_lock);
-  tell_hook();
+  struct tls_registry *r = tls_registry();
+  pthread_mutex_lock(&r->living_lock);
+  list_push(&r->living, &l->link);
+  pthread_mutex_unlock(&r->living_lock);
+  report_change();
   return true;
 }
 
@@ -131,7 +128,7 @@ static bool living_unref(struct living *l) { /* true: that was the last */
   return atomic_fetch_sub_explicit(&l->refs, 1, memory_order_acq_rel) == 1;
 }
 
-/* One from the list: its last reference may be gone, and its end wait for list_lock. */
+/* One from the list: its last reference may be gone, and its end wait for living_lock. */
 static bool living_try_ref(struct living *l) {
   unsigned n = atomic_load_explicit(&l->refs, memory_order_relaxed);
   while (n > 0)
@@ -150,17 +147,17 @@ static int64_t first_end(const struct tls_identity *id) {
 
 /* --- clients --- */
 
-static void client_notes(const struct living *l, enum tls_notes which, tls_tell_fn tell, void *arg) {
+static void client_notes(struct living *l, enum tls_notes which, tls_tell_fn tell, void *arg) {
   tls_client_notes(CONTAINER_OF(l, struct tls_client, living), which, tell, arg);
 }
-static void client_own(const struct living *l, own_fn tell, void *arg) {
-  const struct tls_client *c = CONTAINER_OF(l, struct tls_client, living);
+static void client_own(struct living *l, own_fn tell, void *arg) {
+  struct tls_client *c = CONTAINER_OF(l, struct tls_client, living);
   struct tls_client_conf *now = tls_client_now(c);
   if (now->identity != NULL) tell(arg, c->settings.cert, first_end(now->identity));
   tls_client_conf_unref(now);
 }
-static void *client_read(const struct living *l, char *err, size_t errsize) {
-  const struct tls_client *c = CONTAINER_OF(l, struct tls_client, living);
+static void *client_read(struct living *l, char *err, size_t errsize) {
+  struct tls_client *c = CONTAINER_OF(l, struct tls_client, living);
   return tls_client_conf_new(&c->settings, err, errsize);
 }
 static void client_drop(void *reading) { tls_client_conf_unref(reading); }
@@ -213,12 +210,11 @@ void tls_client_unref(struct tls_client *c) {
   if (c != NULL && living_unref(&c->living)) client_free(c);
 }
 
-struct tls_client_conf *tls_client_now(const struct tls_client *c) {
-  pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&c->living.lock;
-  pthread_mutex_lock(lock);
+struct tls_client_conf *tls_client_now(struct tls_client *c) {
+  pthread_mutex_lock(&c->living.lock);
   struct tls_client_conf *now = c->living.now;
   atomic_fetch_add_explicit(&now->refs, 1, memory_order_relaxed);
-  pthread_mutex_unlock(lock);
+  pthread_mutex_unlock(&c->living.lock);
   return now;
 }
 
@@ -226,7 +222,7 @@ uint64_t tls_client_fingerprint(const struct tls_client *c) {
   return atomic_load_explicit(&c->fingerprint, memory_order_relaxed);
 }
 
-void tls_client_notes(const struct tls_client *c, enum tls_notes which, tls_tell_fn tell, void *arg) {
+void tls_client_notes(struct tls_client *c, enum tls_notes which, tls_tell_fn tell, void *arg) {
   struct tls_client_conf *now = tls_client_now(c);
   struct tls_certificate_settings files = {c->settings.cert, c->settings.key};
   if (now->identity != NULL) tls_identity_notes(now->identity, &files, false, which, tell, arg);
@@ -236,18 +232,18 @@ void tls_client_notes(const struct tls_client *c, enum tls_notes which, tls_tell
 
 /* --- servers --- */
 
-static void server_notes(const struct living *l, enum tls_notes which, tls_tell_fn tell, void *arg) {
+static void server_notes(struct living *l, enum tls_notes which, tls_tell_fn tell, void *arg) {
   tls_server_notes(CONTAINER_OF(l, struct tls_server, living), which, tell, arg);
 }
-static void server_own(const struct living *l, own_fn tell, void *arg) {
-  const struct tls_server *v = CONTAINER_OF(l, struct tls_server, living);
+static void server_own(struct living *l, own_fn tell, void *arg) {
+  struct tls_server *v = CONTAINER_OF(l, struct tls_server, living);
   struct tls_server_conf *now = tls_server_now(v);
   for (size_t i = 0; i < now->nidentities; i++)
     tell(arg, v->settings.certificates[i].cert, first_end(now->identities[i]));
   tls_server_conf_unref(now);
 }
-static void *server_read(const struct living *l, char *err, size_t errsize) {
-  const struct tls_server *v = CONTAINER_OF(l, struct tls_server, living);
+static void *server_read(struct living *l, char *err, size_t errsize) {
+  struct tls_server *v = CONTAINER_OF(l, struct tls_server, living);
   return tls_server_conf_new(&v->settings, err, errsize);
 }
 static void server_drop(void *reading) { tls_server_conf_unref(reading); }
@@ -291,16 +287,15 @@ void tls_server_unref(struct tls_server *v) {
   if (v != NULL && living_unref(&v->living)) server_free(v);
 }
 
-struct tls_server_conf *tls_server_now(const struct tls_server *v) {
-  pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&v->living.lock;
-  pthread_mutex_lock(lock);
+struct tls_server_conf *tls_server_now(struct tls_server *v) {
+  pthread_mutex_lock(&v->living.lock);
   struct tls_server_conf *now = v->living.now;
   atomic_fetch_add_explicit(&now->refs, 1, memory_order_relaxed);
-  pthread_mutex_unlock(lock);
+  pthread_mutex_unlock(&v->living.lock);
   return now;
 }
 
-void tls_server_notes(const struct tls_server *v, enum tls_notes which, tls_tell_fn tell, void *arg) {
+void tls_server_notes(struct tls_server *v, enum tls_notes which, tls_tell_fn tell, void *arg) {
   struct tls_server_conf *now = tls_server_now(v);
   for (size_t i = 0; i < now->nidentities; i++) {
     const struct tls_certificate_settings *files = &v->settings.certificates[i];
@@ -323,15 +318,16 @@ static void living_release(struct living *l) {
 /* References to all of them; the caller frees the array. */
 static struct living **take_all(size_t *n) {
   size_t room = 1;
+  struct tls_registry *r = tls_registry();
   *n = 0;
-  pthread_mutex_lock(&list_lock);
-  for (const struct link *i = list.next; i != &list; i = i->next) room++;
+  pthread_mutex_lock(&r->living_lock);
+  for (const struct link *i = r->living.next; i != &r->living; i = i->next) room++;
   struct living **all = must_calloc(room, sizeof *all);
-  for (struct link *i = list.next; i != &list; i = i->next) {
+  for (struct link *i = r->living.next; i != &r->living; i = i->next) {
     struct living *l = CONTAINER_OF(i, struct living, link);
     if (living_try_ref(l)) all[(*n)++] = l;
   }
-  pthread_mutex_unlock(&list_lock);
+  pthread_mutex_unlock(&r->living_lock);
   return all;
 }
 

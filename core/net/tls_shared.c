@@ -1,18 +1,15 @@
 /* tls_shared.c: a list of what configurations share, found by digest.
  *
  * What must outlive one reading of the files (ticket keys, saved sessions) belongs to none of them. A new reading is made before the old one
- * is given up, finds what the old one holds, and so it goes on; when the last holder has gone it goes, too. The list only remembers; its
- * mutex also guards the references, so that the last unref and a new get cannot meet. Any thread. */
-#include <pthread.h>
+ * is given up, finds what the old one holds, and so it goes on; when the last holder has gone it goes, too. The list is the
+ * registry's; its lock also guards the references, so that the last unref and a new get cannot meet. Any thread. */
 #include <stdlib.h>
 
 #include "net/tls_internal.h"
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct link living = {&living, &living}; /* guarded by lock */
-
-static struct tls_shared *find(const uint8_t digest[TLS_DIGEST]) {
-  for (struct link *l = living.next; l != &living; l = l->next) {
+/* With the lock held. */
+static struct tls_shared *find(const struct tls_registry *r, const uint8_t digest[TLS_DIGEST]) {
+  for (struct link *l = r->shared.next; l != &r->shared; l = l->next) {
     struct tls_shared *s = CONTAINER_OF(l, struct tls_shared, link);
     if (memcmp(s->digest, digest, TLS_DIGEST) == 0) return s;
   }
@@ -20,23 +17,25 @@ static struct tls_shared *find(const uint8_t digest[TLS_DIGEST]) {
 }
 
 struct tls_shared *tls_shared_get(const uint8_t digest[TLS_DIGEST], struct tls_shared *(*make)(void)) {
-  pthread_mutex_lock(&lock);
-  struct tls_shared *s = find(digest);
+  struct tls_registry *r = tls_registry();
+  pthread_mutex_lock(&r->shared_lock);
+  struct tls_shared *s = find(r, digest);
   if (s == NULL && (s = make()) != NULL) {
     memcpy(s->digest, digest, TLS_DIGEST);
-    list_push(&living, &s->link);
+    list_push(&r->shared, &s->link);
   }
   if (s != NULL) s->refs++;
-  pthread_mutex_unlock(&lock);
+  pthread_mutex_unlock(&r->shared_lock);
   return s;
 }
 
 void tls_shared_unref(struct tls_shared *s, void (*free_it)(struct tls_shared *s)) {
   if (s == NULL) return;
-  pthread_mutex_lock(&lock);
+  struct tls_registry *r = tls_registry();
+  pthread_mutex_lock(&r->shared_lock);
   bool last = --s->refs == 0;
   if (last) list_remove(&s->link);
-  pthread_mutex_unlock(&lock);
+  pthread_mutex_unlock(&r->shared_lock);
   if (last) free_it(s);
 }
 

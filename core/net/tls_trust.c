@@ -2,11 +2,10 @@
  *
  * The system's bundle is some 140 certificates: 20 ms to parse and most of a megabyte. Every upstream of a policy, and every
  * jeton.http call with settings of its own, wants it, so a trust is shared by whoever names the same file, as long as that
- * file has not changed since. The list of living trusts is process-wide; it only
- * remembers, it never keeps a trust alive, and its mutex also guards the references, so that the last unref and a
- * new get cannot meet. What a trust holds never changes. */
+ * file has not changed since. The list of living trusts is the
+ * registry's; its lock also guards the references, so that the last unref and a new get cannot meet. What a trust holds
+ * never changes. */
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -22,13 +21,10 @@ struct tls_trust {
   uint8_t digest[32];
   char *path, *passed_over; /* passed_over: a sentence, or NULL */
   uint64_t stamp;
-  /* guarded by living_lock */
+  /* guarded by the registry's trusts_lock */
   unsigned refs;
   struct link link;
 };
-
-static pthread_mutex_t living_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct link living = {&living, &living}; /* guarded by living_lock */
 
 /* Debian and Alpine, Fedora, BSD and macOS: the first that is there. */
 static const char *const bundles[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
@@ -43,8 +39,9 @@ const char *tls_trust_bundle(void) {
   return NULL;
 }
 
-static struct tls_trust *find_living(const char *path, uint64_t stamp) {
-  for (struct link *l = living.next; l != &living; l = l->next) {
+/* With the lock held. */
+static struct tls_trust *find_living(const struct tls_registry *r, const char *path, uint64_t stamp) {
+  for (struct link *l = r->trusts.next; l != &r->trusts; l = l->next) {
     struct tls_trust *t = CONTAINER_OF(l, struct tls_trust, link);
     if (strcmp(t->path, path) == 0 && t->stamp == stamp) return t;
   }
@@ -90,7 +87,6 @@ static struct tls_trust *trust_new(const char *path, uint64_t stamp, bool folder
     trust_free(t);
     return NULL;
   }
-  list_push(&living, &t->link);
   return t;
 }
 
@@ -107,11 +103,13 @@ struct tls_trust *tls_trust_get(const char *path, char *err, size_t errsize) {
   }
   uint64_t stamp =
       tls_path_stamp(path); /* before it is read: what changes in between gives another one the next time */
-  pthread_mutex_lock(&living_lock);
-  struct tls_trust *t = find_living(path, stamp);
-  if (t == NULL) t = trust_new(path, stamp, S_ISDIR(now.st_mode), err, errsize);
+  struct tls_registry *r = tls_registry();
+  pthread_mutex_lock(&r->trusts_lock);
+  struct tls_trust *t = find_living(r, path, stamp);
+  if (t == NULL && (t = trust_new(path, stamp, S_ISDIR(now.st_mode), err, errsize)) != NULL)
+    list_push(&r->trusts, &t->link);
   if (t != NULL) t->refs++;
-  pthread_mutex_unlock(&living_lock);
+  pthread_mutex_unlock(&r->trusts_lock);
   return t;
 }
 
@@ -124,10 +122,11 @@ void tls_trust_problems(const char *path, tls_tell_fn tell, void *arg) {
 
 void tls_trust_unref(struct tls_trust *t) {
   if (t == NULL) return;
-  pthread_mutex_lock(&living_lock);
+  struct tls_registry *r = tls_registry();
+  pthread_mutex_lock(&r->trusts_lock);
   bool last = --t->refs == 0;
   if (last) list_remove(&t->link);
-  pthread_mutex_unlock(&living_lock);
+  pthread_mutex_unlock(&r->trusts_lock);
   if (last) trust_free(t);
 }
 
