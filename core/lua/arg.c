@@ -1,4 +1,11 @@
-/* arg.c: see arg.h. Nothing here owns memory outside of Lua, so every function may raise at any place. */
+/* arg.c: see arg.h. Any VM's thread.
+ *
+ * Lua's own luaL_check functions name an argument by its number. A script gives most of ours as fields of a table, where a number says nothing and a
+ * misspelt name would be passed over in silence. So these name the function and the key, say what was expected and the type that was found, and
+ * refuse a key that is not known, with the nearest one that is. A value is never shown: it may be a secret that was put in the wrong place.
+ *
+ * Strings are not converted from numbers, nor numbers from strings: where Lua would, a mistake goes on to where nobody can tell its cause.
+ * Nothing here owns memory outside of Lua, so every function may raise at any place. */
 #include "lua/arg.h"
 
 #include <lauxlib.h>

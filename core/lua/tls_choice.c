@@ -1,4 +1,11 @@
-/* tls_choice.c: see tls_choice.h. Owned by the VM's thread; a finished choice may be read by the thread pool. */
+/* tls_choice.c: see tls_choice.h. Owned by the VM's thread; a finished choice may be read by the thread pool.
+ *
+ * A table is read anew at each call, since a script may build it anew. What it says is written into one text, and that is the key under which
+ * the VM keeps the tls_client that was made of it: equal settings cost one reading of their files, and one pool of connections, however many tables say
+ * them. Keeping the client by the table's address was the other way; a table in a function's call is another one each time.
+ *
+ * The cache is bounded by forgetting all of it (TLS_CHOICES_MAX): an order of use would be kept for scripts that make settings of what requests
+ * say, and these would miss all the same. Connections hold the client that they began with. */
 #include "lua/tls_choice.h"
 
 #include <lauxlib.h>

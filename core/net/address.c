@@ -1,4 +1,14 @@
-/* address.c: socket addresses as text, and listening sockets. No state; any thread. */
+/* address.c: socket addresses as text, which of them are private, and listening sockets. No state; any thread.
+ *
+ * Text: what address_format writes address_parse reads back as the same address. ":8080" is the one form that stands for two families, since "all
+ * addresses" is one socket for the kernel as well (IPV6_V6ONLY off).
+ *
+ * Private: the list is what a proxy must not reach for a stranger, so it errs towards yes. An IPv6 address that carries an IPv4 one is judged by that
+ * one, in every form in which a translator or tunnel would unpack it: a filter that reads IPv6 literally is passed by ::ffff:127.0.0.1.
+ *
+ * Listening: SO_REUSEPORT gives each worker a queue of its own, so that the kernel spreads connections and no worker wakes for another's.
+ * A Unix socket's file outlives its process. Whether it is stale is asked of the kernel, by connecting: only a refusal says that nobody listens. Between
+ * that and the bind another process may take the path; then bind fails, and nobody's socket has been removed but a dead one. */
 #include "net/address.h"
 
 #include <arpa/inet.h>
@@ -168,7 +178,7 @@ static int bind_tcp(int fd, union address *a) {
 }
 
 /* Why the path cannot be taken, or 0: a socket file where connecting is refused was left by a process that has gone. Anything else there is left alone. */
-static int look_whether_stale(const union address *a) {
+static int check_stale(const union address *a) {
   struct stat st;
   if (lstat(a->un.sun_path, &st) == 0 && !S_ISSOCK(st.st_mode)) return UV_EEXIST;
   int fd = open_socket(a);
@@ -181,7 +191,7 @@ static int look_whether_stale(const union address *a) {
 static int bind_unix(int fd, const union address *a) {
   if (bind(fd, &a->sa, address_len(a)) == 0) return 0;
   if (errno != EADDRINUSE) return last_error();
-  int taken = look_whether_stale(a);
+  int taken = check_stale(a);
   if (taken != 0) return taken;
   if (unlink(a->un.sun_path) != 0 && errno != ENOENT) return last_error();
   return bind(fd, &a->sa, address_len(a)) == 0 ? 0 : last_error();

@@ -2,7 +2,7 @@
  *
  * Reading: recv(2) into net->scratch when libuv finds the socket readable, so an idle stream holds no buffer. (read(2), as libuv does it, goes through the
  * file layer, which costs a tenth of a microsecond; and it says EOF where the last bytes and a reset come in one poll.)
- * Passing on: a read that is to go to another stream as it is goes there through the thread's pipe, in the same turn, so that all that is said of
+ * Passing on: a read that is to go to another stream as it is goes there through the thread's pipe, in the same iteration of the loop, so that all that is said of
  * writing holds for it.
  * Writing: send(2) first, while libuv has nothing of ours to write (again cheaper than write(2) and libuv's way to it). What the kernel does not take is
  * copied into a queue of two buffers: one is in libuv's hands

@@ -1,4 +1,4 @@
-/* family.c: a hash table of slots by key, with a list in order of use. One mutex; it is held for a lookup, never over a fetch.
+/* family.c: a hash table of slots by key, with a list in order of use. One mutex guards both; it is held for a lookup or a walk, never over a fetch.
  *
  * Keys come from requests, so the hash is keyed (SipHash) and the table bounded. A slot that anybody but family and keeper refers to is in use and stays: dropping
  * it would end waits, and a second slot for the same key would mean two fetches at a time for one token.
