@@ -1,9 +1,9 @@
 /* keeper.c: decides, for each slot, whether something is due; starts fetches; takes their outcome.
  *
- * There is no stored state and no table of transitions. A slot states what it needs under its mutex (slot_internal.h), whoever changes that posts
- * "look", and one function, attend, reads all of it and acts. It may run once too often but never once too seldom: nothing hangs on a message
- * having been sent at the right moment. So expiry against a fetch that ends, a set during a fetch, a rejection during a reload have no
- * races to get right: each is a change of facts, followed by a look.
+ * There is no stored state and no table of transitions. A slot states what it needs under its mutex (slot_internal.h), whoever changes that posts one
+ * mail that says "check", and one function, attend, reads all of it and acts. It may run once too often but never once too seldom: nothing hangs on
+ * a message having been sent at the right moment. So expiry against a fetch that ends, a set during a fetch, a rejection during a reload have no
+ * races to get right: each is a change of facts, followed by a check.
  *
  * Invariants: slot->fetching is true exactly from start_fetch to keeper_fetch_done. A slot in `slots` is `known` and holds a reference.
  * After attend, the slot's place in the heap is the next moment at which its facts change by time alone. The host's timer is set for the first
@@ -16,6 +16,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/must.h"
 #include "token/due.h"
 #include "token/family_internal.h"
 #include "token/slot_internal.h"
@@ -41,12 +42,6 @@ struct keeper {
 const char *fetch_reason_name(enum fetch_reason r) {
   static const char *const names[] = {"first", "expiring", "rejected", "manual"};
   return names[r];
-}
-
-static void *must_alloc(size_t n) {
-  void *p = calloc(1, n);
-  if (p == NULL) abort();
-  return p;
 }
 
 static int64_t now(const struct keeper *k) { return k->host.now(k->host.ctx); }
@@ -103,7 +98,7 @@ static enum fetch_reason reason_locked(const struct slot *s) {
 }
 
 static struct fetch *begin_fetch_locked(struct slot *s, int64_t at) {
-  struct fetch *f = must_alloc(sizeof *f);
+  struct fetch *f = must_calloc(1, sizeof *f);
   f->slot = slot_ref(s);
   f->reason = reason_locked(s);
   f->attempt = s->consecutive + 1;
@@ -244,7 +239,7 @@ void keeper_fetch_done(struct keeper *k, struct fetch *f, const struct fetch_res
 /* --- what the policy names --- */
 
 struct keeper *keeper_new(const struct keeper_host *host, struct mailbox *inbox, uint64_t seed) {
-  struct keeper *k = must_alloc(sizeof *k);
+  struct keeper *k = must_calloc(1, sizeof *k);
   k->host = *host;
   k->inbox = inbox;
   rng_seed(&k->rng, seed);
@@ -304,7 +299,7 @@ struct token_family *keeper_adopt_family(struct keeper *k, struct str name, cons
                                          bool has_fetch, unsigned max, int64_t idle_ms) {
   struct keeper_family *kf = known_family(k, name);
   if (kf == NULL) {
-    kf = must_alloc(sizeof *kf);
+    kf = must_calloc(1, sizeof *kf);
     kf->family = family_new(name);
     list_push(&k->families, &kf->link);
   }

@@ -9,7 +9,7 @@
  *  - a closed slot holds no token, has nobody waiting, and posts nothing.
  *
  * What is to be done next is not told to the keeper by messages that could be lost or come twice: it is stated in the slot
- * (next_attempt, manual, asked, closed) and the one mail only says "look". Lock order: family, slot, mailbox. */
+ * (next_attempt, manual, asked, closed) and the one mail only says "check". Lock order: family, slot, mailbox. */
 #ifndef JETON_TOKEN_SLOT_INTERNAL_H
 #define JETON_TOKEN_SLOT_INTERNAL_H
 
@@ -105,7 +105,7 @@ void slot_use_clock(struct slot *s, int64_t (*clock)(void)); /* tests; before it
 /* With the mutex held. */
 bool slot_valid_locked(const struct slot *s, int64_t now);
 void slot_check_locked(const struct slot *s);
-void slot_post_locked(struct slot *s);             /* "look", once */
+void slot_post_locked(struct slot *s);             /* "check", once */
 void slot_ask_locked(struct slot *s, int64_t now); /* somebody needs a token and there is none */
 void slot_unpublish_locked(struct slot *s);        /* current is served no more */
 /* Takes over t. Call slot_wake after the mutex is released. */

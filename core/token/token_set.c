@@ -3,10 +3,11 @@
 
 #include <stdlib.h>
 
+#include "base/must.h"
+
 void token_set_init(struct token_set *t, size_t n) {
   *t = (struct token_set){
-      .slots = calloc(n + 1, sizeof *t->slots), .families = calloc(n + 1, sizeof *t->families), .n = n};
-  if (t->slots == NULL || t->families == NULL) abort();
+      .slots = must_calloc(n + 1, sizeof *t->slots), .families = must_calloc(n + 1, sizeof *t->families), .n = n};
 }
 
 void token_set_copy(struct token_set *to, const struct token_set *from) {
