@@ -367,7 +367,7 @@ static void a_json_string_in_pieces_is_the_same(void) {
 static void base64_in_groups_is_the_same(void) {
   static const char text[] = "light w\0rk.\xff\xfe";
   char whole[64], pieces[64], back[64];
-  for (int form = BASE64_PADDED; form <= BASE64_URL; form++) {
+  for (enum base64_form form = BASE64_PADDED; form <= BASE64_URL; form++) {
     for (size_t n = 0; n < sizeof text; n++) {
       size_t made = base64_encode(form, text, n, whole), m = 0, decoded;
       for (size_t i = 0; i < n; i += BASE64_GROUP)
