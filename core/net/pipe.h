@@ -21,7 +21,7 @@ struct pipe_events { /* may call any function of either end, close included */
   void (*on_drain)(struct pipe_end *p, int status);
 };
 struct pipe_ops {
-  /* Reading is off when an end is made. Nothing is lost while it is off. */
+  /* The tunnel says so in the turn of the loop in which the end is made, and again as it likes. Nothing is lost while it is off. */
   void (*read)(struct pipe_end *p, bool on);
   /* Sends or queues all of it. An error of libuv: the peer is gone, only close may follow. */
   int (*write)(struct pipe_end *p, struct str bytes);

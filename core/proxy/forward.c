@@ -14,9 +14,9 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "http/forwarded.h"
-#include "proxy/conn.h"
+#include "proxy/steps.h"
 #include "proxy/tunnel.h"
-#include "proxy/worker_internal.h"
+#include "proxy/worker_state.h"
 #include "token/audience.h"
 
 struct forward_target { /* in the exchange's arena */
@@ -72,9 +72,7 @@ static struct forward_target *target_new(struct exchange *ex) {
 enum verdict forward_admit(struct exchange *ex) {
   const struct forward_conf *f = ex->runtime->policy->forward;
   bool connect = ex->request.is_connect;
-  if (connect)
-    ex->client_keep_alive = false;
-  else
+  if (!connect)
     headers_set(&ex->request.headers, STR("Host"), ex->request.authority); /* the only one that hooks shall see */
   if (connect && (f == NULL || f->connect == NULL))
     return refuse(ex, 405, ERR_FORBIDDEN, "CONNECT is not served here: the policy allows it nowhere");

@@ -6,7 +6,7 @@
 
 #include "net/pipe.h"
 #include "net/url.h"
-#include "proxy/exchange.h"
+#include "proxy/steps.h"
 
 /* For a CONNECT or an absolute-form target. NEXT: ex->forward is the target, or stays NULL: the policy forwards nothing and its upstream serves.
  * FAIL: refused. */

@@ -16,17 +16,17 @@
 #include "lua/vm.h"
 #include "net/tls.h"
 #include "net/url.h"
-#include "proxy/conn.h"
-#include "proxy/exchange.h"
+#include "proxy/client.h"
 #include "proxy/forward.h"
 #include "proxy/l_headers.h"
-#include "proxy/worker_internal.h"
+#include "proxy/steps.h"
+#include "proxy/worker_state.h"
 
 enum { COPIED_A_STEP = 16 /* bytes of a body, charged to the time budget */ };
 static const char REQUEST_TYPE[] = "jeton.request", RESPONSE_TYPE[] = "jeton.response";
 
 struct exchange *exchange_handle_check(lua_State *L, const struct exchange_handle *h, const char *what) {
-  if (h->exchange->serial != h->serial)
+  if (h->exchange->place.serial != h->serial)
     luaL_error(L, "this %s is over: keep what you need of it in a local before its exchange ends", what);
   return h->exchange;
 }
@@ -35,7 +35,7 @@ static void push_handle(lua_State *L, struct exchange *ex, const char *type) {
   struct exchange_handle *h =
       lua_newuserdatauv(L, sizeof *h, 1); /* user value 1: its headers, once they are asked for */
   h->exchange = ex;
-  h->serial = ex->serial;
+  h->serial = ex->place.serial;
   type_set(L, type);
 }
 
@@ -63,7 +63,7 @@ struct str exchange_dup(lua_State *L, struct exchange *ex, int idx) {
 int body_wait_push(lua_State *L, void *arg) {
   struct body_wait *w = arg;
   struct exchange *ex = w->ex;
-  const struct buf *b = w == &ex->request_wait ? &ex->body : &ex->reply;
+  const struct buf *b = w == &ex->body.wait ? &ex->body.bytes : &ex->reply.bytes;
   if (w->error == ERR_LIMIT) return push_failure(L, ERR_LIMIT, "the body is over limits.script_body");
   if (w->error != 0) return push_failure(L, w->error, "the body broke off");
   lua_pushlstring(L, (const char *)b->p, b->n);
@@ -72,14 +72,14 @@ int body_wait_push(lua_State *L, void *arg) {
 
 static void cancel_body_wait(struct await *a) { CONTAINER_OF(a, struct body_wait, await)->waiting = false; }
 
-/* The bytes may be at hand already, but an await may only end from the loop: a mail to our own thread starts the reading. */
+/* The bytes may be at hand already, but an await may only end from the loop, where the reading begins. */
 static int wait_for_body(lua_State *L, struct exchange *ex, struct body_wait *w) {
   if (w->waiting) return luaL_error(L, "this body is awaited already");
   w->ex = ex;
   w->error = 0;
   await_begin(L, &w->await, cancel_body_wait);
   w->waiting = true;
-  if (ex->nudge.in == NULL) mailbox_post(&ex->worker->services.mailbox, &ex->nudge);
+  later_post(&ex->worker->later, &ex->nudge);
   return await_yield(L, &w->await);
 }
 
@@ -89,35 +89,38 @@ static bool over_script_limit(const struct exchange *ex, enum http_framing frami
 
 static int l_request_body(lua_State *L) {
   struct exchange *ex = check_self(L, REQUEST_TYPE, "request");
-  struct body_wait *w = &ex->request_wait;
+  struct request_body *b = &ex->body;
+  struct body_wait *w = &b->wait;
+  bool ours = b->place == BODY_REPLACED;
   w->ex = ex;
   w->error = 0;
-  if (!ex->body_replaced && (over_script_limit(ex, ex->request.framing, ex->request.content_length) ||
-                             ex->body.n > ex->runtime->policy->limits.script_body))
-    w->error = ERR_LIMIT;
-  if (!ex->body_replaced && !ex->body_kept)
+  if (b->place == BODY_GONE)
     return push_failure(L, ERR_CLOSED, "the body has gone to the upstream: call req:body() in on_request");
-  if (ex->body_replaced || ex->body_complete || w->error != 0) return body_wait_push(L, w);
-  if (ex->streaming)
+  if (!ours && (over_script_limit(ex, ex->request.framing, ex->request.content_length) ||
+                b->bytes.n > ex->runtime->policy->limits.script_body))
+    w->error = ERR_LIMIT;
+  if (ours || b->complete || w->error != 0) return body_wait_push(L, w);
+  if (b->place == BODY_KEPT)
     return push_failure(L, ERR_CLOSED, "the body is on its way to the upstream: call req:body() in on_request");
-  ex->body_wanted_all = true;
-  send_continue(ex);
+  b->place = BODY_GATHERED;
+  request_body_continue(ex);
   return wait_for_body(L, ex, w);
 }
 
 static int l_response_body(lua_State *L) {
   struct exchange *ex = check_self(L, RESPONSE_TYPE, "response");
-  struct body_wait *w = &ex->reply_wait;
+  struct reply_body *b = &ex->reply;
+  struct body_wait *w = &b->wait;
   w->ex = ex;
   w->error = 0;
-  if (ex->reply_replaced || ex->local || ex->reply_complete) return body_wait_push(L, w);
+  if (b->source != REPLY_UPSTREAM || b->flow == REPLY_ENDED) return body_wait_push(L, w);
   if (ex->step != STEP_RESPONSE_HOOK)
     return push_failure(L, ERR_CLOSED, "the body has gone to the client: call res:body() in on_response");
   if (over_script_limit(ex, ex->response.framing, ex->response.content_length)) w->error = ERR_LIMIT;
-  if (ex->reply.n > 0) w->error = ERR_LIMIT; /* an earlier call gave up */
-  if (ex->upstream_broke != 0) w->error = ex->upstream_broke;
+  if (b->bytes.n > 0) w->error = ERR_LIMIT; /* an earlier call gave up */
+  if (b->broke != 0) w->error = b->broke;
   if (w->error != 0) return body_wait_push(L, w);
-  ex->gather_reply = true;
+  b->flow = REPLY_IS_GATHERED;
   return wait_for_body(L, ex, w);
 }
 
@@ -135,11 +138,8 @@ static int l_request_set_body(lua_State *L) {
   struct str body = check_body(L, 2, "req:set_body");
   if (ex->step > STEP_REQUEST_HOOK)
     return luaL_error(L, "req:set_body works in on_request only: the request has been sent");
-  ex->body_replaced = true;
-  ex->body_wanted_all = false; /* what still comes of the client's is thrown away */
   vm_burn(L, body.n / COPIED_A_STEP);
-  buf_reset(&ex->body);
-  buf_adds(&ex->body, body);
+  request_body_replace(&ex->body, body);
   return 0;
 }
 
@@ -147,10 +147,10 @@ static int l_response_set_body(lua_State *L) {
   struct exchange *ex = check_self(L, RESPONSE_TYPE, "response");
   struct str body = check_body(L, 2, "res:set_body");
   if (ex->replied) return luaL_error(L, "the response has been sent");
-  ex->reply_replaced = true;
   vm_burn(L, body.n / COPIED_A_STEP);
-  buf_reset(&ex->reply);
-  buf_adds(&ex->reply, body);
+  if (ex->reply.source == REPLY_UPSTREAM) ex->reply.source = REPLY_REPLACED;
+  buf_reset(&ex->reply.bytes);
+  buf_adds(&ex->reply.bytes, body);
   return 0;
 }
 
@@ -257,9 +257,9 @@ static void set_str_field(lua_State *L, const char *name, struct str s) {
 static void push_client(lua_State *L, const struct exchange *ex) {
   struct tls_peer peer;
   lua_createtable(L, 0, 2);
-  lua_pushstring(L, conn_peer(ex->conn).p);
+  lua_pushstring(L, client_address(ex->down->conn).p);
   lua_setfield(L, -2, "address");
-  if (!stream_tls_peer(&ex->conn->stream, &peer)) return;
+  if (!client_tls(ex->down->conn, &peer)) return;
   lua_createtable(L, 0, 6);
   set_str_field(L, "subject", peer.subject);
   set_str_field(L, "san", peer.san);
@@ -278,7 +278,7 @@ static void push_id(lua_State *L, const struct exchange *ex) {
 }
 
 static const char *scheme(const struct exchange *ex) {
-  bool tls = ex->forward != NULL ? forward_url(ex->forward)->tls : ex->conn->tls;
+  bool tls = ex->forward != NULL ? forward_url(ex->forward)->tls : client_has_tls(ex->down->conn);
   return tls ? "https" : "http";
 }
 
@@ -327,7 +327,7 @@ static void push_request_field(lua_State *L, struct exchange *ex, enum request_f
     case R_UPSTREAM: push_upstream(L, ex); break;
     case R_CTX: push_ctx(L, ex); break;
     case R_HOST: push_str(L, r->authority); break;
-    case R_VERSION: lua_pushstring(L, r->minor == 0 ? "1.0" : "1.1"); break;
+    case R_VERSION: lua_pushstring(L, http_version(r->minor)); break;
     case R_SCHEME: lua_pushstring(L, scheme(ex)); break;
   }
 }
@@ -520,11 +520,11 @@ int l_exchange_push_log(lua_State *L, void *arg) {
   set_str_field(L, "path", ex->request.path);
   if (ex->request.query.p != NULL) set_str_field(L, "query", ex->request.query);
   if (ex->request.authority.p != NULL) set_str_field(L, "host", ex->request.authority);
-  set_str_field(L, "client", conn_peer(ex->conn));
+  set_str_field(L, "client", client_address(ex->down->conn));
   set_str_field(L, "upstream", str_of(ex->upstream != NULL ? ex->upstream->conf->name : ""));
   set_int_field(L, "status", (uint64_t)exchange_status(ex));
-  set_int_field(L, "bytes_in", ex->body_seen);
-  set_int_field(L, "bytes_out", ex->bytes_out);
+  set_int_field(L, "bytes_in", ex->body.seen);
+  set_int_field(L, "bytes_out", ex->down->sent);
   lua_pushnumber(L, (double)((int64_t)(uv_hrtime() / 1000) - ex->started_us) / 1e6);
   lua_setfield(L, -2, "duration");
   lua_pushboolean(L, ex->replayed);
@@ -554,7 +554,7 @@ static const char *misplaced(lua_State *L, int idx) {
 
 /* Nobody looks at it, so `return 403` would let through what it was meant to stop. What has been answered is answered. */
 const char *l_exchange_wrong_result(lua_State *L, int nresults, struct exchange *ex, enum hook hook) {
-  const char *what = nresults > 0 && !ex->local ? misplaced(L, -nresults) : NULL;
+  const char *what = nresults > 0 && ex->reply.source != REPLY_LOCAL ? misplaced(L, -nresults) : NULL;
   if (what == NULL) return NULL;
   char place[PLACE_SIZE];
   lua_place_of(L, ex->runtime->binding.hooks[hook], place);

@@ -22,6 +22,9 @@ int l_exchange_push_response(lua_State *L, void *arg); /* res, req, tokens */
 int l_exchange_push_error(lua_State *L, void *arg);    /* req, err {status, code, message, retry_after} */
 int l_exchange_push_log(lua_State *L, void *arg);      /* entry */
 
+/* What req:body() or res:body() returns. arg: struct body_wait. */
+int body_wait_push(lua_State *L, void *arg);
+
 /* What is wrong with what the hook returned, its results being the top of L; NULL: nothing. In the exchange's arena. Does not raise. */
 const char *l_exchange_wrong_result(lua_State *L, int nresults, struct exchange *ex, enum hook hook);
 /* The exchange, or an error that says that `what` is over. */

@@ -32,7 +32,7 @@ static struct exchange *exchange_of(lua_State *L, const struct l_headers *h) {
 void l_headers_push(lua_State *L, struct exchange *ex, bool of_response) {
   struct l_headers *h = lua_newuserdatauv(L, sizeof *h, 0);
   h->handle.exchange = ex;
-  h->handle.serial = ex->serial;
+  h->handle.serial = ex->place.serial;
   h->of_response = of_response;
   type_set(L, HEADERS_TYPE);
 }

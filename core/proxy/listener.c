@@ -18,7 +18,7 @@
 #include "base/log.h"
 #include "net/tls.h"
 #include "proxy/conn.h"
-#include "proxy/worker_internal.h"
+#include "proxy/worker_state.h"
 
 enum {
   ACCEPTS_MAX = 1024 /* a turn of the loop; the kernel's queue is as long */,

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#include "proxy/exchange.h"
-
 enum { SLAB_EXCHANGES = 64, KEPT = 8 /* warm ones that a worker at rest keeps */ };
 _Static_assert(EXCHANGE_SIZE % 4096 == 0, "an exchange shares no page");
 
@@ -21,8 +19,6 @@ void exchange_pool_init(struct exchange_pool *p) {
 }
 
 void exchange_pool_fini(struct exchange_pool *p) {
-  struct link *l;
-  while ((l = list_pop(&p->warm)) != NULL) buf_fini(&CONTAINER_OF(l, struct exchange, link)->head);
   while (p->slabs != NULL) {
     struct exchange_slab *s = p->slabs;
     p->slabs = s->next;
@@ -32,13 +28,13 @@ void exchange_pool_fini(struct exchange_pool *p) {
   free(p->cold);
 }
 
-static void cold_push(struct exchange_pool *p, struct exchange *ex) {
+static void cold_push(struct exchange_pool *p, struct exchange_place *e) {
   if (p->ncold == p->cold_cap) {
     p->cold_cap += SLAB_EXCHANGES;
     p->cold = realloc(p->cold, p->cold_cap * sizeof *p->cold);
     if (p->cold == NULL) abort();
   }
-  p->cold[p->ncold++] = ex;
+  p->cold[p->ncold++] = e;
 }
 
 static void slab_add(struct exchange_pool *p) {
@@ -50,38 +46,37 @@ static void slab_add(struct exchange_pool *p) {
   s->next = p->slabs;
   p->slabs = s;
   for (unsigned i = SLAB_EXCHANGES; i-- > 0;)
-    cold_push(p, (struct exchange *)(void *)((char *)s->memory + (size_t)i * EXCHANGE_SIZE));
+    cold_push(p, (struct exchange_place *)(void *)((char *)s->memory + (size_t)i * EXCHANGE_SIZE));
 }
 
-struct exchange *exchange_pool_take(struct exchange_pool *p) {
+struct exchange_place *exchange_pool_take(struct exchange_pool *p) {
   struct link *l = list_pop(&p->warm);
-  struct exchange *ex;
+  struct exchange_place *e;
   if (l != NULL) {
-    ex = CONTAINER_OF(l, struct exchange, link);
+    e = CONTAINER_OF(l, struct exchange_place, link);
     if (--p->nwarm < p->spare) p->spare = p->nwarm;
   } else {
     if (p->ncold == 0) slab_add(p);
-    ex = p->cold[--p->ncold];
+    e = p->cold[--p->ncold];
   }
-  assert(ex->serial == 0);
-  ex->serial = ++p->serial;
-  return ex;
+  assert(e->serial == 0);
+  e->serial = ++p->serial;
+  return e;
 }
 
-void exchange_pool_give(struct exchange_pool *p, struct exchange *ex) {
-  ex->serial = 0;
-  list_push_front(&p->warm, &ex->link);
+void exchange_pool_give(struct exchange_pool *p, struct exchange_place *e) {
+  e->serial = 0;
+  list_push_front(&p->warm, &e->link);
   p->nwarm++;
 }
 
 void exchange_pool_trim(struct exchange_pool *p) {
   for (unsigned n = p->spare > KEPT ? (p->spare - KEPT + 1) / 2 : 0; n > 0; n--) {
-    struct exchange *ex = CONTAINER_OF(p->warm.prev, struct exchange, link);
-    list_remove(&ex->link);
+    struct exchange_place *e = CONTAINER_OF(p->warm.prev, struct exchange_place, link);
+    list_remove(&e->link);
     p->nwarm--;
-    buf_fini(&ex->head);
-    (void)madvise(ex, EXCHANGE_SIZE, MADV_DONTNEED);
-    cold_push(p, ex);
+    (void)madvise(e, EXCHANGE_SIZE, MADV_DONTNEED);
+    cold_push(p, e);
   }
   p->spare = p->nwarm;
 }

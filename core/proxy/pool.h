@@ -12,13 +12,20 @@
 
 #include "base/list.h"
 
-struct exchange;
 struct exchange_slab;
+
+enum { EXCHANGE_SIZE = 8 * 1024 }; /* an exchange, with the first block of its arena behind it */
+
+/* What an exchange begins with. */
+struct exchange_place {
+  _Alignas(16) struct link link;
+  uint64_t serial; /* scripts' handles hold the value they were made with; 0: the exchange has ended */
+};
 
 struct exchange_pool {
   struct link warm;      /* free ones whose pages are there, the one used last first */
   unsigned nwarm, spare; /* spare: the fewest that were warm since the last trim, which nobody needed then */
-  struct exchange **cold;
+  struct exchange_place **cold;
   unsigned ncold, cold_cap;
   struct exchange_slab *slabs;
   uint64_t serial; /* the last one given */
@@ -27,8 +34,8 @@ struct exchange_pool {
 void exchange_pool_init(struct exchange_pool *p);
 void exchange_pool_fini(struct exchange_pool *p); /* no exchange is in use, no VM that may hold a handle lives */
 /* All zero, or as exchange_pool_give got it; `serial` is a new one. Never NULL. */
-struct exchange *exchange_pool_take(struct exchange_pool *p);
-void exchange_pool_give(struct exchange_pool *p, struct exchange *ex);
+struct exchange_place *exchange_pool_take(struct exchange_pool *p);
+void exchange_pool_give(struct exchange_pool *p, struct exchange_place *e);
 /* Now and then: gives back the pages of half of those that were spare since the last time. */
 void exchange_pool_trim(struct exchange_pool *p);
 

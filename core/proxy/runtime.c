@@ -8,7 +8,6 @@
 
 #include "base/err.h"
 #include "http/services.h"
-#include "proxy/l_exchange.h"
 
 static char *host_field(const struct url *u) {
   char field[URL_HOST_SIZE], *copy;
@@ -42,10 +41,8 @@ static void make_upstreams(struct runtime *r, struct origins *all) {
   }
 }
 
-static int open_exchange_types(lua_State *L) { return l_exchange_open(L); }
-
-struct runtime *runtime_new(struct policy *p, const struct token_set *tokens, struct services *services, char *err,
-                            size_t errsize) {
+struct runtime *runtime_new(struct policy *p, const struct token_set *tokens, struct services *services,
+                            lua_CFunction open, char *err, size_t errsize) {
   struct runtime *r = calloc(1, sizeof *r);
   if (r == NULL) abort();
   r->refs = 1;
@@ -57,7 +54,7 @@ struct runtime *runtime_new(struct policy *p, const struct token_set *tokens, st
       .role = VM_WORKER, .memory_max = p->limits.memory, .budget_us = p->limits.script_time_us, .services = services};
   const char *message = "out of memory";
   r->vm = vm_new(&s);
-  int rc = r->vm == NULL ? ERR_MEMORY : vm_call(r->vm, open_exchange_types, NULL, &message);
+  int rc = r->vm == NULL ? ERR_MEMORY : vm_call(r->vm, open, NULL, &message);
   if (rc == 0) rc = binding_init(&r->binding, r->vm, p, &message);
   r->bound = rc == 0; /* from here on there are references to give back */
   if (rc == 0) rc = binding_tokens(&r->binding, r->vm, p, &r->tokens);

@@ -27,9 +27,9 @@ struct runtime {
   struct upstream *upstreams; /* by index in policy->upstreams */
 };
 
-/* NULL with a sentence in err. */
-struct runtime *runtime_new(struct policy *p, const struct token_set *tokens, struct services *services, char *err,
-                            size_t errsize);
+/* `open` adds to the VM what hooks are given, before the policy runs. NULL with a sentence in err. */
+struct runtime *runtime_new(struct policy *p, const struct token_set *tokens, struct services *services,
+                            lua_CFunction open, char *err, size_t errsize);
 struct runtime *runtime_ref(struct runtime *r);
 void runtime_unref(struct runtime *r);
 /* The upstream of that name, or NULL. */

@@ -1,4 +1,8 @@
-/* steps_request.c: the steps from a parsed head to a request on its way to the upstream. */
+/* steps_request.c: the steps from a parsed head to a request on its way to the upstream.
+ *
+ * admit, on_request, route, token, send. A replay comes back to the token step, so everything that a try needs is made from there on: the connection, the head
+ * with its secrets, the body from its start. What a head says of the body depends on what is here when it is made: a body at hand has a length, whatever
+ * way it came. */
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,12 +11,11 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "http/forwarded.h"
-#include "proxy/conn.h"
-#include "proxy/exchange.h"
+#include "proxy/client.h"
 #include "proxy/forward.h"
 #include "proxy/l_exchange.h"
-#include "proxy/tunnel.h"
-#include "proxy/worker_internal.h"
+#include "proxy/steps.h"
+#include "proxy/worker_state.h"
 
 /* --- admit --- */
 
@@ -43,10 +46,10 @@ enum verdict step_admit(struct exchange *ex) {
   headers_strip_hop_by_hop(&r->headers);
   if (ex->forward != NULL) forward_keep_credentials(ex);
   headers_remove_id(&r->headers,
-                    H_EXPECT); /* hop by hop in effect: make_head asks anew where there is something to ask */
+                    H_EXPECT); /* hop by hop in effect: write_head asks anew where there is something to ask */
   if (p->forwarded != FORWARDED_OFF) {
-    forwarded_apply(&r->headers, &ex->arena, p->forwarded, arena_dup(&ex->arena, conn_peer(ex->conn)), ex->conn->tls,
-                    r->authority);
+    forwarded_apply(&r->headers, &ex->arena, p->forwarded, arena_dup(&ex->arena, client_address(ex->down->conn)),
+                    client_has_tls(ex->down->conn), r->authority);
   }
   if (p->via) via_add(&r->headers, &ex->arena, r->minor);
   return str_eq(r->method, STR("OPTIONS")) ? count_hop(ex) : NEXT;
@@ -64,7 +67,7 @@ static void on_request_done(void *arg, lua_State *L, int nresults, int status, c
     exchange_fail_now(ex, 500, status != 0 ? status : ERR_SCRIPT, message);
     return;
   }
-  exchange_resume(ex, ex->local ? STEP_REPLY : STEP_ROUTE);
+  exchange_resume(ex, ex->reply.source == REPLY_LOCAL ? STEP_REPLY : STEP_ROUTE);
 }
 
 enum verdict step_request_hook(struct exchange *ex) {
@@ -93,7 +96,7 @@ static const char REMOVED[] = "the token was removed from the policy";
 
 static void on_slot(struct slot_waiter *w, int status) {
   struct exchange *ex = CONTAINER_OF(w, struct exchange, waiter);
-  timeout_clear(&ex->timeout);
+  timeout_clear(&ex->token_wait);
   if (status != 0)
     exchange_fail_now(ex, 503, ERR_TOKEN_MISSING, REMOVED);
   else
@@ -122,7 +125,7 @@ static enum verdict wait_for(struct exchange *ex, struct slot *s, int64_t wait_m
   if (rc < 0) return exchange_fail(ex, 503, rc, rc == ERR_LIMIT ? "too many requests wait for a token" : REMOVED);
   if (rc == 1) return NEXT; /* it has come meanwhile */
   COUNT(ex->worker, token_waits, 1);
-  timeout_set(&ex->timeout, ex->wait_until - now);
+  timeout_set(&ex->token_wait, ex->wait_until - now);
   return WAIT;
 }
 
@@ -163,17 +166,12 @@ enum verdict step_token(struct exchange *ex) {
 
 /* --- send --- */
 
-static bool body_at_hand(const struct exchange *ex) {
-  return ex->body_replaced || (ex->body_complete && ex->body_kept);
-}
-
-enum { TOKEN_RACES_MAX = 4, CONTINUE_MS = 1000 };
-
 static struct framing request_framing(const struct exchange *ex) {
   const struct request *r = &ex->request;
-  if (ex->body_replaced) return (struct framing){ex->body.n > 0 ? FRAMING_LENGTH : FRAMING_NONE, ex->body.n};
-  if (r->framing == FRAMING_CHUNKED && body_at_hand(ex) && r->trailers.n == 0)
-    return (struct framing){FRAMING_LENGTH, ex->body.n};
+  const struct request_body *b = &ex->body;
+  if (b->place == BODY_REPLACED) return (struct framing){b->bytes.n > 0 ? FRAMING_LENGTH : FRAMING_NONE, b->bytes.n};
+  if (r->framing == FRAMING_CHUNKED && request_body_at_hand(b) && r->trailers.n == 0)
+    return (struct framing){FRAMING_LENGTH, b->bytes.n};
   return (struct framing){r->framing, r->content_length};
 }
 
@@ -190,19 +188,13 @@ static struct str path_for(struct exchange *ex) {
   return arena_printf(&ex->arena, "%.*s%.*s", STR_FMT(prefix), STR_FMT(path));
 }
 
-/* The upstream may refuse a head, a stale token's above all, before the body has gone anywhere: so long as the client waits, it is asked. */
-static bool may_ask(const struct exchange *ex) {
-  const struct request *r = &ex->request;
-  return r->expect_continue && !ex->continue_sent && ex->body_seen == 0 && !ex->body_complete && !ex->body_replaced;
-}
-
-static int make_head(struct call *call, struct request_head *head, struct str *body) {
+int request_make_head(struct call *call, struct request_head *h, struct str *body) {
   struct exchange *ex = call->owner;
   const struct url *u = ex->url;
-  ex->asked = may_ask(ex);
   ex->used = (struct secret_context){
       .tls = u->tls, .host = u->host, .port = u->port, .unix_path = u->unix_path, .header_safe = true};
-  *head = (struct request_head){
+  request_body_hold(&ex->body); /* a stale connection's retry sends its body from the start */
+  *h = (struct request_head){
       .method = ex->request.method,
       .path = path_for(ex),
       .query = ex->request.query,
@@ -211,24 +203,21 @@ static int make_head(struct call *call, struct request_head *head, struct str *b
       .secrets = &ex->used,
       .framing = request_framing(ex),
       .keep_alive = true,
-      .expect_continue = ex->asked,
+      .expect_continue = request_body_ask(&ex->body),
       .te_trailers = headers_has_token(&ex->request.headers, H_TE, STR("trailers")),
       .upgrade = ex->request.upgrade ? ex->request.upgrade_protocol : (struct str){0},
   };
-  if (body_at_hand(ex) && head->framing.kind != FRAMING_CHUNKED) {
-    *body = buf_str(&ex->body);
+  if (request_body_at_hand(&ex->body) && h->framing.kind != FRAMING_CHUNKED) {
+    *body = buf_str(&ex->body.bytes);
     call->body_done = true;
   }
   return 0;
 }
 
-static void on_sent(struct call *call) {
+void request_sent(struct call *call) {
   struct exchange *ex = call->owner;
-  if (ex->asked)
-    timeout_set(&ex->timeout, CONTINUE_MS);
-  else
-    send_continue(ex);
-  send_gathered_body(ex);
+  request_body_await_answer(ex);
+  request_body_stream(ex);
 }
 
 enum verdict step_send(struct exchange *ex) {
@@ -244,162 +233,8 @@ enum verdict step_send(struct exchange *ex) {
   c->pool_ms = u->timeouts.pool;
   c->pool_idle = u->pool_idle;
   c->upgrade = ex->request.upgrade;
-  c->repeatable = method_idempotent(ex->request.method) && body_at_hand(ex);
-  ex->streaming = false;
+  c->repeatable = method_idempotent(ex->request.method) && request_body_at_hand(&ex->body);
+  request_body_hold(&ex->body);
   call_start(c, ex->origin);
   return WAIT;
 }
-
-/* --- the upstream's events --- */
-
-static void on_interim(struct call *call) { /* 103 goes on to whoever can understand it (RFC 9110 section 15.2) */
-  struct exchange *ex = call->owner;
-  if (call->response.status == 100 && ex->asked) {
-    send_continue(ex);
-    conn_arm(ex->conn);
-  }
-  if (call->response.status == 100 || ex->request.minor == 0) return;
-  struct buf b;
-  buf_init(&b);
-  headers_strip_hop_by_hop(&call->response.headers);
-  if (ex->forward != NULL) forward_sign(ex, &call->response);
-  struct response_head h = {.status = call->response.status,
-                            .reason = call->response.reason,
-                            .headers = &call->response.headers,
-                            .no_body = true,
-                            .keep_alive = true,
-                            .client_minor = 1};
-  write_response_head(&b, &h);
-  uv_buf_t v = uv_buf_init((char *)b.p, (unsigned)b.n);
-  stream_write(&ex->conn->stream, &v, 1, false);
-  buf_fini(&b);
-}
-
-static void on_head(struct call *call) {
-  struct exchange *ex = call->owner;
-  end_asking(ex);
-  ex->response = call->response;
-  bool names_upgrade = ex->response.status == 101 || ex->response.status == 426;
-  ex->upgrade = names_upgrade ? headers_join(&ex->response.headers, STR("Upgrade")) : (struct str){0};
-  if (call->phase != CALL_TUNNEL) headers_strip_hop_by_hop(&ex->response.headers);
-  if (ex->forward != NULL) forward_sign(ex, &ex->response);
-  exchange_resume(ex, STEP_JUDGE);
-}
-
-static void on_body(struct call *call, struct str span) {
-  struct exchange *ex = call->owner;
-  if (ex->replaying) return; /* a rejected reply on its way to nowhere */
-  if (!ex->gather_reply) {
-    relay_out(ex, span);
-    return;
-  }
-  buf_adds(&ex->reply, span);
-  if (ex->reply.n > ex->runtime->policy->limits.script_body) {
-    call_pause(call);
-    ex->gather_reply = false;
-    body_wait_done(&ex->reply_wait, ERR_LIMIT);
-  }
-}
-
-static void on_passed(struct call *call, size_t n) {
-  struct exchange *ex = call->owner;
-  ex->bytes_out += n;
-  relay_flowed(ex);
-}
-
-/* What goes out as it came need not come into this process. */
-static void on_flush(struct call *call) {
-  struct exchange *ex = call->owner;
-  struct conn *c = ex->conn;
-  if (ex->step != STEP_RELAY) return;
-  relay_flush(ex);
-  bool live = c->exchange == ex; /* else the client was gone, and ex with it */
-  if (live && !ex->relay_chunked && !ex->no_reply_body && !ex->gather_reply) call_pass_on(call, &c->stream);
-}
-
-static void on_drain(struct call *call) {
-  struct exchange *ex = call->owner;
-  if (!ex->body_complete) conn_continue(ex->conn);
-}
-
-/* A reply that was paused is fed on from within step_relay: its spans end with the event, before the dispatcher goes on. */
-static void flush_spans(struct exchange *ex) {
-  if (ex->running && ex->step == STEP_RELAY) relay_flush(ex);
-}
-
-static void on_end(struct call *call) {
-  struct exchange *ex = call->owner;
-  flush_spans(ex);
-  ex->response.trailers = call->response.trailers;
-  ex->reply_complete = true;
-  if (ex->replaying) {
-    ex->replaying = false;
-    ex->reply_complete = false;
-    exchange_resume(ex, STEP_TOKEN);
-  } else if (ex->gather_reply) {
-    body_wait_done(&ex->reply_wait, 0);
-  } else {
-    exchange_resume(ex, STEP_RELAY);
-  }
-}
-
-/* No connection, so nothing of the request was sent: another address of the upstream may have it, whatever its method. */
-static bool try_another(struct exchange *ex) {
-  if (ex->call.phase != CALL_CONNECT || ++ex->failed_dials >= ex->upstream->conf->nurls) return false;
-  ex->origin = upstream_next(ex->upstream, &ex->url, &ex->host_field);
-  exchange_resume(ex, STEP_TOKEN);
-  return true;
-}
-
-static void on_error(struct call *call, int status, const char *reason) {
-  struct exchange *ex = call->owner;
-  end_asking(ex);
-  flush_spans(ex);
-  bool token_gone = status == ERR_TOKEN_MISSING || status == ERR_TOKEN_EXPIRED;
-  if (token_gone && ++ex->token_races < TOKEN_RACES_MAX) { /* it expired while the connection was made */
-    exchange_resume(ex, STEP_TOKEN);
-    return;
-  }
-  if (token_gone) { /* missing: valid, and yet without bytes: a field that the fetch did not return */
-    exchange_fail_now(ex, 503, status,
-                      status == ERR_TOKEN_MISSING ? "the token has no such field"
-                                                  : "each token ended before the upstream was connected");
-    return;
-  }
-  COUNT(ex->worker, upstream_errors, 1);
-  if (ex->replaying) { /* the rejected reply is of no interest */
-    ex->replaying = false;
-    exchange_resume(ex, STEP_TOKEN);
-    return;
-  }
-  char where[URL_WHERE_SIZE];
-  url_where(ex->url, where, sizeof where);
-  log_warn("upstream %s (%s): %s", ex->upstream->conf->name, where, reason);
-  if (try_another(ex)) return;
-  if (ex->task != NULL) { /* res:body() waits: it gets the failure, and then the exchange does */
-    ex->gather_reply = false;
-    ex->upstream_broke = status;
-    body_wait_done(&ex->reply_wait, status);
-    return;
-  }
-  if (status == ERR_FORBIDDEN) forward_tell_forbidden(ex);
-  exchange_fail_now(ex,
-                    status == UV_ETIMEDOUT                                       ? 504
-                    : status == ERR_FORBIDDEN                                    ? 403
-                    : status == ERR_TOKEN_AUDIENCE || status == ERR_SECRET_BYTES ? 500
-                                                                                 : 502,
-                    status, reason);
-}
-
-const struct call_events upstream_events = {
-    .make_head = make_head,
-    .on_sent = on_sent,
-    .on_interim = on_interim,
-    .on_head = on_head,
-    .on_passed = on_passed,
-    .on_body = on_body,
-    .on_flush = on_flush,
-    .on_drain = on_drain,
-    .on_end = on_end,
-    .on_error = on_error,
-};

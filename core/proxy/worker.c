@@ -13,10 +13,10 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "proxy/conn.h"
-#include "proxy/exchange.h"
+#include "proxy/l_exchange.h"
 #include "proxy/listener.h"
 #include "proxy/tunnel.h"
-#include "proxy/worker_internal.h"
+#include "proxy/worker_state.h"
 
 enum { GAUGE_MS = 250, DRAIN_TURNS = 2 };
 
@@ -52,7 +52,7 @@ void worker_conn_gone(struct worker *w, struct conn *c) {
 
 static void prepare(struct worker *w, struct order *o) {
   assert(w->prepared == NULL);
-  w->prepared = runtime_new(o->policy, o->tokens, &w->services, o->message, sizeof o->message);
+  w->prepared = runtime_new(o->policy, o->tokens, &w->services, l_exchange_open, o->message, sizeof o->message);
   order_answer(o, w->prepared != NULL ? 0 : ERR_CONFIG);
 }
 
@@ -213,6 +213,7 @@ struct worker *worker_new(unsigned index, unsigned count, struct registry *names
   list_init(&w->busy);
   list_init(&w->tunnels);
   exchange_pool_init(&w->exchanges);
+  h1_out_init(&w->out);
   list_init(&w->sinks);
   mail_init(&w->listeners_mail, on_listeners_mail);
   mail_init(&w->room_mail, on_room_mail);
@@ -221,6 +222,7 @@ struct worker *worker_new(unsigned index, unsigned count, struct registry *names
 
 static void take_down(struct worker *w) {
   uv_close((uv_handle_t *)&w->gauge, NULL);
+  laters_close(&w->later);
   if (w->prepared != NULL) runtime_unref(w->prepared);
   if (w->runtime != NULL) runtime_unref(w->runtime);
   if (w->access != NULL) access_close(&w->access->log);
@@ -228,6 +230,7 @@ static void take_down(struct worker *w) {
   struct link *l;
   while ((l = list_pop(&w->sinks)) != NULL) free(CONTAINER_OF(l, struct access_sink, link));
   exchange_pool_fini(&w->exchanges);
+  h1_out_fini(&w->out);
 }
 
 static void *run(void *arg) {
@@ -242,6 +245,7 @@ static void *run(void *arg) {
 int worker_start(struct worker *w) {
   int rc = services_init(&w->services, w->names);
   if (rc != 0) return rc;
+  laters_init(&w->later, &w->services.loop);
   uv_timer_init(&w->services.loop, &w->gauge);
   w->gauge.data = w;
   uv_timer_start(&w->gauge, on_gauge, GAUGE_MS, GAUGE_MS);

@@ -1,5 +1,5 @@
 /* worker_counts.h: the counters of a worker, each in one line: the field, whether status and metrics show a gauge (how many now) or a counter (how many so far),
- * and what it counts. The struct that control reads, the atomics that the worker writes (worker_internal.h), the sum over all workers, /status and /metrics follow
+ * and what it counts. The struct that control reads, the atomics that the worker writes (worker_state.h), the sum over all workers, /status and /metrics follow
  * from it. A new one is a line here and a COUNT(worker, field, by) where it happens; docs/operations.md lists the metrics. */
 #ifndef JETON_PROXY_WORKER_COUNTS_H
 #define JETON_PROXY_WORKER_COUNTS_H

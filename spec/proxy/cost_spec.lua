@@ -107,7 +107,8 @@ describe("a request on a kept-alive connection", function()
   it("is counted at all: a new connection each time needs epoll_ctl", function()
     local file = process.write_file(process.temp_dir() .. "/counters", ("\0"):rep(8 * #NAMES))
     local p = jeton.start {
-      policy = ('return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d", log = { access = false } }'):format(upstream.port),
+      policy = ([[return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d", log = { access = false },
+        limits = { connections_per_address = 64 } }]]):format(upstream.port), -- a table that workers share: behind a lock
       binary = jeton.root .. "/build/jeton", env = environment(file),
     }
     local before = counts(file)

@@ -1,21 +1,23 @@
-/* worker_internal.h: the body of struct worker, for the files of proxy/ only. */
-#ifndef JETON_PROXY_WORKER_INTERNAL_H
-#define JETON_PROXY_WORKER_INTERNAL_H
+/* worker_state.h: the body of struct worker, for the files of proxy/ only. */
+#ifndef JETON_PROXY_WORKER_STATE_H
+#define JETON_PROXY_WORKER_STATE_H
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <time.h>
 
 #include "base/access.h"
+#include "base/later.h"
 #include "base/list.h"
 #include "base/mailbox.h"
 #include "base/rand.h"
 #include "base/wheel.h"
 #include "http/origin.h"
 #include "http/services.h"
+#include "proxy/h1_message.h"
 #include "proxy/pool.h"
 #include "proxy/runtime.h"
-#include "proxy/worker.h"
+#include "proxy/stamp.h"
+#include "proxy/worker_counts.h"
 
 struct conn;
 struct exchange;
@@ -40,12 +42,12 @@ struct worker {
   struct link listeners;
   struct link idle, busy; /* struct conn; idle: the one idle longest first */
   struct link tunnels;
+  struct laters later;
+  struct h1_out out;
   struct exchange_pool exchanges;
   struct link sinks;
   struct access_sink *access; /* NULL: off */
-  char stamp[32];             /* of the access log, for the second `stamped` */
-  char date[40];              /* of replies without one, for the second `dated` */
-  time_t stamped, dated;
+  struct stamp stamp;
   unsigned nconns, max_conns;
   unsigned handshakes; /* connections among them whose TLS handshake is under way */
   bool draining, stopping;

@@ -1,0 +1,202 @@
+/* h1_reply.c: the only place that writes HTTP/1 to a client: interim replies, heads, bodies and their framing.
+ *
+ * A reply is collected as an array of spans (the head, then spans that still lie in the read buffer, with chunk lines between them) and written by
+ * one call of the system at the end of the read that brought it: a small reply is one read and one write. Spans lie where they are for no longer than
+ * the callback, so one array a worker serves all its connections. Every byte leaves in the flush of the turn that brought it, a chunk's last CRLF
+ * included: clients hand a chunk on when they have read that.
+ *
+ * How a body is framed for this client is decided here: a length where it is known, else chunks, else (HTTP/1.0) the connection's end.
+ *
+ * A failed write is noted, and the connection closed from the loop (h1_conn.c, `turn`): the exchange never ends inside its own step. Until then all that it says is
+ * dropped. */
+#include <assert.h>
+
+#include "http/writer.h"
+#include "proxy/conn.h"
+#include "proxy/h1_message.h"
+#include "proxy/worker_state.h"
+
+_Static_assert((int)H1_LINE_MAX >= (int)CHUNK_LINE_MAX, "a line holds any chunk's size");
+
+static struct conn *conn_of(const struct downstream *d) { return d->conn; }
+static struct h1_message *message_of(const struct downstream *d) { return d->conn->h1.u.message; }
+
+void h1_out_init(struct h1_out *o) {
+  *o = (struct h1_out){.owner = NULL};
+  buf_init(&o->head);
+}
+void h1_out_fini(struct h1_out *o) { buf_fini(&o->head); }
+
+/* --- collecting and writing --- */
+
+static void write_now(struct conn *c, const uv_buf_t *v, unsigned n) {
+  if (c->h1.broken) return;
+  if (stream_write(&c->stream, v, n, false) != 0) {
+    c->h1.broken = true;
+    later_post(&c->worker->later, &c->h1.turn);
+    return;
+  }
+  if (stream_queued(&c->stream) > 0) h1_arm(c);
+}
+
+static void flush(struct downstream *d) {
+  struct conn *c = conn_of(d);
+  struct h1_out *o = &c->worker->out;
+  if (o->owner != c) return;
+  for (unsigned i = 0; i < o->n; i++) d->sent += o->v[i].len;
+  c->h1.u.message->reply = H1_REPLY_BEGUN;
+  o->owner = NULL;
+  write_now(c, o->v, o->n);
+}
+
+/* The array, as this connection's, with room for `n` more spans. */
+static struct h1_out *collect(struct conn *c, unsigned n) {
+  struct h1_out *o = &c->worker->out;
+  if (o->owner != NULL && (o->owner != c || o->n + n > H1_OUT_MAX)) flush(&o->owner->h1.down);
+  if (o->owner != c) {
+    o->owner = c;
+    o->n = o->nlines = 0;
+  }
+  return o;
+}
+
+static void add(struct h1_out *o, const void *p, size_t n) {
+  o->v[o->n++] = uv_buf_init((char *)(uintptr_t)p, (unsigned)n);
+}
+
+/* --- what an exchange says --- */
+
+static void interim(struct downstream *d, int status, const struct headers *headers) {
+  static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+  struct conn *c = conn_of(d);
+  struct h1_message *m = message_of(d);
+  const struct request *r = m->parser.to.request;
+  if (status == 100) {
+    if (!r->expect_continue || m->continued || m->complete || m->seen > 0) return;
+    m->continued = true;
+    write_now(c, &(uv_buf_t){.base = (char *)(uintptr_t)text, .len = sizeof text - 1}, 1);
+    h1_arm(c); /* it is the client's turn now */
+    return;
+  }
+  if (r->minor == 0) return; /* it knows no interim replies (RFC 9110 section 15.2) */
+  struct buf b;
+  buf_init(&b);
+  write_response_head(
+      &b, &(struct response_head){
+              .status = status, .headers = headers, .no_body = true, .keep_alive = true, .client_minor = 1});
+  write_now(c, &(uv_buf_t){.base = (char *)b.p, .len = b.n}, 1);
+  buf_fini(&b);
+}
+
+static struct framing framing_for(const struct request *to, const struct reply *r) {
+  bool chunks = to->minor > 0;
+  if (r->framing.kind == FRAMING_LENGTH && r->trailers && chunks && !r->no_body) /* only chunks can carry them */
+    return (struct framing){FRAMING_CHUNKED, 0};
+  if (r->framing.kind == FRAMING_CHUNKED && !chunks) return (struct framing){FRAMING_UNTIL_CLOSE, 0};
+  return r->framing;
+}
+
+static void head(struct downstream *d, const struct reply *r) {
+  struct conn *c = conn_of(d);
+  struct h1_message *m = message_of(d);
+  const struct request *to = m->parser.to.request;
+  struct framing f = framing_for(to, r);
+  assert(m->reply == H1_REPLY_NONE);
+  m->no_body = r->no_body;
+  m->chunked = f.kind == FRAMING_CHUNKED && !r->no_body;
+  m->keep_alive = to->keep_alive && f.kind != FRAMING_UNTIL_CLOSE && m->complete && !m->refused && !to->is_connect &&
+                  !c->worker->draining;
+  struct response_head h = {.status = r->status,
+                            .reason = r->reason,
+                            .headers = r->headers,
+                            .framing = f,
+                            .no_body = r->no_body,
+                            .keep_alive = r->tunnel || m->keep_alive,
+                            .client_minor = r->tunnel ? 1 : to->minor,
+                            .upgrade = r->upgrade};
+  struct h1_out *o = collect(c, 1);
+  buf_reset(&o->head);
+  write_response_head(&o->head, &h);
+  add(o, o->head.p, o->head.n);
+  m->reply = H1_REPLY_WAITS;
+}
+
+static bool take_back(struct downstream *d) {
+  struct conn *c = conn_of(d);
+  if (message_of(d)->reply == H1_REPLY_BEGUN) return false;
+  if (c->worker->out.owner == c) c->worker->out.owner = NULL;
+  message_of(d)->reply = H1_REPLY_NONE;
+  return true;
+}
+
+static void body(struct downstream *d, struct str span) {
+  struct h1_message *m = message_of(d);
+  if (m->no_body || span.n == 0) return;
+  struct h1_out *o = collect(conn_of(d), 3);
+  if (!m->chunked) {
+    add(o, span.p, span.n);
+    return;
+  }
+  char *line = o->lines[o->nlines++];
+  add(o, line, write_chunk_line(line, span.n));
+  add(o, span.p, span.n);
+  add(o, "\r\n", 2);
+}
+
+static void passed(struct downstream *d, size_t n) {
+  struct conn *c = conn_of(d);
+  d->sent += n;
+  if (stream_queued(&c->stream) > 0) h1_arm(c);
+}
+
+static void end(struct downstream *d, const struct headers *trailers) {
+  struct conn *c = conn_of(d);
+  struct h1_message *m = message_of(d);
+  struct buf last;
+  buf_init(&last);
+  if (m->chunked) {
+    write_chunk_end(&last, trailers);
+    add(collect(c, 1), last.p, last.n);
+  }
+  flush(d);
+  buf_fini(&last);
+  h1_message_over(c, m->keep_alive && m->complete);
+}
+
+static struct stream *raw(struct downstream *d) {
+  struct conn *c = conn_of(d);
+  const struct h1_message *m = message_of(d);
+  bool as_it_is = !m->no_body && !m->chunked && c->worker->out.owner != c && !c->h1.broken;
+  return as_it_is ? &c->stream : NULL;
+}
+
+static size_t queued(const struct downstream *d) { return stream_queued(&d->conn->stream); }
+
+const struct downstream_ops h1_downstream = {
+    .interim = interim,
+    .head = head,
+    .take_back = take_back,
+    .body = body,
+    .passed = passed,
+    .flush = flush,
+    .end = end,
+    .reset = h1_reset,
+    .want = h1_want,
+    .raw = raw,
+    .queued = queued,
+    .take_over = h1_take_over,
+};
+
+struct str h1_https_only(struct h1_out *o) {
+  static const char text[] = "400 Bad Request\nthis port speaks HTTPS only\n";
+  struct header type = {.name = STR("Content-Type"), .value = STR("text/plain")};
+  struct headers fields = {.v = &type, .n = 1};
+  assert(o->owner == NULL);
+  buf_reset(&o->head);
+  write_response_head(
+      &o->head,
+      &(struct response_head){
+          .status = 400, .headers = &fields, .framing = {FRAMING_LENGTH, sizeof text - 1}, .client_minor = 1});
+  buf_add(&o->head, text, sizeof text - 1);
+  return buf_str(&o->head);
+}

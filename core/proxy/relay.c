@@ -1,0 +1,188 @@
+/* relay.c: what the upstream's call tells (http/call.h), and how its reply gets to the client.
+ *
+ * A span of the body goes on in the turn that brought it: on_body collects, on_flush writes once for all that one read brought. While the client has too much
+ * waiting the call is paused, and exchange_drained resumes it. The rest of a body that nobody here needs to see goes from socket to socket.
+ *
+ * on_error decides what a broken call means by the step that it breaks in: another try, another address, the client's 502, or a reply that is cut. */
+#include "proxy/relay.h"
+
+#include "base/err.h"
+#include "base/log.h"
+#include "proxy/exchange.h"
+#include "proxy/forward.h"
+#include "proxy/steps.h"
+#include "proxy/worker_state.h"
+
+enum { TOKEN_RACES_MAX = 4 };
+
+bool reply_is_here(const struct exchange *ex) {
+  return ex->reply.source != REPLY_UPSTREAM || (ex->reply.flow == REPLY_ENDED && !call_running(&ex->call));
+}
+
+static void pause_if_overfull(struct exchange *ex) {
+  if (worker_overfull(ex->worker, ex->down->ops->queued(ex->down))) call_pause(&ex->call);
+}
+
+void relay_flush(struct exchange *ex) {
+  ex->down->ops->flush(ex->down);
+  pause_if_overfull(ex);
+}
+
+/* --- the head --- */
+
+/* 103 goes on to whoever can understand it (RFC 9110 section 15.2). */
+static void on_interim(struct call *call) {
+  struct exchange *ex = call->owner;
+  struct response *r = &call->response;
+  if (r->status == 100) {
+    if (ex->body.expect == EXPECT_UPSTREAM) request_body_continue(ex);
+    return;
+  }
+  headers_strip_hop_by_hop(&r->headers);
+  if (ex->forward != NULL) forward_sign(ex, r);
+  ex->down->ops->interim(ex->down, r->status, &r->headers);
+}
+
+static void on_head(struct call *call) {
+  struct exchange *ex = call->owner;
+  request_body_answered(ex);
+  ex->response = call->response;
+  bool names_upgrade = ex->response.status == 101 || ex->response.status == 426;
+  ex->upgrade = names_upgrade ? headers_join(&ex->response.headers, STR("Upgrade")) : (struct str){0};
+  if (call->phase != CALL_TUNNEL) headers_strip_hop_by_hop(&ex->response.headers);
+  if (ex->forward != NULL) forward_sign(ex, &ex->response);
+  exchange_resume(ex, STEP_JUDGE);
+}
+
+/* --- the body --- */
+
+static void on_body(struct call *call, struct str span) {
+  struct exchange *ex = call->owner;
+  struct reply_body *b = &ex->reply;
+  if (ex->step == STEP_DISCARD) return;
+  if (b->flow != REPLY_IS_GATHERED) {
+    ex->down->ops->body(ex->down, span);
+    return;
+  }
+  buf_adds(&b->bytes, span);
+  if (b->bytes.n > ex->runtime->policy->limits.script_body) {
+    call_pause(call);
+    b->flow = REPLY_PASSES;
+    body_wait_done(&b->wait, ERR_LIMIT);
+  }
+}
+
+static void on_passed(struct call *call, size_t n) {
+  struct exchange *ex = call->owner;
+  ex->down->ops->passed(ex->down, n);
+  pause_if_overfull(ex);
+}
+
+static void on_flush(struct call *call) {
+  struct exchange *ex = call->owner;
+  if (ex->step != STEP_RELAY) return;
+  relay_flush(ex);
+  struct stream *raw = ex->down->ops->raw(ex->down);
+  if (raw != NULL) call_pass_on(call, raw);
+}
+
+/* A reply that was paused is fed on from within step_relay: its spans end with the event, before the dispatcher goes on. */
+static void flush_spans(struct exchange *ex) {
+  if (ex->running && ex->step == STEP_RELAY) relay_flush(ex);
+}
+
+static void on_end(struct call *call) {
+  struct exchange *ex = call->owner;
+  struct reply_body *b = &ex->reply;
+  if (ex->step == STEP_DISCARD) {
+    exchange_resume(ex, STEP_TOKEN);
+    return;
+  }
+  flush_spans(ex);
+  ex->response.trailers = call->response.trailers;
+  bool gathered = b->flow == REPLY_IS_GATHERED;
+  b->flow = REPLY_ENDED;
+  if (gathered)
+    body_wait_done(&b->wait, 0);
+  else
+    exchange_resume(ex, STEP_RELAY);
+}
+
+static void on_drain(struct call *call) {
+  struct exchange *ex = call->owner;
+  if (!ex->body.complete) ex->down->ops->want(ex->down);
+}
+
+/* --- failures --- */
+
+/* No connection, so nothing of the request was sent: another address of the upstream may have it, whatever its method. */
+static bool try_another(struct exchange *ex) {
+  if (ex->call.phase != CALL_CONNECT || ++ex->failed_dials >= ex->upstream->conf->nurls) return false;
+  ex->origin = upstream_next(ex->upstream, &ex->url, &ex->host_field);
+  exchange_resume(ex, STEP_TOKEN);
+  return true;
+}
+
+/* It expired while the connection was made; or it is valid, and yet without bytes: a field that the fetch did not return. */
+static void token_gone(struct exchange *ex, int status) {
+  if (++ex->token_races < TOKEN_RACES_MAX)
+    exchange_resume(ex, STEP_TOKEN);
+  else
+    exchange_fail_now(ex, 503, status,
+                      status == ERR_TOKEN_MISSING ? "the token has no such field"
+                                                  : "each token ended before the upstream was connected");
+}
+
+static int status_of(int error) {
+  switch (error) {
+    case UV_ETIMEDOUT: return 504;
+    case ERR_FORBIDDEN: return 403;
+    case ERR_TOKEN_AUDIENCE:
+    case ERR_SECRET_BYTES: return 500;
+    default: return 502;
+  }
+}
+
+static void log_upstream(const struct exchange *ex, const char *reason) {
+  char where[URL_WHERE_SIZE];
+  url_where(ex->url, where, sizeof where);
+  log_warn("upstream %s (%s): %s", ex->upstream->conf->name, where, reason);
+}
+
+static void on_error(struct call *call, int status, const char *reason) {
+  struct exchange *ex = call->owner;
+  request_body_answered(ex);
+  flush_spans(ex);
+  if (status == ERR_TOKEN_MISSING || status == ERR_TOKEN_EXPIRED) {
+    token_gone(ex, status);
+    return;
+  }
+  COUNT(ex->worker, upstream_errors, 1);
+  if (ex->step == STEP_DISCARD) { /* the rejected reply is of no interest */
+    exchange_resume(ex, STEP_TOKEN);
+    return;
+  }
+  log_upstream(ex, reason);
+  if (try_another(ex)) return;
+  if (ex->task != NULL) { /* res:body() waits: it gets the failure, and then the exchange does */
+    ex->reply.flow = REPLY_PASSES;
+    ex->reply.broke = status;
+    body_wait_done(&ex->reply.wait, status);
+    return;
+  }
+  if (status == ERR_FORBIDDEN) forward_tell_forbidden(ex);
+  exchange_fail_now(ex, status_of(status), status, reason);
+}
+
+const struct call_events upstream_events = {
+    .make_head = request_make_head,
+    .on_sent = request_sent,
+    .on_interim = on_interim,
+    .on_head = on_head,
+    .on_passed = on_passed,
+    .on_body = on_body,
+    .on_flush = on_flush,
+    .on_drain = on_drain,
+    .on_end = on_end,
+    .on_error = on_error,
+};

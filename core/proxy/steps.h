@@ -1,0 +1,41 @@
+/* steps.h: the steps of an exchange and what they share: for exchange.c, steps_request.c, steps_response.c, relay.c, reply.c, forward.c and tunnel.c.
+ *
+ * A step looks at facts and answers with a verdict; the dispatcher (exchange.c) does the rest. A step that waits has arranged for exchange_resume to be
+ * called, once, by whatever it waits for; that may happen before the step returns. */
+#ifndef JETON_PROXY_STEPS_H
+#define JETON_PROXY_STEPS_H
+
+#include "proxy/exchange.h"
+
+/* NEXT: the following step, or the one that the step has set. WAIT: exchange_resume goes on. DONE: it has ended, and its downstream knows (end, reset or
+ * take_over). FAIL: exchange_fail was called. */
+enum verdict { NEXT, WAIT, DONE, FAIL };
+
+void exchange_resume(struct exchange *ex, enum step next); /* what it waited for is there */
+/* Notes the failure and goes to STEP_ERROR. Returns FAIL; a callback calls exchange_resume(ex, STEP_ERROR) behind it. */
+enum verdict exchange_fail(struct exchange *ex, int status, int code, const char *reason);
+void exchange_fail_now(struct exchange *ex, int status, int code, const char *reason); /* both, for callbacks */
+enum verdict step_admit(struct exchange *ex);
+enum verdict step_request_hook(struct exchange *ex);
+enum verdict step_route(struct exchange *ex);
+enum verdict step_token(struct exchange *ex);
+enum verdict step_send(struct exchange *ex);
+enum verdict step_judge(struct exchange *ex);
+enum verdict step_discard(struct exchange *ex);
+enum verdict step_response_hook(struct exchange *ex);
+enum verdict step_reply(struct exchange *ex);
+enum verdict step_relay(struct exchange *ex);
+enum verdict step_tunnel(struct exchange *ex);
+enum verdict step_error(struct exchange *ex);
+/* Runs a hook as a task with `push` making its arguments; `done` notes the outcome in ex and is called before this returns when nothing awaited. */
+void exchange_hook(struct exchange *ex, int fn, task_push_fn push, task_done_fn done);
+/* A response made here, from a script (req:respond) or an error: copies body into the exchange; headers are ex->response.headers. */
+void reply_local(struct exchange *ex, int status, struct str body);
+/* For Allow (RFC 9110 section 10.2.1): what is forwarded, the rarer ones aside. */
+#define ALLOWED_METHODS STR("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+
+/* steps_request.c, as two of the upstream's events (http/call.h). */
+int request_make_head(struct call *call, struct request_head *h, struct str *body);
+void request_sent(struct call *call);
+
+#endif
