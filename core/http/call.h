@@ -12,11 +12,10 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/wheel.h"
+#include "http/h1_call.h"
 #include "http/message.h"
 #include "http/origin.h"
-#include "http/parser.h"
 #include "net/pipe.h"
-#include "net/stall.h"
 
 struct call;
 
@@ -58,11 +57,10 @@ struct call { /* embedded */
   struct origin *origin; /* a reference while it runs */
   struct origin_lease lease;
   struct origin_conn *conn;
-  struct http_parser parser;
+  const struct call_ops *ops; /* of the protocol that conn speaks */
+  struct h1_call h1;          /* its own */
   struct response response;
   struct timeout timeout;
-  struct stall stall; /* of the upstream, while `sending` */
-  struct buf stash;   /* reply bytes that came while paused; bounded by one read */
   /* set by the owner before call_start */
   struct str method;
   const struct http_limits *limits;
@@ -72,11 +70,12 @@ struct call { /* embedded */
   bool upgrade;    /* a 101 is welcome */
   /* state */
   bool body_done; /* the request is complete */
-  bool chunked;   /* its body goes out in chunks */
-  bool got_bytes, retried, paused, broken, feeding;
+  bool got_bytes; /* of the reply */
+  bool retried, paused;
+  bool broken;       /* the upstream takes no more of the request; it may have answered all the same */
+  bool feeding;      /* an event of the reply is on the stack, and on_flush will come */
   bool sending;      /* the timeout belongs to what is queued for the upstream */
   unsigned interims; /* 1xx replies so far: each costs arena */
-  uint64_t idle_ms;  /* pool_ms, or what the reply's Keep-Alive allows */
   bool *gone;        /* set by cancel and end while an event loop of ours is on the stack */
   enum call_phase phase;
 };

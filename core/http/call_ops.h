@@ -1,0 +1,68 @@
+/* call_ops.h: what a call asks of the protocol that its connection speaks, and what that protocol tells the call.
+ *
+ * The call (call.c) keeps what every protocol needs: the connection it waits for or has, the phase, the limits of time, the one retry of a
+ * stale connection, and that the owner hears each event in its order. The protocol (h1_call.c) keeps how a message stands on the wire. A second
+ * protocol is a second table here and a member of struct call for what it remembers; no owner of a call sees which one it is.
+ *
+ * Order: send_head once a connection is there; then send, end, pass_on, pause, resume, queued, stalled and raw in any order; then cancel or
+ * take_over, or the protocol's own call_ended, after which none is called. Only resume may tell events before it returns: the others answer from the loop.
+ * Everything happens on the thread of the call. */
+#ifndef JETON_HTTP_CALL_OPS_H
+#define JETON_HTTP_CALL_OPS_H
+
+#include <assert.h>
+
+#include "http/call.h"
+
+struct call_ops {
+  /* Asks make_head, sends the head and what there is of the body, and begins to read the reply. On an error nothing was sent, and the connection is as good as before. */
+  int (*send_head)(struct call *c);
+  /* More of the body, n > 0 bytes, framed so that the peer can take them now; and the body's end, before body_done is set. Not after call_broke. */
+  void (*send)(struct call *c, struct str span);
+  void (*end)(struct call *c, const struct headers *trailers);
+  /* The owner takes no more of the reply: stop reading. Reading goes on; what came in between is told first, from inside. */
+  void (*pause)(struct call *c);
+  void (*resume)(struct call *c);
+  size_t (*queued)(const struct call *c); /* bytes of the request that the peer has not taken */
+  /* Has the peer taken nothing for the whole limit? Asked each stall_step of it; `first`: the limit begins. */
+  bool (*stalled)(struct call *c, bool first);
+  struct stream *(*raw)(const struct call *c);        /* see call_raw; NULL where bytes need framing */
+  void (*pass_on)(struct call *c, struct stream *to); /* see call_pass_on; may do nothing */
+  void (*cancel)(struct call *c);                     /* gives up both messages, and what was kept of them */
+  void (*take_over)(struct call *c, struct pipe_end *end, struct buf *rest); /* see call_take_over */
+};
+
+/* --- what the protocol tells. Each that returns a bool returns false when the call is over: nothing of it may be touched then. --- */
+
+/* Sending. */
+void call_broke(struct call *c);               /* the peer takes no more; it may have answered all the same */
+void call_drained(struct call *c, int status); /* what was queued has gone, or (status < 0) the peer takes no more */
+/* Receiving. Between call_feed_begin and call_feed_end the protocol tells what one read brought; *gone becomes true when the call ends in between. */
+static inline void call_feed_begin(struct call *c, bool *gone) {
+  assert(!c->feeding);
+  *gone = false;
+  c->gone = gone;
+  c->feeding = true;
+}
+/* `whole`: spans that were told end here (on_flush). False when the call is over. */
+static inline bool call_feed_end(struct call *c, const bool *gone, bool whole) {
+  c->feeding = false;
+  if (whole && c->events->on_flush != NULL) c->events->on_flush(c);
+  if (*gone) return false;
+  c->gone = NULL;
+  return true;
+}
+static inline void call_heard(struct call *c) { /* bytes of the reply have come */
+  if (!c->got_bytes) c->got_bytes = true;
+  if (c->phase == CALL_BODY) timeout_set(&c->timeout, c->response_ms);
+}
+bool call_told_interim(struct call *c); /* a 1xx but 101 is in c->response */
+void call_told_head(struct call *c);    /* the final head is */
+void call_told_switch(struct call *c);  /* a 101 is; nothing more is read. The call may be over. */
+void call_ended(struct call *c,
+                uint64_t keep_ms); /* the reply is complete; how long its connection may idle, 0: not at all */
+bool call_retry(
+    struct call *c); /* the connection has ended: true when a fresh one is tried, and nothing more is to be done */
+void call_failed(struct call *c, int status, const char *reason);
+
+#endif
