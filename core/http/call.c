@@ -1,6 +1,6 @@
 /* call.c: see call.h. What a call is in every protocol; how its messages stand on the wire is the business of c->ops (call_ops.h).
  *
- * Invariants: conn is non-NULL exactly in the phases from SEND on, and ops is that connection's; while `paused`, no event but on_error is told; on_end
+ * Invariants: there is a place (place.conn) exactly in the phases from SEND on, and ops is of its connection's protocol; while `paused`, no event but on_error is told; on_end
  * and on_error come at most once and last.
  *
  * One timer serves all limits, since only one of them runs at a time: while request bytes wait for the upstream (`sending`) it looks for progress (send_ms);
@@ -22,7 +22,6 @@ enum { BROKEN_MS = 2000, INTERIMS_MAX = 32 };
 static void call_over(struct call *c) {
   timeout_clear(&c->timeout);
   c->phase = CALL_IDLE;
-  c->conn = NULL;
   struct origin *o = c->origin;
   c->origin = NULL;
   if (c->gone != NULL) *c->gone = true;
@@ -30,17 +29,17 @@ static void call_over(struct call *c) {
   origin_unref(o);
 }
 
-static void drop_connection(struct call *c) {
-  if (c->conn != NULL) c->ops->cancel(c);
-  c->conn = NULL;
+static void drop_place(struct call *c) {
+  if (c->place.conn != NULL) c->ops->cancel(c);
 }
 
 void call_failed(struct call *c, int status, const char *reason) {
-  if (c->conn != NULL && !c->conn->reused && !c->got_bytes && status != ERR_PROTOCOL) origin_conn_failed(c->conn);
+  struct origin_conn *conn = c->place.conn;
+  if (conn != NULL && !conn->reused && !c->got_bytes && status != ERR_PROTOCOL) origin_conn_failed(conn);
   enum call_phase phase = c->phase;
   char text[192]; /* the reason may live in the stream that goes */
   snprintf(text, sizeof text, "%s", reason);
-  drop_connection(c);
+  drop_place(c);
   call_over(c);
   c->phase = phase;
   c->events->on_error(c, status, text);
@@ -51,17 +50,15 @@ void call_cancel(struct call *c) {
     c->phase = CALL_IDLE;
     return;
   }
-  if (c->phase == CALL_CONNECT) origin_lease_cancel(&c->lease);
-  drop_connection(c);
+  if (c->phase == CALL_CONNECT) place_cancel(&c->place);
+  drop_place(c);
   call_over(c);
 }
 
 void call_ended(struct call *c, uint64_t keep_ms) {
-  struct origin_conn *conn = c->conn;
-  unsigned idle = c->pool_idle;
   struct origin *held = origin_ref(c->origin); /* on_end may drop the last other reference */
   call_over(c);
-  origin_release(conn, keep_ms, idle);
+  place_give_back(&c->place, keep_ms, c->pool_idle);
   c->events->on_end(c);
   origin_unref(held);
 }
@@ -74,13 +71,13 @@ void call_take_over(struct call *c, struct pipe_end *end, struct buf *rest) {
 
 /* A reused connection that ends before a byte of the reply was closed by the peer while it sat idle. */
 bool call_retry(struct call *c) {
-  if (!c->conn->reused || c->got_bytes || !c->repeatable || c->retried || c->phase == CALL_BODY) return false;
-  drop_connection(c);
+  if (!c->place.conn->reused || c->got_bytes || !c->repeatable || c->retried || c->phase == CALL_BODY) return false;
+  drop_place(c);
   timeout_clear(&c->timeout);
   c->retried = true;
   c->broken = c->body_done = false;
   c->phase = CALL_CONNECT;
-  origin_lease(c->origin, &c->lease, c->connect_ms, true);
+  place_take(c->origin, &c->place, c->connect_ms, true);
   return true;
 }
 
@@ -113,14 +110,14 @@ void call_pass_on(struct call *c, struct stream *to) {
 }
 
 void call_pause(struct call *c) {
-  if (c->paused || c->conn == NULL) return;
+  if (c->paused || c->place.conn == NULL) return;
   c->paused = true;
   if (!c->feeding) c->ops->pause(c); /* else the protocol sees to it behind the event: most pauses are over by then */
   timeout_clear(&c->timeout);        /* it is not the upstream that is slow */
 }
 
 void call_resume(struct call *c) {
-  if (!c->paused || c->conn == NULL) return;
+  if (!c->paused || c->place.conn == NULL) return;
   c->paused = false;
   timeout_set(&c->timeout, c->response_ms);
   if (!c->feeding) c->ops->resume(c); /* else it was resumed within the very event that paused */
@@ -162,20 +159,23 @@ static void start_waiting(struct call *c) {
     timeout_set(&c->timeout, c->first_byte_ms);
 }
 
-static void on_lease(struct origin_lease *l, struct origin_conn *conn, int status, const char *reason) {
-  struct call *c = CONTAINER_OF(l, struct call, lease);
-  if (conn == NULL) {
+static bool place_allowed(struct place *p, const union address *a) {
+  struct call *c = CONTAINER_OF(p, struct call, place);
+  return c->allowed(c, a);
+}
+
+static void on_place(struct place *p, int status, const char *reason) {
+  struct call *c = CONTAINER_OF(p, struct call, place);
+  if (status != 0) {
     call_failed(c, status, reason);
     return;
   }
-  c->conn = conn;
   c->ops = &h1_call_ops;
   c->got_bytes = c->paused = c->broken = c->feeding = c->sending = false;
   c->phase = CALL_SEND;
   int rc = c->ops->send_head(c);
   if (rc != 0) { /* nothing was sent: the connection is as good as before */
-    origin_release(conn, c->pool_ms, c->pool_idle);
-    c->conn = NULL;
+    place_give_back(&c->place, c->pool_ms, c->pool_idle);
     call_failed(c, rc, err_text(rc));
   } else if (c->body_done) {
     start_waiting(c);
@@ -194,23 +194,23 @@ void call_passed(struct call *c, size_t n) {
 }
 
 void call_send(struct call *c, struct str span) {
-  if (c->conn == NULL || c->broken || span.n == 0) return;
+  if (c->place.conn == NULL || c->broken || span.n == 0) return;
   c->ops->send(c, span);
   call_passed(c, span.n);
 }
 
 void call_end(struct call *c, const struct headers *trailers) {
   if (!call_running(c)) return;
-  if (c->conn != NULL && !c->broken) c->ops->end(c, trailers);
+  if (c->place.conn != NULL && !c->broken) c->ops->end(c, trailers);
   c->body_done = true;
-  if (c->conn != NULL) start_waiting(c);
+  if (c->place.conn != NULL) start_waiting(c);
 }
 
 struct stream *call_raw(const struct call *c) {
-  return c->conn != NULL && !c->broken ? c->ops->raw(c) : NULL;
+  return c->place.conn != NULL && !c->broken ? c->ops->raw(c) : NULL;
 }
 
-size_t call_queued(const struct call *c) { return c->conn != NULL ? c->ops->queued(c) : 0; }
+size_t call_queued(const struct call *c) { return c->place.conn != NULL ? c->ops->queued(c) : 0; }
 
 static void on_due(struct timeout *t) {
   struct call *c = CONTAINER_OF(t, struct call, timeout);
@@ -251,6 +251,7 @@ void call_start(struct call *c, struct origin *o) {
   c->retried = false;
   c->body_done = false;
   c->interims = 0;
-  c->lease.done = on_lease;
-  origin_lease(o, &c->lease, c->connect_ms, false);
+  c->place.done = on_place;
+  c->place.allowed = c->allowed != NULL ? place_allowed : NULL;
+  place_take(o, &c->place, c->connect_ms, false);
 }

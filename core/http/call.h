@@ -55,9 +55,8 @@ struct call { /* embedded */
   void *owner;
   struct arena *arena;
   struct origin *origin; /* a reference while it runs */
-  struct origin_lease lease;
-  struct origin_conn *conn;
-  const struct call_ops *ops; /* of the protocol that conn speaks */
+  struct place place;
+  const struct call_ops *ops; /* of the protocol that the place's connection speaks */
   struct h1_call h1;          /* its own */
   struct response response;
   struct timeout timeout;
@@ -66,6 +65,8 @@ struct call { /* embedded */
   const struct http_limits *limits;
   uint64_t connect_ms, first_byte_ms, response_ms, send_ms, pool_ms;
   unsigned pool_idle;
+  /* Which addresses may be connected (see struct place). NULL: any. */
+  bool (*allowed)(struct call *c, const union address *a);
   bool repeatable; /* idempotent, and make_head can give the whole of it again */
   bool upgrade;    /* a 101 is welcome */
   /* state */

@@ -1,11 +1,11 @@
 /* call_ops.h: what a call asks of the protocol that its connection speaks, and what that protocol tells the call.
  *
- * The call (call.c) keeps what every protocol needs: the connection it waits for or has, the phase, the limits of time, the one retry of a
+ * The call (call.c) keeps what every protocol needs: the place on a connection that it waits for or has, the phase, the limits of time, the one retry of a
  * stale connection, and that the owner hears each event in its order. The protocol (h1_call.c) keeps how a message stands on the wire. A second
  * protocol is a second table here and a member of struct call for what it remembers; no owner of a call sees which one it is.
  *
- * Order: send_head once a connection is there; then send, end, pass_on, pause, resume, queued, stalled and raw in any order; then cancel or
- * take_over, or the protocol's own call_ended, after which none is called. Only resume may tell events before it returns: the others answer from the loop.
+ * Order: send_head once the place is there; then send, end, pass_on, pause, resume, queued, stalled and raw in any order; then cancel or
+ * take_over, or the protocol's own call_ended, after which none is called. call_failed comes back as cancel. Only resume may tell events before it returns: the others answer from the loop.
  * Everything happens on the thread of the call. */
 #ifndef JETON_HTTP_CALL_OPS_H
 #define JETON_HTTP_CALL_OPS_H
@@ -15,7 +15,7 @@
 #include "http/call.h"
 
 struct call_ops {
-  /* Asks make_head, sends the head and what there is of the body, and begins to read the reply. On an error nothing was sent, and the connection is as good as before. */
+  /* Asks make_head, sends the head and what there is of the body, and begins to read the reply. On an error nothing was sent, and the place is as good as before. */
   int (*send_head)(struct call *c);
   /* More of the body, n > 0 bytes, framed so that the peer can take them now; and the body's end, before body_done is set. Not after call_broke. */
   void (*send)(struct call *c, struct str span);
@@ -28,15 +28,17 @@ struct call_ops {
   bool (*stalled)(struct call *c, bool first);
   struct stream *(*raw)(const struct call *c);        /* see call_raw; NULL where bytes need framing */
   void (*pass_on)(struct call *c, struct stream *to); /* see call_pass_on; may do nothing */
-  void (*cancel)(struct call *c);                     /* gives up both messages, and what was kept of them */
+  void (*cancel)(struct call *c);                     /* gives up both messages, what was kept of them, and the place */
   void (*take_over)(struct call *c, struct pipe_end *end, struct buf *rest); /* see call_take_over */
 };
 
-/* --- what the protocol tells. Each that returns a bool returns false when the call is over: nothing of it may be touched then. --- */
+/* --- what the protocol tells --- */
 
-/* Sending. */
-void call_broke(struct call *c);               /* the peer takes no more; it may have answered all the same */
-void call_drained(struct call *c, int status); /* what was queued has gone, or (status < 0) the peer takes no more */
+/* The peer takes no more of the request; it may have answered all the same. */
+void call_broke(struct call *c);
+/* What was queued has gone, or (status < 0) the peer takes no more. */
+void call_drained(struct call *c, int status);
+
 /* Receiving. Between call_feed_begin and call_feed_end the protocol tells what one read brought; *gone becomes true when the call ends in between. */
 static inline void call_feed_begin(struct call *c, bool *gone) {
   assert(!c->feeding);
@@ -56,13 +58,16 @@ static inline void call_heard(struct call *c) { /* bytes of the reply have come 
   if (!c->got_bytes) c->got_bytes = true;
   if (c->phase == CALL_BODY) timeout_set(&c->timeout, c->response_ms);
 }
-bool call_told_interim(struct call *c); /* a 1xx but 101 is in c->response */
-void call_told_head(struct call *c);    /* the final head is */
-void call_told_switch(struct call *c);  /* a 101 is; nothing more is read. The call may be over. */
-void call_ended(struct call *c,
-                uint64_t keep_ms); /* the reply is complete; how long its connection may idle, 0: not at all */
-bool call_retry(
-    struct call *c); /* the connection has ended: true when a fresh one is tried, and nothing more is to be done */
+/* Within a feed. A 1xx but 101 is in c->response; false: the call is over. */
+bool call_told_interim(struct call *c);
+/* The final head is, or a 101, behind which nothing is read. The call may be over behind either: see *gone. */
+void call_told_head(struct call *c);
+void call_told_switch(struct call *c);
+/* The reply is complete. Ends the call and its place; its connection may idle for keep_ms, 0: not at all. */
+void call_ended(struct call *c, uint64_t keep_ms);
+/* The connection has ended. True: a fresh one is tried, and there is nothing more to do; else the protocol says how the call failed. */
+bool call_retry(struct call *c);
+/* Ends the call, by way of `cancel` while it has a place. */
 void call_failed(struct call *c, int status, const char *reason);
 
 #endif

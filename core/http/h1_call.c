@@ -9,7 +9,7 @@
  * cost an epoll_ctl. While the call is paused nothing is told, so `stash` holds the rest of one read at the most. `gone` is how the loop learns that an event
  * has ended the call, whose memory may be gone then.
  *
- * A connection serves another request only when both messages ended cleanly and nothing came behind. Owned by the call's thread. */
+ * A connection serves another request only when both messages ended cleanly, the request is taken whole, and nothing came behind. Owned by the call's thread. */
 #include "http/h1_call.h"
 
 #include <assert.h>
@@ -43,7 +43,8 @@ static uint64_t keep_limit(const struct call *c) {
 /* left: bytes behind the reply. */
 static void finish(struct call *c, size_t left) {
   assert(c->h1.stash.n == 0);
-  bool reusable = c->response.keep_alive && c->body_done && !c->broken && left == 0;
+  bool reusable =
+      c->response.keep_alive && c->body_done && !c->broken && left == 0 && stream_queued(&c->place.conn->stream) == 0;
   call_ended(c, reusable ? c->h1.keep_ms : 0);
 }
 
@@ -58,7 +59,7 @@ static void switch_over(struct call *c, const uint8_t *p, size_t n) {
     return;
   }
   buf_add(&c->h1.stash, p, n);
-  stream_read_stop(&c->conn->stream);
+  stream_read_stop(&c->place.conn->stream);
   call_told_switch(c);
 }
 
@@ -109,7 +110,7 @@ static bool feed(struct call *c, const uint8_t *p, size_t n, size_t passed) {
   bool live = tell(c, &p, &n, &gone);
   if (gone || !call_feed_end(c, &gone, live)) return false;
   if (c->paused) {
-    stream_read_stop(&c->conn->stream);
+    stream_read_stop(&c->place.conn->stream);
     if (n > 0) buf_add(&c->h1.stash, p, n);
   }
   return true;
@@ -117,7 +118,7 @@ static bool feed(struct call *c, const uint8_t *p, size_t n, size_t passed) {
 
 /* TLS 1.3 has a server refuse our certificate after the handshake, where we wait for the reply: what it said is the reason. */
 static const char *no_reply(const struct call *c, int status) {
-  const char *said = status == ERR_TLS ? stream_reason(&c->conn->stream) : "";
+  const char *said = status == ERR_TLS ? stream_reason(&c->place.conn->stream) : "";
   return said[0] != '\0' ? said : "the upstream closed without a reply";
 }
 
@@ -149,10 +150,10 @@ static void on_read(struct stream *s, ssize_t n, const uint8_t *data) {
 
 static void h1_pass_on(struct call *c, struct stream *to) {
   uint64_t left = http_parser_passable(&c->h1.parser);
-  if (left > 0) stream_pass_on(&c->conn->stream, to, left);
+  if (left > 0) stream_pass_on(&c->place.conn->stream, to, left);
 }
 
-static void h1_pause(struct call *c) { stream_read_stop(&c->conn->stream); }
+static void h1_pause(struct call *c) { stream_read_stop(&c->place.conn->stream); }
 
 static void h1_resume(struct call *c) {
   /* Fed even when there is nothing: the message may have ended with the bytes that were told before the pause. */
@@ -160,7 +161,7 @@ static void h1_resume(struct call *c) {
   buf_init(&c->h1.stash);
   bool live = feed(c, stash.n > 0 ? stash.p : nothing, stash.n, 0);
   buf_fini(&stash);
-  if (live && c->phase != CALL_TUNNEL && !c->paused) stream_read_start(&c->conn->stream, on_read);
+  if (live && c->phase != CALL_TUNNEL && !c->paused) stream_read_start(&c->place.conn->stream, on_read);
 }
 
 /* --- sending --- */
@@ -168,16 +169,16 @@ static void h1_resume(struct call *c) {
 static void on_drain(struct stream *s, int status) { call_drained(call_of(s), status); }
 
 static void write_out(struct call *c, const uv_buf_t *bufs, unsigned n, bool sensitive) {
-  if (stream_write(&c->conn->stream, bufs, n, sensitive) != 0) call_broke(c);
+  if (stream_write(&c->place.conn->stream, bufs, n, sensitive) != 0) call_broke(c);
 }
 
 static int h1_send_head(struct call *c) {
   struct buf *out = origins_head_buffer(origin_owner(c->origin));
-  struct stream *s = &c->conn->stream;
+  struct stream *s = &c->place.conn->stream;
   struct request_head head;
   struct str body = {0};
   buf_init(&c->h1.stash);
-  c->conn->user = c;
+  c->place.conn->user = c;
   s->on_drain = on_drain;
   begin_reply(c);
   int rc = c->events->make_head(c, &head, &body);
@@ -215,27 +216,27 @@ static void h1_end(struct call *c, const struct headers *trailers) {
   buf_fini(&end);
 }
 
-static size_t h1_queued(const struct call *c) { return stream_queued(&c->conn->stream); }
+static size_t h1_queued(const struct call *c) { return stream_queued(&c->place.conn->stream); }
 
 static bool h1_stalled(struct call *c, bool first) {
-  if (!first) return stall_look(&c->h1.stall, &c->conn->stream);
-  stall_begin(&c->h1.stall, &c->conn->stream);
+  if (!first) return stall_look(&c->h1.stall, &c->place.conn->stream);
+  stall_begin(&c->h1.stall, &c->place.conn->stream);
   return false;
 }
 
-static struct stream *h1_raw(const struct call *c) { return c->h1.chunked ? NULL : &c->conn->stream; }
+static struct stream *h1_raw(const struct call *c) { return c->h1.chunked ? NULL : &c->place.conn->stream; }
 
 /* --- ends --- */
 
 static void h1_cancel(struct call *c) {
   buf_fini(&c->h1.stash);
-  origin_discard(c->conn);
+  place_close(&c->place);
 }
 
 static void h1_take_over(struct call *c, struct pipe_end *end, struct buf *rest) {
   *rest = c->h1.stash;
   buf_init(&c->h1.stash);
-  origin_pipe(c->conn, end);
+  origin_pipe(&c->place, end);
 }
 
 const struct call_ops h1_call_ops = {.send_head = h1_send_head,

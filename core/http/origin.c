@@ -1,10 +1,15 @@
 /* origin.c: see origin.h. Owned by one loop's thread.
  *
  * An idle connection keeps reading: bytes or an end that nobody asked for close it at once, so that a connection taken from the pool
- * is one whose peer has been silent (RFC 9112 section 9.3, CVE-2026-48931), and leasing costs no system call.
+ * is one whose peer has been silent (RFC 9112 section 9.3, CVE-2026-48931), and taking a place on it costs no system call.
  *
- * A connection is in one of three places: dialing (a lease points to it), leased (its user's), idle (in origin->idle).
- * It is freed in its stream's close callback only. An origin lives while somebody refers to it or it has connections. */
+ * A dial is a thing of its own and not a part of the caller, since with many places it serves more than the one it was begun for (`by`), and outlives that one while
+ * others wait: then the first of them takes it over. Who judges addresses decides where its dial may go, so it never waits for another's. A dial that has failed
+ * on every address has failed for all who wait for it; one that brought fewer places than expected leaves some without, for whom
+ * connections are dialled. So nwaiting <= ndials * (expected - 1) holds whenever this file is left, but for the callbacks in between.
+ *
+ * A connection is freed in its stream's close callback only, so it is valid in every frame below a callback of `done`, which may have closed it. An origin lives
+ * while somebody refers to it or it has connections. */
 #include "http/origin.h"
 
 #include <assert.h>
@@ -30,7 +35,11 @@ struct origin {
   struct tls_client *client;
   struct link idle; /* origin_conn, used last first */
   unsigned nidle;
-  unsigned turn; /* round robin */
+  struct link shared;  /* origin_conn with free places and taken ones */
+  struct link waiting; /* places that wait for another's dial, first come first */
+  unsigned nwaiting, ndials;
+  unsigned expected; /* places that a dial is likely to bring */
+  unsigned turn;     /* round robin */
   struct health failed[RESOLVE_MAX];
   uint64_t down_until; /* on uv_now's clock */
 };
@@ -45,7 +54,18 @@ struct origins {
   void *closed_arg;
 };
 
-static void lease_try(struct origin_lease *l);
+struct dial {
+  struct origin *origin;
+  struct place *by;         /* gets the first place; says which addresses are allowed */
+  struct origin_conn *conn; /* NULL while the name is resolved */
+  struct resolve resolve;
+  unsigned tried; /* addresses that failed */
+  int status;     /* of the last failure */
+  bool resolving;
+  bool in_full; /* no saved session is offered any more */
+};
+static void dial_next(struct dial *d);
+static void serve_waiting(struct origin_conn *c);
 
 /* --- life of an origin --- */
 
@@ -89,6 +109,9 @@ struct origin *origin_get(struct origins *all, const struct origin_settings *s) 
   o->unix_path = s->unix_path != NULL ? dup_str(str_of(s->unix_path)) : NULL;
   o->client = s->tls ? tls_client_ref(s->client) : NULL;
   list_init(&o->idle);
+  list_init(&o->shared);
+  list_init(&o->waiting);
+  o->expected = 1;
   list_push(&all->all, &o->link);
   return o;
 }
@@ -139,7 +162,9 @@ static void on_conn_closed(struct stream *s) {
   origins_maybe_closed(all);
 }
 
-static void conn_close(struct origin_conn *c) {
+static void origin_conn_close(struct origin_conn *c) {
+  assert(c->state != ORIGIN_CLOSED);
+  c->state = ORIGIN_CLOSED;
   timeout_fini(&c->idle);
   stream_close(&c->stream, on_conn_closed);
 }
@@ -153,7 +178,7 @@ static void idle_remove(struct origin_conn *c) {
 
 static void idle_close(struct origin_conn *c) {
   idle_remove(c);
-  conn_close(c);
+  origin_conn_close(c);
 }
 
 static void on_idle_read(struct stream *s, ssize_t n, const uint8_t *data) {
@@ -166,6 +191,7 @@ static struct origin_conn *conn_new(struct origin *o) {
   struct origin_conn *c = calloc(1, sizeof *c);
   if (c == NULL) abort();
   c->origin = o;
+  c->places = 1;
   list_init(&c->link);
   timeout_init(&c->idle, o->origins->wheel, on_idle_due);
   o->connections++;
@@ -183,16 +209,31 @@ static bool outdated(const struct origin_conn *c) {
   return c->origin->tls && c->fingerprint != tls_client_fingerprint(c->origin->client);
 }
 
-void origin_release(struct origin_conn *c, uint64_t keep_ms, unsigned max_idle) {
-  struct origin *o = c->origin;
-  o->origins->counts.leased--;
-  c->user = NULL;
-  if (keep_ms == 0 || max_idle == 0 || stream_queued(&c->stream) > 0 || outdated(c)) {
-    conn_close(c);
-    return;
+/* --- places --- */
+
+static void occupy(struct origin_conn *c, struct place *p) {
+  if (c->taken++ == 0) c->origin->origins->counts.leased++;
+  p->conn = c;
+  if (c->taken >= c->places) {
+    if (c->state == ORIGIN_SHARED) list_remove(&c->link);
+    c->state = ORIGIN_FULL;
+  } else if (c->state != ORIGIN_SHARED) {
+    c->state = ORIGIN_SHARED;
+    list_push(&c->origin->shared, &c->link);
   }
+}
+
+static void retire(struct origin_conn *c) {
+  if (c->state == ORIGIN_SHARED) list_remove(&c->link);
+  c->state = ORIGIN_RETIRING;
+}
+
+static void make_idle(struct origin_conn *c, uint64_t keep_ms, unsigned max_idle) {
+  struct origin *o = c->origin;
+  if (c->state == ORIGIN_SHARED) list_remove(&c->link);
   if (o->nidle >= max_idle) idle_close(CONTAINER_OF(o->idle.prev, struct origin_conn, link));
-  c->reused = true;
+  c->state = ORIGIN_IDLE;
+  c->user = NULL;
   c->stream.on_drain = NULL;
   list_push_front(&o->idle, &c->link);
   o->nidle++;
@@ -201,11 +242,27 @@ void origin_release(struct origin_conn *c, uint64_t keep_ms, unsigned max_idle) 
   timeout_set(&c->idle, keep_ms);
 }
 
-void origin_discard(struct origin_conn *c) {
-  c->origin->origins->counts.leased--;
-  c->user = NULL;
-  conn_close(c);
+void place_give_back(struct place *p, uint64_t keep_ms, unsigned max_idle) {
+  struct origin_conn *c = p->conn;
+  p->conn = NULL;
+  assert(c->taken > 0);
+  if (--c->taken == 0) c->origin->origins->counts.leased--;
+  if (keep_ms == 0 || max_idle == 0 || outdated(c)) retire(c);
+  if (c->state == ORIGIN_RETIRING) {
+    if (c->taken == 0) origin_conn_close(c);
+    return;
+  }
+  c->reused = true;
+  if (c->taken == 0) {
+    make_idle(c, keep_ms, max_idle);
+  } else if (c->state == ORIGIN_FULL && c->taken < c->places) {
+    c->state = ORIGIN_SHARED;
+    list_push(&c->origin->shared, &c->link);
+  }
+  serve_waiting(c);
 }
+
+void place_close(struct place *p) { place_give_back(p, 0, 0); }
 
 /* --- a connection as the end of a tunnel: `user` is the pipe_end --- */
 
@@ -235,12 +292,18 @@ static int pipe_write(struct pipe_end *p, struct str bytes) {
 
 static void pipe_shutdown(struct pipe_end *p) { stream_shutdown(pipe_stream(p)); }
 static size_t pipe_queued(const struct pipe_end *p) { return stream_queued(pipe_stream(p)); }
-static void pipe_close(struct pipe_end *p) { origin_discard(p->carrier); }
+static void pipe_close(struct pipe_end *p) {
+  struct place whole = {.conn = p->carrier};
+  place_close(&whole);
+}
 
 static const struct pipe_ops pipe_ops = {
     .read = pipe_read, .write = pipe_write, .shutdown = pipe_shutdown, .queued = pipe_queued, .close = pipe_close};
 
-void origin_pipe(struct origin_conn *c, struct pipe_end *end) {
+void origin_pipe(struct place *p, struct pipe_end *end) {
+  struct origin_conn *c = p->conn;
+  assert(c->places == 1); /* else a stream of it would be the end, and its protocol would make it */
+  p->conn = NULL;
   *end = (struct pipe_end){.ops = &pipe_ops, .carrier = c};
   c->user = end;
   c->stream.on_drain = on_pipe_drain;
@@ -286,80 +349,173 @@ static const union address *pick(struct origin *o, const union address *v, unsig
   return &v[first % n]; /* all failed lately: one has to be tried */
 }
 
-/* --- leases --- */
+/* --- dials --- */
 
-static void lease_end(struct origin_lease *l, struct origin_conn *c, int status, const char *reason) {
-  timeout_fini(&l->timeout);
-  l->dialing = NULL;
+static void place_got(struct place *p) {
+  p->origin->down_until = 0;
+  p->done(p, 0, NULL);
+}
+
+static void place_refused(struct place *p, int status, const char *reason) {
+  timeout_fini(&p->timeout);
   if (status != ERR_FORBIDDEN) /* says nothing of the server */
-    l->origin->down_until = c != NULL ? 0 : uv_now(l->origin->origins->net->loop) + FAIL_TIMEOUT_MS;
-  l->done(l, c, status, reason);
+    p->origin->down_until = uv_now(p->origin->origins->net->loop) + FAIL_TIMEOUT_MS;
+  p->done(p, status, reason);
 }
 
-static void lease_give(struct origin_lease *l, struct origin_conn *c) {
-  c->origin->origins->counts.leased++;
+static void dial_begin(struct place *p) {
+  struct dial *d = calloc(1, sizeof *d);
+  if (d == NULL) abort();
+  d->origin = p->origin;
+  d->by = p;
+  p->dial = d;
+  p->origin->ndials++;
+  dial_next(d);
+}
+
+static void dial_free(struct dial *d) {
+  if (d->by != NULL) d->by->dial = NULL;
+  d->origin->ndials--;
+  free(d);
+}
+
+static bool too_many_wait(const struct origin *o) { return o->nwaiting > o->ndials * (o->expected - 1); }
+
+static struct place *pop_waiting(struct origin *o) {
+  struct link *l = list_pop(&o->waiting);
+  if (l == NULL) return NULL;
+  o->nwaiting--;
+  return CONTAINER_OF(l, struct place, link);
+}
+
+/* The places that c has free, to those who wait. */
+static void serve_waiting(struct origin_conn *c) {
+  struct origin *o = c->origin;
+  while (o->nwaiting > 0 && (c->state == ORIGIN_IDLE || c->state == ORIGIN_SHARED)) {
+    struct place *p = pop_waiting(o);
+    if (c->state == ORIGIN_IDLE) idle_remove(c), timeout_clear(&c->idle);
+    timeout_fini(&p->timeout);
+    occupy(c, p);
+    place_got(p);
+  }
+}
+
+void origin_conn_places(struct origin_conn *c, unsigned n) {
+  assert(n > 0);
+  c->places = c->origin->expected = n;
+  if (c->state == ORIGIN_FULL && c->taken < n) {
+    c->state = ORIGIN_SHARED;
+    list_push(&c->origin->shared, &c->link);
+  } else if (c->state == ORIGIN_SHARED && c->taken >= n) {
+    list_remove(&c->link);
+    c->state = ORIGIN_FULL;
+  }
+  serve_waiting(c);
+  while (too_many_wait(c->origin)) dial_begin(pop_waiting(c->origin));
+}
+
+/* It speaks HTTP/1.1 until somebody says otherwise. */
+static void dial_done(struct dial *d, struct origin_conn *c) {
+  struct origin *o = d->origin;
+  struct place *p = d->by;
+  dial_free(d);
+  timeout_fini(&p->timeout);
   c->user = NULL;
-  lease_end(l, c, 0, NULL);
+  occupy(c, p);
+  place_got(p);
+  if (c->state != ORIGIN_CLOSED) o->expected = c->places;
+  serve_waiting(c);
+  while (too_many_wait(o)) dial_begin(pop_waiting(o));
 }
 
-static void dial(struct origin_lease *l, const union address *a);
+/* For good. Nobody's judge but the first one's forbids anything, so the others try by themselves then. */
+static void dial_refused(struct dial *d, int status, const char *reason) {
+  struct origin *o = origin_ref(d->origin); /* the callbacks may drop the last other reference */
+  struct place *p = d->by;
+  dial_free(d);
+  place_refused(p, status, reason);
+  while (too_many_wait(o)) {
+    p = pop_waiting(o);
+    if (status == ERR_FORBIDDEN)
+      dial_begin(p);
+    else
+      place_refused(p, status, reason);
+  }
+  origin_unref(o);
+}
 
-/* The address did not work. Another one is tried while there is one that this lease has not. */
-static void dial_failed(struct origin_lease *l, struct origin_conn *c, int status, const char *reason) {
-  struct origin *o = l->origin;
-  l->status = status;
-  l->tried++;
-  l->dialing = NULL;
+/* Who it was begun for has gone: it is the first one's who waits, or ends. */
+static void dial_leave(struct dial *d) {
+  struct place *next = pop_waiting(d->origin);
+  d->by->dial = NULL;
+  d->by = next;
+  if (next != NULL) {
+    next->dial = d;
+    return;
+  }
+  if (d->resolving) resolver_cancel(&d->resolve);
+  if (d->conn != NULL) origin_conn_close(d->conn);
+  dial_free(d);
+}
+
+static void dial_address(struct dial *d, const union address *a);
+
+/* The address did not work. Another one is tried while there is one that this dial has not. */
+static void dial_failed(struct dial *d, struct origin_conn *c, int status, const char *reason) {
+  struct origin *o = d->origin;
+  d->status = status;
+  d->tried++;
+  d->conn = NULL;
   if (o->unix_path == NULL) mark_failed(o, &c->address);
   bool retry = o->unix_path == NULL && status != ERR_TLS;
   char text[256];
   snprintf(text, sizeof text, "%s", reason);
-  conn_close(c);
+  origin_conn_close(c);
   if (retry)
-    lease_try(l);
+    dial_next(d);
   else
-    lease_end(l, NULL, status, text);
+    dial_refused(d, status, text);
 }
 
 /* 3.6 offers a saved session with that session's version of TLS alone, so a server that has another one since, or one of several behind an address,
  * refuses it. Not a byte of a request has been sent: the same address once more, with a full handshake. */
-static void dial_in_full(struct origin_lease *l, struct origin_conn *c) {
+static void dial_in_full(struct dial *d, struct origin_conn *c) {
   union address a = c->address;
-  l->in_full = true;
-  l->dialing = NULL;
-  conn_close(c);
-  dial(l, &a);
+  d->in_full = true;
+  d->conn = NULL;
+  origin_conn_close(c);
+  dial_address(d, &a);
 }
 
 static void on_tls_open(struct stream *s, int status) {
   struct origin_conn *c = s->owner;
-  struct origin_lease *l = c->user;
-  if (status != 0 && !l->in_full && stream_tls_session_failed(s))
-    dial_in_full(l, c);
+  struct dial *d = c->user;
+  if (status != 0 && !d->in_full && stream_tls_session_failed(s))
+    dial_in_full(d, c);
   else if (status != 0)
-    dial_failed(l, c, ERR_TLS, stream_reason(s));
+    dial_failed(d, c, ERR_TLS, stream_reason(s));
   else
-    lease_give(l, c);
+    dial_done(d, c);
 }
 
 static void on_open(struct stream *s, int status) {
   struct origin_conn *c = s->owner;
-  struct origin_lease *l = c->user;
+  struct dial *d = c->user;
   if (status == 0 && c->origin->tls) {
     c->fingerprint = tls_client_fingerprint(c->origin->client);
-    status = stream_start_tls_client(s, c->origin->client, c->origin->host, !l->in_full, on_tls_open);
+    status = stream_start_tls_client(s, c->origin->client, c->origin->host, !d->in_full, on_tls_open);
     if (status == 0) return;
   }
   if (status != 0) {
-    dial_failed(l, c, status, err_text(status));
+    dial_failed(d, c, status, err_text(status));
     return;
   }
   stream_nodelay(s);
-  lease_give(l, c);
+  dial_done(d, c);
 }
 
-static void dial(struct origin_lease *l, const union address *a) {
-  struct origin *o = l->origin;
+static void dial_address(struct dial *d, const union address *a) {
+  struct origin *o = d->origin;
   struct origin_conn *c = conn_new(o);
   struct net *net = o->origins->net;
   int rc;
@@ -371,114 +527,131 @@ static void dial(struct origin_lease *l, const union address *a) {
   }
   o->origins->counts.dialed++;
   c->stream.owner = c;
-  c->user = l;
-  l->dialing = c;
+  c->user = d;
+  d->conn = c;
   if (rc == 0) return;
-  l->status = rc;
-  l->tried++;
-  l->dialing = NULL;
+  d->status = rc;
+  d->tried++;
+  d->conn = NULL;
   if (a != NULL) mark_failed(o, a);
   conn_unmake(c);
   if (a != NULL)
-    lease_try(l);
+    dial_next(d);
   else
-    lease_end(l, NULL, rc, err_text(rc));
+    dial_refused(d, rc, err_text(rc));
 }
 
 /* Those of v that may be connected, into out; how many. */
-static unsigned only_allowed(struct origin_lease *l, const union address *v, unsigned n, union address *out) {
+static unsigned only_allowed(struct place *p, const union address *v, unsigned n, union address *out) {
   unsigned kept = 0;
   for (unsigned i = 0; i < n && kept < RESOLVE_MAX; i++)
-    if (l->allowed(l, &v[i])) out[kept++] = v[i];
+    if (p->allowed(p, &v[i])) out[kept++] = v[i];
   return kept;
 }
 
 static void on_resolved(struct resolve *r, int status, const union address *v, unsigned n) {
-  struct origin_lease *l = CONTAINER_OF(r, struct origin_lease, resolve);
+  struct dial *d = CONTAINER_OF(r, struct dial, resolve);
   union address kept[RESOLVE_MAX];
-  l->resolving = false;
+  d->resolving = false;
   if (status != 0 || n == 0) {
-    lease_end(l, NULL, status != 0 ? status : UV_EAI_NONAME, err_text(status != 0 ? status : UV_EAI_NONAME));
+    dial_refused(d, status != 0 ? status : UV_EAI_NONAME, err_text(status != 0 ? status : UV_EAI_NONAME));
     return;
   }
-  if (l->allowed != NULL) {
-    n = only_allowed(l, v, n, kept);
+  if (d->by->allowed != NULL) {
+    n = only_allowed(d->by, v, n, kept);
     v = kept;
     if (n == 0) {
-      lease_end(l, NULL, ERR_FORBIDDEN, "the name leads to no address that the policy allows");
+      dial_refused(d, ERR_FORBIDDEN, "the name leads to no address that the policy allows");
       return;
     }
   }
-  if (l->tried >= n) { /* every address has been tried */
-    lease_end(l, NULL, l->status, err_text(l->status));
+  if (d->tried >= n) { /* every address has been tried */
+    dial_refused(d, d->status, err_text(d->status));
     return;
   }
-  dial(l, pick(l->origin, v, n));
+  dial_address(d, pick(d->origin, v, n));
 }
 
-static void lease_try(struct origin_lease *l) {
-  if (l->origin->unix_path != NULL) {
-    dial(l, NULL);
+static void dial_next(struct dial *d) {
+  if (d->origin->unix_path != NULL) {
+    dial_address(d, NULL);
     return;
   }
-  l->resolving = true;
-  l->resolve.done = on_resolved;
-  l->resolve.owner = l;
-  resolver_lookup(l->origin->origins->resolver, &l->resolve, l->origin->host, l->origin->port);
+  d->resolving = true;
+  d->resolve.done = on_resolved;
+  d->resolve.owner = d;
+  resolver_lookup(d->origin->origins->resolver, &d->resolve, d->origin->host, d->origin->port);
 }
 
-static void lease_abandon(struct origin_lease *l) {
-  if (l->resolving) resolver_cancel(&l->resolve);
-  if (l->dialing != NULL) conn_close(l->dialing);
-  l->resolving = false;
-  l->dialing = NULL;
+/* --- callers --- */
+
+static void stop_waiting(struct place *p) {
+  timeout_fini(&p->timeout);
+  if (p->dial != NULL) {
+    dial_leave(p->dial);
+  } else {
+    list_remove(&p->link);
+    p->origin->nwaiting--;
+  }
 }
 
-static void on_lease_due(struct timeout *t) {
-  struct origin_lease *l = CONTAINER_OF(t, struct origin_lease, timeout);
-  const char *reason = l->resolving ? "the name was not resolved in time" : "no connection in time";
-  if (l->dialing != NULL && l->origin->unix_path == NULL) mark_failed(l->origin, &l->dialing->address);
-  lease_abandon(l);
-  lease_end(l, NULL, UV_ETIMEDOUT, reason);
+static void on_place_due(struct timeout *t) {
+  struct place *p = CONTAINER_OF(t, struct place, timeout);
+  struct dial *d = p->dial;
+  const char *reason = d != NULL && d->resolving ? "the name was not resolved in time" : "no connection in time";
+  if (d != NULL && d->conn != NULL && p->origin->unix_path == NULL) mark_failed(p->origin, &d->conn->address);
+  stop_waiting(p);
+  place_refused(p, UV_ETIMEDOUT, reason);
 }
 
-/* The one used last that this lease may have, or NULL: another policy, or an upstream, may have dialled those that it may not. */
-static struct origin_conn *idle_for(struct origin *o, struct origin_lease *l) {
-  for (struct link *i = o->idle.next, *next; i != &o->idle; i = next) {
-    struct origin_conn *c = CONTAINER_OF(i, struct origin_conn, link);
-    next = i->next;
+/* One with a free place that this caller may have, or NULL: another policy, or an upstream, may have dialled those that it may not. Shared ones first,
+ * so that idle ones grow old; of these the one used last. */
+static struct origin_conn *free_for(struct origin *o, struct place *p) {
+  for (struct link *l = o->shared.next, *next; l != &o->shared; l = next) {
+    struct origin_conn *c = CONTAINER_OF(l, struct origin_conn, link);
+    next = l->next;
     if (outdated(c))
-      idle_close(c);
-    else if (l->allowed == NULL || l->allowed(l, &c->address))
+      retire(c);
+    else if (p->allowed == NULL || p->allowed(p, &c->address))
       return c;
+  }
+  for (struct link *l = o->idle.next, *next; l != &o->idle; l = next) {
+    struct origin_conn *c = CONTAINER_OF(l, struct origin_conn, link);
+    next = l->next;
+    if (outdated(c)) {
+      idle_close(c);
+    } else if (p->allowed == NULL || p->allowed(p, &c->address)) {
+      idle_remove(c);
+      timeout_clear(&c->idle);
+      return c;
+    }
   }
   return NULL;
 }
 
-void origin_lease(struct origin *o, struct origin_lease *l, uint64_t connect_ms, bool fresh) {
-  l->origin = o;
-  l->dialing = NULL;
-  l->tried = 0;
-  l->in_full = false;
-  l->status = 0;
-  l->resolving = false;
-  timeout_init(&l->timeout, o->origins->wheel, on_lease_due);
-  struct origin_conn *c = fresh ? NULL : idle_for(o, l);
+void place_take(struct origin *o, struct place *p, uint64_t connect_ms, bool fresh) {
+  p->origin = o;
+  p->conn = NULL;
+  p->dial = NULL;
+  struct origin_conn *c = fresh ? NULL : free_for(o, p);
   if (c != NULL) {
-    idle_remove(c);
-    timeout_clear(&c->idle);
     o->origins->counts.reused++;
-    lease_give(l, c);
+    occupy(c, p);
+    place_got(p);
     return;
   }
-  timeout_set(&l->timeout, connect_ms);
-  lease_try(l);
+  list_init(&p->link);
+  timeout_init(&p->timeout, o->origins->wheel, on_place_due);
+  timeout_set(&p->timeout, connect_ms);
+  if (p->allowed == NULL && o->nwaiting < o->ndials * (o->expected - 1)) {
+    list_push(&o->waiting, &p->link);
+    o->nwaiting++;
+  } else {
+    dial_begin(p);
+  }
 }
 
-void origin_lease_cancel(struct origin_lease *l) {
-  lease_abandon(l);
-  timeout_fini(&l->timeout);
-}
+void place_cancel(struct place *p) { stop_waiting(p); }
 
 /* --- all of a thread --- */
 

@@ -1,4 +1,12 @@
-/* origin.h: this thread's connections to one server (scheme, host, port, TLS settings): the idle pool, its addresses and their health.
+/* origin.h: this thread's connections to one server (scheme, host, port, TLS settings): the pool, its addresses and their health.
+ *
+ * A caller does not get a connection but a *place* on one: the right to have one request at a time under way there. A connection of HTTP/1.1 has one
+ * place; one that carries many streams has as many as its peer allows, and callers share it. A place is asked for by place_take, told by `done`, and
+ * ends by exactly one of place_give_back, place_close and origin_pipe.
+ *
+ * A caller who finds no free place has a connection dialled for it, or waits for one that is being dialled already: for each origin it is known how many
+ * places the last dial brought (`expected`), so as many may wait for a dial as it is likely to serve besides the one that it was begun for. With HTTP/1.1 that is nobody:
+ * every caller dials.
  *
  * Belongs to the thread, not to a policy: a reload keeps every connection. An origin nobody refers to and that has no connection is dropped.
  * Addresses are taken round robin; one that failed to connect is passed over for FAIL_TIMEOUT_MS while another is left. */
@@ -39,48 +47,62 @@ void origin_unref(struct origin *o);
 /* The last connection attempt failed on every address, less than FAIL_TIMEOUT_MS ago: another server is the better choice. */
 bool origin_down(const struct origin *o);
 
-/* A connection to an origin. While it is leased its user owns on_read and on_drain of the stream. */
+enum origin_conn_state {
+  ORIGIN_DIALING,  /* not open yet; a dial's */
+  ORIGIN_IDLE,     /* no place is taken: in the origin's pool until its time is up */
+  ORIGIN_SHARED,   /* some places are taken and some are free; never with HTTP/1.1 */
+  ORIGIN_FULL,     /* all places are taken */
+  ORIGIN_RETIRING, /* gives no new place, and closes when the last one is given back */
+  ORIGIN_CLOSED    /* its stream's close callback is all that will come */
+};
+
+/* A connection to an origin. While a place is taken, who speaks on it owns `user` and the stream's on_read and on_drain: with HTTP/1.1 the one who has the place. */
 struct origin_conn {
   struct stream stream; /* stream.owner is the origin_conn */
-  struct link link;     /* idle list, or the leased list */
+  struct link link;     /* the origin's list of idle or of shared ones */
   struct origin *origin;
   struct timeout idle;
-  void *user;            /* the lease's */
+  void *user;
+  enum origin_conn_state state;
+  unsigned places, taken;
   union address address; /* what it is connected to */
   uint64_t fingerprint;  /* of the TLS settings and files that it was made with */
   bool reused;           /* has served a request before: a failure before any byte of the reply may be staleness */
 };
-
-struct origin_lease { /* a request for a connection, embedded in who wants one */
-  struct link link;
-  struct origin *origin;
-  /* conn non-NULL: leased. Else status tells: UV_ECONNREFUSED, UV_ETIMEDOUT, ERR_TLS, … and reason is a sentence. May be called before
-   * origin_lease returns (a pooled connection). */
-  void (*done)(struct origin_lease *l, struct origin_conn *c, int status, const char *reason);
-  struct origin_conn *dialing;
-  struct resolve resolve;
-  struct timeout timeout;
-  unsigned tried; /* addresses that failed for this lease */
-  int status;     /* of the last failure */
-  bool resolving;
-  bool in_full; /* no saved session is offered any more */
-  /* NULL: any address. Else asked of each address that the name has now, and of the one that a pooled connection has; the others are passed
-   * over. When none is left, the lease ends with ERR_FORBIDDEN. */
-  bool (*allowed)(struct origin_lease *l, const union address *a);
-};
-/* fresh: no pooled connection (the retry after a stale one). connect_ms: limit for DNS, connect and handshake together. */
-void origin_lease(struct origin *o, struct origin_lease *l, uint64_t connect_ms, bool fresh);
-void origin_lease_cancel(struct origin_lease *l); /* done is not called */
-/* Gives back a connection whose message ended cleanly (keep_ms 0, or the pool is full: closed). */
-void origin_release(struct origin_conn *c, uint64_t keep_ms, unsigned max_idle);
-void origin_discard(struct origin_conn *c); /* closes it */
-/* A leased connection becomes one end of a tunnel: it is the pipe's from here on, and goes with the pipe's close. Reading has stopped. */
-void origin_pipe(struct origin_conn *c, struct pipe_end *end);
+/* As many places from now on (n > 0): for a protocol whose peer says so, in `done` of the first of them or later. Those who wait may get theirs before this returns. */
+void origin_conn_places(struct origin_conn *c, unsigned n);
 /* Passive marking: the peer of this connection failed without a valid reply; others are taken first for a while. */
 void origin_conn_failed(struct origin_conn *c);
 
+struct dial;
+struct place { /* embedded in who wants one */
+  /* set by the caller before place_take */
+  /* status 0: `conn` is there, and the place is the caller's. Else there is none: UV_ECONNREFUSED, UV_ETIMEDOUT, ERR_TLS, …, and reason is a sentence, valid during
+   * the call. Called once, unless place_cancel comes first; maybe before place_take returns. The place's memory may go from inside. */
+  void (*done)(struct place *p, int status, const char *reason);
+  /* NULL: any address. Else asked of each address that the name has now, and of that of a connection which is there; the others are passed over. When none is
+   * left, `done` gets ERR_FORBIDDEN. Who judges waits for nobody else's dial. */
+  bool (*allowed)(struct place *p, const union address *a);
+  /* origin.c's */
+  struct origin_conn *conn; /* NULL: not there yet, or not any more. May be read. */
+  struct origin *origin;
+  struct dial *dial; /* begun for it, while it waits */
+  struct link link;  /* among those who wait for another's dial */
+  struct timeout timeout;
+};
+/* fresh: on a connection that has served nothing before (the retry after a stale one). connect_ms: limit for DNS, connect and handshake together. */
+void place_take(struct origin *o, struct place *p, uint64_t connect_ms, bool fresh);
+void place_cancel(struct place *p); /* while it waits: `done` is not called any more */
+/* The message ended cleanly, and the connection may serve another: idle for keep_ms, in a pool of max_idle at the most (0: it may not). Who waits for a place
+ * may get this one before this returns. */
+void place_give_back(struct place *p, uint64_t keep_ms, unsigned max_idle);
+/* It may not: it gives no new place, and closes with this place or, if others are taken, with the last. */
+void place_close(struct place *p);
+/* With HTTP/1.1: the connection becomes one end of a tunnel, and goes with the pipe's close. The place is the caller's no more; reading has stopped. */
+void origin_pipe(struct place *p, struct pipe_end *end);
+
 struct origins_counts {
-  unsigned idle, leased;
+  unsigned idle, leased; /* connections: without and with a place taken */
   uint64_t dialed, reused;
 };
 struct origins_counts origins_counts(const struct origins *o);

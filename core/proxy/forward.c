@@ -1,7 +1,7 @@
 /* forward.c: see forward.h.
  *
  * A target goes the way of any request, by an upstream that is made for it: one URL, an origin of the thread's pool. What differs is who may be
- * reached. The name is looked up in the policy's list before a hook sees the request. What the name leads to is looked at by the lease, each address
+ * reached. The name is looked up in the policy's list before a hook sees the request. What the name leads to is looked at when a place is taken, each address
  * by itself, at the moment before it is connected, and again when a pooled connection is taken: a name whose answer changes in between, or that
  * gives a public address beside a private one, brings nobody inside (DNS rebinding). An address that stands in the list itself was meant.
  *
@@ -24,10 +24,9 @@ struct forward_target { /* in the exchange's arena */
   struct url url; /* scheme, host and port */
   bool literal;   /* the host is an address */
   struct str credentials;
-  struct upstream upstream;  /* stands for it */
-  struct origin_lease lease; /* CONNECT */
-  bool leasing;
-  struct origin_conn *conn; /* until the tunnel has it */
+  struct upstream upstream; /* stands for it */
+  struct place place;       /* CONNECT: until the tunnel has it */
+  bool waiting;             /* for it */
 };
 
 /* --- the target --- */
@@ -114,13 +113,13 @@ static bool may_connect(const struct forward_target *t, const union address *a) 
   return false;
 }
 
-static bool call_allowed(struct origin_lease *l, const union address *a) {
-  const struct exchange *ex = CONTAINER_OF(l, struct call, lease)->owner;
+static bool call_allowed(struct call *c, const union address *a) {
+  const struct exchange *ex = c->owner;
   return may_connect(ex->forward, a);
 }
 
-static bool connect_allowed(struct origin_lease *l, const union address *a) {
-  return may_connect(CONTAINER_OF(l, struct forward_target, lease), a);
+static bool connect_allowed(struct place *p, const union address *a) {
+  return may_connect(CONTAINER_OF(p, struct forward_target, place), a);
 }
 
 /* --- its connection --- */
@@ -136,12 +135,11 @@ static struct origin *target_origin(struct forward_target *t, const struct upstr
   return o;
 }
 
-static void on_lease(struct origin_lease *l, struct origin_conn *c, int status, const char *reason) {
-  struct forward_target *t = CONTAINER_OF(l, struct forward_target, lease);
+static void on_place(struct place *p, int status, const char *reason) {
+  struct forward_target *t = CONTAINER_OF(p, struct forward_target, place);
   struct exchange *ex = t->ex;
-  t->leasing = false;
-  t->conn = c;
-  if (c != NULL) {
+  t->waiting = false;
+  if (status == 0) {
     exchange_resume(ex, STEP_TUNNEL);
     return;
   }
@@ -158,26 +156,22 @@ enum verdict forward_route(struct exchange *ex) {
   ex->url = &t->url;
   ex->host_field = ex->request.authority; /* RFC 9112 section 3.2.2 */
   ex->origin = target_origin(t, t->upstream.conf);
-  ex->call.lease.allowed = call_allowed;
+  ex->call.allowed = call_allowed;
   if (!ex->request.is_connect) return NEXT;
-  t->lease.done = on_lease;
-  t->lease.allowed = connect_allowed;
-  t->leasing = true;
-  origin_lease(ex->origin, &t->lease, t->upstream.conf->timeouts.connect, true);
+  t->place.done = on_place;
+  t->place.allowed = connect_allowed;
+  t->waiting = true;
+  place_take(ex->origin, &t->place, t->upstream.conf->timeouts.connect, true);
   return WAIT;
 }
 
 void forward_cancel(struct forward_target *t) {
-  if (t->leasing) origin_lease_cancel(&t->lease);
-  t->leasing = false;
-  if (t->conn != NULL) origin_discard(t->conn);
-  t->conn = NULL;
+  if (t->waiting) place_cancel(&t->place);
+  t->waiting = false;
+  if (t->place.conn != NULL) place_close(&t->place);
 }
 
-void forward_take_over(struct forward_target *t, struct pipe_end *end) {
-  origin_pipe(t->conn, end);
-  t->conn = NULL;
-}
+void forward_take_over(struct forward_target *t, struct pipe_end *end) { origin_pipe(&t->place, end); }
 
 enum verdict step_tunnel(struct exchange *ex) {
   if (tunnel_begin_connect(ex)) return DONE;
