@@ -17,11 +17,11 @@
 #include "base/err.h"
 #include "http/call_ops.h"
 #include "http/writer.h"
+#include "net/uv_buf.h"
 
 static const uint8_t nothing[1];
 
 static struct call *call_of(const struct stream *s) { return ((struct origin_conn *)s->owner)->user; }
-static inline uv_buf_t slice(struct str s) { return uv_buf_init((char *)(uintptr_t)s.p, (unsigned)s.n); }
 
 /* --- receiving --- */
 
@@ -188,7 +188,7 @@ static int h1_send_head(struct call *c) {
   if (rc != 0) return rc;
   c->h1.chunked = head.framing.kind == FRAMING_CHUNKED;
   assert(!c->h1.chunked || !c->body_done); /* a body at hand has a length */
-  uv_buf_t bufs[2] = {slice(buf_str(out)), slice(body)};
+  uv_buf_t bufs[2] = {uv_buf_of(buf_str(out)), uv_buf_of(body)};
   write_out(c, bufs, body.n > 0 ? 2 : 1, true);
   buf_reset(out);
   stream_read_start(s, on_read);
@@ -197,7 +197,7 @@ static int h1_send_head(struct call *c) {
 
 static void h1_send(struct call *c, struct str span) {
   char line[CHUNK_LINE_MAX];
-  uv_buf_t bufs[3] = {uv_buf_init(line, 0), slice(span), slice(CHUNK_CRLF)};
+  uv_buf_t bufs[3] = {uv_buf_init(line, 0), uv_buf_of(span), uv_buf_of(CHUNK_CRLF)};
   if (c->h1.chunked) {
     bufs[0].len = write_chunk_line(line, span.n);
     write_out(c, bufs, 3, false);
@@ -211,7 +211,7 @@ static void h1_end(struct call *c, const struct headers *trailers) {
   struct buf end;
   buf_init(&end);
   write_chunk_end(&end, trailers);
-  uv_buf_t b = slice(buf_str(&end));
+  uv_buf_t b = uv_buf_of(buf_str(&end));
   write_out(c, &b, 1, false);
   buf_fini(&end);
 }

@@ -17,7 +17,8 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "base/log.h"
+#include "base/must.h"
+#include "net/uv_buf.h"
 
 enum { FAIL_TIMEOUT_MS = 10 * 1000 };
 
@@ -77,14 +78,6 @@ static bool same_settings(const struct origin *o, const struct origin_settings *
   return !o->tls || tls_client_fingerprint(o->client) == tls_client_fingerprint(s->client);
 }
 
-static char *dup_str(struct str s) {
-  char *z = malloc(s.n + 1);
-  if (z == NULL) abort();
-  if (s.n > 0) memcpy(z, s.p, s.n);
-  z[s.n] = '\0';
-  return z;
-}
-
 static void origin_maybe_free(struct origin *o) {
   if (o->refs > 0 || o->connections > 0) return;
   list_remove(&o->link);
@@ -99,14 +92,13 @@ struct origin *origin_get(struct origins *all, const struct origin_settings *s) 
     struct origin *o = CONTAINER_OF(l, struct origin, link);
     if (same_settings(o, s)) return origin_ref(o);
   }
-  struct origin *o = calloc(1, sizeof *o);
-  if (o == NULL) abort();
+  struct origin *o = must_calloc(1, sizeof *o);
   o->origins = all;
   o->refs = 1;
   o->tls = s->tls;
   o->port = s->port;
-  o->host = dup_str(s->host);
-  o->unix_path = s->unix_path != NULL ? dup_str(str_of(s->unix_path)) : NULL;
+  o->host = must_dup(s->host);
+  o->unix_path = s->unix_path != NULL ? must_dup(str_of(s->unix_path)) : NULL;
   o->client = s->tls ? tls_client_ref(s->client) : NULL;
   list_init(&o->idle);
   list_init(&o->shared);
@@ -188,8 +180,7 @@ static void on_idle_read(struct stream *s, ssize_t n, const uint8_t *data) {
 static void on_idle_due(struct timeout *t) { idle_close(CONTAINER_OF(t, struct origin_conn, idle)); }
 
 static struct origin_conn *conn_new(struct origin *o) {
-  struct origin_conn *c = calloc(1, sizeof *c);
-  if (c == NULL) abort();
+  struct origin_conn *c = must_calloc(1, sizeof *c);
   c->origin = o;
   c->places = 1;
   list_init(&c->link);
@@ -286,7 +277,7 @@ static void pipe_read(struct pipe_end *p, bool on) {
 }
 
 static int pipe_write(struct pipe_end *p, struct str bytes) {
-  uv_buf_t b = uv_buf_init((char *)(uintptr_t)bytes.p, (unsigned)bytes.n);
+  uv_buf_t b = uv_buf_of(bytes);
   return stream_write(pipe_stream(p), &b, 1, false);
 }
 
@@ -364,8 +355,7 @@ static void place_refused(struct place *p, int status, const char *reason) {
 }
 
 static void dial_begin(struct place *p) {
-  struct dial *d = calloc(1, sizeof *d);
-  if (d == NULL) abort();
+  struct dial *d = must_calloc(1, sizeof *d);
   d->origin = p->origin;
   d->by = p;
   p->dial = d;
@@ -656,8 +646,7 @@ void place_cancel(struct place *p) { stop_waiting(p); }
 /* --- all of a thread --- */
 
 struct origins *origins_new(struct net *net, struct wheel *wheel, struct resolver *resolver) {
-  struct origins *o = calloc(1, sizeof *o);
-  if (o == NULL) abort();
+  struct origins *o = must_calloc(1, sizeof *o);
   o->net = net;
   o->wheel = wheel;
   o->resolver = resolver;

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/list.h"
+#include "base/must.h"
 #include "http/call.h"
 #include "http/services.h"
 #include "net/url.h"
@@ -114,8 +115,7 @@ static void sweep(struct demo_visitors *all) {
 }
 
 static void begin_visit(struct demo_visitors *all) {
-  struct visit *v = calloc(1, sizeof *v);
-  if (v == NULL) abort();
+  struct visit *v = must_calloc(1, sizeof *v);
   v->visitors = all;
   list_push(&all->visits, &v->link);
   arena_init(&v->arena, v->first, sizeof v->first);
@@ -209,8 +209,7 @@ static const char *read_url(struct demo_visitors *all, const char *url) {
 }
 
 struct demo_visitors *demo_visitors_start(const char *url) {
-  struct demo_visitors *all = calloc(1, sizeof *all);
-  if (all == NULL) abort();
+  struct demo_visitors *all = must_calloc(1, sizeof *all);
   const char *wrong = read_url(all, url);
   if (wrong == NULL && services_init(&all->services, NULL) != 0) wrong = "out of descriptors";
   if (wrong != NULL) {
