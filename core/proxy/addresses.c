@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "base/hash.h"
+#include "base/must.h"
 
 enum { ROOM_MIN = 64 };
 
@@ -52,8 +53,7 @@ static struct entry *find(struct addresses *t, struct address_key k) {
 static void resize(struct addresses *t, size_t room) {
   struct entry *old = t->v;
   size_t n = t->room;
-  t->v = calloc(room, sizeof *t->v);
-  if (t->v == NULL) abort();
+  t->v = must_calloc(room, sizeof *t->v);
   t->room = room;
   for (size_t i = 0; i < n; i++)
     if (old[i].count > 0) *find(t, old[i].key) = old[i];
@@ -105,8 +105,7 @@ size_t addresses_count(struct addresses *t) {
 }
 
 struct addresses *addresses_new(void) {
-  struct addresses *t = calloc(1, sizeof *t);
-  if (t == NULL) abort();
+  struct addresses *t = must_calloc(1, sizeof *t);
   hash_key_init(&t->hash);
   pthread_mutex_init(&t->lock, NULL);
   resize(t, ROOM_MIN);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/must.h"
 #include "net/tls.h"
 #include "proxy/client.h"
 #include "proxy/h1_message.h"
@@ -140,8 +141,7 @@ bool conn_accept(struct worker *w, int fd, const union address *peer, struct tls
     turn_away(w, fd);
     return false;
   }
-  struct conn *c = calloc(1, sizeof *c);
-  if (c == NULL) abort();
+  struct conn *c = must_calloc(1, sizeof *c);
   stream_init_socket(&c->stream, &w->services.net, fd, peer->sa.sa_family == AF_UNIX);
   c->stream.owner = c;
   c->counted = counted;

@@ -62,7 +62,7 @@ static void release(struct exchange *ex) {
   runtime_unref(r);
 }
 
-static void cancel_waits(struct exchange *ex) {
+void exchange_cancel_waits(struct exchange *ex) {
   if (ex->task != NULL) task_cancel(ex->task);
   ex->task = NULL;
   slot_wait_cancel(&ex->waiter);
@@ -74,7 +74,7 @@ static void cancel_waits(struct exchange *ex) {
 
 void exchange_abort(struct exchange *ex) {
   assert(!ex->running && ex->down->exchange == NULL);
-  cancel_waits(ex);
+  exchange_cancel_waits(ex);
   COUNT(ex->worker, client_aborts, 1);
   if (ex->failure.status == 0) ex->failure.status = 499;
   exchange_log(ex);
@@ -127,7 +127,7 @@ void exchange_fail_now(struct exchange *ex, int status, int code, const char *re
 
 static void on_deadline(struct timeout *t) {
   struct exchange *ex = CONTAINER_OF(t, struct exchange, deadline);
-  cancel_waits(ex);
+  exchange_cancel_waits(ex);
   exchange_fail_now(ex, 504, UV_ETIMEDOUT, "the whole exchange took too long");
 }
 
@@ -188,7 +188,7 @@ void exchange_start(struct exchange *ex) {
 
 void exchange_refuse(struct exchange *ex, const struct http_fault *fault, bool in_head) {
   COUNT(ex->worker, refused, 1);
-  cancel_waits(ex);
+  exchange_cancel_waits(ex);
   exchange_fail(ex, fault->status, ERR_PROTOCOL, fault->text);
   if (!in_head) {
     exchange_resume(ex, STEP_ERROR);

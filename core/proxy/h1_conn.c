@@ -15,7 +15,9 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "base/must.h"
 #include "net/pipe.h"
+#include "net/uv_buf.h"
 #include "proxy/conn.h"
 #include "proxy/exchange.h"
 #include "proxy/h1_message.h"
@@ -45,8 +47,7 @@ static void drop_stash(struct conn *c) {
 static void stash(struct conn *c, const uint8_t *p, size_t n) {
   struct h1_conn *h = &c->h1;
   if (h->stash == NULL) {
-    h->stash = malloc(sizeof *h->stash);
-    if (h->stash == NULL) abort();
+    h->stash = must_malloc(sizeof *h->stash);
     buf_init(h->stash);
   }
   buf_add(h->stash, p, n);
@@ -459,7 +460,7 @@ static void tunnel_read(struct pipe_end *t, bool on) {
 }
 
 static int tunnel_write(struct pipe_end *t, struct str bytes) {
-  uv_buf_t b = uv_buf_init((char *)(uintptr_t)bytes.p, (unsigned)bytes.n);
+  const uv_buf_t b = uv_buf_of(bytes);
   return stream_write(&((struct conn *)t->carrier)->stream, &b, 1, false);
 }
 

@@ -12,6 +12,7 @@
 #include <assert.h>
 
 #include "http/writer.h"
+#include "net/uv_buf.h"
 #include "proxy/conn.h"
 #include "proxy/h1_message.h"
 #include "proxy/worker_state.h"
@@ -39,6 +40,11 @@ static void write_now(struct conn *c, const uv_buf_t *v, unsigned n) {
   if (stream_queued(&c->stream) > 0) h1_arm(c);
 }
 
+static void write_one(struct conn *c, struct str bytes) {
+  const uv_buf_t b = uv_buf_of(bytes);
+  write_now(c, &b, 1);
+}
+
 static void flush(struct downstream *d) {
   struct conn *c = conn_of(d);
   struct h1_out *o = &c->worker->out;
@@ -60,21 +66,18 @@ static struct h1_out *collect(struct conn *c, unsigned n) {
   return o;
 }
 
-static void add(struct h1_out *o, const void *p, size_t n) {
-  o->v[o->n++] = uv_buf_init((char *)(uintptr_t)p, (unsigned)n);
-}
+static void add(struct h1_out *o, struct str span) { o->v[o->n++] = uv_buf_of(span); }
 
 /* --- what an exchange says --- */
 
 static void interim(struct downstream *d, int status, const struct headers *headers) {
-  static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
   struct conn *c = conn_of(d);
   struct h1_message *m = message_of(d);
   const struct request *r = m->parser.to.request;
   if (status == 100) {
     if (!r->expect_continue || m->continued || m->complete || m->seen > 0) return;
     m->continued = true;
-    write_now(c, &(uv_buf_t){.base = (char *)(uintptr_t)text, .len = sizeof text - 1}, 1);
+    write_one(c, STR("HTTP/1.1 100 Continue\r\n\r\n"));
     h1_arm(c); /* it is the client's turn now */
     return;
   }
@@ -84,7 +87,7 @@ static void interim(struct downstream *d, int status, const struct headers *head
   write_response_head(
       &b, &(struct response_head){
               .status = status, .headers = headers, .no_body = true, .keep_alive = true, .client_minor = 1});
-  write_now(c, &(uv_buf_t){.base = (char *)b.p, .len = b.n}, 1);
+  write_one(c, buf_str(&b));
   buf_fini(&b);
 }
 
@@ -117,7 +120,7 @@ static void head(struct downstream *d, const struct reply *r) {
   struct h1_out *o = collect(c, 1);
   buf_reset(&o->head);
   write_response_head(&o->head, &h);
-  add(o, o->head.p, o->head.n);
+  add(o, buf_str(&o->head));
   m->reply = H1_REPLY_WAITS;
 }
 
@@ -134,13 +137,13 @@ static void body(struct downstream *d, struct str span) {
   if (m->no_body || span.n == 0) return;
   struct h1_out *o = collect(conn_of(d), 3);
   if (!m->chunked) {
-    add(o, span.p, span.n);
+    add(o, span);
     return;
   }
   char *line = o->lines[o->nlines++];
-  add(o, line, write_chunk_line(line, span.n));
-  add(o, span.p, span.n);
-  add(o, "\r\n", 2);
+  add(o, (struct str){line, write_chunk_line(line, span.n)});
+  add(o, span);
+  add(o, STR("\r\n"));
 }
 
 static void passed(struct downstream *d, size_t n) {
@@ -156,7 +159,7 @@ static void end(struct downstream *d, const struct headers *trailers) {
   buf_init(&last);
   if (m->chunked) {
     write_chunk_end(&last, trailers);
-    add(collect(c, 1), last.p, last.n);
+    add(collect(c, 1), buf_str(&last));
   }
   flush(d);
   buf_fini(&last);

@@ -1,6 +1,6 @@
 /* l_headers.c: see l_headers.h. Owned by the worker's thread.
  *
- * What frames a message or belongs to one hop is jeton's: a script that sets it is told so, with its line (cases.md 49). A request's header may be a
+ * What frames a message or belongs to one hop is jeton's: a script that sets it is told so, with its line (spec/README.md, 49). A request's header may be a
  * secret, which stays one; a response's may not, since its bytes would go to the client. */
 #include "proxy/l_headers.h"
 

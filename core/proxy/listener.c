@@ -16,6 +16,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/must.h"
 #include "net/tls.h"
 #include "proxy/conn.h"
 #include "proxy/worker_state.h"
@@ -145,8 +146,7 @@ static struct listener *listener_find(struct worker *w, const char *key) {
 
 /* Takes the descriptor. */
 static int listener_open(struct worker *w, const struct listen_conf *conf, int fd) {
-  struct listener *l = calloc(1, sizeof *l);
-  if (l == NULL) abort();
+  struct listener *l = must_calloc(1, sizeof *l);
   int rc = uv_poll_init(&w->services.loop, &l->poll, fd);
   if (rc != 0) {
     log_error("listening on %s: %s", conf->text, err_text(rc));
@@ -157,8 +157,7 @@ static int listener_open(struct worker *w, const struct listen_conf *conf, int f
   l->worker = w;
   l->fd = fd;
   l->wanted = true;
-  l->key = strdup(conf->text);
-  if (l->key == NULL) abort();
+  l->key = must_strdup(conf->text);
   l->tls = conf->tls != NULL ? tls_server_ref(conf->tls) : NULL;
   timeout_init(&l->pause, &w->services.wheel, on_pause_over);
   list_push(&w->listeners, &l->link);

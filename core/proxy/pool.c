@@ -1,5 +1,6 @@
 /* pool.c: see pool.h. Slabs of exchanges are mapped and never unmapped before the end; MADV_DONTNEED makes pages zero again. */
 #include "proxy/pool.h"
+#include "base/must.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -31,18 +32,16 @@ void exchange_pool_fini(struct exchange_pool *p) {
 static void cold_push(struct exchange_pool *p, struct exchange_place *e) {
   if (p->ncold == p->cold_cap) {
     p->cold_cap += SLAB_EXCHANGES;
-    p->cold = realloc(p->cold, p->cold_cap * sizeof *p->cold);
-    if (p->cold == NULL) abort();
+    p->cold = must_realloc(p->cold, p->cold_cap * sizeof *p->cold);
   }
   p->cold[p->ncold++] = e;
 }
 
 static void slab_add(struct exchange_pool *p) {
-  struct exchange_slab *s = malloc(sizeof *s);
-  if (s == NULL) abort();
+  struct exchange_slab *s = must_malloc(sizeof *s);
   s->memory =
       mmap(NULL, (size_t)SLAB_EXCHANGES * EXCHANGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (s->memory == MAP_FAILED) abort();
+  if (s->memory == MAP_FAILED) out_of_memory((size_t)SLAB_EXCHANGES * EXCHANGE_SIZE);
   s->next = p->slabs;
   p->slabs = s;
   for (unsigned i = SLAB_EXCHANGES; i-- > 0;)

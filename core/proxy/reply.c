@@ -63,9 +63,7 @@ static void log_failure(const struct exchange *ex) {
 }
 
 enum verdict step_error(struct exchange *ex) {
-  slot_wait_cancel(&ex->waiter);
-  timeout_clear(&ex->token_wait);
-  call_cancel(&ex->call);
+  exchange_cancel_waits(ex);
   log_failure(ex);
   if (!ex->down->ops->take_back(ex->down)) { /* too late for a status: the client must see that the message was cut */
     ex->down->ops->reset(ex->down);

@@ -7,25 +7,23 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/must.h"
 #include "http/services.h"
 
 static char *host_field(const struct url *u) {
-  char field[URL_HOST_SIZE], *copy;
+  char field[URL_HOST_SIZE];
   url_host_field(u, field);
-  if ((copy = strdup(field)) == NULL) abort();
-  return copy;
+  return must_strdup(field);
 }
 
 static void make_upstreams(struct runtime *r, struct origins *all) {
   const struct policy *p = r->policy;
-  r->upstreams = calloc(p->nupstreams + 1, sizeof *r->upstreams);
-  if (r->upstreams == NULL) abort();
+  r->upstreams = must_calloc(p->nupstreams + 1, sizeof *r->upstreams);
   for (size_t i = 0; i < p->nupstreams; i++) {
     struct upstream *u = &r->upstreams[i];
     u->conf = &p->upstreams[i];
-    u->origins = calloc(u->conf->nurls, sizeof *u->origins);
-    u->hosts = calloc(u->conf->nurls, sizeof *u->hosts);
-    if (u->origins == NULL || u->hosts == NULL) abort();
+    u->origins = must_calloc(u->conf->nurls, sizeof *u->origins);
+    u->hosts = must_calloc(u->conf->nurls, sizeof *u->hosts);
     for (size_t j = 0; j < u->conf->nurls; j++) {
       const struct url *url = &u->conf->urls[j];
       struct origin_settings s = {
@@ -43,8 +41,7 @@ static void make_upstreams(struct runtime *r, struct origins *all) {
 
 struct runtime *runtime_new(struct policy *p, const struct token_set *tokens, struct services *services,
                             lua_CFunction open, char *err, size_t errsize) {
-  struct runtime *r = calloc(1, sizeof *r);
-  if (r == NULL) abort();
+  struct runtime *r = must_calloc(1, sizeof *r);
   r->refs = 1;
   r->policy = policy_ref(p);
   serving_join(&p->serving);

@@ -15,6 +15,8 @@ void exchange_resume(struct exchange *ex, enum step next); /* what it waited for
 /* Notes the failure and goes to STEP_ERROR. Returns FAIL; a callback calls exchange_resume(ex, STEP_ERROR) behind it. */
 enum verdict exchange_fail(struct exchange *ex, int status, int code, const char *reason);
 void exchange_fail_now(struct exchange *ex, int status, int code, const char *reason); /* both, for callbacks */
+/* Ends whatever it waits for: a hook, a token, the upstream. */
+void exchange_cancel_waits(struct exchange *ex);
 enum verdict step_admit(struct exchange *ex);
 enum verdict step_request_hook(struct exchange *ex);
 enum verdict step_route(struct exchange *ex);

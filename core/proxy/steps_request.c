@@ -57,7 +57,7 @@ enum verdict step_admit(struct exchange *ex) {
 
 /* --- on_request --- */
 
-/* A script's error fails closed: no token, no upstream request (cases.md 51). */
+/* A script's error fails closed: no token, no upstream request (spec/README.md, 51). */
 static void on_request_done(void *arg, lua_State *L, int nresults, int status, const char *message) {
   struct exchange *ex = arg;
   ex->task = NULL;

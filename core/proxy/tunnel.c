@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 
+#include "base/must.h"
 #include "net/pipe.h"
 #include "proxy/forward.h"
 #include "proxy/worker_state.h"
@@ -101,8 +102,7 @@ static void say_head(struct exchange *ex, struct str upgrade) {
 }
 
 static struct tunnel *tunnel_new(const struct exchange *ex) {
-  struct tunnel *t = calloc(1, sizeof *t);
-  if (t == NULL) abort();
+  struct tunnel *t = must_calloc(1, sizeof *t);
   t->worker = ex->worker;
   t->idle_ms = ex->runtime->policy->timeouts.tunnel;
   timeout_init(&t->idle, &ex->worker->services.wheel, on_idle);

@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/must.h"
 #include "proxy/conn.h"
 #include "proxy/l_exchange.h"
 #include "proxy/listener.h"
@@ -81,8 +82,7 @@ static void switch_access_log(struct worker *w, const struct policy *p) {
   if (w->access != NULL) access_close(&w->access->log);
   w->access = NULL;
   if (!p->access_log) return;
-  struct access_sink *s = calloc(1, sizeof *s);
-  if (s == NULL) abort();
+  struct access_sink *s = must_calloc(1, sizeof *s);
   int rc = access_open(&s->log, &w->services.loop, p->access_path);
   if (rc != 0) {
     log_error("access log %s: %s", p->access_path != NULL ? p->access_path : "(standard output)", err_text(rc));

@@ -1,4 +1,4 @@
---- Names that resolve slowly, not at all or with a failure (cases.md 36), asked of a name server of the spec's own. It lives in a network and a mount
+--- Names that resolve slowly, not at all or with a failure (spec/README.md, 36), asked of a name server of the spec's own. It lives in a network and a mount
 --- namespace with its own resolv.conf, which the proxy joins; where the kernel does not grant these, the specs are pending.
 local dns = require "spec.support.dns"
 local wire = require "spec.support.wire"
