@@ -49,7 +49,7 @@ static void finish(struct call *c, size_t left) {
 }
 
 static void begin_reply(struct call *c) {
-  http_parser_init_response(&c->h1.parser, c->arena, c->limits, &c->response, NULL, c->method);
+  http_parser_init_response(&c->h1.parser, c->arena, c->limits, &c->response, c->method);
 }
 
 /* A 101: bytes behind it belong to the tunnel. */

@@ -408,8 +408,7 @@ void http_parser_init_request(struct http_parser *p, struct arena *a, const stru
 }
 
 void http_parser_init_response(struct http_parser *p, struct arena *a, const struct http_limits *l,
-                               struct response *into, const struct request *request_for, struct str method) {
-  if (method.p == NULL && request_for != NULL) method = request_for->method;
+                               struct response *into, struct str method) {
   init(p, a, l, HEADCHECK_RESPONSE);
   memset(into, 0, sizeof *into);
   headers_init(&into->headers, a);

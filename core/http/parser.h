@@ -46,11 +46,10 @@ struct http_parser {
 /* `into` must outlive the parser's use; its headers are made in `arena`. Takes no memory before the first byte comes. */
 void http_parser_init_request(struct http_parser *p, struct arena *a, const struct http_limits *l,
                               struct request *into);
-/* method: the request's, since HEAD and CONNECT change a response's framing (RFC 9112 section 6.3); method.p NULL: request_for's, which
- * may be NULL otherwise. After a 1xx other than 101, call it again for the final response. A 101 is reported like any status: whether
- * it was asked for is for the caller to judge. */
+/* method: the request's, since HEAD and CONNECT change a response's framing (RFC 9112 section 6.3). After a 1xx other than 101, call it
+ * again for the final response. A 101 is reported like any status: whether it was asked for is for the caller to judge. */
 void http_parser_init_response(struct http_parser *p, struct arena *a, const struct http_limits *l,
-                               struct response *into, const struct request *request_for, struct str method);
+                               struct response *into, struct str method);
 enum parse_event http_parser_next(struct http_parser *p, const uint8_t **data, size_t *n, struct str *span);
 /* The peer closed. PARSE_END when that is how this message ends (or its end has been seen), PARSE_MORE when no byte of a message had come (one
  * empty line before a request is none), else PARSE_ERROR. */

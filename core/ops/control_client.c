@@ -55,7 +55,7 @@ static int take(struct http_parser *p, const uint8_t *data, size_t n, struct buf
 static int receive(int fd, struct str method, struct arena *a, struct buf *body) {
   struct response response;
   struct http_parser parser;
-  http_parser_init_response(&parser, a, &http_limits_default, &response, NULL, method);
+  http_parser_init_response(&parser, a, &http_limits_default, &response, method);
   for (;;) {
     uint8_t piece[16 * 1024];
     ssize_t n = recv(fd, piece, sizeof piece, 0);

@@ -71,7 +71,7 @@ static inline void feed_start(struct feed *f) {
   f->in_body = false;
   const struct http_limits *l = f->limits != NULL ? f->limits : &http_limits_default;
   if (f->response)
-    http_parser_init_response(&f->parser, &f->arena, l, &f->reply, NULL, str_of(f->method != NULL ? f->method : "GET"));
+    http_parser_init_response(&f->parser, &f->arena, l, &f->reply, str_of(f->method != NULL ? f->method : "GET"));
   else
     http_parser_init_request(&f->parser, &f->arena, l, &f->request);
 }
