@@ -154,14 +154,15 @@ static void put_request_framing(struct buf *b, const struct framing *f) {
 
 /* One Connection field that names all that is ours (RFC 9110 section 7.6.1). */
 static void put_request_connection(struct buf *b, const struct request_head *h) {
-  static const char *const values[] = {"close", "close, TE", "upgrade", "upgrade, TE", "TE"};
-  int i = h->upgrade.p != NULL ? 2 : 0;
-  if (h->upgrade.p != NULL || !h->keep_alive) {
-    put_field(b, STR("Connection"), str_of(values[i + (h->te_trailers ? 1 : 0)]));
-  } else if (h->te_trailers) {
-    put_field(b, STR("Connection"), str_of(values[4]));
+  bool te = h->te_trailers;
+  if (h->upgrade.p != NULL) {
+    put_field(b, STR("Connection"), te ? STR("upgrade, TE") : STR("upgrade"));
+  } else if (!h->keep_alive) {
+    put_field(b, STR("Connection"), te ? STR("close, TE") : STR("close"));
+  } else if (te) {
+    put_field(b, STR("Connection"), STR("TE"));
   }
-  if (h->te_trailers) PUT(b, "TE: trailers\r\n");
+  if (te) PUT(b, "TE: trailers\r\n");
   if (h->upgrade.p != NULL) put_field(b, STR("Upgrade"), h->upgrade);
 }
 
