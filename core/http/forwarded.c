@@ -71,7 +71,7 @@ void forwarded_apply(struct headers *h, struct arena *a, enum forwarded_mode how
                      struct str host) {
   struct str proto = client_tls ? STR("https") : STR("http");
   if (how == FORWARDED_OFF) return;
-  for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) headers_remove_plain_twins(h, fields[i].name);
+  for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) headers_remove_twins(h, fields[i].name, true);
   if (how == FORWARDED_SET)
     set_all(h, a, client_ip, proto, host);
   else

@@ -247,11 +247,6 @@ static inline size_t past(struct str s, size_t i) {
   return i + 1;
 }
 
-unsigned headers_remove_twins(struct headers *h, struct str name) {
-  bool may = h->odd || (id_of(name) == H_OTHER && is_odd(name));
-  return may ? headers_drop_twins(h, name) : 0;
-}
-
 /* Reads like `name` to one who takes "_" for "-", or several of them for one, and is another name. */
 static bool is_twin(struct str a, struct str name) {
   size_t i = 0, j = 0;
@@ -262,8 +257,9 @@ static bool is_twin(struct str a, struct str name) {
   return i == a.n && j == name.n && !str_ieq(a, name);
 }
 
-unsigned headers_drop_twins(struct headers *h, struct str name) {
+unsigned headers_remove_twins(struct headers *h, struct str name, bool plain_name) {
   unsigned removed = 0;
+  if (!h->odd && (plain_name || id_of(name) != H_OTHER || !is_odd(name))) return 0;
   for (unsigned i = 0; i < h->n; i++) {
     if (h->v[i].name.p == NULL || !is_twin(h->v[i].name, name)) continue;
     drop(&h->v[i]);

@@ -71,13 +71,9 @@ void headers_set_secret(struct headers *h, struct str name, struct secret *s);
 unsigned headers_remove(struct headers *h, struct str name); /* how many there were */
 unsigned headers_remove_id(struct headers *h, enum header_id id);
 /* Removes the fields that a server which reads "_" as "-", or several of them as one, would take for `name`, but not those of that very name: a
- * client's X_Auth beside the X-Auth that we set (CVE-2025-64484), or Transfer--Encoding. Returns how many there were. */
-unsigned headers_remove_twins(struct headers *h, struct str name);
-/* The same for a name without "_" and "--", as all are that the proxy acts upon. */
-unsigned headers_drop_twins(struct headers *h, struct str plain_name);
-static inline unsigned headers_remove_plain_twins(struct headers *h, struct str plain_name) {
-  return h->odd ? headers_drop_twins(h, plain_name) : 0;
-}
+ * client's X_Auth beside the X-Auth that we set (CVE-2025-64484), or Transfer--Encoding. Returns how many there were.
+ * plain_name: `name` itself has no "_" and no "--", as none has that the proxy acts upon; then nothing is looked for unless some field is odd. */
+unsigned headers_remove_twins(struct headers *h, struct str name, bool plain_name);
 /* The combined value, "a, b" (RFC 9110 section 5.3), secrets left out; .p NULL when there is none. One field: its own slice, no copy. */
 struct str headers_join(const struct headers *h, struct str name);
 /* The next member of a comma list: trimmed, taken off *list; commas inside quoted strings are part of a member. False at the end; empty members are

@@ -260,8 +260,8 @@ static struct http_fault request_framing(const struct framing_fields *f, struct 
 
 /* CGI's kin read "_" as "-", others several "-" as one: to them this is a second framing. Nobody who means well sends it. */
 static bool framing_disguised(struct headers *h) {
-  return headers_remove_plain_twins(h, STR("Transfer-Encoding")) > 0 ||
-         headers_remove_plain_twins(h, STR("Content-Length")) > 0;
+  return headers_remove_twins(h, STR("Transfer-Encoding"), true) > 0 ||
+         headers_remove_twins(h, STR("Content-Length"), true) > 0;
 }
 
 static struct http_fault request_host(const struct framing_fields *f, struct request *r) {

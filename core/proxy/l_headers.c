@@ -123,7 +123,7 @@ static int l_newindex(lua_State *L) {
     headers_remove(list, name);
     return 0;
   }
-  if (!self->of_response) headers_remove_twins(list, name);
+  if (!self->of_response) headers_remove_twins(list, name, false);
   struct secret *s = self->of_response ? NULL : l_secret_test(L, 3);
   if (s != NULL) {
     headers_set_secret(list, exchange_dup(L, ex, 2), s);
