@@ -49,6 +49,26 @@ static const struct known_name {
 #undef KNOWN
 };
 
+#define FRAMES (HEADER_OURS | HEADER_NOT_IN_REQUEST | HEADER_NOT_IN_REPLY)
+const uint8_t header_traits[H_COUNT] = {
+    [H_HOST] = HEADER_NOT_IN_REQUEST,
+    [H_CONTENT_LENGTH] = FRAMES,
+    [H_TRANSFER_ENCODING] = FRAMES | HEADER_HOP,
+    [H_CONNECTION] = FRAMES | HEADER_HOP,
+    [H_UPGRADE] = FRAMES | HEADER_HOP,
+    [H_KEEP_ALIVE] = FRAMES | HEADER_HOP,
+    [H_PROXY_CONNECTION] = FRAMES | HEADER_HOP,
+    [H_TE] = HEADER_OURS | HEADER_NOT_IN_REQUEST | HEADER_HOP,
+    [H_TRAILER] = HEADER_OURS,
+    [H_EXPECT] = HEADER_OURS | HEADER_NOT_IN_REQUEST,
+    [H_PROXY_AUTHORIZATION] = HEADER_NOT_IN_REQUEST | HEADER_NOT_IN_REPLY | HEADER_HOP | HEADER_CREDENTIAL,
+    [H_PROXY_AUTHENTICATE] =
+        HEADER_NOT_IN_REQUEST | HEADER_HOP, /* in a reply it may be our own (RFC 9110 section 11.7.1) */
+    [H_AUTHORIZATION] = HEADER_CREDENTIAL,
+    [H_COOKIE] = HEADER_CREDENTIAL,
+};
+#undef FRAMES
+
 /* low holds small letters and "-". Where it has a letter (bit 0x40), the bit that makes a letter small does not count. A word at a time, the last one over
  * bytes of which some have been looked at. */
 static inline bool equal8(const char *p, const char *low) {
@@ -343,35 +363,27 @@ static void strip_named(struct headers *h) {
   }
 }
 
+/* A field with that trait is, or was, in the list. */
+static bool has_trait(const struct headers *h, unsigned trait) {
+  for (uint32_t ids = h->ids; ids != 0; ids &= ids - 1)
+    if (header_traits[__builtin_ctz(ids)] & trait) return true;
+  return false;
+}
+
 void headers_strip_hop_by_hop(struct headers *h) {
-  static const uint32_t hop_by_hop = 1u << H_CONNECTION | 1u << H_TE | 1u << H_KEEP_ALIVE | 1u << H_PROXY_CONNECTION |
-                                     1u << H_PROXY_AUTHENTICATE | 1u << H_PROXY_AUTHORIZATION |
-                                     1u << H_TRANSFER_ENCODING | 1u << H_UPGRADE;
-  if (!(h->ids & hop_by_hop)) return;
+  if (!has_trait(h, HEADER_HOP)) return;
   bool trailers = headers_has_token(h, H_TE, STR("trailers"));
   strip_named(h);
   if (headers_may_have(h, H_UPGRADE)) /* what an offer of h2c brings along, named or not (RFC 7540 section 3.2.1) */
     remove_from(h, 0, H_OTHER, STR("HTTP2-Settings"));
   for (unsigned i = 0; i < h->n; i++) {
     struct header *f = &h->v[i];
-    if (f->name.p == NULL) continue;
-    switch (f->id) {
-      case H_TE:
-        if (trailers) {
-          f->value = STR("trailers");
-          trailers = false;
-          break;
-        }
-        drop(f);
-        break;
-      case H_CONNECTION:
-      case H_KEEP_ALIVE:
-      case H_PROXY_CONNECTION:
-      case H_PROXY_AUTHENTICATE:
-      case H_PROXY_AUTHORIZATION:
-      case H_TRANSFER_ENCODING:
-      case H_UPGRADE: drop(f); break;
-      default: break;
+    if (f->name.p == NULL || !(header_traits[f->id] & HEADER_HOP)) continue;
+    if (f->id == H_TE && trailers) {
+      f->value = STR("trailers");
+      trailers = false; /* one is enough */
+    } else {
+      drop(f);
     }
   }
 }

@@ -40,6 +40,21 @@ enum header_id {
   H_COUNT
 };
 enum header_id header_id(struct str name); /* case-insensitive */
+
+/* Whose business a field is: header_traits[id] is a set of these. H_OTHER has none. */
+enum {
+  /* Belongs to one hop: taken out of what is forwarded (RFC 9110 section 7.6.1). */
+  HEADER_HOP = 1,
+  /* Frames a message or speaks for one hop: a script may not set it. */
+  HEADER_OURS = 2,
+  /* write_request_head passes it over: it writes such a field from its arguments, or the field may not go to an upstream. */
+  HEADER_NOT_IN_REQUEST = 4,
+  /* The same for write_response_head. */
+  HEADER_NOT_IN_REPLY = 8,
+  /* Says who asks: a script's call does not follow a redirect to another host with it. */
+  HEADER_CREDENTIAL = 16
+};
+extern const uint8_t header_traits[H_COUNT];
 _Static_assert(H_COUNT <= 32, "ids fit a mask");
 
 struct header {

@@ -13,15 +13,6 @@
 #include "base/secmem.h"
 #include "token/secret.h"
 
-#define BIT(id) (1u << (id))
-enum {
-  SKIP_BOTH = BIT(H_CONTENT_LENGTH) | BIT(H_TRANSFER_ENCODING) | BIT(H_CONNECTION) | BIT(H_UPGRADE) |
-              BIT(H_KEEP_ALIVE) | BIT(H_PROXY_CONNECTION) | BIT(H_PROXY_AUTHORIZATION),
-  SKIP_REQUEST = SKIP_BOTH | BIT(H_HOST) | BIT(H_TE) | BIT(H_EXPECT) | BIT(H_PROXY_AUTHENTICATE),
-  SKIP_RESPONSE = SKIP_BOTH
-};
-_Static_assert(H_COUNT <= 31, "header ids fit a mask");
-
 enum { DECIMAL_MAX = 20, HEX_MAX = 16, LINE_MIN = 64 };
 
 /* Names and values are short: two moves that may overlap spare most of them a call of memcpy. */
@@ -113,7 +104,9 @@ static int put_secret_field(struct buf *b, const struct header *f, struct secret
   return 0;
 }
 
-static inline bool goes_out(const struct header *f, unsigned skip) { return f->name.p != NULL && !(skip & BIT(f->id)); }
+static inline bool goes_out(const struct header *f, unsigned skip) {
+  return f->name.p != NULL && !(header_traits[f->id] & skip);
+}
 
 /* Of the fields that have their bytes here. */
 static size_t plain_size(const struct headers *h, unsigned skip) {
@@ -182,7 +175,7 @@ int write_request_head(struct buf *out, const struct request_head *h) {
   for (int tries = 0; tries < 2 && rc == ERR_TOKEN_EXPIRED;
        tries++) { /* again when a publish came between two fields */
     put_request_line(out, h);
-    rc = put_fields(out, h->headers, SKIP_REQUEST, ctx);
+    rc = put_fields(out, h->headers, HEADER_NOT_IN_REQUEST, ctx);
     if (rc == 0) break;
     (void)roll_back(out, before, rc);
     if (ctx != NULL) ctx->nused = used;
@@ -243,7 +236,7 @@ static void put_response_connection(struct buf *b, const struct response_head *h
 
 void write_response_head(struct buf *out, const struct response_head *h) {
   put_status_line(out, h);
-  (void)put_fields(out, h->headers, SKIP_RESPONSE, NULL);
+  (void)put_fields(out, h->headers, HEADER_NOT_IN_REPLY, NULL);
   bool keep = put_response_framing(out, h) && h->keep_alive;
   put_response_connection(out, h, keep);
   PUT(out, "\r\n");

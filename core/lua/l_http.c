@@ -64,25 +64,7 @@ static void read_url(lua_State *L, int idx, struct http_op *op) {
 
 /* --- headers --- */
 
-static bool is_framing(struct str name) {
-  switch (header_id(name)) {
-    case H_CONTENT_LENGTH:
-    case H_TRANSFER_ENCODING:
-    case H_CONNECTION:
-    case H_KEEP_ALIVE:
-    case H_PROXY_CONNECTION:
-    case H_TE:
-    case H_TRAILER:
-    case H_UPGRADE:
-    case H_EXPECT: return true;
-    default: return false;
-  }
-}
-
-static bool is_credential(struct str name) {
-  return str_ieq(name, STR("authorization")) || str_ieq(name, STR("cookie")) ||
-         str_ieq(name, STR("proxy-authorization"));
-}
+static bool has_trait(struct str name, unsigned trait) { return (header_traits[header_id(name)] & trait) != 0; }
 
 static void set_secret(struct http_op *op, struct str name, struct secret *s) {
   op->credentials = true;
@@ -109,7 +91,7 @@ static void add_header(lua_State *L, struct http_op *op, struct str name) {
   } else {
     headers_add(&op->headers, keep(op, name), keep(op, value));
   }
-  if (is_credential(name)) op->credentials = true;
+  if (has_trait(name, HEADER_CREDENTIAL)) op->credentials = true;
   lua_pop(L, 1);
 }
 
@@ -136,7 +118,7 @@ static void read_headers(lua_State *L, int opts, struct http_op *op) {
                    arg_push_noun(L, -2));
       struct str name = arg_string(L, -2, what, "headers");
       if (!header_name_valid(name)) luaL_error(L, "%s: headers: '%s' is not a header's name", what, name.p);
-      if (is_framing(name)) luaL_error(L, "%s: headers: %s is written by jeton itself", what, name.p);
+      if (has_trait(name, HEADER_OURS)) luaL_error(L, "%s: headers: %s is written by jeton itself", what, name.p);
       if (lua_istable(L, -1))
         add_header_list(L, op, name);
       else

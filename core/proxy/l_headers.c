@@ -37,21 +37,6 @@ void l_headers_push(lua_State *L, struct exchange *ex, bool of_response) {
   type_set(L, HEADERS_TYPE);
 }
 
-static bool is_jetons(enum header_id id) {
-  switch (id) {
-    case H_CONNECTION:
-    case H_KEEP_ALIVE:
-    case H_PROXY_CONNECTION:
-    case H_TE:
-    case H_TRAILER:
-    case H_TRANSFER_ENCODING:
-    case H_UPGRADE:
-    case H_CONTENT_LENGTH:
-    case H_EXPECT: return true;
-    default: return false;
-  }
-}
-
 static struct str check_name(lua_State *L, int idx) {
   struct str name;
   if (lua_type(L, idx) != LUA_TSTRING)
@@ -64,7 +49,7 @@ struct str l_headers_check_name(lua_State *L, int idx, bool of_response) {
   struct str name = check_name(L, idx);
   if (!header_name_valid(name)) luaL_error(L, "'%s' is not a header name (RFC 9110 section 5.1)", name.p);
   enum header_id id = header_id(name);
-  if (is_jetons(id))
+  if (header_traits[id] & HEADER_OURS)
     luaL_error(L, "header '%s' is set by jeton itself: it frames the message or belongs to one hop", name.p);
   if (of_response && id == H_HOST) luaL_error(L, "a response has no header 'host'");
   return name;

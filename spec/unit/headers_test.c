@@ -215,6 +215,15 @@ static void syntax_of_names_and_values(void) {
         !header_value_valid((struct str){"a\0", 2}) && !header_value_valid(STR("\x7f")));
 }
 
+/* What frames a message is written by us alone, so no script may set it and no list brings it. */
+static void framing_fields_are_ours_alone(void) {
+  const unsigned frames = HEADER_OURS | HEADER_NOT_IN_REQUEST | HEADER_NOT_IN_REPLY;
+  static const enum header_id ids[] = {H_CONTENT_LENGTH, H_TRANSFER_ENCODING, H_CONNECTION, H_UPGRADE, H_KEEP_ALIVE};
+  for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) CHECK((header_traits[ids[i]] & frames) == frames);
+  CHECK(header_traits[H_OTHER] == 0 && header_traits[H_DATE] == 0);
+  CHECK(!(header_traits[H_PROXY_AUTHENTICATE] & HEADER_NOT_IN_REPLY));
+}
+
 int main(void) {
   RUN(names_have_ids);
   RUN(finds_without_case_and_in_order);
@@ -230,5 +239,6 @@ int main(void) {
   RUN(twins_may_have_more_delimiters);
   RUN(an_offer_of_h2c_goes_whole);
   RUN(syntax_of_names_and_values);
+  RUN(framing_fields_are_ours_alone);
   return 0;
 }
