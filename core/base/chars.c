@@ -13,3 +13,26 @@ const uint8_t char_class[256] = { /* 32 a row */
     4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4,  /* e0 */
 };
 /* clang-format on */
+
+static bool odd_bytes(const char *p, size_t n) {
+  for (size_t i = 0; i < n; i++)
+    if (p[i] == '_' || (p[i] == '-' && i + 1 < n && p[i + 1] == '-')) return true;
+  return false;
+}
+#ifdef __SSE2__
+static inline bool odd_vector(const char *p) { /* 16 bytes and the one behind */
+  const __m128i dash = _mm_set1_epi8('-'), low_line = _mm_set1_epi8('_');
+  __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p),
+          next = _mm_loadu_si128((const __m128i *)(const void *)(p + 1));
+  __m128i twice = _mm_and_si128(_mm_cmpeq_epi8(v, dash), _mm_cmpeq_epi8(next, dash));
+  return _mm_movemask_epi8(_mm_or_si128(twice, _mm_cmpeq_epi8(v, low_line))) != 0;
+}
+bool chars_odd(struct str s) {
+  if (s.n < 17) return odd_bytes(s.p, s.n);
+  for (const char *p = s.p, *last = s.p + s.n - 17; p < last; p += 16)
+    if (odd_vector(p)) return true;
+  return odd_vector(s.p + s.n - 17) || s.p[s.n - 1] == '_';
+}
+#else
+bool chars_odd(struct str s) { return odd_bytes(s.p, s.n); }
+#endif

@@ -49,6 +49,15 @@ static inline unsigned chars_stops(const uint8_t *p, unsigned class) {
 }
 #endif
 
+#ifdef __SSE2__
+/* Which of the sixteen bytes are control bytes, HTAB included: what may not stand in a value, and HTAB. */
+static inline unsigned chars_controls(const uint8_t *p) {
+  __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
+  __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(0x1f)), v), del = _mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f));
+  return (unsigned)_mm_movemask_epi8(_mm_or_si128(low, del));
+}
+#endif
+
 /* How many bytes from p on are of the class, which is a constant: TARGET, VALUE and NAME have vectors. `before` bytes in front of p may be read as well,
  * and spare a short rest its loop. */
 static inline __attribute__((always_inline)) size_t chars_span(const uint8_t *p, size_t n, size_t before,
@@ -71,6 +80,9 @@ static inline __attribute__((always_inline)) size_t chars_span(const uint8_t *p,
   while (i < n && (char_class[p[i]] & class)) i++;
   return i;
 }
+
+/* "_" or "--" is in it: some servers read such a name as another one, with "-" in its place. */
+bool chars_odd(struct str s);
 
 /* All of it is of the class, a constant. True when it is empty. */
 static inline __attribute__((always_inline)) bool chars_all(struct str s, unsigned class) {

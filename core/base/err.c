@@ -6,6 +6,7 @@
 
 #define OUR_ERRORS(XX)                                                        \
   XX(PROTOCOL, "the peer's bytes are not valid HTTP")                         \
+  XX(AMBIGUOUS, "the peer's bytes can be read in two ways")                   \
   XX(LIMIT, "a configured limit was reached")                                 \
   XX(TOKEN_MISSING, "no valid token is available")                            \
   XX(TOKEN_EXPIRED, "the token expired before it could be sent")              \

@@ -6,7 +6,9 @@
 #define JETON_BASE_ERR_H
 
 enum err {
-  ERR_PROTOCOL = -5001,       /* the peer's bytes are not HTTP that can be read with certainty */
+  ERR_PROTOCOL = -5001, /* the peer's bytes are not HTTP that can be read with certainty */
+  ERR_AMBIGUOUS =
+      -5016, /* they are, and the two readings of them differ: two parsers that differ are what smuggling is made of */
   ERR_LIMIT = -5002,          /* a configured bound was reached */
   ERR_TOKEN_MISSING = -5003,  /* no valid token, and the policy says not to wait (or the wait is over) */
   ERR_TOKEN_EXPIRED = -5004,  /* the token expired between the token step and the write */

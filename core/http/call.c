@@ -35,7 +35,8 @@ static void drop_place(struct call *c) {
 
 void call_failed(struct call *c, int status, const char *reason) {
   struct origin_conn *conn = c->place.conn;
-  if (conn != NULL && !conn->reused && !c->got_bytes && status != ERR_PROTOCOL) origin_conn_failed(conn);
+  if (conn != NULL && !conn->reused && !c->got_bytes && status != ERR_PROTOCOL && status != ERR_AMBIGUOUS)
+    origin_conn_failed(conn);
   enum call_phase phase = c->phase;
   char text[192]; /* the reason may live in the stream that goes */
   snprintf(text, sizeof text, "%s", reason);

@@ -92,7 +92,9 @@ static bool tell(struct call *c, const uint8_t **p, size_t *n, const bool *gone)
         break;
       case PARSE_BODY: c->events->on_body(c, span); break;
       case PARSE_END: finish(c, *n); return false;
-      case PARSE_ERROR: call_failed(c, ERR_PROTOCOL, c->h1.parser.fault.text); return false;
+      case PARSE_ERROR:
+        call_failed(c, c->h1.parser.fault.disagreed ? ERR_AMBIGUOUS : ERR_PROTOCOL, c->h1.parser.fault.text);
+        return false;
     }
     if (*gone) return false;
   }

@@ -24,6 +24,7 @@ struct headcheck_field {
 struct headcheck {
   uint8_t kind, state;
   bool full;
+  bool odd;        /* a name may hold "_" or "--" (chars_odd): a hint, true for some names that do not */
   uint8_t at;      /* bytes seen of the present part of the start line, where its form counts */
   uint32_t line;   /* bytes of the start line so far, without CRLF */
   uint32_t fields; /* field lines so far */

@@ -6,9 +6,6 @@
 #include "http/headers.h"
 
 #include "token/secret.h"
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
 
 enum { FIRST_CAP = 16, SPARE = 8 /* for what a proxy and its scripts add */ };
 
@@ -16,12 +13,12 @@ enum { FIRST_CAP = 16, SPARE = 8 /* for what a proxy and its scripts add */ };
 
 /* A perfect hash of length and first letter: each known name has a place of its own, so one comparison decides. Two names in one place are an
  * initialiser that overrides another, which does not compile; other factors are found by trying. */
-enum { NAME_SLOTS = 64, KNOWN_MAX = 19 };
+enum { NAME_SLOTS = 64, KNOWN_MAX = 19, KNOWN_SIZE = 32 /* a power of two: found by a shift */ };
 #define NAME_SLOT(n, first) (((n) + (first)*5u) % NAME_SLOTS)
 
 static const struct known_name {
   uint8_t n, id;
-  char low[KNOWN_MAX + 1];
+  char low[KNOWN_SIZE - 2];
 } known_names[NAME_SLOTS] = {
 #define KNOWN(id, first, low) [NAME_SLOT(sizeof(low) - 1, first)] = {sizeof(low) - 1, id, low}
     KNOWN(H_TE, 't', "te"),
@@ -95,11 +92,12 @@ static inline bool equal_low(const char *p, const char *low, size_t n) {
 }
 _Static_assert(KNOWN_MAX <= 24, "three words cover every name");
 
-static inline enum header_id id_of(struct str name) {
-  if (name.n == 0) return H_OTHER;
+/* name.n > 0 */
+static inline enum header_id id_of_some(struct str name) {
   const struct known_name *k = &known_names[NAME_SLOT(name.n, (uint8_t)name.p[0] | 0x20u)];
   return k->n == name.n && equal_low(name.p, k->low, name.n) ? (enum header_id)k->id : H_OTHER;
 }
+static inline enum header_id id_of(struct str name) { return name.n > 0 ? id_of_some(name) : H_OTHER; }
 
 enum header_id header_id(struct str name) { return id_of(name); }
 
@@ -146,32 +144,8 @@ static inline struct header *grow(struct headers *h, enum header_id id) {
   return &h->v[h->n++];
 }
 
-/* "_" or "--" is in it. */
-static bool is_odd_bytes(const char *p, size_t n) {
-  for (size_t i = 0; i < n; i++)
-    if (p[i] == '_' || (p[i] == '-' && i + 1 < n && p[i + 1] == '-')) return true;
-  return false;
-}
-#ifdef __SSE2__
-static inline bool is_odd_vector(const char *p) { /* 16 bytes and the one behind */
-  const __m128i dash = _mm_set1_epi8('-'), low_line = _mm_set1_epi8('_');
-  __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p),
-          next = _mm_loadu_si128((const __m128i *)(const void *)(p + 1));
-  __m128i twice = _mm_and_si128(_mm_cmpeq_epi8(v, dash), _mm_cmpeq_epi8(next, dash));
-  return _mm_movemask_epi8(_mm_or_si128(twice, _mm_cmpeq_epi8(v, low_line))) != 0;
-}
-static bool is_odd(struct str s) {
-  if (s.n < 17) return is_odd_bytes(s.p, s.n);
-  for (const char *p = s.p, *last = s.p + s.n - 17; p < last; p += 16)
-    if (is_odd_vector(p)) return true;
-  return is_odd_vector(s.p + s.n - 17) || s.p[s.n - 1] == '_';
-}
-#else
-static bool is_odd(struct str s) { return is_odd_bytes(s.p, s.n); }
-#endif
-
 static inline void note_name(struct headers *h, enum header_id id, struct str name) {
-  if (id == H_OTHER && !h->odd) h->odd = is_odd(name); /* no known name is */
+  if (id == H_OTHER && !h->odd) h->odd = chars_odd(name); /* no known name is */
 }
 
 /* The one field of that name: the first of them, or a new one at the end. */
@@ -192,7 +166,8 @@ static void unref_secret(void *s) { secret_unref(s); }
 
 void headers_init(struct headers *h, struct arena *a) { *h = (struct headers){.arena = a}; }
 
-static inline bool is_white(char c) { return c == ' ' || c == '\t'; }
+/* Of the bytes that may stand in a value (CHAR_VALUE): SP and HTAB. */
+static inline bool is_white(char c) { return (uint8_t)c <= ' '; }
 
 /* What is left of p … end without white space at either side. */
 static inline struct str trimmed(const char *p, const char *end) {
@@ -210,13 +185,13 @@ void headers_take(struct headers *h, const char *section, const struct headcheck
   uint32_t ids = 0;
   for (; at < end; at++, to++) {
     struct str name = {section + at->name, at->value - at->name - 1};
-    enum header_id id = id_of(name);
+    enum header_id id = id_of_some(name);
     ids |= 1u << id;
     *to = (struct header){name, trimmed(section + at->value, section + at->end), NULL, (uint8_t)id};
   }
   h->n += lines->fields;
   h->ids |= ids;
-  h->odd = h->odd || is_odd((struct str){section, lines->total}); /* in one go; values count, too */
+  h->odd = h->odd || lines->odd;
 }
 
 void headers_add(struct headers *h, struct str name, struct str value) {
@@ -279,7 +254,7 @@ static bool is_twin(struct str a, struct str name) {
 
 unsigned headers_remove_twins(struct headers *h, struct str name, bool plain_name) {
   unsigned removed = 0;
-  if (!h->odd && (plain_name || id_of(name) != H_OTHER || !is_odd(name))) return 0;
+  if (!h->odd && (plain_name || id_of(name) != H_OTHER || !chars_odd(name))) return 0;
   for (unsigned i = 0; i < h->n; i++) {
     if (h->v[i].name.p == NULL || !is_twin(h->v[i].name, name)) continue;
     drop(&h->v[i]);

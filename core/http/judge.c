@@ -8,8 +8,10 @@
 
 #include "net/url.h"
 
-#define FINE ((struct http_fault){0, NULL})
-static struct http_fault fault(int status, const char *text) { return (struct http_fault){status, text}; }
+#define FINE ((struct http_fault){.text = NULL})
+static struct http_fault fault(int status, const char *text) {
+  return (struct http_fault){.status = status, .text = text};
+}
 
 static struct str slice(struct str s, size_t from, size_t to) { return (struct str){s.p + from, to - from}; }
 
@@ -171,11 +173,14 @@ static void read_connection(struct framing_fields *f, struct str list) {
   }
 }
 
-/* One pass over the fields, so that the usual request is looked at once. */
+/* One pass over the fields, so that the usual request is looked at once; most of its fields say nothing of framing. */
 static struct framing_fields read_fields(const struct headers *h) {
+  const uint32_t judged = 1u << H_HOST | 1u << H_CONTENT_LENGTH | 1u << H_TRANSFER_ENCODING | 1u << H_EXPECT |
+                          1u << H_UPGRADE | 1u << H_CONNECTION;
   struct framing_fields f = {.hosts = 0};
   for (unsigned i = 0; i < h->n; i++) {
     const struct header *v = &h->v[i];
+    if (!(judged >> v->id & 1)) continue;
     switch (v->id) {
       case H_HOST:
         if (f.hosts++ == 0) f.host = v;

@@ -56,6 +56,8 @@ extern const struct http_limits http_limits_default;
 struct http_fault {
   int status;
   const char *text; /* static: "bare LF in the head (RFC 9112 section 2.2)" */
+  /* Nothing was wrong by our own rules, and yet llhttp reads it otherwise (http/reading.h): to be counted and looked into. */
+  bool disagreed;
 };
 
 /* How the body behind the head is framed on the wire we write to. */
@@ -84,7 +86,7 @@ struct request_head {
 
 /* RFC 9110 section 6.5.1: may this field stand in a trailer section that we forward? */
 bool trailer_allowed(struct str name);
-const char *status_phrase(int status);     /* "Not Found"; "" when unknown */
+const char *status_phrase(int status); /* "Not Found"; "" when unknown */
 /* As in Via, and as logs and scripts call it: "1.1". */
 static inline const char *http_version(uint8_t minor) { return minor == 0 ? "1.0" : "1.1"; }
 bool method_idempotent(struct str method); /* RFC 9110 section 9.2.2: may be sent a second time */

@@ -3,10 +3,15 @@
  * Stages, a function each: gather the head while headcheck looks at it and notes its lines, judge it (http/judge.c); then the body. Each
  * function consumes what it can and returns the event to report, or AGAIN when the next stage should go on with what is left.
  *
- * What llhttp decides and what not: chunked bodies are its part, where the grammar is more than a line. Heads it does not see: there is nothing in them
- * that headcheck and judge.c do not judge more strictly, and going over them once more byte by byte was a quarter of a request's
- * instructions. That it would have read each of them as we do is held by the fuzz targets (spec/fuzz/fuzz.h). It never decides where a message ends:
- * bodies with a length are counted here, chunk sizes are read here as well and must agree.
+ * Every part is read twice. Our own check and judge come first: they are stricter than any parser, and each refusal of theirs has its own status and
+ * sentence. What they let through is then read by llhttp (http/reading.h), which must find the same method, target, version, status, fields, framing and end
+ * in it. A difference refuses the message and marks the fault (`disagreed`), since it means that one of the two is wrong.
+ *
+ * A body with a length is counted here and not shown to llhttp; the length was compared when its head was. So bytes that pass by in the kernel
+ * (http_parser_passed) and bytes that come through here are the same to the parser.
+ *
+ * Tried: to leave heads to our own check alone, with llhttp in the fuzz targets. It spares a quarter of a plain exchange's instructions, and makes our own
+ * reading the only one.
  *
  * Memory: a head that arrives whole is copied once into the arena; one in pieces into a buffer that doubles, so at most twice its limit. Chunk lines share one
  * small buffer, and only when a read cuts them. Owned by one loop's thread. */
@@ -33,10 +38,10 @@ enum stage {
   FAILED
 };
 /* A chunk line's free bytes (size, CRLFs and some extension), and the smallest gathering buffer. */
-enum { CHUNK_FREE = 16, GATHER_MIN = 64, GATHER_HEAD_MIN = 1024, HEX_DIGITS_MAX = 16, TABLE_MIN = 32 };
+enum { CHUNK_FREE = 16, GATHER_MIN = 64, GATHER_HEAD_MIN = 1024, HEX_DIGITS_MAX = 16 };
 
 static int fail(struct http_parser *p, int status, const char *text) {
-  p->fault = (struct http_fault){p->is_response ? 0 : status, text};
+  p->fault = (struct http_fault){.status = p->is_response ? 0 : status, .text = text};
   p->stage = FAILED;
   return PARSE_ERROR;
 }
@@ -51,32 +56,13 @@ static enum http_framing framing_of(const struct http_parser *p) {
   return p->is_response ? p->to.response->framing : p->to.request->framing;
 }
 
-/* --- llhttp's callbacks --- */
-
-static int on_chunk_header(llhttp_t *l) {
-  struct http_parser *p = l->data;
-  p->chunk_size = l->content_length;
-  return 0;
-}
-
-static int on_message_complete(llhttp_t *l) {
-  struct http_parser *p = l->data;
-  p->complete = true;
-  return 0;
-}
-
-static const llhttp_settings_t settings = {
-    .on_chunk_header = on_chunk_header,
-    .on_message_complete = on_message_complete,
-};
-
 /* --- helpers --- */
 
-/* What llhttp refused although our own checks had let it through. */
-static int fail_llhttp(struct http_parser *p, llhttp_errno_t code) {
-  if (code == HPE_INVALID_CHUNK_SIZE)
-    return fail(p, 400, "a chunk size that is not a hexadecimal number (RFC 9112 section 7.1)");
-  return fail(p, 400, "a chunked body that breaks the grammar (RFC 9112 section 7.1)");
+/* Our own rules found nothing wrong. */
+static int fail_reading(struct http_parser *p, const char *text) {
+  int e = fail(p, 400, text);
+  p->fault.disagreed = true;
+  return e;
 }
 
 /* Appends to the gathered bytes. `last`: nothing more follows, so no room is kept for it. */
@@ -104,18 +90,22 @@ static void advance(const uint8_t **data, size_t *n, size_t by) {
   *n -= by;
 }
 
-/* Where the next field lines are noted: in the arena, since a head may come in pieces. */
-static void more_table(struct http_parser *p) {
-  uint32_t cap = p->check.table_cap == 0 ? TABLE_MIN : p->check.table_cap * 2;
+static void begin_section(struct http_parser *p, enum headcheck_kind kind, uint32_t line_max) {
+  headcheck_init(&p->check, kind, &(struct headcheck_limits){line_max, p->limits->headers, p->limits->head});
+  headcheck_table(&p->check, p->lines, HTTP_PARSER_LINES);
+}
+
+/* Room for the notes of further field lines: in the arena. */
+static void more_lines(struct http_parser *p) {
+  uint32_t cap = p->check.table_cap * 2;
   struct headcheck_field *table = arena_alloc(p->arena, cap * sizeof *table);
-  if (p->check.fields > 0) memcpy(table, p->check.table, p->check.fields * sizeof *table);
+  memcpy(table, p->check.table, p->check.fields * sizeof *table);
   headcheck_table(&p->check, table, cap);
 }
 
 /* Gathers a head or trailer section. AGAIN: it is whole and clean. */
 static int gather_section(struct http_parser *p, const uint8_t **data, size_t *n, uint32_t least) {
   if (*n == 0) return PARSE_MORE;
-  if (p->check.table == NULL) more_table(p);
   for (;;) {
     size_t used;
     enum headcheck_result r = headcheck_feed(&p->check, *data, *n, &used);
@@ -124,16 +114,8 @@ static int gather_section(struct http_parser *p, const uint8_t **data, size_t *n
     advance(data, n, used);
     if (r == HEADCHECK_DONE) return AGAIN;
     if (r == HEADCHECK_MORE) return PARSE_MORE;
-    more_table(p);
+    more_lines(p);
   }
-}
-
-/* A head of our own puts llhttp where the chunks begin: what the peer's says has been judged. */
-static llhttp_errno_t llhttp_begin(struct http_parser *p) {
-  static const char head[] = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
-  llhttp_init(&p->llhttp, HTTP_REQUEST, &settings);
-  p->llhttp.data = p;
-  return llhttp_execute(&p->llhttp, head, sizeof head - 1);
 }
 
 static enum stage stage_of_body(const struct http_parser *p) {
@@ -179,14 +161,19 @@ static struct http_fault judge_head(struct http_parser *p) {
                         : request_fields(p->to.request);
 }
 
+static bool readings_of_head_agree(struct http_parser *p) {
+  char *head = (char *)p->gathered;
+  return p->is_response ? reading_of_response(&p->reading, head, p->ngathered, p->to.response)
+                        : reading_of_request(&p->reading, head, p->ngathered, p->to.request);
+}
+
 static int stage_head(struct http_parser *p, const uint8_t **data, size_t *n, struct str *span) {
   (void)span;
   int e = gather_section(p, data, n, GATHER_HEAD_MIN);
   if (e != AGAIN) return e;
   struct http_fault wrong = judge_head(p);
   if (wrong.text != NULL) return fail(p, wrong.status, wrong.text);
-  llhttp_errno_t code = framing_of(p) == FRAMING_CHUNKED ? llhttp_begin(p) : HPE_OK;
-  if (code != HPE_OK) return fail_llhttp(p, code);
+  if (!readings_of_head_agree(p)) return fail_reading(p, "two readings of the head differ");
   p->body_left = p->is_response ? p->to.response->content_length : p->to.request->content_length;
   p->stage = (uint8_t)stage_of_body(p);
   gather_anew(p);
@@ -277,28 +264,19 @@ static bool overhead_fits(struct http_parser *p, size_t line, uint64_t data) {
   return p->overhead <= p->limits->chunk_overhead;
 }
 
-/* Without the extensions, which it reads differently from version to version: 8.1 knows no quoted strings. */
-static llhttp_errno_t llhttp_chunk_line(struct http_parser *p, struct str line, size_t digits) {
-  if (digits + 2 == line.n) return llhttp_execute(&p->llhttp, line.p, line.n);
-  llhttp_errno_t code = llhttp_execute(&p->llhttp, line.p, digits);
-  return code != HPE_OK ? code : llhttp_execute(&p->llhttp, "\r\n", 2);
-}
-
 static int read_chunk_line(struct http_parser *p, struct str line) {
   uint64_t size;
   size_t digits;
   const char *wrong = chunk_line_check(line, &size, &digits);
   if (wrong != NULL) return fail(p, 400, wrong);
   if (!overhead_fits(p, line.n, size)) return fail(p, 400, "chunk lines that outweigh their data");
-  p->chunk_size = UINT64_MAX;
-  llhttp_errno_t code = llhttp_chunk_line(p, line, digits);
-  if (code != HPE_OK) return fail_llhttp(p, code);
-  if (p->chunk_size != size) return fail(p, 400, "a chunk size that can be read in two ways");
+  if (!reading_of_chunk_line(&p->reading, line, digits, size))
+    return fail_reading(p, "two readings of a chunk's size differ");
   p->body_left = size;
   p->stage = CHUNK_DATA;
   if (size == 0) {
     gather_anew(p);
-    headcheck_init(&p->check, HEADCHECK_TRAILERS, &(struct headcheck_limits){0, p->limits->headers, p->limits->head});
+    begin_section(p, HEADCHECK_TRAILERS, 0);
     p->stage = TRAILERS;
   }
   return AGAIN;
@@ -325,8 +303,7 @@ static int stage_chunk_line(struct http_parser *p, const uint8_t **data, size_t 
 static int stage_chunk_data(struct http_parser *p, const uint8_t **data, size_t *n, struct str *span) {
   if (*n == 0) return PARSE_MORE;
   int e = take_body(p, data, n, span);
-  llhttp_errno_t code = llhttp_execute(&p->llhttp, span->p, span->n);
-  if (code != HPE_OK) return fail_llhttp(p, code);
+  if (!reading_of_chunk_data(&p->reading, *span)) return fail_reading(p, "two readings of a chunk's data differ");
   if (p->body_left == 0) p->stage = CHUNK_CR;
   return e;
 }
@@ -334,8 +311,7 @@ static int stage_chunk_data(struct http_parser *p, const uint8_t **data, size_t 
 static int chunk_end_byte(struct http_parser *p, const uint8_t **data, size_t *n, uint8_t byte, enum stage next) {
   if (*n == 0) return PARSE_MORE;
   if (**data != byte) return fail(p, 400, "no CRLF behind a chunk's data (RFC 9112 section 7.1)");
-  llhttp_errno_t code = llhttp_execute(&p->llhttp, (const char *)*data, 1);
-  if (code != HPE_OK) return fail_llhttp(p, code);
+  if (!reading_of_chunk_end(&p->reading, (char)byte)) return fail_reading(p, "two readings of a chunk's end differ");
   advance(data, n, 1);
   p->stage = (uint8_t)next;
   return AGAIN;
@@ -351,27 +327,27 @@ static int stage_chunk_lf(struct http_parser *p, const uint8_t **data, size_t *n
   return chunk_end_byte(p, data, n, '\n', CHUNK_LINE);
 }
 
-/* Forbidden names are dropped (RFC 9110 section 6.5.1), but for the two that somebody else might act upon. */
-static const char *take_trailers(struct http_parser *p) {
-  struct headers *list = trailers_of(p);
+/* Forbidden names are dropped (RFC 9110 section 6.5.1). */
+static void drop_forbidden(struct headers *list) {
   unsigned kept = 0;
-  headers_take(list, (const char *)p->gathered, &p->check);
-  bool framing = headers_may_have(list, H_CONTENT_LENGTH) || headers_may_have(list, H_TRANSFER_ENCODING);
-  for (unsigned i = 0; i < list->n && !framing; i++)
+  for (unsigned i = 0; i < list->n; i++)
     if (trailer_allowed(list->v[i].name)) list->v[kept++] = list->v[i];
   list->n = kept;
-  return framing ? "a framing field in a trailer section (RFC 9110 section 6.5.1)" : NULL;
 }
 
 static int stage_trailers(struct http_parser *p, const uint8_t **data, size_t *n, struct str *span) {
   (void)span;
   int e = gather_section(p, data, n, GATHER_MIN);
   if (e != AGAIN) return e;
-  const char *wrong = take_trailers(p);
-  if (wrong != NULL) return fail(p, 400, wrong);
-  llhttp_errno_t code = llhttp_execute(&p->llhttp, "\r\n", 2); /* the end; trailers mean nothing to it */
-  if (code != HPE_OK) return fail_llhttp(p, code);
-  if (!p->complete) return fail(p, 400, "the trailer section can be read in two ways");
+  struct headers *list = trailers_of(p);
+  struct str section = {(const char *)p->gathered, p->ngathered};
+  headers_take(list, section.p, &p->check);
+  bool agree = reading_of_trailers(&p->reading, section, list);
+  drop_forbidden(list);
+  if (headers_may_have(list, H_CONTENT_LENGTH) || headers_may_have(list, H_TRANSFER_ENCODING))
+    return fail(p, 400,
+                "a framing field in a trailer section (RFC 9110 section 6.5.1)"); /* somebody might act upon it */
+  if (!agree) return fail_reading(p, "two readings of the trailer section differ");
   p->stage = END;
   return AGAIN;
 }
@@ -390,12 +366,13 @@ static int stage_failed(struct http_parser *p, const uint8_t **data, size_t *n, 
 
 static void init(struct http_parser *p, struct arena *a, const struct http_limits *l, enum headcheck_kind kind) {
   bool response = kind == HEADCHECK_RESPONSE;
-  memset((char *)p + sizeof p->llhttp, 0, sizeof *p - sizeof p->llhttp);
+  const size_t unset = offsetof(struct http_parser, arena); /* what is in front is made when it is needed */
+  memset((char *)p + unset, 0, sizeof *p - unset);
   p->arena = a;
   p->limits = l;
   p->is_response = response;
   p->stage = response ? HEAD : BLANK;
-  headcheck_init(&p->check, kind, &(struct headcheck_limits){l->request_line, l->headers, l->head});
+  begin_section(p, kind, l->request_line);
 }
 
 void http_parser_init_request(struct http_parser *p, struct arena *a, const struct http_limits *l,

@@ -1,13 +1,12 @@
 /* parser.h: reads HTTP/1 messages: gather, check, judge.
  *
  * A head (or a trailer section, or a chunk's size line) is first gathered whole into the exchange's arena, with its
- * bytes checked as they come (http/headcheck.h), and only then taken apart, so every slice points into the arena. Chunked bodies are
- * decoded by llhttp.
+ * bytes checked as they come (http/headcheck.h), and only then taken apart, so every slice points into the arena. llhttp reads all of it as well, and must
+ * agree (http/reading.h).
  * The parser is pulled: each call returns the next event and consumes input up to it. Owned by one loop's thread. */
 #ifndef JETON_HTTP_PARSER_H
 #define JETON_HTTP_PARSER_H
 
-#include <llhttp.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -15,6 +14,7 @@
 #include "base/str.h"
 #include "http/headcheck.h"
 #include "http/message.h"
+#include "http/reading.h"
 
 enum parse_event {
   PARSE_MORE, /* all input is consumed */
@@ -24,8 +24,10 @@ enum parse_event {
   PARSE_ERROR /* p->fault tells; the parser is done for */
 };
 
+enum { HTTP_PARSER_LINES = 24 };
 struct http_parser {
-  llhttp_t llhttp; /* of a chunked body; made when one begins */
+  struct reading reading;                          /* first; llhttp's, made when a head is whole */
+  struct headcheck_field lines[HTTP_PARSER_LINES]; /* second; where the lines of a usual head are noted */
   struct arena *arena;
   const struct http_limits *limits;
   union {
@@ -36,11 +38,10 @@ struct http_parser {
   struct headcheck check;
   uint8_t *gathered; /* arena; slices of the message point into a head's and a trailer section's */
   uint32_t ngathered, gather_cap;
-  uint64_t body_left;  /* of a body with a length, or of a chunk */
-  uint64_t chunk_size; /* as llhttp read it */
-  uint64_t overhead;   /* see http_limits.chunk_overhead */
+  uint64_t body_left; /* of a body with a length, or of a chunk */
+  uint64_t overhead;  /* see http_limits.chunk_overhead */
   uint8_t stage;
-  bool is_response, head_request, connect_request, complete;
+  bool is_response, head_request, connect_request;
 };
 
 /* `into` must outlive the parser's use; its headers are made in `arena`. Takes no memory before the first byte comes. */

@@ -111,6 +111,7 @@ void exchange_resume(struct exchange *ex, enum step next) {
 }
 
 enum verdict exchange_fail(struct exchange *ex, int status, int code, const char *reason) {
+  if (code == ERR_AMBIGUOUS) COUNT(ex->worker, ambiguous, 1);
   if (ex->failure.status == 0) {
     ex->failure.status = status;
     ex->failure.code = code;
@@ -189,7 +190,7 @@ void exchange_start(struct exchange *ex) {
 void exchange_refuse(struct exchange *ex, const struct http_fault *fault, bool in_head) {
   COUNT(ex->worker, refused, 1);
   exchange_cancel_waits(ex);
-  exchange_fail(ex, fault->status, ERR_PROTOCOL, fault->text);
+  exchange_fail(ex, fault->status, fault->disagreed ? ERR_AMBIGUOUS : ERR_PROTOCOL, fault->text);
   if (!in_head) {
     exchange_resume(ex, STEP_ERROR);
     return;

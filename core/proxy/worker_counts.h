@@ -13,6 +13,7 @@
   XX(upstream_errors, counter, "Upstream calls that failed.")                                          \
   XX(client_aborts, counter, "Exchanges whose client left before the end.")                            \
   XX(refused, counter, "Requests that were not HTTP as jeton reads it.")                               \
+  XX(ambiguous, counter, "Messages that two parsers read differently, and that were refused.")         \
   XX(replays, counter, "Requests sent again after a refused token.")                                   \
   XX(token_waits, counter, "Times that a request waited for a token.")                                 \
   XX(token_timeouts, counter, "Times that it waited in vain.")                                         \

@@ -54,7 +54,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
   fuzz_every_way(&f, in, 1 + data[0] % in.n);
   if (fuzz_head_was_read(&f)) {
     check_request(&f.request);
-    fuzz_llhttp_agrees(in, false, f.request.framing, f.request.content_length);
     check_written(&f.request);
   }
   feed_done(&f);

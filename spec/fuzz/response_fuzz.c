@@ -49,7 +49,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
   fuzz_every_way(&f, in, 1 + data[1] % in.n);
   if (fuzz_head_was_read(&f)) {
     check_response(&f.reply, f.method);
-    fuzz_llhttp_agrees(in, true, f.reply.framing, f.reply.content_length);
     check_written(&f.reply, f.method);
   }
   feed_done(&f);

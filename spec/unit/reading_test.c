@@ -1,0 +1,141 @@
+/* reading_test.c: where llhttp's reading and ours differ, the message is refused; and the differences that are known are none. */
+#include "http/reading.h"
+
+#include "base/arena.h"
+#include "feed.h"
+
+/* A message that the parser takes; `change` then makes ours another reading of the same bytes, which llhttp must not confirm. */
+struct tried {
+  struct feed feed;
+  struct reading reading;
+  struct buf bytes;
+};
+
+static void take(struct tried *t, bool response, const char *head) {
+  *t = (struct tried){.feed = {.response = response}};
+  buf_init(&t->bytes);
+  buf_addz(&t->bytes, head);
+  feed_start(&t->feed);
+  const uint8_t *at = t->bytes.p;
+  size_t n = t->bytes.n;
+  struct str span;
+  CHECK(http_parser_next(&t->feed.parser, &at, &n, &span) == PARSE_HEAD && n == 0);
+}
+
+static void done(struct tried *t) {
+  buf_fini(&t->bytes);
+  feed_done(&t->feed);
+}
+
+/* The head as it lies in the arena, where our slices point into it. */
+static bool request_agrees(struct tried *t) {
+  const struct request *r = &t->feed.request;
+  char *head = (char *)(uintptr_t)r->method.p;
+  return reading_of_request(&t->reading, head, t->bytes.n, r);
+}
+static bool response_agrees(struct tried *t) {
+  const struct response *r = &t->feed.reply;
+  char *head = (char *)(uintptr_t)(r->reason.p - sizeof "HTTP/1.1 200" + 1 - 1);
+  return reading_of_response(&t->reading, head, t->bytes.n, r);
+}
+
+#define REQUEST "POST /a?b HTTP/1.1\r\nHost: a\r\nX: y\r\nContent-Length: 5\r\n\r\n"
+#define REPLY "HTTP/1.1 200 OK\r\nX: y\r\nContent-Length: 5\r\n\r\n"
+
+static void the_same_reading_agrees(void) {
+  struct tried t;
+  take(&t, false, REQUEST);
+  CHECK(request_agrees(&t) && request_agrees(&t));
+  done(&t);
+  take(&t, true, REPLY);
+  CHECK(response_agrees(&t) && response_agrees(&t));
+  done(&t);
+}
+
+typedef void change_request(struct request *r);
+static void another_target(struct request *r) { r->target.n--; }
+static void another_method(struct request *r) { r->method.n--; }
+static void another_version(struct request *r) { r->minor = 0; }
+static void another_name(struct request *r) { r->headers.v[1].name = r->headers.v[0].name; }
+static void a_shorter_name(struct request *r) { r->headers.v[0].name.n--; }
+static void another_value(struct request *r) { r->headers.v[1].value = r->headers.v[0].value; }
+static void a_longer_value(struct request *r) { r->headers.v[1].value.n++; }
+static void a_shorter_value(struct request *r) { r->headers.v[1].value.n = 0; }
+static void a_field_less(struct request *r) { r->headers.n--; }
+static void another_length(struct request *r) { r->content_length++; }
+static void no_body(struct request *r) { r->framing = FRAMING_NONE; }
+static void chunks(struct request *r) { r->framing = FRAMING_CHUNKED; }
+
+static void a_difference_in_a_request_is_seen(void) {
+  static change_request *const changes[] = {another_target, another_method, another_version, another_name,
+                                            a_shorter_name, another_value,  a_longer_value,  a_shorter_value,
+                                            a_field_less,   another_length, no_body,         chunks};
+  for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+    struct tried t;
+    take(&t, false, REQUEST);
+    changes[i](&t.feed.request);
+    CHECK(!request_agrees(&t));
+    done(&t);
+  }
+}
+
+typedef void change_response(struct response *r);
+static void another_status(struct response *r) { r->status = 201; }
+static void another_reason(struct response *r) { r->reason.n--; }
+static void a_reply_without_body(struct response *r) { r->framing = FRAMING_NONE, r->has_length = false; }
+static void a_reply_without_length(struct response *r) { r->framing = FRAMING_UNTIL_CLOSE, r->has_length = false; }
+static void another_reply_length(struct response *r) { r->content_length = 4; }
+static void a_chunked_reply(struct response *r) { r->framing = FRAMING_CHUNKED, r->has_length = false; }
+
+static void a_difference_in_a_reply_is_seen(void) {
+  static change_response *const changes[] = {another_status,         another_reason,       a_reply_without_body,
+                                             a_reply_without_length, another_reply_length, a_chunked_reply};
+  for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+    struct tried t;
+    take(&t, true, REPLY);
+    changes[i](&t.feed.reply);
+    CHECK(!response_agrees(&t));
+    done(&t);
+  }
+}
+
+static void a_head_with_more_behind_it_is_not_the_same(void) {
+  struct tried t;
+  static char twice[] = REQUEST REQUEST;
+  take(&t, false, REQUEST);
+  struct request *r = &t.feed.request;
+  ptrdiff_t moved = twice - r->method.p;
+  r->method.p += moved, r->target.p += moved;
+  for (unsigned i = 0; i < r->headers.n; i++) r->headers.v[i].name.p += moved, r->headers.v[i].value.p += moved;
+  CHECK(reading_of_request(&t.reading, twice, sizeof REQUEST - 1, r));
+  CHECK(!reading_of_request(&t.reading, twice, sizeof REQUEST, r));
+  CHECK(!reading_of_request(&t.reading, twice, sizeof REQUEST - 2, r));
+  done(&t);
+}
+
+static void chunks_are_of_one_size_and_end_once(void) {
+  struct tried t;
+  struct headers none;
+  take(&t, false, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+  headers_init(&none, &t.feed.arena);
+  CHECK(request_agrees(&t) && !reading_of_chunk_line(&t.reading, STR("5\r\n"), 1, 6));
+  CHECK(request_agrees(&t) && reading_of_chunk_line(&t.reading, STR("5;a=b\r\n"), 1, 5));
+  CHECK(reading_of_chunk_data(&t.reading, STR("hel")) && !reading_of_chunk_data(&t.reading, STR("lo\r")));
+  CHECK(request_agrees(&t) && reading_of_chunk_line(&t.reading, STR("1\r\n"), 1, 1) &&
+        reading_of_chunk_data(&t.reading, STR("x")));
+  CHECK(reading_of_chunk_end(&t.reading, '\r') && !reading_of_chunk_end(&t.reading, 'x'));
+  CHECK(request_agrees(&t) && reading_of_chunk_line(&t.reading, STR("0\r\n"), 1, 0));
+  CHECK(!reading_of_trailers(&t.reading, STR("A: b\r\n\r\n"), &none));
+  CHECK(request_agrees(&t) && reading_of_chunk_line(&t.reading, STR("0\r\n"), 1, 0));
+  CHECK(reading_of_trailers(&t.reading, STR("\r\n"), &none) && !reading_of_trailers(&t.reading, STR("\r\n"), &none));
+  done(&t);
+}
+
+int main(void) {
+  RUN(the_same_reading_agrees);
+  RUN(a_difference_in_a_request_is_seen);
+  RUN(a_difference_in_a_reply_is_seen);
+  RUN(a_head_with_more_behind_it_is_not_the_same);
+  RUN(chunks_are_of_one_size_and_end_once);
+  return 0;
+}
