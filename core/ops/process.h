@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-#include "policy/policy.h"
+#include "policy/load.h"
 
 struct process_options {
   const char *policy_path;

@@ -12,7 +12,7 @@
 #include "http/services.h"
 #include "ops/keeper_thread.h"
 #include "ops/listeners.h"
-#include "policy/policy.h"
+#include "policy/load.h"
 #include "proxy/worker.h"
 
 struct reload_result {

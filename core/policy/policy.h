@@ -29,34 +29,35 @@ struct listen_conf {
   struct tls_server *tls; /* NULL: plain */
 };
 
+/* Defaults stand in the tables of keys (keys*.c), and for people in docs/reference.md. */
 struct timeouts_conf { /* milliseconds; 0: none */
-  uint64_t handshake;  /* TLS of a client: 10 s */
-  uint64_t head;       /* first byte to the end of a request head: 10 s */
-  uint64_t body;       /* a client's silence within a request body, see proxy/pace.h: 30 s */
-  uint64_t idle;       /* a kept-alive client connection: 75 s */
-  uint64_t connect;    /* DNS, connect and TLS to an upstream: 5 s */
-  uint64_t first_byte; /* request sent to the reply's first byte: 60 s */
-  uint64_t response;   /* between reads of a reply's body: 60 s */
-  uint64_t send;       /* a peer that takes nothing of what is queued for it: 60 s */
-  uint64_t exchange;   /* the whole of one exchange, tunnels aside: 0 */
-  uint64_t tunnel;     /* a tunnel with no byte either way: 1 h */
-  uint64_t drain;      /* SIGTERM to the end: 30 s */
-  uint64_t pool;       /* an idle upstream connection: 60 s */
+  uint64_t handshake;  /* TLS of a client */
+  uint64_t head;       /* first byte to the end of a request head */
+  uint64_t body;       /* a client's silence within a request body, see proxy/pace.h */
+  uint64_t idle;       /* a kept-alive client connection */
+  uint64_t connect;    /* DNS, connect and TLS to an upstream */
+  uint64_t first_byte; /* request sent to the reply's first byte */
+  uint64_t response;   /* between reads of a reply's body */
+  uint64_t send;       /* a peer that takes nothing of what is queued for it */
+  uint64_t exchange;   /* the whole of one exchange, tunnels aside */
+  uint64_t tunnel;     /* a tunnel with no byte either way */
+  uint64_t drain;      /* SIGTERM to the end */
+  uint64_t pool;       /* an idle upstream connection */
 };
 struct limits_conf {
   struct http_limits http;
   uint64_t body;                    /* largest request body: 0 none */
-  uint64_t body_rate;               /* bytes a second that a client must sustain within a body: 240 */
-  uint64_t script_body;             /* largest body that req:body() or res:body() gathers: 1 MiB */
-  uint64_t replay_buffer;           /* 64 KiB */
-  uint64_t memory;                  /* a VM: 64 MiB */
-  int64_t script_time_us;           /* 50 ms */
+  uint64_t body_rate;               /* bytes a second that a client must sustain within a body */
+  uint64_t script_body;             /* largest body that req:body() or res:body() gathers */
+  uint64_t replay_buffer;           /* bytes of a request body that are kept for a replay */
+  uint64_t memory;                  /* bytes of a VM */
+  int64_t script_time_us;           /* of the processor, for one run of a script */
   uint32_t connections;             /* of a worker's share of the process: 0 means from RLIMIT_NOFILE */
   uint32_t connections_per_address; /* of one client, over all workers: 0 none */
-  uint32_t handshakes;              /* of clients, under way in one worker: 256 */
-  uint32_t waiters;                 /* per token: 10000 */
-  uint32_t pipelined;               /* requests served in a row without a pause to other connections: 64 */
-  uint64_t buffered;                /* bytes in all write queues of a worker: 64 MiB */
+  uint32_t handshakes;              /* of clients, under way in one worker */
+  uint32_t waiters;                 /* per token */
+  uint32_t pipelined;               /* requests served in a row without a pause to other connections */
+  uint64_t buffered;                /* bytes in all write queues of a worker */
 };
 
 struct upstream_conf {
@@ -66,8 +67,8 @@ struct upstream_conf {
   struct tls_client *tls;        /* NULL when no URL is https */
   const char *insecure;          /* the name under which the policy turned verification off; NULL: it is on */
   struct timeouts_conf timeouts; /* the policy's, with the upstream's own on top */
-  unsigned pool_idle;            /* kept connections a worker: 256 */
-  bool preserve_host;            /* Host as the client sent it; default false: the upstream's */
+  unsigned pool_idle;            /* kept connections a worker */
+  bool preserve_host;            /* Host as the client sent it; else the upstream's */
 };
 struct forward_conf {           /* jeton as a forward proxy */
   struct audience *hosts;       /* targets of requests with an absolute URL; NULL: none */
@@ -82,15 +83,15 @@ struct token_conf {
   bool family;
   bool has_fetch;
   struct schedule schedule;
-  int64_t wait_ms;          /* 2 s */
-  int64_t fetch_timeout_ms; /* 30 s */
+  int64_t wait_ms; /* how long a request waits for it */
+  int64_t fetch_timeout_ms;
   enum token_missing missing;
-  uint16_t reject_on[8]; /* 401 */
+  uint16_t reject_on[8]; /* statuses of an upstream that refuses it */
   unsigned nreject_on;
   struct audience *audience; /* hosts, or the policy's upstreams */
   bool reveal;
-  unsigned family_max;    /* 1024 */
-  int64_t family_idle_ms; /* 10 min */
+  unsigned family_max;    /* keys */
+  int64_t family_idle_ms; /* of a key that nobody uses */
 };
 struct source {      /* one file's text */
   const char *name;  /* the file's name without its directory, "policy.lua"; or a module's, "jeton.oauth2" */
@@ -133,7 +134,7 @@ struct policy {
   struct arena *memory;   /* all of the above lives here */
 };
 
-/* An empty one with every default set and one reference. */
+/* An empty one, zeroed, with one reference; keys_defaults sets the defaults. */
 struct policy *policy_new(void);
 struct policy *policy_ref(struct policy *p);
 void policy_unref(struct policy *p);
@@ -142,30 +143,5 @@ void policy_leave(struct policy *p);
 /* NULL: no such. A family and a single token of one name are two. */
 const struct token_conf *policy_token(const struct policy *p, const char *name, bool family);
 const struct upstream_conf *policy_upstream(const struct policy *p, struct str name); /* NULL: no such */
-
-/* All problems of one policy, in order. Text lines as the user sees them:
- * `policy.lua:12: upstream: expected a URL, got "api.example.com" (did you mean "https://api.example.com"?)` */
-struct report {
-  struct buf text; /* lines ended by \n */
-  unsigned problems, warnings;
-  struct policy *refused; /* a reference to what was loaded in vain, for its files; NULL: none */
-};
-void report_init(struct report *r);
-void report_fini(struct report *r);
-void report_problem(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void report_warning(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-struct vm;
-/* What the command line says, applied before validation. */
-enum { POLICY_WORKERS_MAX = 256 };
-struct policy_overrides {
-  const char *const *listen;
-  size_t nlisten;
-  unsigned workers;
-  bool thorough;      /* jeton check: also warnings that take time to find */
-  bool stdout_is_own; /* no access log on standard output: the demo says there what it has to say */
-};
-/* Reads the file, runs it in `vm` (a fresh control VM), validates its table. NULL with the problems in r. */
-struct policy *policy_load(struct vm *vm, const char *path, const struct policy_overrides *o, struct report *r);
 
 #endif

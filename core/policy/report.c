@@ -1,5 +1,7 @@
 /* report.c: what is said about a policy, a line each. Names and messages come from the policy's author and from scripts, so control bytes are written out: a
  * line stays a line. Owned by who loads. */
+#include "policy/report.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -12,8 +12,10 @@
 
 #include "base/arena.h"
 #include "base/str.h"
+#include "policy/overrides.h"
 #include "policy/path.h"
 #include "policy/policy.h"
+#include "policy/report.h"
 
 struct problem;
 struct locator;

@@ -8,8 +8,8 @@
 
 #include "../unit/check.h"
 #include "policy/keys.h"
+#include "policy/load.h"
 #include "policy/locate.h"
-#include "policy/policy.h"
 
 enum { DEPTH_MAX = 7 };
 #define SECRET "hunter2" /* what stands under keys that speak of secrets: never in the report */
@@ -211,6 +211,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
   if (memmem(data, n, SECRET, sizeof SECRET - 1) != NULL) return 0; /* it may stand anywhere then */
   struct source source = {"policy.lua", "policy.lua", "policy.lua", {(const char *)data, n}};
   struct policy *p = policy_new();
+  keys_defaults(p);
   p->sources = &source;
   p->nsources = 1;
   struct run r = {{.policy = p, .arena = p->memory, .dir = "."}, {data, data + n}};

@@ -6,7 +6,7 @@
 #include "check.h"
 #include "http/services.h"
 #include "lua/vm.h"
-#include "policy/policy.h"
+#include "policy/load.h"
 #include "token/audience.h"
 
 static char file[] = "/tmp/forward_test_XXXXXX";

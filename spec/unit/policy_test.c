@@ -11,8 +11,8 @@
 #include "http/services.h"
 #include "lua/vm.h"
 #include "policy/binding.h"
+#include "policy/load.h"
 #include "policy/modules.h"
-#include "policy/policy.h"
 #include "token/family.h"
 
 static char dir[] = "/tmp/policy_test_XXXXXX";
