@@ -81,24 +81,16 @@ static void read_forwarded(struct schema *s, const struct path *at, int value, v
   schema_value(s, at, value, &field, to);
 }
 
-static void read_tasks(struct schema *s, const struct path *at, int value, void *unused) {
+static void read_task(struct schema *s, const struct path *at, int value, void *unused) {
   (void)unused;
-  struct str *names;
+  if (!lua_isfunction(s->L, value)) schema_expected(s, at, value, "a function", NULL);
+  s->policy->tasks[s->policy->ntasks++] = at->key.p;
+}
+
+static void read_tasks(struct schema *s, const struct path *at, int value, void *unused) {
   if (!schema_is_table(s, at, value, "a table of functions by name")) return;
-  size_t n = schema_names(s, at, value, &names);
-  s->policy->tasks = arena_alloc(s->arena, (n + 1) * sizeof *s->policy->tasks);
-  for (size_t i = 0; i < n; i++) {
-    struct path child = {at, names[i], 0};
-    if (!path_is_name(names[i])) {
-      schema_problem(s, &child, "expected a name made of letters, digits and '_'");
-      continue;
-    }
-    lua_pushlstring(s->L, names[i].p, names[i].n);
-    lua_rawget(s->L, value);
-    if (!lua_isfunction(s->L, -1)) schema_expected(s, &child, lua_gettop(s->L), "a function", NULL);
-    s->policy->tasks[s->policy->ntasks++] = names[i].p;
-    lua_pop(s->L, 1);
-  }
+  s->policy->tasks = arena_alloc(s->arena, (schema_size(s, value) + 1) * sizeof *s->policy->tasks);
+  schema_each_name(s, at, value, read_task, unused);
 }
 
 /* Its offsets count from the policy's `log`. */

@@ -3,7 +3,6 @@
  * A host of the list becomes entries of an audience (token/audience.h), each with its scheme and port: the list is matched by the same rules, and as
  * strictly, as that of who may receive a token. */
 #include <arpa/inet.h>
-#include <assert.h>
 
 #include "policy/hint.h"
 #include "policy/keys.h"
@@ -16,7 +15,7 @@
 struct entry { /* one host as it is written */
   bool http, https;
   bool wildcard;
-  struct str host; /* with its brackets, "*." and without its port */
+  struct str host; /* without brackets, "*." and port */
   uint16_t port;   /* 0: the scheme's */
 };
 
@@ -38,7 +37,6 @@ static bool odd_address(struct str host, struct in_addr *meant) {
 
 static bool parse_entry(struct str s, struct entry *e) {
   struct in_addr meant;
-  struct str host;
   *e = (struct entry){.http = true, .https = true};
   if (str_starts(s, STR("http://"))) {
     e->https = false;
@@ -49,18 +47,14 @@ static bool parse_entry(struct str s, struct entry *e) {
   }
   e->wildcard = str_starts(s, STR("*."));
   struct str name = e->wildcard ? skip(s, 2) : s;
-  if (!host_split(name, &host, &e->port) || host.p[host.n - 1] == '.' || odd_address(host, &meant)) return false;
-  size_t end = host.n + (name.p[0] == '[' ? 2 : 0) + (e->wildcard ? 2 : 0);
-  e->host = (struct str){s.p, end};
+  if (!host_split(name, &e->host, &e->port)) return false;
+  struct str host = e->host;
+  if (host.p[host.n - 1] == '.' || odd_address(host, &meant)) return false;
   return !e->wildcard || (name.p[0] != '[' && memchr(host.p, '.', host.n) != NULL && !is_address(host));
 }
 
-static void allow(struct schema *s, struct audience *a, const struct entry *e, bool tls) {
-  unsigned port = e->port != 0 ? e->port : tls ? 443 : 80;
-  struct str text = arena_printf(s->arena, "%s%.*s:%u", tls ? "https://" : "http://", STR_FMT(e->host), port);
-  bool added = audience_add_host(a, text); /* its rules are not narrower than those here */
-  assert(added);
-  (void)added;
+static void allow(struct audience *a, const struct entry *e, bool tls) {
+  audience_add_pattern(a, tls, e->wildcard, e->host, e->port != 0 ? e->port : tls ? 443 : 80);
 }
 
 /* What was meant by a text that is no host: a URL with a path, a name with a final dot, an address in an odd form. */
@@ -92,30 +86,30 @@ static void read_host(struct schema *s, const struct path *at, int value, struct
   } else if (!parse_entry(text, &e) || (connect && !(e.http && e.https))) {
     schema_expected(s, at, value, expected, entry_guess(s, text, connect));
   } else if (connect) {
-    allow(s, f->connect, &e, true);
+    allow(f->connect, &e, true);
   } else {
-    if (e.http) allow(s, f->hosts, &e, false);
-    if (e.https) allow(s, f->hosts, &e, true);
+    if (e.http) allow(f->hosts, &e, false);
+    if (e.https) allow(f->hosts, &e, true);
     f->any_tls |= e.https;
   }
+}
+
+static void read_upstream_host(struct schema *s, const struct path *at, int value, void *f) {
+  read_host(s, at, value, f, false);
+}
+static void read_target(struct schema *s, const struct path *at, int value, void *f) {
+  read_host(s, at, value, f, true);
 }
 
 static void unref_audience(void *a) { audience_unref(a); }
 
 static void read_list(struct schema *s, const struct path *at, int value, struct forward_conf *f, bool connect) {
   if (!schema_is_table(s, at, value, "a list of hosts such as { \"api.example.com\" }")) return;
-  schema_check_keys(s, at, value, NULL, true);
   struct audience **a = connect ? &f->connect : &f->hosts;
   *a = audience_new();
   arena_defer(s->arena, unref_audience, *a);
-  size_t n = lua_rawlen(s->L, value);
-  if (n == 0) schema_problem(s, at, "expected at least one host, got an empty list");
-  for (size_t i = 1; i <= n; i++) {
-    struct path child = {at, {NULL, 0}, i};
-    lua_rawgeti(s->L, value, (lua_Integer)i);
-    read_host(s, &child, lua_gettop(s->L), f, connect);
-    lua_pop(s->L, 1);
-  }
+  schema_each_item(s, at, value, connect ? read_target : read_upstream_host, f);
+  if (lua_rawlen(s->L, value) == 0) schema_problem(s, at, "expected at least one host, got an empty list");
 }
 
 static void read_hosts(struct schema *s, const struct path *at, int value, void *to) {
@@ -127,7 +121,8 @@ static void read_connect(struct schema *s, const struct path *at, int value, voi
 
 /* --- private addresses --- */
 
-static void read_range(struct schema *s, const struct path *at, int value, struct forward_conf *f) {
+static void read_range(struct schema *s, const struct path *at, int value, void *forward) {
+  struct forward_conf *f = forward;
   static const char expected[] = "an address or range such as \"10.0.0.0/8\", \"127.0.0.1\" or \"fd00::/8\"";
   struct str text;
   char meant[RANGE_TEXT];
@@ -146,15 +141,8 @@ static void read_range(struct schema *s, const struct path *at, int value, struc
 static void read_private(struct schema *s, const struct path *at, int value, void *to) {
   struct forward_conf *f = to;
   if (!schema_is_table(s, at, value, "a list of addresses and ranges such as { \"10.0.0.0/8\" }")) return;
-  schema_check_keys(s, at, value, NULL, true);
-  size_t n = lua_rawlen(s->L, value);
-  f->allows = arena_alloc(s->arena, (n + 1) * sizeof *f->allows);
-  for (size_t i = 1; i <= n; i++) {
-    struct path child = {at, {NULL, 0}, i};
-    lua_rawgeti(s->L, value, (lua_Integer)i);
-    read_range(s, &child, lua_gettop(s->L), f);
-    lua_pop(s->L, 1);
-  }
+  f->allows = arena_alloc(s->arena, (lua_rawlen(s->L, value) + 1) * sizeof *f->allows);
+  schema_each_item(s, at, value, read_range, f);
 }
 
 /* --- the key --- */

@@ -94,7 +94,8 @@ static void read_listen_table(struct schema *s, const struct path *at, int value
   lua_pop(s->L, 2);
 }
 
-static void read_listen_entry(struct schema *s, const struct path *at, int value) {
+static void read_listen_entry(struct schema *s, const struct path *at, int value, void *unused) {
+  (void)unused;
   if (lua_istable(s->L, value)) {
     read_listen_table(s, at, value);
   } else {
@@ -104,26 +105,19 @@ static void read_listen_entry(struct schema *s, const struct path *at, int value
 
 static void read_listen_list(struct schema *s, const struct path *at, int value) {
   size_t n = lua_rawlen(s->L, value);
-  schema_check_keys(s, at, value, NULL, true);
   s->policy->listens = arena_alloc(s->arena, (n + 1) * sizeof *s->policy->listens);
+  schema_each_item(s, at, value, read_listen_entry, NULL);
   if (n == 0) schema_problem(s, at, "expected at least one address, got an empty list");
-  for (size_t i = 1; i <= n; i++) {
-    struct path child = {at, {NULL, 0}, i};
-    lua_rawgeti(s->L, value, (lua_Integer)i);
-    read_listen_entry(s, &child, lua_gettop(s->L));
-    lua_pop(s->L, 1);
-  }
 }
 
 void keys_read_listen(struct schema *s, const struct path *at, int value, void *unused) {
-  (void)unused;
   s->has_listen = true;
   if (lua_istable(s->L, value) && keys_is_type(s, value, "tls", LUA_TNIL)) {
     read_listen_list(s, at, value);
     return;
   }
   s->policy->listens = arena_alloc(s->arena, sizeof *s->policy->listens);
-  read_listen_entry(s, at, value);
+  read_listen_entry(s, at, value, unused);
 }
 
 void keys_override_listen(struct schema *s) {

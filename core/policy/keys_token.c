@@ -79,7 +79,8 @@ static const char *host_guess(struct schema *s, struct str text) {
   return end > from ? hint_quoted(s, (struct str){from, (size_t)(end - from)}) : NULL;
 }
 
-static void read_host(struct schema *s, const struct path *at, int value, struct audience *a) {
+static void read_host(struct schema *s, const struct path *at, int value, void *audience) {
+  struct audience *a = audience;
   static const char expected[] =
       "a host such as \"api.example.com\", \"api.example.com:8443\", \"http://10.0.0.7:9000\" or "
       "\"unix:/run/api.sock\"";
@@ -97,17 +98,10 @@ static void read_host(struct schema *s, const struct path *at, int value, struct
 
 static void read_hosts(struct schema *s, const struct path *at, int value, void *to) {
   if (!schema_is_table(s, at, value, "a list of hosts such as { \"api.example.com\" }")) return;
-  schema_check_keys(s, at, value, NULL, true);
   struct audience *a = new_audience(s);
   *(struct audience **)to = a;
-  size_t n = lua_rawlen(s->L, value);
-  if (n == 0) schema_problem(s, at, "expected at least one host, got an empty list");
-  for (size_t i = 1; i <= n; i++) {
-    struct path child = {at, {NULL, 0}, i};
-    lua_rawgeti(s->L, value, (lua_Integer)i);
-    read_host(s, &child, lua_gettop(s->L), a);
-    lua_pop(s->L, 1);
-  }
+  schema_each_item(s, at, value, read_host, a);
+  if (lua_rawlen(s->L, value) == 0) schema_problem(s, at, "expected at least one host, got an empty list");
 }
 
 /* Offsets from the token's `schedule`. */
@@ -147,7 +141,9 @@ static void check_token(struct schema *s, const struct path *at, int value, cons
   }
 }
 
-static void read_token(struct schema *s, const struct path *at, int value, struct token_conf *t) {
+static void read_token(struct schema *s, const struct path *at, int value, void *unused) {
+  (void)unused;
+  struct token_conf *t = &s->policy->tokens[s->policy->ntokens++];
   *t = (struct token_conf){.name = at->key.p, .schedule = schedule_default, .reject_on = {401}, .nreject_on = 1};
   schema_defaults(token_fields, t);
   if (!schema_is_table(s, at, value, "a table with a fetch function")) return;
@@ -156,23 +152,10 @@ static void read_token(struct schema *s, const struct path *at, int value, struc
 }
 
 void keys_read_tokens(struct schema *s, const struct path *at, int value, void *unused) {
-  (void)unused;
-  struct str *names;
   struct policy *p = s->policy;
   if (!schema_is_table(s, at, value, "a table of tokens by name")) return;
-  size_t n = schema_names(s, at, value, &names);
-  p->tokens = arena_alloc(s->arena, (n + 1) * sizeof *p->tokens);
-  for (size_t i = 0; i < n; i++) {
-    struct path child = {at, names[i], 0};
-    if (!path_is_name(names[i])) {
-      schema_problem(s, &child, "expected a name made of letters, digits and '_'");
-      continue;
-    }
-    lua_pushlstring(s->L, names[i].p, names[i].n);
-    lua_rawget(s->L, value);
-    read_token(s, &child, lua_gettop(s->L), &p->tokens[p->ntokens++]);
-    lua_pop(s->L, 1);
-  }
+  p->tokens = arena_alloc(s->arena, (schema_size(s, value) + 1) * sizeof *p->tokens);
+  schema_each_name(s, at, value, read_token, unused);
 }
 
 static struct audience *upstreams_audience(struct schema *s) {

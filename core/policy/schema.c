@@ -343,12 +343,17 @@ static int by_text(const void *a, const void *b) {
   return order != 0 ? order : (x->n > y->n) - (x->n < y->n);
 }
 
-size_t schema_names(struct schema *s, const struct path *at, int value, struct str **names) {
+size_t schema_size(struct schema *s, int value) {
   room(s);
-  size_t n = 0, count = 0;
+  size_t n = 0;
   lua_pushnil(s->L);
-  for (; lua_next(s->L, value) != 0; lua_pop(s->L, 1)) count++;
-  *names = arena_alloc(s->arena, (count + 1) * sizeof **names);
+  for (; lua_next(s->L, value) != 0; lua_pop(s->L, 1)) n++;
+  return n;
+}
+
+size_t schema_names(struct schema *s, const struct path *at, int value, struct str **names) {
+  size_t n = 0;
+  *names = arena_alloc(s->arena, (schema_size(s, value) + 1) * sizeof **names);
   lua_pushnil(s->L);
   for (; lua_next(s->L, value) != 0; lua_pop(s->L, 1)) {
     if (lua_type(s->L, -2) != LUA_TSTRING) {
@@ -361,4 +366,32 @@ size_t schema_names(struct schema *s, const struct path *at, int value, struct s
   }
   if (n > 1) qsort(*names, n, sizeof **names, by_text);
   return n;
+}
+
+void schema_each_item(struct schema *s, const struct path *at, int value, schema_each_fn fn, void *arg) {
+  room(s);
+  schema_check_keys(s, at, value, NULL, true);
+  size_t n = lua_rawlen(s->L, value);
+  for (size_t i = 1; i <= n; i++) {
+    struct path child = {at, {NULL, 0}, i};
+    lua_rawgeti(s->L, value, (lua_Integer)i);
+    fn(s, &child, lua_gettop(s->L), arg);
+    lua_pop(s->L, 1);
+  }
+}
+
+void schema_each_name(struct schema *s, const struct path *at, int value, schema_each_fn fn, void *arg) {
+  struct str *names;
+  size_t n = schema_names(s, at, value, &names);
+  for (size_t i = 0; i < n; i++) {
+    struct path child = {at, names[i], 0};
+    if (!path_is_name(names[i])) {
+      schema_problem(s, &child, "expected a name made of letters, digits and '_'");
+      continue;
+    }
+    lua_pushlstring(s->L, names[i].p, names[i].n);
+    lua_rawget(s->L, value);
+    fn(s, &child, lua_gettop(s->L), arg);
+    lua_pop(s->L, 1);
+  }
 }

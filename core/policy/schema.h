@@ -87,8 +87,15 @@ void schema_read(struct schema *s, const struct path *at, int value, const struc
 void schema_value(struct schema *s, const struct path *at, int value, const struct field *field, void *base);
 /* Problems for keys that are not in fields (NULL: no key is allowed) and, without `list`, for values without a key. */
 void schema_check_keys(struct schema *s, const struct path *at, int value, const struct field *fields, bool list);
+/* How many entries the table has. */
+size_t schema_size(struct schema *s, int value);
 /* The table's string keys, sorted, copied; other keys are problems. */
 size_t schema_names(struct schema *s, const struct path *at, int value, struct str **names);
+/* Every value of the list at `value`, in order, its path made from its place; values with a key and gaps are problems. */
+typedef void (*schema_each_fn)(struct schema *s, const struct path *at, int value, void *arg);
+void schema_each_item(struct schema *s, const struct path *at, int value, schema_each_fn fn, void *arg);
+/* Every value of the table at `value` whose keys are names (path_is_name), sorted; its name is at->key, in the arena. Other keys are problems. */
+void schema_each_name(struct schema *s, const struct path *at, int value, schema_each_fn fn, void *arg);
 bool schema_is_table(struct schema *s, const struct path *at, int value, const char *expected);
 /* A string at `value` without NUL, copied; or a problem with `expected`. */
 bool schema_string(struct schema *s, const struct path *at, int value, const char *expected, struct str *out);

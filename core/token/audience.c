@@ -51,8 +51,13 @@ static void add(struct audience *a, struct allowed entry) {
 }
 
 void audience_add(struct audience *a, bool tls, struct str host, uint16_t port) {
-  assert(host.n > 0 && port != 0);
-  add(a, (struct allowed){.tls = tls, .port = port, .host = host});
+  audience_add_pattern(a, tls, false, host, port);
+}
+
+void audience_add_pattern(struct audience *a, bool tls, bool subdomains, struct str host, uint16_t port) {
+  assert(host.n > 0 && port != 0 && memchr(host.p, '*', host.n) == NULL);
+  assert(!subdomains || memchr(host.p, '.', host.n) != NULL); /* "*.com" is no host of anybody */
+  add(a, (struct allowed){.tls = tls, .subdomains = subdomains, .port = port, .host = host});
 }
 
 void audience_add_unix(struct audience *a, struct str path) {

@@ -11,6 +11,8 @@ struct audience;
 struct audience *audience_new(void);
 /* Exactly this scheme, host (a name or literal without brackets, any case) and port: an upstream of the policy. Only before it is shared. */
 void audience_add(struct audience *a, bool tls, struct str host, uint16_t port);
+/* As audience_add; with `subdomains` host is what follows the star of "*.example.com", and stands for exactly one label before it. Only before it is shared. */
+void audience_add_pattern(struct audience *a, bool tls, bool subdomains, struct str host, uint16_t port);
 /* Exactly this path; a socket is no host, whatever name stands in the requests to it. Only before it is shared. */
 void audience_add_unix(struct audience *a, struct str path);
 /* As a user writes it: "h": https on any port of h; "h:p": https on that port; "http://h[:p]": plain, any port or that one; "https://" may be said.
