@@ -17,10 +17,9 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/json.h"
-#include "http/parser.h"
-#include "http/writer.h"
+#include "ops/small_http.h"
 
-enum { BACKLOG = 64, REQUEST_MS = 10 * 1000, REFRESH_MS = 60 * 1000, BODY_MAX = 64 * 1024, FIRST_BLOCK = 4096 };
+enum { BACKLOG = 64, REQUEST_MS = 10 * 1000, REFRESH_MS = 60 * 1000, BODY_MAX = 64 * 1024 };
 
 struct control {
   struct control_host host;
@@ -33,11 +32,8 @@ struct control {
 };
 struct control_conn {
   struct link link;
-  struct stream stream;
+  struct small_http http;
   struct control *control;
-  struct arena arena;
-  struct http_parser parser;
-  struct request request;
   struct timeout timeout; /* until the request is there, and then until the client has taken the answer */
   struct reload_waiter reload;
   /* a refresh; what it waits for is in `refresh`, and how long in `limit` */
@@ -45,9 +41,6 @@ struct control_conn {
   struct slot_waiter refresh;
   struct timeout limit;
   uint64_t generation; /* before it */
-  size_t body;
-  bool answered;
-  _Alignas(16) uint8_t first[FIRST_BLOCK];
 };
 struct route {
   const char *method, *path; /* a path that ends in "/" takes what follows */
@@ -62,10 +55,12 @@ static void one_handle_less(struct control *c) {
   free(c);
 }
 
+static struct control_conn *conn_of(struct small_http *h) { return CONTAINER_OF(h, struct control_conn, http); }
+
 static void on_conn_closed(struct stream *s) {
-  struct control_conn *c = s->owner;
+  struct control_conn *c = conn_of(small_http_of(s));
   struct control *control = c->control;
-  arena_reset(&c->arena);
+  arena_reset(&c->http.arena);
   free(c);
   one_handle_less(control);
 }
@@ -78,7 +73,7 @@ static void close_conn(struct control_conn *c) {
   slot_wait_cancel(&c->refresh);
   if (c->slot != NULL) slot_unref(c->slot);
   c->slot = NULL;
-  stream_close(&c->stream, on_conn_closed);
+  small_http_close(&c->http, on_conn_closed);
 }
 
 static void on_timeout(struct timeout *t) { close_conn(CONTAINER_OF(t, struct control_conn, timeout)); }
@@ -86,37 +81,29 @@ static void on_timeout(struct timeout *t) { close_conn(CONTAINER_OF(t, struct co
 /* --- answers --- */
 
 static bool wants_text(const struct control_conn *c) {
-  return c->request.query.p != NULL && memmem(c->request.query.p, c->request.query.n, "format=text", 11) != NULL;
+  return c->http.request.query.p != NULL &&
+         memmem(c->http.request.query.p, c->http.request.query.n, "format=text", 11) != NULL;
 }
 
 static void on_answered_read(struct stream *s, ssize_t n, const uint8_t *data) {
   (void)data;
-  if (n < 0) close_conn(s->owner); /* the client has closed: it has everything */
+  if (n < 0) close_conn(conn_of(small_http_of(s))); /* the client has closed: it has everything */
 }
 
 /* The connection ends when the client has closed, or by its timeout. */
 static void answer_as(struct control_conn *c, int status, struct str type, struct str body) {
   struct headers headers;
-  headers_init(&headers, &c->arena);
+  headers_init(&headers, &c->http.arena);
   headers_add(&headers, STR("content-type"), type);
   headers_add(&headers, STR("cache-control"), STR("no-store"));
-  struct response_head head = {
-      .status = status, .headers = &headers, .framing = {FRAMING_LENGTH, body.n}, .client_minor = c->request.minor};
-  struct buf out;
-  buf_init(&out);
-  write_response_head(&out, &head);
-  buf_adds(&out, body);
-  uv_buf_t piece = uv_buf_init((char *)out.p, (unsigned)out.n);
-  c->answered = true;
-  int failed = stream_write(&c->stream, &piece, 1, false);
-  buf_fini(&out);
+  int failed = small_http_answer(&c->http, status, &headers, body, false, false);
   if (failed != 0) {
     close_conn(c);
     return;
   }
   timeout_set(&c->timeout, REQUEST_MS);
-  stream_shutdown(&c->stream);
-  stream_read_start(&c->stream, on_answered_read);
+  stream_shutdown(&c->http.stream);
+  stream_read_start(&c->http.stream, on_answered_read);
 }
 
 /* The body is text or JSON by what the request asked for. */
@@ -207,7 +194,7 @@ static void on_reloaded(struct reload_waiter *w, const struct reload_result *res
 
 static void handle_reload(struct control_conn *c, struct str rest) {
   (void)rest;
-  struct str query = c->request.query;
+  struct str query = c->http.request.query;
   bool prove = query.p != NULL && memmem(query.p, query.n, "prove=1", 7) != NULL;
   c->control->host.reload(c->control->host.ctx, prove, &c->reload);
 }
@@ -301,7 +288,7 @@ static void answer_no_token(struct control_conn *c, struct str name) {
 }
 
 static void handle_refresh(struct control_conn *c, struct str rest) {
-  struct str name = decode(&c->arena, rest);
+  struct str name = decode(&c->http.arena, rest);
   c->slot = c->control->host.slot(c->control->host.ctx, name);
   if (c->slot == NULL) {
     answer_no_token(c, name);
@@ -334,73 +321,58 @@ static bool route_takes(const struct route *r, struct str path, struct str *rest
 
 static void on_waiting_read(struct stream *s, ssize_t n, const uint8_t *data) {
   (void)data;
-  struct control_conn *c = s->owner;
+  struct control_conn *c = conn_of(small_http_of(s));
   /* A client that has only shut its own side down still wants its answer; a write tells when it is gone. */
   if (n < 0 && n != UV_EOF) close_conn(c);
 }
 
 static void dispatch(struct control_conn *c) {
   timeout_clear(&c->timeout);
-  stream_read_start(&c->stream, on_waiting_read);
+  stream_read_start(&c->http.stream, on_waiting_read);
   bool known = false;
   for (size_t i = 0; i < sizeof ROUTES / sizeof ROUTES[0]; i++) {
     struct str rest;
-    if (!route_takes(&ROUTES[i], c->request.path, &rest)) continue;
+    if (!route_takes(&ROUTES[i], c->http.request.path, &rest)) continue;
     known = true;
-    if (!str_eq(c->request.method, str_of(ROUTES[i].method))) continue;
+    if (!str_eq(c->http.request.method, str_of(ROUTES[i].method))) continue;
     ROUTES[i].handle(c, rest);
     return;
   }
   answer_error(c, known ? 405 : 404, known ? "this path takes another method than " : "there is nothing at ",
-               known ? c->request.method : c->request.path);
+               known ? c->http.request.method : c->http.request.path);
 }
 
-static void on_request_read(struct stream *s, ssize_t n, const uint8_t *data) {
-  struct control_conn *c = s->owner;
-  if (n < 0) {
-    close_conn(c);
-    return;
-  }
-  size_t left = (size_t)n;
-  for (;;) {
-    struct str span;
-    switch (http_parser_next(&c->parser, &data, &left, &span)) {
-      case PARSE_MORE: return;
-      case PARSE_HEAD: break;
-      case PARSE_BODY:
-        c->body += span.n;
-        if (c->body <= BODY_MAX) break;
-        close_conn(c);
-        return;
-      case PARSE_END: dispatch(c); return;
-      case PARSE_ERROR:
-        answer_error(c, c->parser.fault.status != 0 ? c->parser.fault.status : 400, c->parser.fault.text, STR(""));
-        return;
-    }
-  }
+static bool on_request(struct small_http *h, size_t behind) {
+  (void)behind; /* one request a connection */
+  dispatch(conn_of(h));
+  return false;
 }
+
+static void on_fault(struct small_http *h, int status, const char *text) {
+  answer_error(conn_of(h), status, text, STR(""));
+}
+
+static void on_gone(struct small_http *h) { close_conn(conn_of(h)); }
+
+static const struct small_http_events EVENTS = {on_request, on_fault, on_gone, BODY_MAX};
 
 static void on_connection(uv_stream_t *listener, int status) {
   struct control *control = listener->data;
   if (status != 0) return;
   struct control_conn *c = calloc(1, sizeof *c);
-  if (c == NULL || stream_init_accept(&c->stream, &control->services->net, listener) != 0) {
+  if (c == NULL || small_http_accept(&c->http, &control->services->net, listener, &EVENTS) != 0) {
     free(c);
     return;
   }
-  c->stream.owner = c;
   c->control = control;
   control->handles++;
   list_push(&control->conns, &c->link);
   list_init(&c->reload.link);
   c->reload.done = on_reloaded;
-  arena_init(&c->arena, c->first, sizeof c->first);
-  http_parser_init_request(&c->parser, &c->arena, &http_limits_default, &c->request);
   c->refresh.done = on_refreshed;
   timeout_init(&c->timeout, &control->services->wheel, on_timeout);
   timeout_init(&c->limit, &control->services->wheel, on_refresh_limit);
   timeout_set(&c->timeout, REQUEST_MS);
-  stream_read_start(&c->stream, on_request_read);
 }
 
 /* --- life --- */

@@ -1,4 +1,4 @@
-/* demo_servers.c: a small HTTP server, twice. Keep-alive, one answer a request, bodies read and dropped.
+/* demo_servers.c: a small HTTP server (ops/small_http.h), twice. Keep-alive, one answer a request.
  *
  * The issuer and the upstream share nothing but the table of tokens, as an issuer and a resource server share a database. Tokens are random
  * and known by their number in what is printed: the demo keeps to the rule that no token is ever shown. Owned by the servers' thread,
@@ -11,25 +11,16 @@
 #include <string.h>
 #include <uv.h>
 
-#include "base/arena.h"
 #include "base/clock.h"
 #include "base/list.h"
 #include "base/rand.h"
 #include "base/units.h"
 #include "base/wheel.h"
-#include "http/parser.h"
-#include "http/writer.h"
 #include "net/address.h"
 #include "net/stream.h"
+#include "ops/small_http.h"
 
-enum {
-  TOKENS_KEPT = 64,
-  TOKEN_BYTES = 16,
-  TOKEN_CHARS = 2 * TOKEN_BYTES,
-  FIRST_BLOCK = 4096,
-  BACKLOG = 1024,
-  TELL_MS = 1000
-};
+enum { TOKENS_KEPT = 64, TOKEN_BYTES = 16, TOKEN_CHARS = 2 * TOKEN_BYTES, BACKLOG = 1024, TELL_MS = 1000 };
 
 struct issued {
   char value[TOKEN_CHARS + 1];
@@ -61,13 +52,9 @@ struct demo_servers {
 };
 struct demo_conn {
   struct link link;
-  struct stream stream;
+  struct small_http http;
   struct demo_listener *listener;
-  struct arena arena;
-  struct http_parser parser;
-  struct request request;
   struct timeout delay; /* of the reply; nothing is read meanwhile */
-  _Alignas(16) uint8_t first[FIRST_BLOCK];
 };
 
 /* --- the issuer --- */
@@ -148,110 +135,77 @@ static void serve_api(struct demo_servers *d, const struct request *q, struct re
 
 /* --- a connection --- */
 
+static struct demo_conn *conn_of(struct small_http *h) { return CONTAINER_OF(h, struct demo_conn, http); }
+
 static void on_conn_closed(struct stream *s) {
-  struct demo_conn *c = s->owner;
-  arena_reset(&c->arena);
+  struct demo_conn *c = conn_of(small_http_of(s));
+  arena_reset(&c->http.arena);
   free(c);
 }
 
 static void close_conn(struct demo_conn *c) {
   list_remove(&c->link);
   timeout_fini(&c->delay);
-  stream_close(&c->stream, on_conn_closed);
-}
-
-static void begin_message(struct demo_conn *c) {
-  arena_reset(&c->arena);
-  http_parser_init_request(&c->parser, &c->arena, &http_limits_default, &c->request);
+  small_http_close(&c->http, on_conn_closed);
 }
 
 /* False when the connection is closed. */
 static bool answer(struct demo_conn *c) {
+  const struct request *q = &c->http.request;
   struct reply reply = {.status = 200};
   buf_init(&reply.body);
-  c->listener->serve(c->listener->servers, &c->request, &reply);
+  reply.body.sensitive = true; /* the issuer's answer holds a token */
+  c->listener->serve(c->listener->servers, q, &reply);
   struct headers headers;
-  headers_init(&headers, &c->arena);
+  headers_init(&headers, &c->http.arena);
   headers_add(&headers, STR("content-type"), STR("application/json"));
   if (reply.status == 401) headers_add(&headers, STR("www-authenticate"), STR("Bearer"));
-  struct response_head head = {.status = reply.status,
-                               .headers = &headers,
-                               .framing = {FRAMING_LENGTH, reply.body.n},
-                               .no_body = c->request.is_head,
-                               .keep_alive = c->request.keep_alive,
-                               .client_minor = c->request.minor};
-  struct buf out;
-  buf_init(&out);
-  out.sensitive = true; /* the issuer's answer holds a token */
-  reply.body.sensitive = true;
-  write_response_head(&out, &head);
-  if (!head.no_body) buf_adds(&out, buf_str(&reply.body));
-  uv_buf_t piece = uv_buf_init((char *)out.p, (unsigned)out.n);
-  int failed = stream_write(&c->stream, &piece, 1, true);
-  buf_fini(&out);
+  int failed = small_http_answer(&c->http, reply.status, &headers, buf_str(&reply.body), q->keep_alive, true);
   buf_fini(&reply.body);
-  bool stays = failed == 0 && c->request.keep_alive;
+  bool stays = failed == 0 && q->keep_alive;
   if (!stays) close_conn(c);
-  if (stays) begin_message(c);
   return stays;
 }
 
-static void on_read(struct stream *s, ssize_t n, const uint8_t *data);
-
 static void on_delay_over(struct timeout *t) {
   struct demo_conn *c = CONTAINER_OF(t, struct demo_conn, delay);
-  if (answer(c)) stream_read_start(&c->stream, on_read);
+  if (answer(c)) small_http_next(&c->http);
 }
 
-/* The reply comes later. A client that has sent more behind a request for that is hung up on: it would have to be kept. */
-static bool is_delayed(struct demo_conn *c, size_t behind) {
-  int64_t ms = asked_ms(&c->request, STR("delay"), 0);
-  if (ms == 0) return false;
+/* A reply that was asked for later comes later. A client that has sent more behind such a request is hung up on: it would have to be kept. */
+static bool on_request(struct small_http *h, size_t behind) {
+  struct demo_conn *c = conn_of(h);
+  int64_t ms = asked_ms(&h->request, STR("delay"), 0);
+  if (ms == 0) return answer(c);
   if (behind > 0) {
     close_conn(c);
-    return true;
+    return false;
   }
-  stream_read_stop(&c->stream);
+  stream_read_stop(&h->stream);
   timeout_set(&c->delay, (uint64_t)ms);
-  return true;
+  return false;
 }
 
-static void on_read(struct stream *s, ssize_t n, const uint8_t *data) {
-  struct demo_conn *c = s->owner;
-  if (n < 0) {
-    close_conn(c);
-    return;
-  }
-  size_t left = (size_t)n;
-  for (;;) {
-    struct str span;
-    switch (http_parser_next(&c->parser, &data, &left, &span)) {
-      case PARSE_MORE: return;
-      case PARSE_HEAD:
-      case PARSE_BODY: break;
-      case PARSE_END:
-        if (is_delayed(c, left) || !answer(c)) return;
-        break;
-      case PARSE_ERROR: close_conn(c); return;
-    }
-  }
+static void on_fault(struct small_http *h, int status, const char *text) {
+  (void)status, (void)text;
+  close_conn(conn_of(h));
 }
+
+static void on_gone(struct small_http *h) { close_conn(conn_of(h)); }
+
+static const struct small_http_events EVENTS = {on_request, on_fault, on_gone, SIZE_MAX};
 
 static void on_connection(uv_stream_t *handle, int status) {
   struct demo_listener *l = handle->data;
   if (status != 0) return;
   struct demo_conn *c = calloc(1, sizeof *c);
-  if (c == NULL || stream_init_accept(&c->stream, &l->servers->net, handle) != 0) {
+  if (c == NULL || small_http_accept(&c->http, &l->servers->net, handle, &EVENTS) != 0) {
     free(c);
     return;
   }
-  c->stream.owner = c;
   c->listener = l;
   list_push(&l->servers->conns, &c->link);
-  arena_init(&c->arena, c->first, sizeof c->first);
   timeout_init(&c->delay, &l->servers->wheel, on_delay_over);
-  begin_message(c);
-  stream_read_start(&c->stream, on_read);
 }
 
 /* --- the thread --- */
