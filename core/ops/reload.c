@@ -1,8 +1,11 @@
 /* reload.c: a reload is a table of phases. Entering a phase posts its orders; when all are answered `next` says where to go.
  *
+ * Two phases, as in a commit over several databases: everything that can fail is done beside what serves (VMs, slots, sockets, the proof), and only when every thread
+ * has said that it can does any of them switch. The keeper switches first: a worker never serves under a policy whose tokens are not kept.
+ *
  * Invariants: one round at a time, and requests that come meanwhile are one next round; until PHASE_SWITCH_KEEPER is entered nothing that serves has
- * changed; from then on nothing can fail but by our own fault, and it is carried through. Who prepared is told to discard when
- * another could not. Control's thread. */
+ * changed; from then on nothing can fail but by the system's fault, and it is carried through. Whoever prepared is told to discard when
+ * another could not. A thread's order is its own again (thread_round) when it has answered. Control's thread. */
 #include "ops/reload.h"
 
 #include <assert.h>

@@ -1,4 +1,9 @@
-/* keys.c: the top level of a policy, its timeouts, limits and logs. docs/reference.md describes the same tables: change both. Runs on control's thread. */
+/* keys.c: the top level of a policy, its timeouts, limits and logs, and what the keys must be to one another.
+ *
+ * A key is a line in a table of fields: its name, its kind, where it goes, its default as a user would write it, its range. schema.c reads a value by such a line, says what
+ * is wrong with it, and knows from the same tables which names are near a misspelt one. So a new key needs its line, its place in policy.h, and a row in
+ * docs/reference.md and scripts/jeton/types/policy.lua, which a spec compares. A key with a shape of its own has a reader (FIELD_CUSTOM). Hooks come from
+ * policy/hooks.h. Control's thread. */
 #include "policy/keys.h"
 
 #include <lauxlib.h>

@@ -1,4 +1,8 @@
-/* keys_net.c: where jeton listens, and its upstreams. Runs on control's thread. */
+/* keys_net.c: where jeton listens, and its upstreams.
+ *
+ * Each of these keys may be written short or long: an address or URL, a list, or a table with settings. The short forms are read into the same structs as the long one, so nothing
+ * behind this file knows which it was. An upstream begins with the policy's timeouts, which are read before it, and its own go on top. Addresses are parsed here and names resolved
+ * later, by the workers: a policy can be checked where its hosts are not. Control's thread. */
 #include <ctype.h>
 
 #include "policy/hint.h"

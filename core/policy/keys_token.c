@@ -1,4 +1,7 @@
-/* keys_token.c: the tokens of a policy: how each is fetched, kept fresh and waited for, and who may receive it. Runs on control's thread. */
+/* keys_token.c: the tokens of a policy: how each is fetched, kept fresh and waited for, and who may receive it.
+ *
+ * Who may receive one is decided when everything has been read (keys_finish_tokens): a token that names no hosts goes to the policy's upstreams, and all such tokens share
+ * one audience. An audience is complete before the policy is shared, and immutable from then on. Control's thread. */
 #include "policy/hint.h"
 #include "policy/keys.h"
 

@@ -1,7 +1,12 @@
-/* worker.c: see worker.h. Everything below runs on the worker's thread, except worker_new, _start, _post, _counts and _join.
+/* worker.c: the life of a worker's thread, what control orders it to do, and its counters. What a connection does is in conn.c, what accepts one in listener.c.
+ *
+ * A policy is prepared beside the active one and takes its place in one assignment (switch_runtime); connections stay, and each exchange keeps the runtime that it began
+ * with, by a reference. Draining: the accept queue of the kernel is served for DRAIN_TURNS turns of the loop, then the listeners close, idle connections with them, and the order is
+ * answered when the last connection is gone.
  *
  * End: STOP closes listeners, tunnels and connections; when the last connection is gone the runtime goes, then what the thread owns (services_close
- * runs the loop until every handle is closed), then the memory of exchanges, to which scripts' handles may point until their VM is gone. */
+ * runs the loop until every handle is closed), then the memory of exchanges, to which scripts' handles may point until their VM is gone.
+ * Everything below runs on the worker's thread, except worker_new, _start, _post, _counts and _join. */
 #include "proxy/worker.h"
 
 #include <assert.h>

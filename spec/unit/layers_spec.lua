@@ -12,6 +12,7 @@ local TOGETHER = {
   ["proxy/exchange proxy/forward proxy/l_exchange proxy/l_headers proxy/relay proxy/request_body proxy/steps proxy/tunnel"] =
     "an exchange is one thing in several files: its steps, its two bodies, where it goes, and what scripts see of it",
 }
+
 local rank = {}
 for i, layer in ipairs(ORDER) do rank[layer] = i end
 
