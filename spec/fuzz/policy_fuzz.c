@@ -200,7 +200,7 @@ static void check_report(const struct report *r, const struct policy *p) {
   CHECK(lines == r->problems + r->warnings);
   if (r->problems > 0) return;
   const struct forward_conf *f = p->forward;
-  CHECK(p->nlistens > 0 && (p->nupstreams > 0 || p->on_request || f != NULL));
+  CHECK(p->nlistens > 0 && (p->nupstreams > 0 || p->hooks[HOOK_REQUEST] || f != NULL));
   CHECK(f == NULL || f->hosts != NULL || f->connect != NULL);
   for (size_t i = 0; i < p->nupstreams; i++) CHECK(p->upstreams[i].nurls > 0);
   for (size_t i = 0; i < p->ntokens; i++) CHECK(p->tokens[i].audience != NULL);
