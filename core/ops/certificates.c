@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/must.h"
 #include "net/tls.h"
 #include "ops/watch.h"
 
@@ -30,11 +31,9 @@ static bool add_new(struct texts *p, const char *text) {
     if (strcmp(p->v[i].path, text) == 0) return false;
   if (p->n == p->room) {
     p->room = p->room > 0 ? 2 * p->room : 16;
-    p->v = realloc(p->v, p->room * sizeof *p->v);
+    p->v = must_realloc(p->v, p->room * sizeof *p->v);
   }
-  char *copy = strdup(text);
-  if (p->v == NULL || copy == NULL) abort();
-  p->v[p->n++] = (struct watched_path){.path = copy};
+  p->v[p->n++] = (struct watched_path){.path = must_strdup(text)};
   return true;
 }
 
@@ -149,8 +148,7 @@ static void on_remind(uv_timer_t *t) {
 /* --- life --- */
 
 struct certificates *certificates_new(uv_loop_t *loop, uint64_t remind_ms) {
-  struct certificates *c = calloc(1, sizeof *c);
-  if (c == NULL) abort();
+  struct certificates *c = must_calloc(1, sizeof *c);
   buf_init(&c->last_error);
   c->watch = watch_new(loop, on_changed, c);
   c->files.data = c->look.data = c->remind.data = c;

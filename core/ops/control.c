@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/json.h"
+#include "base/must.h"
 #include "ops/small_http.h"
 
 enum { BACKLOG = 64, REQUEST_MS = 10 * 1000, REFRESH_MS = 60 * 1000, BODY_MAX = 64 * 1024 };
@@ -415,8 +416,8 @@ struct control *control_new(const struct control_host *host, struct services *se
   int fd = open_socket(path, err, errsize);
   *status = fd < 0 ? fd : 0;
   if (fd < 0) return NULL;
-  struct control *c = calloc(1, sizeof *c);
-  if (c == NULL || (c->path = strdup(path)) == NULL) abort();
+  struct control *c = must_calloc(1, sizeof *c);
+  c->path = must_strdup(path);
   c->host = *host;
   c->services = services;
   c->handles = 1;

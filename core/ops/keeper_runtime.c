@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/must.h"
 #include "lua/l_fetch.h"
 #include "lua/vm.h"
 
@@ -125,8 +126,7 @@ static void on_fetch_start(uv_timer_t *t) {
 }
 
 void keeper_runtime_fetch(struct keeper_runtime *r, struct fetch *f, fetch_ended_fn ended, void *arg) {
-  struct fetch_run *run = calloc(1, sizeof *run);
-  if (run == NULL) abort();
+  struct fetch_run *run = must_calloc(1, sizeof *run);
   run->runtime = r;
   run->fetch = f;
   run->token = keeper_runtime_token(r, f->slot);
@@ -171,8 +171,7 @@ static void on_background_due(uv_timer_t *t) {
 static void start_tasks(struct keeper_runtime *r) {
   size_t n = r->policy->ntasks;
   if (n == 0 || r->retired) return;
-  r->tasks = calloc(n, sizeof *r->tasks);
-  if (r->tasks == NULL) abort();
+  r->tasks = must_calloc(n, sizeof *r->tasks);
   for (size_t i = 0; i < n; i++) {
     struct background *b = &r->tasks[i];
     b->runtime = r;
@@ -232,8 +231,7 @@ struct keeper_runtime *keeper_runtime_new(struct services *services, struct poli
                                           size_t size) {
   struct vm *vm = new_vm(services, p);
   const char *text = "out of memory";
-  struct keeper_runtime *r = calloc(1, sizeof *r);
-  if (r == NULL) abort();
+  struct keeper_runtime *r = must_calloc(1, sizeof *r);
   *status = vm == NULL ? ERR_MEMORY : binding_init(&r->binding, vm, p, &text);
   if (*status != 0) {
     (void)snprintf(message, size, "%s", text != NULL ? text : err_text(*status));

@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/must.h"
 #include "http/services.h"
 #include "ops/keeper_runtime.h"
 #include "token/family.h"
@@ -231,8 +232,7 @@ static void let_linger(struct keeper_thread *k, struct keeper_runtime *old, cons
     keeper_leave(k->keeper, str_of(t->name), t->family);
     old->lingers = true;
   }
-  struct lingering *l = calloc(1, sizeof *l);
-  if (l == NULL) abort();
+  struct lingering *l = must_calloc(1, sizeof *l);
   l->policy = policy_ref(p);
   l->runtime = old->lingers ? old : NULL;
   l->until = p->timeouts.drain > 0 ? clock_boot_ms() + (int64_t)p->timeouts.drain : INT64_MAX;
@@ -342,8 +342,7 @@ static void on_proof_ended(void *arg, struct fetch *f, const struct fetch_result
 }
 
 static void prove_token(struct keeper_thread *k, const struct token_conf *t) {
-  struct fetch *f = calloc(1, sizeof *f);
-  if (f == NULL) abort();
+  struct fetch *f = must_calloc(1, sizeof *f);
   f->slot = find_or_make_slot(k, t);
   f->reason = FETCH_MANUAL;
   f->attempt = 1;
@@ -438,8 +437,8 @@ static void keeper_main(void *arg) {
 }
 
 struct keeper_thread *keeper_thread_new(struct registry *names) {
-  struct keeper_thread *k = calloc(1, sizeof *k);
-  if (k == NULL || services_init(&k->services, names) != 0) {
+  struct keeper_thread *k = must_calloc(1, sizeof *k);
+  if (services_init(&k->services, names) != 0) {
     free(k);
     return NULL;
   }

@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/must.h"
 
 enum { BACKLOG = 1024, TEXT_MAX = 128 };
 
@@ -69,8 +70,7 @@ static int plan_one(struct listen_plan *plan, const struct listeners *now, const
   }
   e->tls = conf->tls != NULL;
   e->address = open != NULL ? open->address : conf->address;
-  e->key = strdup(conf->text);
-  if (e->key == NULL) abort();
+  e->key = must_strdup(conf->text);
   if (open != NULL) return 0;
   int status = open_all(plan, index);
   bool low = status == UV_EACCES && port_of(&e->address) > 0 && port_of(&e->address) < 1024;
@@ -85,9 +85,8 @@ int listen_plan_make(struct listen_plan *plan, const struct listeners *now, cons
   size_t n = p->nlistens, room = n > 0 ? n : 1;
   *plan = (struct listen_plan){.workers = workers};
   plan->next.n = n;
-  plan->next.v = calloc(room, sizeof *plan->next.v);
-  plan->fds = malloc(room * workers * sizeof *plan->fds);
-  if (plan->next.v == NULL || plan->fds == NULL) abort();
+  plan->next.v = must_calloc(room, sizeof *plan->next.v);
+  plan->fds = must_malloc(room * workers * sizeof *plan->fds);
   for (size_t i = 0; i < room * workers; i++) plan->fds[i] = -1;
   for (size_t i = 0; i < n; i++) {
     int status = plan_one(plan, now, &p->listens[i], i, err, errsize);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/must.h"
 #include "base/shared.h"
 #include "base/version.h"
 #include "token/family.h"
@@ -99,8 +100,7 @@ static void sum_key(void *arg, struct slot *s) {
 
 /* A family may have a hundred thousand keys: they are gone through once. */
 static struct family_sums *sum_families(const struct token_set *t, int64_t now) {
-  struct family_sums *sums = calloc(t->n + 1, sizeof *sums);
-  if (sums == NULL) abort();
+  struct family_sums *sums = must_calloc(t->n + 1, sizeof *sums);
   for (size_t i = 0; i < t->n; i++) {
     if (t->families[i] == NULL) continue;
     sums[i] = (struct family_sums){.now = now, .keys = family_size(t->families[i])};

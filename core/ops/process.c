@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/must.h"
 #include "base/named.h"
 #include "base/version.h"
 #include "http/services.h"
@@ -145,8 +146,7 @@ static size_t add_files(struct watched_path *to, const struct policy *policy) {
 /* Also those of a policy that was refused, NULL: none: the fault that will be repaired may be in a module that only it has, or lacks. A folder that is not there
  * is where one was looked for in vain. */
 static void watch_files(struct process *p, const struct policy *active, const struct policy *refused) {
-  struct watched_path *v = calloc(active->nfiles + (refused != NULL ? refused->nfiles : 0), sizeof *v);
-  if (v == NULL) abort();
+  struct watched_path *v = must_calloc(active->nfiles + (refused != NULL ? refused->nfiles : 0), sizeof *v);
   size_t n = add_files(v, active);
   if (refused != NULL) n += add_files(v + n, refused);
   int status = watch_set(p->watch, v, n);
@@ -348,11 +348,11 @@ static int start_threads(struct process *p) {
 
 static void make_threads(struct process *p, const struct policy *policy) {
   p->nworkers = policy->workers != 0 ? policy->workers : uv_available_parallelism();
-  p->workers = calloc(p->nworkers, sizeof *p->workers);
-  p->ends = calloc(p->nworkers, sizeof *p->ends);
+  p->workers = must_calloc(p->nworkers, sizeof *p->workers);
+  p->ends = must_calloc(p->nworkers, sizeof *p->ends);
   p->addresses = addresses_new();
   p->keeper = keeper_thread_new(p->names);
-  if (p->workers == NULL || p->ends == NULL || p->keeper == NULL) abort();
+  if (p->keeper == NULL) abort(); /* no descriptors for its loop: the process has just begun, and needs some twenty */
   struct reload_parts parts = {.services = &p->services,
                                .keeper = p->keeper,
                                .workers = p->workers,

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/must.h"
 #include "lua/vm.h"
 
 enum { LOAD_MEMORY = 64 << 20, LOAD_BUDGET_US = 1000 * 1000 };
@@ -259,11 +260,9 @@ struct policy *reload_load(struct services *s, const char *path, const struct po
 }
 
 struct reload *reload_new(const struct reload_parts *parts) {
-  struct reload *r = calloc(1, sizeof *r);
-  if (r == NULL) abort();
+  struct reload *r = must_calloc(1, sizeof *r);
   r->parts = *parts;
-  r->workers = calloc(parts->nworkers, sizeof *r->workers);
-  if (r->workers == NULL) abort();
+  r->workers = must_calloc(parts->nworkers, sizeof *r->workers);
   r->keeper.reload = r;
   for (unsigned i = 0; i < parts->nworkers; i++) r->workers[i].reload = r;
   list_init(&r->waiters);

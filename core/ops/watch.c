@@ -8,6 +8,7 @@
  * A file is read before it is watched, so it may change in between: who read it gives the stamp of then, and a first look follows each new set. A folder that is
  * not there yet is tried anew at each look: the folder that it is made in is mostly watched too. Owned by the loop's thread. */
 #include "ops/watch.h"
+#include "base/must.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -116,8 +117,7 @@ static int add_dir(struct watch *w, char *path) {
     free(path);
     return 0;
   }
-  struct watched_dir *d = calloc(1, sizeof *d);
-  if (d == NULL) abort();
+  struct watched_dir *d = must_calloc(1, sizeof *d);
   d->watch = w;
   d->path = path;
   d->event.data = d;
@@ -137,8 +137,7 @@ static void close_dirs(struct watch *w) {
 }
 
 struct watch *watch_new(uv_loop_t *loop, void (*changed)(void *arg), void *arg) {
-  struct watch *w = calloc(1, sizeof *w);
-  if (w == NULL) abort();
+  struct watch *w = must_calloc(1, sizeof *w);
   w->loop = loop;
   w->changed = changed;
   w->arg = arg;
@@ -157,8 +156,7 @@ static const struct watched_file *known_file(const struct watched_file *v, size_
 }
 
 static void note_file(struct watched_file *f, const struct watched_path *p, const struct watched_file *known) {
-  f->path = strdup(p->path);
-  if (f->path == NULL) abort();
+  f->path = must_strdup(p->path);
   if (known != NULL)
     f->seen = known->seen;
   else if (p->seen != NULL)
@@ -168,8 +166,7 @@ static void note_file(struct watched_file *f, const struct watched_path *p, cons
 }
 
 int watch_set(struct watch *w, const struct watched_path *paths, size_t n) {
-  struct watched_file *v = calloc(n > 0 ? n : 1, sizeof *v);
-  if (v == NULL) abort();
+  struct watched_file *v = must_calloc(n > 0 ? n : 1, sizeof *v);
   close_dirs(w);
   int first = 0;
   for (size_t i = 0; i < n; i++) {

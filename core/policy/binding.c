@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/err.h"
+#include "base/must.h"
 #include "lua/l_token.h"
 #include "policy/modules.h"
 #include "policy/schema.h"
@@ -73,8 +74,7 @@ static int l_init(lua_State *L) {
 }
 
 static int *new_references(size_t n) {
-  int *references = malloc((n + 1) * sizeof *references);
-  if (references == NULL) abort();
+  int *references = must_malloc((n + 1) * sizeof *references);
   for (size_t i = 0; i < n; i++) references[i] = LUA_NOREF;
   return references;
 }

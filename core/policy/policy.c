@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/must.h"
 
 enum { FIRST_BLOCK = 8 * 1024 };
 
@@ -16,8 +17,7 @@ struct memory { /* the arena with its first block */
 
 struct policy *policy_new(void) {
   static atomic_uint_fast64_t loads; /* relaxed: only a number that differs */
-  struct memory *m = malloc(sizeof *m);
-  if (m == NULL) abort();
+  struct memory *m = must_malloc(sizeof *m);
   arena_init(&m->arena, m->first, sizeof m->first);
   struct policy *p = arena_alloc(&m->arena, sizeof *p);
   memset(p, 0, sizeof *p);

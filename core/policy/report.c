@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/must.h"
 #include "policy/policy.h"
 
 void report_init(struct report *r) {
@@ -41,8 +42,7 @@ static void add(struct report *r, const char *fmt, va_list args) {
   if ((size_t)n < sizeof small) {
     add_line(r, small, (size_t)n);
   } else {
-    char *large = malloc((size_t)n + 1);
-    if (large == NULL) abort();
+    char *large = must_malloc((size_t)n + 1);
     vsnprintf(large, (size_t)n + 1, fmt, again);
     add_line(r, large, (size_t)n);
     free(large);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "proxy/l_exchange.h"
 #include "proxy/steps.h"
@@ -22,17 +23,37 @@ static bool wants_json(const struct exchange *ex) {
   return h != NULL && memmem(h->value.p, h->value.n, "json", 4) != NULL;
 }
 
+static void json_body(const struct exchange *ex, struct buf *out) {
+  const struct failure *f = &ex->failure;
+  buf_addf(out, "{\"status\":%d,\"error\":", f->status);
+  json_add_string(out, str_of(status_phrase(f->status)));
+  if (f->told != NULL) {
+    buf_addz(out, ",\"message\":");
+    json_add_string(out, str_of(f->told));
+  }
+  buf_addf(out, ",\"id\":\"%016llx\"}\n", (unsigned long long)ex->id);
+}
+
+static void text_body(const struct exchange *ex, struct buf *out) {
+  const struct failure *f = &ex->failure;
+  buf_addf(out, "%d %s", f->status, status_phrase(f->status));
+  if (f->told != NULL) buf_addf(out, ": %s", f->told);
+  buf_addf(out, "\nrequest %016llx\n", (unsigned long long)ex->id);
+}
+
 /* Says what the client needs: status, and an id to find the log line by. Never internals. */
 static void error_reply(struct exchange *ex) {
   int status = ex->failure.status;
-  const char *phrase = status_phrase(status);
   struct arena *a = &ex->arena;
   bool json = wants_json(ex);
-  const char *told = ex->failure.told, *open = told == NULL ? "" : json ? ",\"message\":\"" : ": ";
-  struct str body = arena_printf(
-      a, json ? "{\"status\":%d,\"error\":\"%s\"%s%s%s,\"id\":\"%016llx\"}\n" : "%d %s%s%s%s\nrequest %016llx\n",
-      status, phrase, open, told != NULL ? told : "", told != NULL && json ? "\"" : "", (unsigned long long)ex->id);
-  reply_local(ex, status, body);
+  struct buf body;
+  buf_init(&body);
+  if (json)
+    json_body(ex, &body);
+  else
+    text_body(ex, &body);
+  reply_local(ex, status, buf_str(&body));
+  buf_fini(&body);
   struct headers *h = &ex->response.headers;
   headers_add(h, STR("Content-Type"), json ? STR("application/json") : STR("text/plain; charset=utf-8"));
   headers_add(h, STR("Cache-Control"), STR("no-store"));

@@ -276,6 +276,27 @@ describe("a reload", function()
     c:close()
   end)
 
+  it("leaves a body under way to the limits of the policy that it began with", function()
+    local function gathering(more)
+      return ([[return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d", workers = 1, on_request = function(req) req:body() end, %s }]]):format(nginx.port, more)
+    end
+    proxy = jeton.start(gathering "")
+    local c = http.connect(proxy.port)
+    c:send "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello"
+    process.poll(function() return proxy:status().workers[1].bytes_in == 5 end)
+    proxy:reload_file(gathering 'timeouts = { body = "200ms" }, limits = { body = 7 }')
+    assert.equal(0, (reload()))
+    c:send "wo"
+    process.poll(function() return proxy:status().workers[1].bytes_in == 7 end)
+    local late = http.connect(proxy.port) -- by the time that the new policy's limit has struck, the old request has been silent for longer
+    late:send "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na"
+    assert.equal(408, late:read_response("POST").status)
+    late:close()
+    c:send "rld"
+    assert.equal(200, c:read_response("POST").status)
+    c:close()
+  end)
+
   it("opens a new address and closes a missing one, while kept connections of both go on", function()
     local dir = process.temp_dir()
     local both = ('{ "127.0.0.1:0", "unix:%s/a.sock" }'):format(dir)

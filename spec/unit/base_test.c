@@ -23,6 +23,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "base/later.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "base/mailbox.h"
@@ -729,6 +730,50 @@ static void deliver_may_post_again_and_cancel_its_neighbour(void) {
   CHECK(own_count == 2);
 }
 
+/* --- later --- */
+
+static struct laters laters;
+static struct later first, second, third;
+static char ran[16];
+
+static void note_ran(char c) {
+  size_t n = strlen(ran);
+  CHECK(n + 1 < sizeof ran);
+  ran[n] = c;
+}
+static void run_first(struct later *l) {
+  note_ran('1');
+  later_cancel(&third);                          /* its neighbour of this turn */
+  if (strlen(ran) < 3) later_post(&laters, l); /* has its turn behind those that wait already */
+}
+static void run_second(struct later *l) {
+  (void)l;
+  note_ran('2');
+}
+static void run_third(struct later *l) {
+  (void)l;
+  note_ran('3');
+}
+
+static void what_is_posted_for_later_runs_once_in_order_and_lets_the_loop_end(void) {
+  uv_loop_t loop;
+  CHECK(uv_loop_init(&loop) == 0);
+  laters_init(&laters, &loop);
+  later_init(&first, run_first);
+  later_init(&second, run_second);
+  later_init(&third, run_third);
+  later_cancel(&third); /* fine when it is not posted */
+  later_post(&laters, &first);
+  later_post(&laters, &second);
+  later_post(&laters, &first); /* it is posted already */
+  later_post(&laters, &third);
+  CHECK(ran[0] == '\0');                   /* never from within */
+  CHECK(uv_run(&loop, UV_RUN_DEFAULT) == 0); /* and nothing keeps the loop alive behind it */
+  CHECK(strcmp(ran, "121") == 0);
+  laters_close(&laters);
+  loop_end(&loop);
+}
+
 int main(void) {
   RUN(every_code_has_a_name_and_a_sentence);
   RUN(slices_compare_trim_and_convert);
@@ -760,5 +805,6 @@ int main(void) {
   RUN(mails_of_many_threads_arrive_once_and_in_order);
   RUN(a_cancelled_mail_is_not_delivered);
   RUN(deliver_may_post_again_and_cancel_its_neighbour);
+  RUN(what_is_posted_for_later_runs_once_in_order_and_lets_the_loop_end);
   return 0;
 }
