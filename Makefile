@@ -24,9 +24,12 @@ FUZZ := $(sort $(wildcard spec/fuzz/*_fuzz.c))
 LLHTTP_SRC := $(wildcard /usr/share/llhttp/*.c)
 LLHTTP_INC := $(wildcard /usr/share/include/llhttp)
 LLHTTP_LIB := $(if $(LLHTTP_SRC),,-lllhttp)
+# Its state machine reads values by SSE4.2 if it may use it when it is compiled. So on x86-64 it is compiled a second time, under other names, and
+# http/reading.c chooses when it runs.
+LLHTTP_SSE42 := $(if $(filter %/llhttp.c,$(LLHTTP_SRC)),$(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),yes))
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror
-DEFS := -D_GNU_SOURCE -DJETON_SCRIPTS='"$(PREFIX)/share/jeton"'
+DEFS := -D_GNU_SOURCE -DJETON_SCRIPTS='"$(PREFIX)/share/jeton"' $(if $(LLHTTP_SSE42),-DJETON_LLHTTP_SSE42)
 INCS = -Icore $(patsubst %,-isystem %,$(LLHTTP_INC)) $(shell pkg-config --cflags-only-I lua5.4 libuv | sed 's/-I/-isystem /g')
 LIBS = $(shell pkg-config --libs lua5.4 libuv) $(LLHTTP_LIB) -lmbedtls -lmbedx509 -lmbedcrypto -lpthread -lm -ldl
 
@@ -48,7 +51,7 @@ CFLAGS_ALL = -std=c11 -g $(OPT_$(VARIANT)) $(WARN) $(DEFS) $(INCS) $(CPPFLAGS) $
 LDFLAGS_ALL = $(LD_$(VARIANT)) $(LDFLAGS)
 
 OBJ := $(CORE:%.c=$(B)/%.o)
-LLHTTP_OBJ := $(LLHTTP_SRC:/usr/share/llhttp/%.c=$(B)/llhttp/%.o)
+LLHTTP_OBJ := $(LLHTTP_SRC:/usr/share/llhttp/%.c=$(B)/llhttp/%.o) $(if $(LLHTTP_SSE42),$(B)/llhttp/sse42.o)
 TEST_BIN := $(TESTS:spec/unit/%.c=$(B)/spec/%)
 FUZZ_BIN := $(FUZZ:spec/fuzz/%.c=$(B)/spec/%)
 
@@ -76,6 +79,11 @@ $(B)/spec/%_fuzz.o: spec/fuzz/%_fuzz.c
 $(B)/llhttp/%.o: /usr/share/llhttp/%.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) -g $(OPT_$(VARIANT)) -DLLHTTP_STRICT_MODE=1 $(INCS) -c -o $@ $<
+$(B)/llhttp/sse42.c: /usr/share/llhttp/llhttp.c
+	@mkdir -p $(@D)
+	$(Q)sed -E 's/llhttp__internal_(_c_|init|execute)/llhttp_sse42_\1/g' $< >$@
+$(B)/llhttp/sse42.o: $(B)/llhttp/sse42.c
+	$(Q)$(CC) -g $(OPT_$(VARIANT)) -msse4.2 -DLLHTTP_STRICT_MODE=1 $(INCS) -c -o $@ $<
 $(B)/spec/%_test: $(B)/spec/%_test.o $(OBJ) $(LLHTTP_OBJ)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 $(B)/spec/%_bench: $(B)/spec/%_bench.o $(OBJ) $(LLHTTP_OBJ)

@@ -27,6 +27,18 @@ _Static_assert(offsetof(struct reading, llhttp) == 0, "callbacks get the reading
 /* Any value but 0 ends llhttp's reading. */
 enum { SAME = 0, DIFFERS = -1, NO_BODY = 1 };
 
+#ifdef JETON_LLHTTP_SSE42
+/* llhttp's own state machine, compiled for SSE4.2 (Makefile). */
+llhttp_errno_t llhttp_sse42_execute(llhttp_t *l, const char *p, const char *end);
+#endif
+
+static llhttp_errno_t execute(struct reading *r, const char *p, size_t n) {
+#ifdef JETON_LLHTTP_SSE42
+  if (__builtin_cpu_supports("sse4.2")) return llhttp_sse42_execute(&r->llhttp, p, p + n);
+#endif
+  return llhttp_execute(&r->llhttp, p, n);
+}
+
 static inline struct reading *reading_of(llhttp_t *l) { return (struct reading *)(void *)l; }
 static inline bool is_white(char c) { return c == ' ' || c == '\t'; }
 static inline bool all_white(const char *p, const char *end) {
@@ -120,7 +132,7 @@ static bool read_section(struct reading *r, struct str section, const struct hea
   r->field = ours->v;
   r->fields_left = ours->n;
   r->in_field = false;
-  llhttp_errno_t code = llhttp_execute(&r->llhttp, section.p, section.n);
+  llhttp_errno_t code = execute(r, section.p, section.n);
   bool paused = code == HPE_PAUSED_UPGRADE; /* CONNECT and upgrades: its word for a message that ends here */
   return (code == HPE_OK || paused) && r->fields_left == 0 && !r->in_field && r->body == 0 &&
          (!paused || llhttp_get_error_pos(&r->llhttp) == section.p + section.n);
@@ -157,7 +169,7 @@ static bool read_request(struct reading *r, struct str head, const struct reques
   if (llhttp_get_errno(&r->llhttp) != HPE_INVALID_METHOD) return false;
   static const char stand_in[] = "POST";
   begin(r, HTTP_REQUEST, ours->target, false);
-  if (llhttp_execute(&r->llhttp, stand_in, sizeof stand_in - 1) != HPE_OK) return false;
+  if (execute(r, stand_in, sizeof stand_in - 1) != HPE_OK) return false;
   struct str rest = {head.p + ours->method.n, head.n - ours->method.n};
   return read_section(r, rest, &ours->headers) && r->llhttp.method == HTTP_POST;
 }
@@ -198,7 +210,7 @@ bool reading_of_response(struct reading *r, char *head, size_t n, const struct r
 /* What is read now must be the framing of a chunk: no body, and no end of the message. */
 static bool read_frame(struct reading *r, const char *p, size_t n) {
   r->body = 0;
-  return llhttp_execute(&r->llhttp, p, n) == HPE_OK && r->body == 0 && !r->complete;
+  return execute(r, p, n) == HPE_OK && r->body == 0 && !r->complete;
 }
 
 bool reading_of_chunk_line(struct reading *r, struct str line, size_t digits, uint64_t size) {
@@ -210,7 +222,7 @@ bool reading_of_chunk_line(struct reading *r, struct str line, size_t digits, ui
 
 bool reading_of_chunk_data(struct reading *r, struct str span) {
   r->body = 0;
-  return llhttp_execute(&r->llhttp, span.p, span.n) == HPE_OK && r->body == span.n && !r->complete;
+  return execute(r, span.p, span.n) == HPE_OK && r->body == span.n && !r->complete;
 }
 
 bool reading_of_chunk_end(struct reading *r, char byte) { return read_frame(r, &byte, 1); }
