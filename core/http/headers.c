@@ -110,6 +110,7 @@ static void drop(struct header *f) {
   f->name = (struct str){NULL, 0};
   f->value = (struct str){NULL, 0};
   f->secret = NULL; /* the arena's deferred unref stays */
+  f->whole_line = false;
 }
 
 /* The first field of that name from index i on, or NULL. */
@@ -170,11 +171,15 @@ void headers_init(struct headers *h, struct arena *a) { *h = (struct headers){.a
 static inline bool is_white(char c) { return (uint8_t)c <= ' '; }
 
 /* What is left of p … end without white space at either side. */
-static inline struct str trimmed(const char *p, const char *end) {
-  if (p < end && *p == ' ') p++; /* nearly always, and nearly always that is all */
+static struct str trimmed(const char *p, const char *end) {
   while (p < end && is_white(*p)) p++;
   while (end > p && is_white(end[-1])) end--;
   return (struct str){p, (size_t)(end - p)};
+}
+
+/* One SP in front of the value, as nearly every line has it, and no other white space around. end: its CR. */
+static inline bool is_usual(const char *value, const char *end) {
+  return value[0] == ' ' && !is_white(value[1]) && !is_white(end[-1]);
 }
 
 void headers_take(struct headers *h, const char *section, const struct headcheck *lines) {
@@ -187,7 +192,10 @@ void headers_take(struct headers *h, const char *section, const struct headcheck
     struct str name = {section + at->name, at->value - at->name - 1};
     enum header_id id = id_of_some(name);
     ids |= 1u << id;
-    *to = (struct header){name, trimmed(section + at->value, section + at->end), NULL, (uint8_t)id};
+    const char *value = section + at->value, *cr = section + at->end;
+    bool usual = is_usual(value, cr);
+    struct str inner = usual ? (struct str){value + 1, (size_t)(cr - value - 1)} : trimmed(value, cr);
+    *to = (struct header){name, inner, NULL, (uint8_t)id, usual};
   }
   h->n += lines->fields;
   h->ids |= ids;
@@ -356,6 +364,7 @@ void headers_strip_hop_by_hop(struct headers *h) {
     if (f->name.p == NULL || !(header_traits[f->id] & HEADER_HOP)) continue;
     if (f->id == H_TE && trailers) {
       f->value = STR("trailers");
+      f->whole_line = false;
       trailers = false; /* one is enough */
     } else {
       drop(f);

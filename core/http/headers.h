@@ -62,6 +62,9 @@ struct header {
   struct str value;
   struct secret *secret; /* owned by the list's arena (unref'd through arena_defer); NULL: plain */
   uint8_t id;
+  /* The bytes from name.p on are name ": " value CRLF, as the field came: the writer takes the line as it is. Whoever gives the field another name or value
+   * clears it. */
+  bool whole_line;
 };
 struct headers {
   struct header *v;

@@ -55,21 +55,18 @@ static void put_field(struct buf *b, struct str name, struct str value) {
   b->n += n;
 }
 
-static void put_decimal(struct buf *b, uint64_t n) {
+static void put_length(struct buf *b, uint64_t n) {
+  static const char name[] = "Content-Length: ";
   char digits[DECIMAL_MAX];
   unsigned at = DECIMAL_MAX;
   do {
     digits[--at] = (char)('0' + n % 10);
     n /= 10;
   } while (n > 0);
-  memcpy(buf_reserve(b, DECIMAL_MAX - at), digits + at, DECIMAL_MAX - at);
-  b->n += DECIMAL_MAX - at;
-}
-
-static void put_length(struct buf *b, uint64_t n) {
-  PUT(b, "Content-Length: ");
-  put_decimal(b, n);
-  PUT(b, "\r\n");
+  uint8_t *to = COPY(buf_reserve(b, sizeof name + DECIMAL_MAX + 2), name);
+  memcpy(to, digits + at, DECIMAL_MAX - at);
+  to = COPY(to + DECIMAL_MAX - at, "\r\n");
+  b->n = (size_t)(to - b->p);
 }
 
 /* A script may have changed any of these: the last look before they become a start line. */
@@ -108,34 +105,35 @@ static inline bool goes_out(const struct header *f, unsigned skip) {
   return f->name.p != NULL && !(header_traits[f->id] & skip);
 }
 
-/* Of the fields that have their bytes here. */
-static size_t plain_size(const struct headers *h, unsigned skip) {
-  size_t n = 0;
-  for (unsigned i = 0; i < h->n; i++) {
-    const struct header *f = &h->v[i];
-    if (f->secret == NULL && goes_out(f, skip)) n += field_size(f->name, f->value);
-  }
-  return n;
+static inline const char *line_end(const struct header *f) { return f->value.p + f->value.n + sizeof "\r\n" - 1; }
+
+/* Lines that lie behind one another as they came, of which v[i] is the first: one copy. Returns the index behind them. */
+static inline unsigned put_lines(struct buf *b, const struct headers *h, unsigned i, unsigned skip) {
+  const struct header *f = &h->v[i], *const end = h->v + h->n;
+  const char *from = f->name.p, *to;
+  do to = line_end(f++);
+  while (f < end && f->whole_line && f->name.p == to && !(header_traits[f->id] & skip));
+  put(b, from, (size_t)(to - from));
+  return (unsigned)(f - h->v);
 }
 
 /* Fields in their order. ctx NULL: secrets are left out. */
 static int put_fields(struct buf *b, const struct headers *h, unsigned skip, struct secret_context *ctx) {
-  size_t left = plain_size(h, skip);
-  uint8_t *to = buf_reserve(b, left);
-  for (unsigned i = 0; i < h->n; i++) {
+  for (unsigned i = 0; i < h->n;) {
     const struct header *f = &h->v[i];
+    if (f->whole_line && goes_out(f, skip)) {
+      i = put_lines(b, h, i, skip);
+      continue;
+    }
+    i++;
     if (!goes_out(f, skip)) continue;
     if (f->secret == NULL) {
-      to = copy_field(to, f->name, f->value);
-      left -= field_size(f->name, f->value);
+      put_field(b, f->name, f->value);
     } else if (ctx != NULL) {
-      b->n = (size_t)(to - b->p);
       int rc = put_secret_field(b, f, ctx);
       if (rc != 0) return rc;
-      to = buf_reserve(b, left);
     }
   }
-  b->n = (size_t)(to - b->p);
   return 0;
 }
 

@@ -50,6 +50,39 @@ static void writes_a_request(void) {
   end();
 }
 
+/* As the parser does it: the fields are slices of `section`, which ends with its empty line. */
+static void take(const char *section) {
+  struct headcheck_field lines[8];
+  struct headcheck check;
+  size_t used;
+  headcheck_init(&check, HEADCHECK_TRAILERS, &(struct headcheck_limits){0, 8, 1000});
+  headcheck_table(&check, lines, 8);
+  CHECK(headcheck_feed(&check, (const uint8_t *)section, strlen(section), &used) == HEADCHECK_DONE);
+  headers_take(&list, section, &check);
+}
+
+static void lines_go_out_as_they_came_unless_they_were_changed(void) {
+  static const char section[] = "A: 1\r\nHost: x\r\nB:2\r\nC:  3\r\nD:\t4\r\nE: 5 \r\nF:\r\nG: \r\n\r\n";
+  static const char both[] = "A: 1\r\nTE: trailers, x\r\nKeep-Alive: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\n\r\n";
+  begin();
+  take(section);
+  struct request_head h = get();
+  CHECK(write_request_head(&out, &h) == 0);
+  CHECK(wrote("GET /a HTTP/1.1\r\nHost: h:1\r\nA: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\nE: 5\r\nF: \r\nG: \r\n\r\n"));
+  headers_init(&list, &arena);
+  take(both);
+  headers_strip_hop_by_hop(&list);
+  headers_set(&list, STR("b"), STR("22"));
+  headers_add(&list, STR("E"), STR("5"));
+  struct response_head r = {.status = 204, .headers = &list, .no_body = true, .keep_alive = true, .client_minor = 1};
+  write_response_head(&out, &r);
+  CHECK(wrote("HTTP/1.1 204 No Content\r\nA: 1\r\nTE: trailers\r\nb: 22\r\nC: 3\r\nD: 4\r\nE: 5\r\n\r\n"));
+  headers_remove(&list, STR("C"));
+  CHECK(write_request_head(&out, &h) == 0);
+  CHECK(wrote("GET /a HTTP/1.1\r\nHost: h:1\r\nA: 1\r\nb: 22\r\nD: 4\r\nE: 5\r\n\r\n"));
+  end();
+}
+
 static void only_our_own_hop_by_hop_fields_go_out(void) {
   begin();
   add("Host", "evil"), add("hOST", "evil"), add("Content-Length", "9"), add("transfer-encoding", "chunked"),
@@ -243,6 +276,7 @@ static void knows_phrases(void) {
 
 int main(void) {
   RUN(writes_a_request);
+  RUN(lines_go_out_as_they_came_unless_they_were_changed);
   RUN(only_our_own_hop_by_hop_fields_go_out);
   RUN(names_its_own_connection_options);
   RUN(secrets_become_bytes_here);
