@@ -39,13 +39,27 @@ static inline __m128i chars_fine(__m128i v, unsigned class) {
           digit = _mm_sub_epi8(v, _mm_set1_epi8('0'));
   __m128i alnum = _mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(letter, last_letter), letter),
                                _mm_cmpeq_epi8(_mm_min_epu8(digit, last_digit), digit));
-  return _mm_or_si128(alnum, _mm_cmpeq_epi8(v, _mm_set1_epi8('-')));
+  __m128i name = _mm_or_si128(alnum, _mm_cmpeq_epi8(v, _mm_set1_epi8('-')));
+  if (class == CHAR_NAME) return name;
+  __m128i low_line_or_tilde =
+      _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('_')), _mm_cmpeq_epi8(v, _mm_set1_epi8('~')));
+  return _mm_or_si128(_mm_or_si128(name, low_line_or_tilde), _mm_cmpeq_epi8(v, _mm_set1_epi8('.')));
 }
 
 /* Which of the sixteen bytes are none of the class: bit 0 is the first. */
 static inline unsigned chars_stops(const uint8_t *p, unsigned class) {
   __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
   return ~(unsigned)_mm_movemask_epi8(chars_fine(v, class)) & 0xffff;
+}
+
+/* How many of the n bytes, 8 to 15, are of the class: the first eight beside the last eight, which overlap. */
+static inline __attribute__((always_inline)) size_t chars_span_short(const uint8_t *p, size_t n, unsigned class) {
+  __m128i first = _mm_loadl_epi64((const __m128i *)(const void *)p),
+          last = _mm_loadl_epi64((const __m128i *)(const void *)(p + n - 8));
+  unsigned stops = ~(unsigned)_mm_movemask_epi8(chars_fine(_mm_unpacklo_epi64(first, last), class)) & 0xffff;
+  if (stops == 0) return n;
+  size_t at = (size_t)__builtin_ctz(stops);
+  return at < 8 ? at : at - 8 + n - 8;
 }
 #endif
 
@@ -58,13 +72,13 @@ static inline unsigned chars_controls(const uint8_t *p) {
 }
 #endif
 
-/* How many bytes from p on are of the class, which is a constant: TARGET, VALUE and NAME have vectors. `before` bytes in front of p may be read as well,
+/* How many bytes from p on are of the class, which is a constant: all but TOKEN have vectors. `before` bytes in front of p may be read as well,
  * and spare a short rest its loop. */
 static inline __attribute__((always_inline)) size_t chars_span(const uint8_t *p, size_t n, size_t before,
                                                                unsigned class) {
   size_t i = 0;
 #ifdef __SSE2__
-  bool vectors = class == CHAR_TARGET || class == CHAR_VALUE || class == CHAR_NAME;
+  bool vectors = class != CHAR_TOKEN;
   for (; vectors && n - i >= 16; i += 16) {
     unsigned stops = chars_stops(p + i, class);
     if (stops != 0) return i + (size_t)__builtin_ctz(stops);
@@ -74,6 +88,7 @@ static inline __attribute__((always_inline)) size_t chars_span(const uint8_t *p,
     unsigned stops = chars_stops(p + n - 16, class) >> (16 - (n - i));
     return stops != 0 ? i + (size_t)__builtin_ctz(stops) : n;
   }
+  if (vectors && n >= 8) return chars_span_short(p, n, class); /* i is 0 */
 #else
   (void)before;
 #endif

@@ -43,8 +43,7 @@ static size_t host_end(struct str s, struct str *host) {
     *host = slice(s, 1, (size_t)(close - s.p));
     return ipv6_valid(*host) ? host->n + 2 : 0;
   }
-  size_t n = 0;
-  while (n < s.n && (char_class[(uint8_t)s.p[n]] & CHAR_HOST)) n++;
+  size_t n = s.n > 0 ? chars_span((const uint8_t *)s.p, s.n, 0, CHAR_HOST) : 0;
   *host = slice(s, 0, n);
   return n <= HOST_MAX ? n : 0;
 }

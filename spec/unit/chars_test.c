@@ -13,6 +13,7 @@ static size_t span(const uint8_t *p, size_t n, size_t before, unsigned class) {
     case CHAR_TARGET: return chars_span(p, n, before, CHAR_TARGET);
     case CHAR_VALUE: return chars_span(p, n, before, CHAR_VALUE);
     case CHAR_TOKEN: return chars_span(p, n, before, CHAR_TOKEN);
+    case CHAR_HOST: return chars_span(p, n, before, CHAR_HOST);
     default: return chars_span(p, n, before, CHAR_NAME);
   }
 }
@@ -51,6 +52,7 @@ static void values_are_spanned_as_the_table_says(void) { check_class(CHAR_VALUE,
 static void targets_are_spanned_as_the_table_says(void) { check_class(CHAR_TARGET, "/a?=~!"); }
 static void names_are_spanned_as_the_table_says(void) { check_class(CHAR_NAME, "aZ09-z"); }
 static void tokens_are_spanned_as_the_table_says(void) { check_class(CHAR_TOKEN, "aZ09-z!~"); }
+static void hosts_are_spanned_as_the_table_says(void) { check_class(CHAR_HOST, "aZ09-z._~"); }
 
 static void classes_are_as_the_grammar_says(void) {
   for (int c = 0; c < 256; c++) {
@@ -70,6 +72,7 @@ int main(void) {
   RUN(values_are_spanned_as_the_table_says);
   RUN(targets_are_spanned_as_the_table_says);
   RUN(tokens_are_spanned_as_the_table_says);
+  RUN(hosts_are_spanned_as_the_table_says);
   RUN(names_are_spanned_as_the_table_says);
   return 0;
 }
