@@ -10,6 +10,7 @@
 #include "http/call.h"
 
 #include <assert.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -232,7 +233,7 @@ static void on_due(struct timeout *t) {
 /* --- life --- */
 
 void call_init(struct call *c, const struct call_events *e, void *owner, struct arena *a, struct wheel *w) {
-  memset(c, 0, sizeof *c);
+  memset(c, 0, offsetof(struct call, h1.parser));
   c->events = e;
   c->owner = owner;
   c->arena = a;

@@ -57,7 +57,6 @@ struct call { /* embedded */
   struct origin *origin; /* a reference while it runs */
   struct place place;
   const struct call_ops *ops; /* of the protocol that the place's connection speaks */
-  struct h1_call h1;          /* its own */
   struct response response;
   struct timeout timeout;
   /* set by the owner before call_start */
@@ -79,6 +78,7 @@ struct call { /* embedded */
   unsigned interims; /* 1xx replies so far: each costs arena */
   bool *gone;        /* set by cancel and end while an event loop of ours is on the stack */
   enum call_phase phase;
+  struct h1_call h1; /* HTTP/1.1's own */
 };
 void call_init(struct call *c, const struct call_events *e, void *owner, struct arena *a, struct wheel *w);
 void call_fini(struct call *c); /* idle: gives back what call_init took */

@@ -11,11 +11,11 @@
 
 struct call_ops;
 struct h1_call {
-  struct http_parser parser; /* of the reply */
   struct buf stash;          /* reply bytes that came while paused; bounded by one read */
   struct stall stall;        /* of the upstream, while it has something to take */
   uint64_t keep_ms;          /* how long the connection may idle behind this reply */
   bool chunked;              /* the request's body goes out in chunks */
+  struct http_parser parser; /* of the reply; last: call_init leaves it as it is, and send_head makes it */
 };
 extern const struct call_ops h1_call_ops; /* http/call_ops.h */
 

@@ -5,6 +5,7 @@
 #include "proxy/exchange.h"
 
 #include <assert.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -156,7 +157,8 @@ static void on_nudge(struct later *l) {
 struct exchange *exchange_begin(struct worker *w, struct downstream *d) {
   struct exchange_place *place = exchange_pool_take(&w->exchanges);
   struct exchange *ex = CONTAINER_OF(place, struct exchange, place);
-  memset((char *)ex + sizeof *place, 0, sizeof *ex - sizeof *place);
+  memset((char *)ex + sizeof *place, 0, offsetof(struct exchange, failure.reason) - sizeof *place);
+  ex->failure.reason[0] = '\0';
   ex->down = d;
   d->exchange = ex;
   d->sent = 0;

@@ -81,7 +81,6 @@ struct exchange {
   const struct url *url;
   struct str host_field; /* Host for that URL */
   struct origin *origin;
-  struct call call;
   struct secret_context used; /* tokens sent with this request */
   struct slot_waiter waiter;
   struct timeout token_wait;    /* how long a token may be waited for */
@@ -96,16 +95,19 @@ struct exchange {
   struct response response;
   struct str upgrade; /* what the upstream's 101 or 426 names; hop by hop, so not among the fields any more */
   struct reply_body reply;
-  bool replied; /* the client has been told a head: an error may take it back, and the step with it */
+  bool replied;        /* the client has been told a head: an error may take it back, and the step with it */
+  bool error_hook_ran; /* on_error runs once, however its own reply fails */
+  bool has_ctx;        /* req.ctx has a table in the registry: asked for in any step, given back at the end */
   struct failure {
     int status;           /* what the client gets; 0: nothing failed */
     int code;             /* enum err or libuv's, for on_error and the log */
-    char reason[200];     /* for the log */
     const char *told;     /* a static sentence for the client, too; NULL: it gets the status alone */
     unsigned retry_after; /* seconds; 0: none */
+    char reason[200];     /* for the log; when the status says that something failed */
   } failure;
-  bool error_hook_ran; /* on_error runs once, however its own reply fails */
-  bool has_ctx;        /* req.ctx has a table in the registry: asked for in any step, given back at the end */
+
+  /* exchange_begin clears what is in front of failure.reason; call_init sees to the rest, the call to the upstream */
+  struct call call;
 };
 _Static_assert(sizeof(struct exchange) % 16 == 0 && sizeof(struct exchange) < EXCHANGE_SIZE / 2,
                "the arena begins behind it");
