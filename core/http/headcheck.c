@@ -150,55 +150,60 @@ static const uint8_t *in_name(struct headcheck *c, const uint8_t *p, const uint8
   return p + 1;
 }
 
-/* The colon of a plain name at p, or where it stops being one. */
+static inline bool is_crlf(const uint8_t *p, const uint8_t *end) { return end - p >= 2 && memcmp(p, "\r\n", 2) == 0; }
+
+/* Where `stop` ends the plain name at p; NULL: there is no name, or another byte ends it. */
 static inline __attribute__((always_inline)) const uint8_t *plain_name(const uint8_t *p, const uint8_t *end,
-                                                                       const uint8_t *fed, unsigned *odd) {
+                                                                       const uint8_t *fed, char stop, unsigned *odd) {
 #ifdef __SSE2__
   if (end - p >= 16) { /* nearly every name ends within */
     __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
     unsigned stops = ~(unsigned)_mm_movemask_epi8(chars_fine(v, CHAR_NAME)) & 0xffff;
     if (stops != 0) {
       unsigned dashes = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8('-')));
+      const uint8_t *at = p + __builtin_ctz(stops);
       *odd |= dashes & dashes >> 1; /* of the value, too: it is a hint */
-      return p + __builtin_ctz(stops);
+      return *at == (uint8_t)stop && at > p ? at : NULL;
     }
   }
 #endif
-  const uint8_t *stop = p + chars_span(p, (size_t)(end - p), (size_t)(p - fed), CHAR_NAME);
-  if (*odd == 0) *odd = chars_odd((struct str){(const char *)p, (size_t)(stop - p)});
-  return stop;
+  size_t n = chars_span(p, (size_t)(end - p), (size_t)(p - fed), CHAR_NAME);
+  if (n > 0 && *odd == 0) *odd = chars_odd((struct str){(const char *)p, n});
+  return n > 0 && p + n < end && p[n] == (uint8_t)stop ? p + n : NULL;
 }
 
-/* Where a value that begins at p ends. */
-static inline const uint8_t *value_end(const uint8_t *p, const uint8_t *end, const uint8_t *fed) {
+/* The CRLF that ends the value at p; NULL: it does not lie in the input, or another byte ends the value. */
+static inline __attribute__((always_inline)) const uint8_t *value_end(const uint8_t *p, const uint8_t *end,
+                                                                      const uint8_t *fed) {
 #ifdef __SSE2__
-  for (; end - p >= 16; p += 16) {
+  for (; end - p > 16; p += 16) { /* and one byte more, for the LF */
     unsigned stops = chars_controls(p);
     if (stops == 0) continue;
     p += __builtin_ctz(stops);
-    if (*p != '\t') return p;
+    if (memcmp(p, "\r\n", 2) == 0) return p;
     break;
   }
 #endif
-  return p + chars_span(p, (size_t)(end - p), (size_t)(p - fed), CHAR_VALUE);
+  p += chars_span(p, (size_t)(end - p), (size_t)(p - fed), CHAR_VALUE);
+  return is_crlf(p, end) ? p : NULL;
 }
-
-static inline bool is_crlf(const uint8_t *p, const uint8_t *end) { return end - p >= 2 && memcmp(p, "\r\n", 2) == 0; }
 
 /* Field lines of plain names that lie in the input as a whole. Stops at the first that is not one, for the states to look at. */
 static const uint8_t *whole_lines(struct headcheck *c, const uint8_t *p, const uint8_t *end) {
   const uint8_t *const fed = c->fed; /* locals: the table could be anywhere */
-  const uint32_t seen = c->total, most = c->table_cap < c->limits.fields ? c->table_cap : c->limits.fields;
+  const uint32_t most = c->table_cap < c->limits.fields ? c->table_cap : c->limits.fields;
+  const uintptr_t section = (uintptr_t)fed - c->total; /* what the notes count from */
   unsigned odd = c->odd;
   if (c->table == NULL) return p;
   struct headcheck_field *at = c->table + c->fields, *const last = c->table + most;
   for (; at < last; at++) {
-    const uint8_t *colon = plain_name(p, end, fed, &odd);
-    if (colon == p || colon == end || *colon != ':') break;
+    const uint8_t *colon = plain_name(p, end, fed, ':', &odd);
+    if (colon == NULL) break;
     const uint8_t *cr = value_end(colon + 1, end, fed);
-    if (!is_crlf(cr, end)) break;
-    uint32_t name = seen + (uint32_t)(p - fed), value = name + (uint32_t)(colon + 1 - p);
-    *at = (struct headcheck_field){name, value, name + (uint32_t)(cr - p)};
+    if (cr == NULL) break;
+    at->name = (uint32_t)((uintptr_t)p - section);
+    at->value = (uint32_t)((uintptr_t)colon - section) + 1;
+    at->end = (uint32_t)((uintptr_t)cr - section);
     p = cr + 2;
   }
   c->odd = odd != 0;
@@ -211,8 +216,8 @@ static const uint8_t *whole_start_line(struct headcheck *c, const uint8_t *p, co
   const uint8_t *at = p;
   unsigned odd = 0; /* of no concern here */
   if (c->kind == HEADCHECK_REQUEST) {
-    const uint8_t *space = plain_name(p, end, p, &odd);
-    if (space == p || space - p > METHOD_MAX || space == end || *space != ' ') return p;
+    const uint8_t *space = plain_name(p, end, p, ' ', &odd);
+    if (space == NULL || space - p > METHOD_MAX) return p;
     at = space + 1;
     at += chars_span(at, (size_t)(end - at), (size_t)(at - p), CHAR_TARGET);
     if (at == space + 1 || end - at < 11 || memcmp(at, " HTTP/1.1\r\n", 11) != 0) return p;
@@ -221,7 +226,7 @@ static const uint8_t *whole_start_line(struct headcheck *c, const uint8_t *p, co
     if (end - p < 15 || memcmp(p, "HTTP/1.1 ", 9) != 0 || p[9] < '1' || p[9] > '5' || p[12] != ' ') return p;
     if ((uint8_t)(p[10] - '0') > 9 || (uint8_t)(p[11] - '0') > 9) return p;
     at = value_end(p + 13, end, p);
-    if (!is_crlf(at, end)) return p;
+    if (at == NULL) return p;
   }
   size_t line = (size_t)(at - p);
   if (line > c->limits.line) return p;

@@ -20,54 +20,57 @@ static struct str slice(struct str s, size_t from, size_t to) { return (struct s
 /* The registry's (RFC 9110 section 16.1.1) and those that HTTP caches, UPnP and Vault (LIST) know; common ones first. Not those of other protocols (SOURCE,
  * PRI, RTSP's). */
 static bool method_known(struct str m) {
-  static const char *const known[] = {"GET",
-                                      "POST",
-                                      "HEAD",
-                                      "PUT",
-                                      "DELETE",
-                                      "OPTIONS",
-                                      "PATCH",
-                                      "CONNECT",
-                                      "TRACE",
-                                      "COPY",
-                                      "LOCK",
-                                      "MKCOL",
-                                      "MOVE",
-                                      "PROPFIND",
-                                      "PROPPATCH",
-                                      "SEARCH",
-                                      "UNLOCK",
-                                      "BIND",
-                                      "REBIND",
-                                      "UNBIND",
-                                      "ACL",
-                                      "REPORT",
-                                      "MKACTIVITY",
-                                      "CHECKOUT",
-                                      "MERGE",
-                                      "M-SEARCH",
-                                      "NOTIFY",
-                                      "SUBSCRIBE",
-                                      "UNSUBSCRIBE",
-                                      "PURGE",
-                                      "LIST",
-                                      "BAN",
-                                      "MKCALENDAR",
-                                      "LINK",
-                                      "UNLINK",
-                                      "BASELINE-CONTROL",
-                                      "CHECKIN",
-                                      "LABEL",
-                                      "MKREDIRECTREF",
-                                      "MKWORKSPACE",
-                                      "ORDERPATCH",
-                                      "QUERY",
-                                      "UPDATE",
-                                      "UNCHECKOUT",
-                                      "UPDATEREDIRECTREF",
-                                      "VERSION-CONTROL"};
+#define METHOD(name) \
+  { name, sizeof(name) - 1 }
+  static const struct str known[] = {METHOD("GET"),
+                                     METHOD("POST"),
+                                     METHOD("HEAD"),
+                                     METHOD("PUT"),
+                                     METHOD("DELETE"),
+                                     METHOD("OPTIONS"),
+                                     METHOD("PATCH"),
+                                     METHOD("CONNECT"),
+                                     METHOD("TRACE"),
+                                     METHOD("COPY"),
+                                     METHOD("LOCK"),
+                                     METHOD("MKCOL"),
+                                     METHOD("MOVE"),
+                                     METHOD("PROPFIND"),
+                                     METHOD("PROPPATCH"),
+                                     METHOD("SEARCH"),
+                                     METHOD("UNLOCK"),
+                                     METHOD("BIND"),
+                                     METHOD("REBIND"),
+                                     METHOD("UNBIND"),
+                                     METHOD("ACL"),
+                                     METHOD("REPORT"),
+                                     METHOD("MKACTIVITY"),
+                                     METHOD("CHECKOUT"),
+                                     METHOD("MERGE"),
+                                     METHOD("M-SEARCH"),
+                                     METHOD("NOTIFY"),
+                                     METHOD("SUBSCRIBE"),
+                                     METHOD("UNSUBSCRIBE"),
+                                     METHOD("PURGE"),
+                                     METHOD("LIST"),
+                                     METHOD("BAN"),
+                                     METHOD("MKCALENDAR"),
+                                     METHOD("LINK"),
+                                     METHOD("UNLINK"),
+                                     METHOD("BASELINE-CONTROL"),
+                                     METHOD("CHECKIN"),
+                                     METHOD("LABEL"),
+                                     METHOD("MKREDIRECTREF"),
+                                     METHOD("MKWORKSPACE"),
+                                     METHOD("ORDERPATCH"),
+                                     METHOD("QUERY"),
+                                     METHOD("UPDATE"),
+                                     METHOD("UNCHECKOUT"),
+                                     METHOD("UPDATEREDIRECTREF"),
+                                     METHOD("VERSION-CONTROL")};
+#undef METHOD
   for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-    if (m.p[0] == known[i][0] && str_eq(m, str_of(known[i]))) return true;
+    if (m.p[0] == known[i].p[0] && str_eq(m, known[i])) return true;
   return false;
 }
 
@@ -173,35 +176,35 @@ static void read_connection(struct framing_fields *f, struct str list) {
   }
 }
 
+static void note_field(struct framing_fields *f, const struct header *v) {
+  switch (v->id) {
+    case H_HOST:
+      if (f->hosts++ == 0) f->host = v;
+      break;
+    case H_CONTENT_LENGTH:
+      if (f->lengths++ == 0) f->length = v;
+      break;
+    case H_TRANSFER_ENCODING:
+      if (f->coding == NULL) f->coding = v;
+      break;
+    case H_EXPECT:
+      if (f->expect == NULL) f->expect = v;
+      break;
+    case H_UPGRADE:
+      if (f->upgrade == NULL) f->upgrade = v;
+      break;
+    case H_CONNECTION: read_connection(f, v->value); break;
+    default: break;
+  }
+}
+
 /* One pass over the fields, so that the usual request is looked at once; most of its fields say nothing of framing. */
-static struct framing_fields read_fields(const struct headers *h) {
+static void read_fields(struct framing_fields *f, const struct headers *h) {
   const uint32_t judged = 1u << H_HOST | 1u << H_CONTENT_LENGTH | 1u << H_TRANSFER_ENCODING | 1u << H_EXPECT |
                           1u << H_UPGRADE | 1u << H_CONNECTION;
-  struct framing_fields f = {.hosts = 0};
-  for (unsigned i = 0; i < h->n; i++) {
-    const struct header *v = &h->v[i];
-    if (!(judged >> v->id & 1)) continue;
-    switch (v->id) {
-      case H_HOST:
-        if (f.hosts++ == 0) f.host = v;
-        break;
-      case H_CONTENT_LENGTH:
-        if (f.lengths++ == 0) f.length = v;
-        break;
-      case H_TRANSFER_ENCODING:
-        if (f.coding == NULL) f.coding = v;
-        break;
-      case H_EXPECT:
-        if (f.expect == NULL) f.expect = v;
-        break;
-      case H_UPGRADE:
-        if (f.upgrade == NULL) f.upgrade = v;
-        break;
-      case H_CONNECTION: read_connection(&f, v->value); break;
-      default: break;
-    }
-  }
-  return f;
+  *f = (struct framing_fields){.hosts = 0};
+  for (const struct header *v = h->v, *const end = v + h->n; v < end; v++)
+    if (judged >> v->id & 1) note_field(f, v);
 }
 
 enum codings { CODINGS_CHUNKED, CODINGS_MORE, CODINGS_BAD };
@@ -301,7 +304,8 @@ static void request_upgrade(const struct framing_fields *f, struct request *r) {
 }
 
 struct http_fault request_fields(struct request *r) {
-  struct framing_fields f = read_fields(&r->headers);
+  struct framing_fields f;
+  read_fields(&f, &r->headers);
   struct http_fault wrong = request_framing(&f, r);
   if (wrong.text == NULL && framing_disguised(&r->headers))
     wrong = fault(400, "a field that some read as Transfer-Encoding or Content-Length (RFC 9112 section 11.2)");
@@ -330,7 +334,8 @@ static struct http_fault response_framing(const struct framing_fields *f, struct
 }
 
 struct http_fault response_fields(struct response *r, bool head_request, bool connect_request) {
-  struct framing_fields f = read_fields(&r->headers);
+  struct framing_fields f;
+  read_fields(&f, &r->headers);
   bool tunnel = r->status == 101 || (connect_request && r->status / 100 == 2);
   bool bodiless = tunnel || head_request || r->status / 100 == 1 || r->status == 204 || r->status == 304;
   struct http_fault wrong = response_framing(&f, r, bodiless);
