@@ -221,7 +221,7 @@ static void h1_end(struct call *c, const struct headers *trailers) {
 static size_t h1_queued(const struct call *c) { return stream_queued(&c->place.conn->stream); }
 
 static bool h1_stalled(struct call *c, bool first) {
-  if (!first) return stall_look(&c->h1.stall, &c->place.conn->stream);
+  if (!first) return stall_check(&c->h1.stall, &c->place.conn->stream);
   stall_begin(&c->h1.stall, &c->place.conn->stream);
   return false;
 }

@@ -3,11 +3,11 @@
 
 void stall_begin(struct stall *st, const struct stream *s) { *st = (struct stall){.taken = stream_taken(s)}; }
 
-bool stall_look(struct stall *st, const struct stream *s) {
+bool stall_check(struct stall *st, const struct stream *s) {
   uint64_t taken = stream_taken(s);
   if (taken != st->taken) {
     *st = (struct stall){.taken = taken};
     return false;
   }
-  return ++st->quiet >= STALL_LOOKS;
+  return ++st->quiet >= STALL_CHECKS;
 }

@@ -38,7 +38,7 @@ static bool add_new(struct texts *p, const char *text) {
 }
 
 static void texts_fini(struct texts *p) {
-  for (size_t i = 0; i < p->n; i++) free((char *)(uintptr_t)p->v[i].path);
+  for (size_t i = 0; i < p->n; i++) must_free(p->v[i].path);
   free(p->v);
   *p = (struct texts){0};
 }

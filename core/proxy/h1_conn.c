@@ -2,7 +2,7 @@
  *
  * Input goes straight from the read into the parser. What nobody wants yet (a pipelined request, a body whose upstream is not there)
  * is stashed, and reading stops when the stash is full. `feeding` marks the loop that consumes input: an exchange that ends or wants more
- * inside it lets that loop go on. From elsewhere `turn` starts it anew, from the worker's loop: so the exchange is never called from within its own steps, and the
+ * inside it lets that loop go on. From elsewhere `later` starts it anew, from the worker's loop: so the exchange is never called from within its own steps, and the
  * stack stays flat however much is pipelined. To consume at once, from within the exchange's call, was the design before: each step then had to ask
  * whether its exchange was still alive.
  *
@@ -33,7 +33,7 @@ static const struct policy *policy(const struct conn *c) {
 }
 static uint64_t now_ms(const struct conn *c) { return uv_now(&c->worker->services.loop); }
 static bool stashed(const struct conn *c) { return c->h1.stash != NULL; }
-static void continue_later(struct conn *c) { later_post(&c->worker->later, &c->h1.turn); }
+static void continue_later(struct conn *c) { later_post(&c->worker->later, &c->h1.later); }
 static void read_more(struct conn *c, bool want);
 static void go_on(struct conn *c);
 
@@ -103,7 +103,7 @@ void h1_message_over(struct conn *c, bool keep_alive) {
   struct h1_conn *h = &c->h1;
   forget_message(c);
   if (h->broken) {
-    h->state = H1_FLUSH; /* until `turn` closes */
+    h->state = H1_FLUSH; /* until `later` closes */
     return;
   }
   if (!keep_alive || c->worker->draining) {
@@ -160,7 +160,7 @@ void h1_arm(struct conn *c) {
 }
 
 static void check_sending(struct conn *c) {
-  if (stall_look(&c->h1.limit.stall, &c->stream))
+  if (stall_check(&c->h1.limit.stall, &c->stream))
     conn_reset(c);
   else
     timeout_set(&c->timeout, stall_step(policy(c)->timeouts.send));
@@ -391,8 +391,8 @@ static void tell_tunnel_of_fin(struct conn *c) {
   if (t->events != NULL) t->events->on_read(t, UV_EOF, NULL);
 }
 
-static void on_turn(struct later *l) {
-  struct conn *c = CONTAINER_OF(l, struct conn, h1.turn);
+static void on_later(struct later *l) {
+  struct conn *c = CONTAINER_OF(l, struct conn, h1.later);
   if (c->phase == CONN_CLOSED) return;
   c->h1.in_row = 0;
   if (c->h1.broken)
@@ -476,7 +476,7 @@ bool h1_take_over(struct downstream *d, struct pipe_end *end, struct buf *rest) 
   forget_message(c);
   h->state = H1_TUNNEL;
   h->u.tunnel = end;
-  later_cancel(&h->turn);
+  later_cancel(&h->later);
   timeout_clear(&c->timeout);
   if (!h->eof) stream_read_start(&c->stream, on_tunnel_read); /* it reads already: only the callback changes */
   c->stream.on_drain = on_tunnel_drain;
@@ -494,7 +494,7 @@ bool h1_take_over(struct downstream *d, struct pipe_end *end, struct buf *rest) 
 
 void h1_init(struct conn *c) {
   c->h1.down = (struct downstream){.ops = &h1_downstream, .conn = c};
-  later_init(&c->h1.turn, on_turn);
+  later_init(&c->h1.later, on_later);
 }
 
 static void h1_begin(struct conn *c) {
@@ -516,7 +516,7 @@ static void h1_lost(struct conn *c) {
 }
 
 static void h1_fini(struct conn *c) {
-  later_cancel(&c->h1.turn);
+  later_cancel(&c->h1.later);
   drop_stash(c);
 }
 

@@ -33,8 +33,8 @@ struct h1_conn { /* embedded in struct conn; no conn of its own is allocated for
     struct h1_message *message; /* HEAD and BUSY: what belongs to the present exchange alone, in its arena */
     struct pipe_end *tunnel;    /* TUNNEL */
   } u;
-  struct buf *stash; /* input that nobody wants yet, bounded by STASH_MAX and one read; NULL: none */
-  struct later turn; /* goes on with what is stashed, or closes a broken connection, from the loop */
+  struct buf *stash;  /* input that nobody wants yet, bounded by STASH_MAX and one read; NULL: none */
+  struct later later; /* goes on with what is stashed, or closes a broken connection, from the loop */
   union {
     struct stall stall;  /* of the client, while `sending` */
     uint64_t linger_end; /* uv_now when lingering ends */
@@ -47,7 +47,7 @@ struct h1_conn { /* embedded in struct conn; no conn of its own is allocated for
   bool feeding;         /* the loop that consumes input is on the stack: it goes on by itself */
   bool reading_stopped; /* the stash is full */
   bool sending;         /* the timeout belongs to what is queued for the client */
-  bool broken;          /* a write failed: `turn` closes */
+  bool broken;          /* a write failed: `later` closes */
 };
 
 extern const struct conn_protocol h1_protocol;

@@ -7,7 +7,7 @@
  *
  * How a body is framed for this client is decided here: a length where it is known, else chunks, else (HTTP/1.0) the connection's end.
  *
- * A failed write is noted, and the connection closed from the loop (h1_conn.c, `turn`): the exchange never ends inside its own step. Until then all that it says is
+ * A failed write is noted, and the connection closed from the loop (h1_conn.c, `later`): the exchange never ends inside its own step. Until then all that it says is
  * dropped. */
 #include <assert.h>
 
@@ -34,7 +34,7 @@ static void write_now(struct conn *c, const uv_buf_t *v, unsigned n) {
   if (c->h1.broken) return;
   if (stream_write(&c->stream, v, n, false) != 0) {
     c->h1.broken = true;
-    later_post(&c->worker->later, &c->h1.turn);
+    later_post(&c->worker->later, &c->h1.later);
     return;
   }
   if (stream_queued(&c->stream) > 0) h1_arm(c);
