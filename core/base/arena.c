@@ -8,7 +8,7 @@
 
 #include "base/must.h"
 
-enum { ALIGN = 16, BLOCK_MIN = 4096, BLOCK_MAX = 64 * 1024 };
+enum { BLOCK_MIN = 4096, BLOCK_MAX = 64 * 1024 };
 
 struct arena_block {
   struct arena_block *next;
@@ -19,9 +19,7 @@ struct arena_defer {
   void (*fn)(void *);
   void *arg;
 };
-_Static_assert(sizeof(struct arena_block) <= ALIGN, "a block's head must leave the rest aligned");
-
-static uint8_t *align_up(uint8_t *p) { return p + (-(uintptr_t)p & (ALIGN - 1)); }
+_Static_assert(sizeof(struct arena_block) <= ARENA_ALIGN, "a block's head must leave the rest aligned");
 
 static void set_room(struct arena *a, uint8_t *p, size_t size) {
   a->p = p;
@@ -35,7 +33,7 @@ void arena_init(struct arena *a, void *first, size_t size) {
 
 static uint8_t *block_add(struct arena *a, size_t n) {
   size_t size = a->used < BLOCK_MIN ? BLOCK_MIN : a->used < BLOCK_MAX ? a->used : BLOCK_MAX;
-  if (size < n + ALIGN) size = n + ALIGN;
+  if (size < n + ARENA_ALIGN) size = n + ARENA_ALIGN;
   struct arena_block *b = must_malloc(size);
   b->next = a->blocks;
   b->size = size;
@@ -44,16 +42,11 @@ static uint8_t *block_add(struct arena *a, size_t n) {
   return (uint8_t *)b;
 }
 
-void *arena_alloc(struct arena *a, size_t n) {
+void *arena_alloc_block(struct arena *a, size_t n) {
   if (n > SIZE_MAX / 2) out_of_memory(n);
-  uint8_t *p = a->p != NULL ? align_up(a->p) : NULL;
-  if (p != NULL && p <= a->end && n <= (size_t)(a->end - p)) {
-    a->p = p + n;
-    return p;
-  }
-  uint8_t *block = block_add(a, n);
-  p = block + ALIGN; /* malloc aligns to 16 on the machines we run on, and the head takes 16 */
-  size_t left = a->blocks->size - ALIGN - n;
+  uint8_t *block = block_add(a, n),
+          *p = block + ARENA_ALIGN; /* malloc aligns to 16 on the machines we run on, and the head takes 16 */
+  size_t left = a->blocks->size - ARENA_ALIGN - n;
   /* A large piece has a block of its own; going on in whichever has more room wastes less. */
   if (a->p == NULL || left > (size_t)(a->end - a->p)) set_room(a, p + n, left);
   return p;

@@ -22,8 +22,16 @@ struct arena {
 };
 
 void arena_init(struct arena *a, void *first, size_t size);
-void *arena_alloc(struct arena *a,
-                  size_t n); /* 16-byte aligned, never NULL (aborts when the machine is out of memory) */
+/* 16-byte aligned, never NULL (aborts when the machine is out of memory). In line: nearly always a few instructions. */
+enum { ARENA_ALIGN = 16 };
+void *arena_alloc_block(struct arena *a, size_t n); /* arena_alloc's own, for what does not fit */
+static inline void *arena_alloc(struct arena *a, size_t n) {
+  size_t pad = -(uintptr_t)a->p & (ARENA_ALIGN - 1), left = (size_t)(a->end - a->p);
+  if (left < pad || left - pad < n || a->p == NULL) return arena_alloc_block(a, n);
+  uint8_t *p = a->p + pad;
+  a->p = p + n;
+  return p;
+}
 struct str arena_dup(struct arena *a, struct str s); /* a copy with a NUL behind it that does not count */
 struct str arena_printf(struct arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void arena_defer(struct arena *a, void (*fn)(void *), void *arg);
