@@ -225,6 +225,7 @@ void headers_set_secret(struct headers *h, struct str name, struct secret *s) {
   struct header *f = sole(h, name);
   f->value = STR("");
   f->secret = secret_ref(s);
+  h->secrets = true;
   arena_defer(h->arena, unref_secret, s);
 }
 

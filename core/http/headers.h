@@ -70,6 +70,7 @@ struct headers {
   struct header *v;
   unsigned n, cap;
   uint32_t ids; /* 1 << id of every field that was ever in the list: what is not there need not be looked for */
+  bool secrets; /* a field has, or had, a secret */
   bool odd;     /* a name may hold "_" or "--": else no field is the twin of a name without */
   struct arena *arena;
 };

@@ -107,8 +107,9 @@ const char *status_phrase(int status) {
 }
 
 bool method_idempotent(struct str method) {
-  static const char *const idempotent[] = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"};
+  static const struct str idempotent[] = {{"GET", 3},    {"HEAD", 4},    {"PUT", 3},
+                                          {"DELETE", 6}, {"OPTIONS", 7}, {"TRACE", 5}};
   for (size_t i = 0; i < sizeof idempotent / sizeof *idempotent; i++)
-    if (str_eq(method, str_of(idempotent[i]))) return true;
+    if (str_eq(method, idempotent[i])) return true;
   return false;
 }

@@ -159,6 +159,7 @@ struct exchange *exchange_begin(struct worker *w, struct downstream *d) {
   struct exchange *ex = CONTAINER_OF(place, struct exchange, place);
   memset((char *)ex + sizeof *place, 0, offsetof(struct exchange, failure.reason) - sizeof *place);
   ex->failure.reason[0] = '\0';
+  ex->used.nused = 0;
   ex->down = d;
   d->exchange = ex;
   d->sent = 0;

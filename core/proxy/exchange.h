@@ -81,7 +81,6 @@ struct exchange {
   const struct url *url;
   struct str host_field; /* Host for that URL */
   struct origin *origin;
-  struct secret_context used; /* tokens sent with this request */
   struct slot_waiter waiter;
   struct timeout token_wait;    /* how long a token may be waited for */
   struct timeout continue_wait; /* how long the upstream may take to say 100 (Continue) */
@@ -106,8 +105,9 @@ struct exchange {
     char reason[200];     /* for the log; when the status says that something failed */
   } failure;
 
-  /* exchange_begin clears what is in front of failure.reason; call_init sees to the rest, the call to the upstream */
-  struct call call;
+  /* exchange_begin clears what is in front of failure.reason. These see to themselves: */
+  struct call call;           /* call_init */
+  struct secret_context used; /* tokens sent with this request: request_make_head; none until then */
 };
 _Static_assert(sizeof(struct exchange) % 16 == 0 && sizeof(struct exchange) < EXCHANGE_SIZE / 2,
                "the arena begins behind it");

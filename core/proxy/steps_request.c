@@ -144,7 +144,7 @@ static int find_missing(void *arg, const struct secret_token_view *t) {
 
 enum verdict step_token(struct exchange *ex) {
   struct headers *hs = &ex->request.headers;
-  for (unsigned i = 0; i < hs->n; i++) {
+  for (unsigned i = 0; hs->secrets && i < hs->n; i++) {
     struct header *h = &hs->v[i];
     struct missing m;
     if (h->secret == NULL || h->name.p == NULL || secret_each_token(h->secret, find_missing, &m) == 0) continue;
@@ -191,8 +191,7 @@ static struct str path_for(struct exchange *ex) {
 int request_make_head(struct call *call, struct request_head *h, struct str *body) {
   struct exchange *ex = call->owner;
   const struct url *u = ex->url;
-  ex->used = (struct secret_context){
-      .tls = u->tls, .host = u->host, .port = u->port, .unix_path = u->unix_path, .header_safe = true};
+  secret_context_aim(&ex->used, u->tls, u->host, u->port, u->unix_path);
   request_body_hold(&ex->body); /* a stale connection's retry sends its body from the start */
   *h = (struct request_head){
       .method = ex->request.method,

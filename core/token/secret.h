@@ -83,6 +83,18 @@ struct secret_context {
   } used[SECRET_USED_MAX]; /* borrowed: alive as long as the secrets */
   unsigned nused;
 };
+/* For headers of a request to that target. */
+static inline void secret_context_aim(struct secret_context *c, bool tls, struct str host, uint16_t port,
+                                      struct str unix_path) {
+  c->tls = tls;
+  c->host = host;
+  c->port = port;
+  c->unix_path = unix_path;
+  c->any_target = false;
+  c->header_safe = true;
+  c->clock = NULL;
+  c->nused = 0; /* and so nothing of `used` */
+}
 /* Appends the bytes to out, which must be `sensitive`. Returns 0, ERR_TOKEN_MISSING (no valid token, or no such field), ERR_TOKEN_EXPIRED (the one this
  * reader saw last is over, or the context holds another generation of it: begin the context anew), ERR_TOKEN_AUDIENCE, ERR_SECRET_BYTES, ERR_LIMIT (more than SECRET_BYTES_MAX, or more than SECRET_USED_MAX tokens in one
  * context): out is then as before, wiped behind. */
