@@ -152,11 +152,14 @@ static const uint8_t *in_name(struct headcheck *c, const uint8_t *p, const uint8
 
 static inline bool is_crlf(const uint8_t *p, const uint8_t *end) { return end - p >= 2 && memcmp(p, "\r\n", 2) == 0; }
 
+/* p + n <= end, for the constant n: a comparison with a pointer that the loops keep. */
+static inline bool holds(const uint8_t *p, const uint8_t *end, size_t n) { return (uintptr_t)p <= (uintptr_t)end - n; }
+
 /* Where `stop` ends the plain name at p; NULL: there is no name, or another byte ends it. */
 static inline __attribute__((always_inline)) const uint8_t *plain_name(const uint8_t *p, const uint8_t *end,
                                                                        const uint8_t *fed, char stop, unsigned *odd) {
 #ifdef __SSE2__
-  if (end - p >= 16) { /* nearly every name ends within */
+  if (holds(p, end, 16)) { /* nearly every name ends within */
     __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
     unsigned stops = ~(unsigned)_mm_movemask_epi8(chars_fine(v, CHAR_NAME)) & 0xffff;
     if (stops != 0) {
@@ -176,7 +179,7 @@ static inline __attribute__((always_inline)) const uint8_t *plain_name(const uin
 static inline __attribute__((always_inline)) const uint8_t *value_end(const uint8_t *p, const uint8_t *end,
                                                                       const uint8_t *fed) {
 #ifdef __SSE2__
-  for (; end - p > 16; p += 16) { /* and one byte more, for the LF */
+  for (; holds(p, end, 17); p += 16) { /* and one byte more, for the LF */
     unsigned stops = chars_controls(p);
     if (stops == 0) continue;
     p += __builtin_ctz(stops);
