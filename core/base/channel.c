@@ -86,7 +86,7 @@ static void accept_item(struct channel *ch, struct channel_arm *sender) {
   sender->item = NULL;
 }
 
-/* A place has become free: who waits longest to send takes it. */
+/* A place has become free: the sender that has waited longest takes it. */
 static void refill(struct channel *ch) {
   struct channel_arm *sender;
   while (ch->length < ch->capacity && (sender = first(&ch->senders)) != NULL) {

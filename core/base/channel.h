@@ -2,7 +2,7 @@
  *
  * A channel holds up to `capacity` items; with capacity 0 a sender and a receiver meet. An operation is a set of arms, each a send or a receive on some
  * channel, of which exactly one fires: a plain send is a set of one. What can fire at once does so inside the call; else the set waits, and a counterpart in any thread
- * fires one of its arms, which is told by one mail.
+ * fires one of its arms, which one mail reports.
  *
  * What holds:
  *  - An item that was accepted is received once, or is in its channel when the last reference to that goes. A receiver that was given one and
@@ -31,7 +31,7 @@ enum {
   CHANNEL_BYTES_MAX = 64 << 20,     /* of all items of a process that somebody sends, holds or has not freed yet */
 };
 
-/* What all channels of a process have in common: a named object, got with no settings; who holds a channel holds this longer. */
+/* Shared by all channels of a process: a named object, got with no settings. The holder of a channel holds this longer. */
 struct channels;
 extern const struct named_kind channels_kind;
 struct channels *channels_of(struct named *n);
@@ -39,7 +39,7 @@ struct channels *channels_of(struct named *n);
 bool channels_charge(struct channels *all, size_t bytes);
 void channels_discharge(struct channels *all, size_t bytes);
 
-/* What is sent: embedded at the message. Between a successful send and the receive it belongs to the channel. */
+/* A value under way: embedded in the message. Between a successful send and the receive it belongs to the channel. */
 struct channel_item {
   struct link link;
   uint64_t number; /* the channel's order */
@@ -61,7 +61,8 @@ bool channel_closed(struct channel *ch);
 /* No more sends: those that wait fail. What is in it can still be received; then receives fire with no item. The name is free for a new channel at once.
  * false: it was closed already. */
 bool channel_close(struct channel *ch);
-/* An item that a receive gave goes back to its place: to whoever waits for it, or before all items accepted after it. Also when it is closed. */
+/* An item that a receive gave goes back to its place: to the receiver that waits for it, or in front of all items accepted after it. Also when the channel is
+ * closed. */
 void channel_return(struct channel *ch, struct channel_item *item);
 
 struct channel_wait;
@@ -80,7 +81,7 @@ struct channel_arm {
  * at rng_next(rng) mod k is taken; rng is not asked otherwise. Zeroed arms but for channel, sends and item. */
 int channel_try(struct channel_arm *arms, unsigned n, struct rng *rng);
 
-struct channel_wait { /* embedded in who waits; zeroed before its use */
+struct channel_wait { /* embedded in the waiter; zeroed before its use */
   struct mail mail;
   struct mailbox *home;
   struct channel_arm *arms;
@@ -92,7 +93,7 @@ struct channel_wait { /* embedded in who waits; zeroed before its use */
 /* As channel_try; with UV_EAGAIN it waits from then on: done is called once, on home's thread, unless channel_stop comes before. w->arms, n, home, done and
  * the arms are set; n > 0. Call it on home's thread. */
 int channel_wait(struct channel_wait *w, struct rng *rng);
-/* An arm has fired inside of channel_try, but its owner wants to be told from the loop: done is called as if it had waited. w as for channel_wait. */
+/* An arm has fired inside of channel_try, but its owner wants the report from the loop: done is called as if it had waited. w as for channel_wait. */
 void channel_defer(struct channel_wait *w, unsigned fired);
 /* Ends a wait whose done has not been called, on home's thread; it will not be called any more. True: an arm had fired (w->fired): the caller deals with it as done
  * would have. False: none has, and none will. */

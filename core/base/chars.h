@@ -1,7 +1,7 @@
 /* chars.h: which bytes may stand where in a message, and how far they go. Pure; any thread.
  *
- * Spans look at sixteen bytes at a time where the machine can; the table says the same a byte at a time. They are inlined, since what they look at is
- * short: a dozen names and values make a head. */
+ * The functions for spans check sixteen bytes at a time where the machine can; the table gives the same answer for one byte. They are inlined, since the texts
+ * are short: a dozen names and values make a head. */
 #ifndef JETON_BASE_CHARS_H
 #define JETON_BASE_CHARS_H
 

@@ -37,7 +37,7 @@ static const char *usual_text(int code) {
   }
 }
 
-/* What libuv says in getaddrinfo's words, in those of a user. */
+/* getaddrinfo's errors, which libuv passes on in its words, in a user's words. */
 static const char *lookup_text(int code) {
   switch (code) {
     case UV_EAI_NONAME:

@@ -6,15 +6,15 @@
 
 #include "base/str.h"
 
-/* Keys that a peer or a request chooses: SipHash-1-3 under a random key. It is made to be a pseudorandom function: whoever does not know the key
- * cannot find texts that meet in one chain, not even by watching how long lookups take. The key is made once, with the table, and never shown. */
+/* Keys that a peer or a request chooses: SipHash-1-3 under a random key. It is made to be a pseudorandom function: without the key an attacker cannot find
+ * texts that meet in one chain, not even by watching how long lookups take. The key is made once, with the table, and never shown. */
 struct hash_key {
   uint64_t half[2];
 };
 void hash_key_init(struct hash_key *k); /* from the kernel's random bytes */
 uint64_t hash_keyed(const struct hash_key *k, struct str s);
 
-/* Keys that nobody hostile chooses: FNV-1a, going on from `start`. Whoever knows it can make two texts meet. */
+/* Keys that no attacker chooses: FNV-1a, going on from `start`. Anybody can make texts that collide under it. */
 enum { HASH_START = 1 };
 uint64_t hash_plain(uint64_t start, struct str s);
 

@@ -6,8 +6,8 @@
 #include "base/str.h"
 
 enum { JSON_ESCAPE_MAX = 6 };
-/* Writes one byte of a string as JSON does, 1 to JSON_ESCAPE_MAX characters, and returns how many. Bytes of 0x80 and above are taken for UTF-8 and stay: for those
- * who see a string in pieces. */
+/* Writes one byte of a string as JSON does, 1 to JSON_ESCAPE_MAX characters, and returns how many. Bytes of 0x80 and above are taken for UTF-8 and stay. For
+ * callers that see a string in pieces. */
 unsigned json_escape_byte(unsigned char c, char out[JSON_ESCAPE_MAX]);
 /* Appends s as a JSON string with its quotes; C1 control characters are escaped, bytes that are not UTF-8 become U+FFFD. */
 void json_add_string(struct buf *b, struct str s);

@@ -1,5 +1,5 @@
-/* later.c: see later.h. libuv runs idle handles once a turn before it looks for events, and does not sleep while there are any: the one handle of the thread
- * is active exactly while something is posted. */
+/* later.c: see later.h. libuv runs idle handles once an iteration, before it polls for events, and does not sleep while there are any: the one handle of the
+ * thread is active exactly while something is posted. */
 #include "base/later.h"
 
 static void on_idle(uv_idle_t *idle) {

@@ -2,8 +2,8 @@
  * processes never mix. The settings are two relaxed atomics: a line that is written with the level of a moment ago does no harm.
  * Nobody waits for standard error: a worker that did would hold up its connections.
  *
- * What a peer or script put into a message stays on its line: control bytes (C1 ones in UTF-8 as well, which terminals obey) and
- * bytes that are not UTF-8 come out as \xNN in text, and as JSON escapes or U+FFFD in JSON. */
+ * Text that a peer or a script put into a message stays on its line: control bytes (C1 ones in UTF-8 as well, which terminals obey) and bytes that are not
+ * UTF-8 come out as \xNN in text, and as JSON escapes or U+FFFD in JSON. */
 #include "base/log.h"
 
 #include <errno.h>
@@ -26,7 +26,7 @@ static atomic_int current_level = LOG_INFO;
 static atomic_int current_format = LOG_TEXT;
 
 static struct sink sink = {.fd = STDERR_FILENO}; /* set before there are other threads */
-static atomic_uint lost;                         /* lines that it did not take, not told yet */
+static atomic_uint lost;                         /* lines that it did not take, not reported yet */
 
 static const char *const level_names[] = {"debug", "info", "warn", "error", "off"};
 

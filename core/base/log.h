@@ -13,8 +13,8 @@ struct log_settings {
   enum log_format format;
 };
 
-/* Lines go to standard error without waiting for whoever reads there: what it does not take is lost, and said as soon as it takes something again. Before
- * there are other threads. */
+/* Lines go to standard error without waiting for its reader: those that it does not take are lost, and their number is logged as soon as it takes something
+ * again. Call it before there are other threads. */
 void log_open(void);
 void log_configure(const struct log_settings *s);
 bool log_wants(enum log_level level); /* relaxed atomic load: ask before building an expensive message */

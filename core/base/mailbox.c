@@ -61,7 +61,7 @@ void mailbox_post(struct mailbox *mb, struct mail *m) {
   assert(m->in == NULL);
   m->in = mb;
   list_push(&mb->posted, &m->link);
-  /* Inside the lock: once it is given up the mail may be delivered and whoever owns the mailbox close it. */
+  /* Inside the lock: once it is given up, the mail may be delivered and the mailbox closed by its owner. */
   uv_async_send(&mb->async);
   unlock(mb);
 }

@@ -1,8 +1,8 @@
-/* must.h: memory that there has to be. Any thread.
+/* must.h: memory that the program cannot go on without. Any thread.
  *
- * What a request, a peer or a script can make large is bounded by configuration (and in a VM by its cap, whose end is an error of the script). What
- * is left are small things of the program's own: there is no way to go on without one, and code for it would never run. So the process ends, and
- * says so on standard error, since abort alone looks like a bug. */
+ * Configuration bounds everything that a request, a peer or a script can make large (in a VM the cap does, and reaching it is an error of the script). The rest
+ * are small objects of the program's own. It cannot go on without one of them, and code that tried would never be run or tested. So the process ends, and says
+ * so on standard error, since abort alone looks like a bug. */
 #ifndef JETON_BASE_MUST_H
 #define JETON_BASE_MUST_H
 
@@ -10,7 +10,7 @@
 
 #include "base/str.h"
 
-/* As the functions of the C library, but none returns NULL, for a size of 0 either; free gives back what they gave. */
+/* As the functions of the C library, but none returns NULL, not even for a size of 0. Freed with free. */
 void *must_malloc(size_t n);
 void *must_calloc(size_t n, size_t size); /* zeroed */
 void *must_realloc(void *p, size_t n);

@@ -1,4 +1,5 @@
-/* named.h: objects of the process that policies name, such as a store that all workers share: one of a kind and name, whoever asks for it.
+/* named.h: objects of the process that policies name, such as a store that all workers share: every caller that asks for the same kind and name gets the same
+ * object.
  *
  * It lives while anybody holds it. The VMs of a policy hold what the policy's file names until they close, and a reload makes the new VMs before
  * the old ones go: so a named object survives every reload to a policy that names it too, and goes with the last one that does. Any thread. */
@@ -35,7 +36,7 @@ bool named_valid(struct str name);
 struct named *named_get(struct registry *r, const struct named_kind *kind, struct str name, const void *settings);
 struct named *named_ref(struct named *n);
 void named_unref(struct named *n);
-/* Its name is free: who asks for it from now on gets a new one. Who holds this one keeps it. Nothing happens when it was free already. */
+/* Frees its name: the next caller that asks for the name gets a new object, and holders of this one keep it. Does nothing when the name is free already. */
 void named_release(struct named *n);
 /* fn runs under the registry's mutex: it neither gets nor gives back anything. In the order in which they were made. */
 void registry_each(struct registry *r, const struct named_kind *kind, void (*fn)(void *arg, struct named *n),

@@ -1,9 +1,9 @@
 /* shared.c: a hash table in STRIPES parts, each with a mutex of its own, held for one lookup and the copy of one value.
  *
  * The bound is on the whole store, not on a part, so a value may be as large as the store and a part may be crowded. An insertion puts the entry in and
- * then evicts, from whichever part holds the oldest, until the sum fits: never with two mutexes held. What is oldest is told by stamps: an insertion
- * advances the store's tick, a use takes the tick as it is. Entries used since the last insertion thus count as equally recent between parts, and
- * reading writes nothing that all threads share. Entries are made and freed outside of the locks. A value that ended is dropped when somebody meets it.
+ * then evicts, from whichever part holds the oldest, until the sum fits: never with two mutexes held. Stamps tell which is oldest: an insertion advances the
+ * store's tick, a use takes the tick as it is. Entries used since the last insertion thus count as equally recent between parts, and reading writes nothing
+ * that all threads share. Entries are made and freed outside of the locks. A value whose time is over is dropped by the next call that finds it.
  *
  * Invariants: every entry is in one chain and in the part's `used`, which is in order of stamps, oldest first; `oldest` is the stamp of the first one, or
  * NOTHING; `bytes` is the sum of the costs of all entries.
@@ -182,7 +182,7 @@ static struct stripe *with_the_oldest(struct shared *s) {
   return best;
 }
 
-/* What it cost; 0: there was none. */
+/* Returns the cost of the entry removed; 0: there was none. */
 static size_t evict_one(struct shared *s) {
   struct stripe *t = with_the_oldest(s);
   if (t == NULL) return 0;

@@ -1,5 +1,5 @@
-/* shared.h: values by key that all threads of the process share: counters, flags, short texts. Bounded in bytes; what was used longest ago goes for what
- * is new. Any thread may call anything here.
+/* shared.h: values by key that all threads of the process share: counters, flags, short texts. Bounded in bytes: the values used longest ago make room for new
+ * ones. Any thread may call anything here.
  *
  * Times are CLOCK_BOOTTIME milliseconds that the caller gives: clocks that are set do not touch a value's life, and time spent suspended counts. */
 #ifndef JETON_BASE_SHARED_H
@@ -38,9 +38,9 @@ struct shared;
 extern const struct named_kind shared_kind;
 struct shared *shared_of(struct named *n);
 
-/* Whoever has settings for the store takes a version number for them when it gets them, and brings them into force by its first use. The highest
- * version that was brought wins. So a policy that is loaded but never used changes nothing, and the last requests of an old policy do not bring
- * back its settings. A lower max takes effect as entries are written. */
+/* Settings get a version number when a VM asks for the store with them, and come into force by the first use of that VM. The highest version in force wins. So
+ * a policy that is loaded but never used changes nothing, and the last requests of an old policy do not bring back its settings. A lower max takes effect as
+ * entries are written. */
 uint64_t shared_version(struct shared *s);
 void shared_configure(struct shared *s, uint64_t version, uint64_t max);
 
@@ -51,8 +51,8 @@ enum shared_outcome shared_set(struct shared *s, struct str key, const struct sh
                                int64_t now);
 enum shared_outcome shared_add(struct shared *s, struct str key, const struct shared_value *v, int64_t until,
                                int64_t now);
-/* Adds *v to the number there is, or to 0: *v is the sum then. Integers stay integers and wrap as Lua's do. `until` is that of a value made by this call: one
- * that is there keeps its own. */
+/* Adds *v to the number under the key, or to 0, and sets *v to the sum. Integers stay integers and wrap as Lua's do. `until` is for a value that this call
+ * makes: one that is there keeps its own. */
 enum shared_outcome shared_incr(struct shared *s, struct str key, struct shared_value *v, int64_t until, int64_t now);
 /* Puts `to` where `from` is; a NULL stands for no value on either side. Numbers compare as in Lua: 1 is 1.0. */
 enum shared_outcome shared_cas(struct shared *s, struct str key, const struct shared_value *from,

@@ -1,7 +1,7 @@
 /* sink.h: standard output and standard error as places that take what they can at once.
  *
- * They come from whoever started the process, in blocking mode mostly, and a pipe that nobody empties (a log shipper that hangs, a stopped
- * terminal) would stop every thread that has a line to write. O_NONBLOCK cannot be set on them: it would hold for all who share them, a shell for one. */
+ * The process inherits them, mostly in blocking mode, and a pipe that nobody empties (a log shipper that hangs, a stopped terminal) would stop every thread
+ * that has a line to write. O_NONBLOCK cannot be set on them: it would hold for every process that shares them, such as the shell. */
 #ifndef JETON_BASE_SINK_H
 #define JETON_BASE_SINK_H
 
@@ -15,7 +15,7 @@ struct sink {
     SINK_PLAIN,  /* write(2): a regular file, or a descriptor that does not block */
     SINK_OPENED, /* the same, and the descriptor is the sink's own */
     SINK_SOCKET, /* send(2), which can be told not to wait */
-    SINK_ASKED /* a pipe or terminal that could not be opened anew: poll(2) goes first. Two threads may both be told that there is room for one */
+    SINK_ASKED /* a pipe or terminal that could not be opened anew: poll(2) goes first. Two threads may both learn that there is room for one line */
   } kind;
 };
 

@@ -1,8 +1,8 @@
 /* wheel.c: see wheel.h. Owned by one loop's thread.
  *
- * An entry is linked in the slot of tick ceil(due / WHEEL_TICK_MS), modulo the wheel. A slot is looked at when its tick has come: what
- * is due fires, what has been cleared is unlinked, what is due later (it was moved, or is more than a round away) is linked anew.
- * So a linked entry is looked at no later than entry->tick, and moving its deadline further away is one store. */
+ * An entry is linked in the slot of tick ceil(due / WHEEL_TICK_MS), modulo the wheel. A slot is visited when its tick has come: entries that are due fire,
+ * those that have been cleared are unlinked, those that are due later (moved, or more than a round away) are linked anew. So a linked entry is visited by
+ * entry->tick at the latest, and moving its deadline further away is one store. */
 #include "base/wheel.h"
 
 #include <assert.h>

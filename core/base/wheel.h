@@ -26,7 +26,7 @@ struct timeout {
   struct link link;
   struct wheel *wheel;
   uint64_t due;  /* on uv_now's clock, ms; 0: not armed */
-  uint64_t tick; /* while linked: it will be looked at by then */
+  uint64_t tick; /* while linked: it is visited by then */
   void (*on_due)(struct timeout *);
 };
 

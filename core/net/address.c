@@ -131,7 +131,7 @@ static uint32_t bits32(const struct in6_addr *ip, unsigned at) {
   return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
 }
 
-/* Where in the address the IPv4 one stands that the packets end up at, or 0. */
+/* The offset of the embedded IPv4 address that packets end up at, or 0: there is none. */
 static unsigned embedded4(const struct in6_addr *ip) {
   static const uint8_t translated[12] = {0x00, 0x64, 0xff, 0x9b};            /* 64:ff9b::/96 (RFC 6052) */
   static const uint8_t stateless[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}; /* ::ffff:0:0:0/96 (RFC 2765) */

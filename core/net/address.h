@@ -28,7 +28,7 @@ enum { ADDRESS_HOST = 48 };
 void address_host(const union address *a, char out[ADDRESS_HOST]);
 socklen_t address_len(const union address *a);
 /* Loopback, link-local, private (RFC 1918, RFC 4193, RFC 6598), unspecified, multicast, reserved, a Unix socket, an IPv6 form (mapped,
- * compatible, translated, 6to4) of such an IPv4 address, or one whose IPv4 end cannot be told (RFC 8215, Teredo). */
+ * compatible, translated, 6to4) of such an IPv4 address, or one whose IPv4 end cannot be determined (RFC 8215, Teredo). */
 bool address_is_private(const union address *a);
 
 /* A listening socket (SO_REUSEADDR; SO_REUSEPORT for TCP so that each worker has its own queue; IPV6_V6ONLY for

@@ -1,7 +1,7 @@
 /* pipe.h: one end of a tunnel: bytes both ways, whatever carries them (a connection of HTTP/1.1, a stream of HTTP/2).
  *
- * Who speaks the protocol makes the end (after 101 or a CONNECT) and embeds nothing of it: the end belongs to the tunnel, `carrier` is the maker's. From
- * then on the maker tells through `events` and is told through `ops`; no function of ops calls an event from inside. Owned by one loop's thread. */
+ * The protocol's code makes the end (after 101 or a CONNECT) and embeds nothing of it: the end belongs to the tunnel, `carrier` to the protocol. From then on
+ * the protocol reports through `events`, and the tunnel asks through `ops`; no function of ops calls an event from inside. Owned by one loop's thread. */
 #ifndef JETON_NET_PIPE_H
 #define JETON_NET_PIPE_H
 
@@ -21,7 +21,7 @@ struct pipe_events { /* may call any function of either end, close included */
   void (*on_drain)(struct pipe_end *p, int status);
 };
 struct pipe_ops {
-  /* The tunnel says so in the turn of the loop in which the end is made, and again as it likes. Nothing is lost while it is off. */
+  /* The tunnel says so in the iteration of the loop in which the end is made, and again as it likes. Nothing is lost while it is off. */
   void (*read)(struct pipe_end *p, bool on);
   /* Sends or queues all of it. An error of libuv: the peer is gone, only close may follow. */
   int (*write)(struct pipe_end *p, struct str bytes);

@@ -1,5 +1,5 @@
 /* range.c: see range.h. IPv4 is kept as IPv4-mapped IPv6 (RFC 4291 section 2.5.5.2), so that there is one way to compare and no second spelling of an
- * address gets past it. "::/0" does not hold IPv4 all the same: whoever writes it thinks of IPv6. */
+ * address gets past it. "::/0" does not contain IPv4 all the same: its author thinks of IPv6. */
 #include "net/range.h"
 
 #include <arpa/inet.h>

@@ -19,7 +19,7 @@ enum range_fault range_parse(struct str s, struct address_range *out);
 /* As parse takes it; RANGE_TEXT is enough. */
 enum { RANGE_TEXT = 64 };
 void range_format(const struct address_range *r, char *out, size_t n);
-/* An IPv4 address is in IPv4 ranges alone, whichever way it is written; a Unix socket is in none. */
+/* An IPv4 address, however it is written, is in IPv4 ranges alone; a Unix socket is in none. */
 bool range_holds(const struct address_range *r, const union address *a);
 
 #endif

@@ -1,11 +1,10 @@
 /* resolver.c: names to addresses, one cache a thread. Owned by the loop's thread; getaddrinfo runs on libuv's pool.
  *
- * A name that is asked for has one getaddrinfo under way at the most, whoever waits for it. An answer that is older than
- * RESOLVE_TTL_MS is still given at once while a new one is fetched; names that failed are not kept. The cache holds NAMES_MAX names,
- * the one used longest ago goes first.
+ * At most one getaddrinfo is under way for a name, however many callers wait for it. An answer that is older than RESOLVE_TTL_MS is still given at once while a
+ * new one is fetched; names that failed are not kept. The cache holds NAMES_MAX names; the one used longest ago goes first.
  *
- * A struct name is not freed while its request runs or its waiters are told. These are told from a list of their own, so that a
- * callback may look up the same name again, cancel its neighbours or close the resolver. */
+ * A struct name is not freed while its request runs or its waiters are being called. They are called from a list of their own, so that a callback may ask for
+ * the same name again, cancel its neighbours or close the resolver. */
 #include "net/resolver.h"
 
 #include <assert.h>
@@ -23,7 +22,7 @@ struct name {
   struct link link; /* resolver->names */
   struct resolver *resolver;
   struct link waiting; /* of struct resolve: for the request that runs */
-  struct link batch;   /* of struct resolve: being told */
+  struct link batch;   /* of struct resolve: being called */
   bool running;        /* req is */
   bool telling;        /* on_answer is on the stack */
   uint64_t stale_at;   /* on uv_now's clock: refresh when used after that */

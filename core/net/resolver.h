@@ -1,8 +1,8 @@
 /* resolver.h: names to addresses (DNS, /etc/hosts), with a cache for each thread.
  *
- * libuv's thread pool runs getaddrinfo, so the loop never waits for a name server. Answers are kept for RESOLVE_TTL_MS, whatever the TTL of the
- * records, which getaddrinfo does not tell; one that is used after that is still given, and refreshed in the background. A refresh that fails
- * keeps the old answer. Owned by the loop's thread. */
+ * libuv's thread pool runs getaddrinfo, so the loop never waits for a name server. Answers are kept for RESOLVE_TTL_MS, whatever the TTL of the records, which
+ * getaddrinfo does not report. An older answer is still given, and refreshed in the background. A refresh that fails keeps the old answer. Owned by the loop's
+ * thread. */
 #ifndef JETON_NET_RESOLVER_H
 #define JETON_NET_RESOLVER_H
 
@@ -13,7 +13,7 @@
 #include "net/address.h"
 
 struct resolver; /* one a thread */
-struct resolve { /* a request for addresses, embedded in who waits */
+struct resolve { /* a request for addresses, embedded in the waiter */
   struct link link;
   void (*done)(struct resolve *r, int status, const union address *v, unsigned n); /* v valid during the call */
   void *owner;

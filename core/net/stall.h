@@ -1,8 +1,8 @@
 /* stall.h: has a peer stopped taking what is sent to it?
  *
- * A limit in time that counts from the peer's last progress: one that reads slowly but steadily lives, however long the queue before it is; one
- * that takes nothing is found out. Progress is checked STALL_CHECKS times within the limit, so bytes cost nothing: a peer is given up between one
- * limit and a quarter more after the last byte that it took. Whoever sends owns the timer. Owned by the stream's thread. */
+ * A time limit that counts from the peer's last progress. A peer that reads slowly but steadily is left alone, however long its queue is; one that takes
+ * nothing is given up. Progress is checked STALL_CHECKS times within the limit, so bytes cost nothing: a peer is given up between one limit and a quarter more
+ * after the last byte that it took. The sender owns the timer. Stream's thread. */
 #ifndef JETON_NET_STALL_H
 #define JETON_NET_STALL_H
 

@@ -35,7 +35,7 @@ struct stream_queue {
 /* A connection attempt; uv.handle.data points to it until it has ended. */
 struct attempt {
   uv_connect_t req;
-  uv_timer_t late;  /* tells of an error that connect(2) gave at once, when the caller has returned */
+  uv_timer_t late;  /* reports an error that connect(2) gave at once, after the caller has returned */
   struct stream *s; /* NULL: the stream has been closed meanwhile */
   int status;
 };
@@ -96,7 +96,7 @@ static bool pass_in(struct stream *s, size_t room) {
   return true;
 }
 
-/* What is in the pipe, to `to` or its queue. */
+/* Moves the bytes in the pipe to `to` or its queue. */
 static int pass_out(struct stream *to, size_t n) {
   struct net *net = to->net;
   net->writes++;
@@ -120,8 +120,8 @@ static void tell_passed(struct stream *s, size_t n) {
 
 /* --- reading --- */
 
-/* libuv asks for a buffer when the socket is readable, and would read(2) into it. It is read here instead, and libuv told that there is no room, which it
- * passes on at once and without a call of its own. */
+/* libuv asks for a buffer when the socket is readable, and would read(2) into it. It is read here instead, and libuv gets the answer that there is no room,
+ * which it passes on at once and without a call of its own. */
 static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out) {
   (void)suggested;
   struct stream *s = stream_of(h);
@@ -276,10 +276,10 @@ int stream_plain_write(struct stream *s, const uv_buf_t *bufs, unsigned nbufs, b
 
 void stream_plain_shutdown(struct stream *s) {
   s->eof_sent = true;
-  if (s->queue == NULL) shutdown(fd_of(s), SHUT_WR); /* on failure the peer has gone, which the next read tells */
+  if (s->queue == NULL) shutdown(fd_of(s), SHUT_WR); /* on failure the peer has gone, which the next read reports */
 }
 
-/* What the kernel has taken from us is not yet what the peer has taken from the kernel, whose buffer may hold megabytes: what it still holds counts. */
+/* The kernel may hold megabytes that it has taken from us and the peer has not taken from it: these bytes count as not taken. */
 uint64_t stream_taken(const struct stream *s) {
   int held = 0;
   uint64_t taken = 0;

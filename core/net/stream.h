@@ -22,11 +22,11 @@
 struct stream;
 struct tls_session; /* net/tls.h: the state of one TLS connection */
 
-/* What each thread with a loop has one of. */
+/* One for each thread with a loop. */
 struct net {
   uv_loop_t *loop;
   uint8_t *scratch;      /* SCRATCH_SIZE bytes; what the sockets' reads land in */
-  ssize_t got;           /* by the read that is being told */
+  ssize_t got;           /* by the read that is being reported */
   struct stream *passed; /* whom its bytes go to, which are in the pipe; NULL: they are in scratch */
   struct splice splice;
   uint8_t *clear;         /* CLEAR_SIZE bytes; what TLS streams decrypt into */
@@ -75,7 +75,7 @@ struct stream {
   stream_open_fn on_open;
   struct stream_queue *queue; /* NULL while nothing waits */
   size_t queued;              /* bytes in it */
-  struct stream *pass_to;     /* whom the next read's bytes go to; NULL: to on_read */
+  struct stream *pass_to;     /* the next read's bytes go there; NULL: to on_read */
   struct stream *pass_from;   /* whose pass_to is this one */
   uint32_t pass_most;         /* how many at the most */
   struct tls_session *tls;    /* NULL: plain */
@@ -86,7 +86,7 @@ struct stream {
 
 /* stream_init_* set every field but owner, which the caller may set before or after.
  *
- * Takes the connection that a listener's connection callback with status 0 tells of. On failure nothing needs closing. */
+ * Takes the connection that a listener's connection callback reports with status 0. On failure nothing needs closing. */
 int stream_init_accept(struct stream *s, struct net *net, uv_stream_t *listener);
 /* Takes a connected socket: from accept4(2), of TCP or of a Unix socket. */
 void stream_init_socket(struct stream *s, struct net *net, int fd, bool is_unix);
@@ -109,8 +109,8 @@ static inline size_t stream_queued(const struct stream *s) { return s->queued; }
  * (net/stall.h). */
 uint64_t stream_taken(const struct stream *s);
 /* The next read passes up to `most` bytes on to `to` within the kernel, and on_read hears how many, without data: the same as if it had written them all.
- * Called from s's on_read, for that one read. A wish: when one of the two is TLS, when `to` still has something queued, when the read just told was a small
- * one, or when the system cannot, the bytes come to on_read as ever. Forgotten when one of them closes. When `to` breaks, its on_drain tells. */
+ * Called from s's on_read, for that one read. This is a wish: when one of the two is TLS, when `to` still has something queued, when the last read was a small
+ * one, or when the system cannot, the bytes come to on_read as ever. It is forgotten when one of them closes. When `to` breaks, its on_drain reports it. */
 void stream_pass_on(struct stream *s, struct stream *to, uint64_t most);
 /* Sends FIN (and close_notify) once the queue is empty. */
 void stream_shutdown(struct stream *s);

@@ -23,7 +23,7 @@ struct stream_ops {
   void (*close)(struct stream *s);
   const char *(*reason)(const struct stream *s); /* contract of stream_reason; also after stream_close */
 
-  /* --- what the socket tells; never called after stream_close --- */
+  /* --- events of the socket; never called after stream_close --- */
   /* Raw bytes (in net->scratch), or n < 0 as with stream_read_fn: the socket is no longer read then. Never 0. */
   void (*raw_read)(struct stream *s, ssize_t n, const uint8_t *data);
   /* The queue of raw bytes has become empty, or (status < 0) a write failed and the queue was dropped. */
@@ -44,7 +44,7 @@ int stream_plain_write(struct stream *s, const uv_buf_t *bufs, unsigned nbufs, b
 /* FIN once the queue is empty. */
 void stream_plain_shutdown(struct stream *s);
 
-/* Ends reading and tells the owner why (UV_EOF or an error), if it is reading. The stream may be closed on return. */
+/* Ends reading and gives the owner the reason (UV_EOF or an error), if it is reading. The stream may be closed on return. */
 void stream_tell_end(struct stream *s, int status);
 
 #endif

@@ -1,7 +1,7 @@
 /* url.c: splits absolute URLs (RFC 3986) and Host values, strictly, into slices of what was given.
  *
- * What is accepted is what every other parser would read the same way: no userinfo, no fragment, no percent-encoded or empty host. Nothing is
- * decoded or normalised. Pure functions; any thread. */
+ * A URL is accepted only if every other parser would read it the same way: no userinfo, no fragment, no percent-encoded or empty host. Nothing is decoded or
+ * normalised. Pure functions; any thread. */
 #include "net/url.h"
 
 #include <stdio.h>
@@ -35,7 +35,7 @@ static bool ipv6_valid(struct str s) {
   return inet_pton(AF_INET6, text, &address) == 1;
 }
 
-/* Where the host ends, its brackets included; 0 when there is no valid host. */
+/* The length of the host, its brackets included; 0 when there is no valid host. */
 static size_t host_end(struct str s, struct str *host) {
   if (s.n > 0 && s.p[0] == '[') {
     const char *close = memchr(s.p, ']', s.n);

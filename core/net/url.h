@@ -23,7 +23,7 @@ const char *url_parse(struct str s, struct url *out);
 /* For people: "https://api.example.com", "http://[::1]:8080" or "unix:/run/x.sock", cut at n. No path, no query: they may hold what is not for a log. */
 enum { URL_WHERE_SIZE = 300 };
 void url_where(const struct url *u, char *out, size_t n);
-/* What stands in Host for it: "example.com", "[::1]:8080"; the port only where it is not the scheme's (RFC 9110 section 4.2). out: URL_HOST_SIZE bytes. */
+/* Writes the Host field for it: "example.com", "[::1]:8080"; the port only where it is not the scheme's (RFC 9110 section 4.2). out: URL_HOST_SIZE bytes. */
 enum { URL_HOST_SIZE = 272 };
 void url_host_field(const struct url *u, char out[URL_HOST_SIZE]);
 /* Host field value syntax (RFC 9110 section 7.2): uri-host [":" port], nothing else. Stricter than RFC 3986 where parsers differ: the host
