@@ -66,17 +66,16 @@ enum tls_notes {
 void tls_client_notes(struct tls_client *c, enum tls_notes which, tls_tell_fn tell, void *arg);
 void tls_server_notes(struct tls_server *v, enum tls_notes which, tls_tell_fn tell, void *arg);
 
-/* Every file that a living configuration was made of, and the folders of authorities. Some may be told more than once. */
+/* Calls `tell` for every file that a living configuration was made of, and for the folders of authorities. Some may come more than once. */
 void tls_files(tls_tell_fn tell, void *arg);
-/* The notes of all living configurations. Some may be told more than once. */
+/* The notes of all living configurations. Some may come more than once. */
 void tls_all_notes(enum tls_notes which, tls_tell_fn tell, void *arg);
-/* The certificates that living configurations show to others, and when the first of each chain ends, in milliseconds of the wall clock. Some may be
- * told more than once. */
+/* The certificates that living configurations show to others, and when the first of each chain ends, in milliseconds of the wall clock. Some may come more than
+ * once. */
 void tls_own_certificates(void (*tell)(void *arg, const char *file, int64_t until), void *arg);
 /* The names under which verification is off in living configurations, each once. */
 void tls_insecure(tls_tell_fn tell, void *arg);
-/* Called, on any thread, when tls_files would tell something else than before; NULL: nobody is any more. One at a time, never called from
- * within this call. */
+/* `changed` is called, on any thread, when tls_files would give other files than before; NULL ends that. One call at a time, and none from within tls_on_files. */
 void tls_on_files(void (*changed)(void *arg), void *arg);
 struct tls_reread_sink {
   void (*done)(void *arg, const char *file);   /* a configuration whose first file this is has been renewed */
@@ -89,7 +88,7 @@ void tls_errors(tls_tell_fn tell, void *arg);
 /* Reads the files of each living configuration of which one has changed since they were read last. One thread at a time. */
 void tls_reread(const struct tls_reread_sink *sink);
 
-/* What is known of the connection and, on a server, of the client's certificate; strings live as long as the stream. */
+/* Facts about the connection and, on a server, about the client's certificate; strings live as long as the stream. */
 struct tls_peer {
   struct str subject, san,
       fingerprint; /* san: "a.example, 192.0.2.1, URI:spiffe://a/b"; fingerprint: lower-case hex SHA-256 of the DER */
@@ -99,20 +98,20 @@ struct tls_peer {
   bool resumed;            /* on a client: by a saved session */
 };
 
-/* Starts the handshake on an open plain stream. on_open is called once with 0 or ERR_TLS (stream_reason tells why); not one
- * byte of the application has been sent before. The handshake's time limit is the caller's (stream_close). When these return
- * an error on_open is not called; the stream still needs closing. host: a name or an address literal without brackets.
+/* Starts the handshake on an open plain stream. on_open is called once with 0 or ERR_TLS (stream_reason says why); not one byte of the application has been
+ * sent before. The handshake's time limit is the caller's (stream_close). When these return an error on_open is not called; the stream still needs closing.
+ * host: a name or an address literal without brackets.
  *
- * How the stream ends, as on_read is told: UV_EOF for close_notify; ERR_TRUNCATED for a FIN without it; UV_ECONNRESET for one in
- * the middle of a record; ERR_TLS for a record that is not authentic or an alert (stream_reason). stream_shutdown sends
- * close_notify and FIN; stream_close sends close_notify when nothing is queued; stream_reset sends neither. */
+ * How the stream ends, as on_read gets it: UV_EOF for close_notify; ERR_TRUNCATED for a FIN without it; UV_ECONNRESET for one in the middle of a record;
+ * ERR_TLS for a record that is not authentic or an alert (stream_reason). stream_shutdown sends close_notify and FIN; stream_close sends close_notify when
+ * nothing is queued; stream_reset sends neither. */
 /* resume: a saved session may be offered. */
 int stream_start_tls_client(struct stream *s, struct tls_client *c, const char *host, bool resume,
                             stream_open_fn on_open);
 int stream_start_tls_server(struct stream *s, struct tls_server *c, stream_open_fn on_open);
 /* During a client's handshake: for how many milliseconds we have been waiting for its next bytes; 0 while it waits for us. */
 uint64_t stream_tls_stalled(const struct stream *s);
-/* After a client's handshake has failed: tells it so in the clear when it spoke text itself (http:// to a port for https://). */
+/* After a client's handshake has failed: sends `answer` in the clear if the client spoke text itself (http:// to a port for https://). */
 void stream_tls_answer_text(struct stream *s, struct str answer);
 /* A client's handshake has failed that offered a saved session, and before a certificate was seen: a full one, on a new connection, may do better. */
 bool stream_tls_session_failed(const struct stream *s);

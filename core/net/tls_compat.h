@@ -56,7 +56,7 @@ static inline int compat_parse_key(mbedtls_pk_context *pk, const unsigned char *
 #endif
 }
 
-/* What mbedtls_pem_read_buffer decoded. */
+/* The bytes that mbedtls_pem_read_buffer decoded. */
 #if COMPAT_3
 #define COMPAT_PEM_BYTES(pem) ((pem)->MBEDTLS_PRIVATE(buf))
 #define COMPAT_PEM_SIZE(pem) ((pem)->MBEDTLS_PRIVATE(buflen))
@@ -74,7 +74,7 @@ static inline bool compat_may_sign(const mbedtls_x509_crt *crt) {
 #endif
 }
 
-/* What the certificate is signed by. */
+/* The hash of the certificate's signature. */
 static inline mbedtls_md_type_t compat_signature_md(const mbedtls_x509_crt *crt) {
 #if COMPAT_3
   return crt->MBEDTLS_PRIVATE(sig_md);
@@ -257,7 +257,7 @@ static inline unsigned char compat_alert(const mbedtls_ssl_context *ssl) {
 #endif
 }
 
-/* What mbedtls_ssl_read returns when a session ticket has arrived in place of data; 0 when it never does. */
+/* mbedtls_ssl_read's result when a session ticket has arrived in place of data; 0 when it has none for that. */
 #if COMPAT_3
 #define COMPAT_NEW_TICKET MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET
 #else

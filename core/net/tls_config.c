@@ -1,10 +1,9 @@
-/* tls_config.c: what one reading of a configuration's files gave: what connections have in common, made once and then only read.
+/* tls_config.c: the result of reading a configuration's files once. Connections share it; it is made once and then only read.
  *
- * Every file is read, every key tried and every setting refused here, so that a connection can fail for its peer's sake only.
- * mbedtls_ssl_config is safe to share between threads as long as nobody changes it; what does change behind it (saved sessions, ticket
- * keys, the session cache, RSA blinding) has locks of its own. Saved sessions and ticket keys outlive a reading: whoever is the same in all
- * that a session depends on (tls_digest_add, below) shares them, so neither a reload nor a renewed certificate costs anybody a full
- * handshake. */
+ * Every file is read, every key tried and every setting refused here, so that a connection can fail only because of its peer. mbedtls_ssl_config is safe to
+ * share between threads as long as nobody changes it; the parts behind it that do change (saved sessions, ticket keys, the session cache, RSA blinding) have
+ * locks of their own. Saved sessions and ticket keys outlive a reading: configurations that are equal in everything that a session depends on (tls_digest_add,
+ * below) share them, so neither a reload nor a renewed certificate costs a full handshake. */
 #include <mbedtls/base64.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -26,7 +25,7 @@ static void library_once(void) {
 
 enum { DH_BITS_MIN = 2048 /* RFC 9325 section 4.1; mbedTLS takes 1024 */ };
 
-/* What is the same on both sides. */
+/* The settings that both sides have in common. */
 static bool conf_common(mbedtls_ssl_config *conf, int endpoint, enum tls_version min, char *err, size_t errsize) {
   if (min == TLS_1_3 && !COMPAT_HAS_TLS_1_3) {
     snprintf(err, errsize, "TLS 1.3 needs mbedTLS 3.6; this program was built with %s", MBEDTLS_VERSION_STRING);
@@ -165,7 +164,7 @@ static bool names_within(const mbedtls_x509_crt *a, const mbedtls_x509_crt *b) {
   return true;
 }
 
-/* What is offered when no name is asked for, or none of ours: the first certificate, and those with keys of other kinds for its names. */
+/* Sets the certificates for a client that asks for no name, or for none of ours: the first one, and those with keys of other kinds for its names. */
 static bool server_default(struct tls_server_conf *v) {
   const mbedtls_x509_crt *first = &v->identities[0]->chain;
   for (size_t i = 0; i < v->nidentities; i++) {

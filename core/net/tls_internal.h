@@ -8,7 +8,7 @@
  *   tls_shared.c  what configurations have in common tls_tickets.c  a server's tickets and sessions
  *   tls_resume.c  a client's saved sessions          tls_verify.c   names, dates, pins: the verdict and its sentence
  *   tls_session.c one connection                     tls_report.c   what went wrong, who the peer is
- *   tls_notes.c   what soon may be wrong             tls_pace.c     handshakes take turns */
+ *   tls_notes.c   what soon may be wrong             tls_pace.c     handshakes share a budget */
 #ifndef JETON_NET_TLS_INTERNAL_H
 #define JETON_NET_TLS_INTERNAL_H
 
@@ -36,7 +36,7 @@ void tls_identity_free(struct tls_identity *id);
 void tls_identity_problems(const char *cert, const char *key, tls_tell_fn tell, void *arg);
 enum tls_load {
   TLS_LOAD_FAILED,
-  TLS_LOAD_PART, /* one certificate at least; err tells of the first that could not be read */
+  TLS_LOAD_PART, /* one certificate at least; err names the first that could not be read */
   TLS_LOAD_WHOLE
 };
 /* Appends the certificates of a file. secret: the file may hold a key as well. */
@@ -68,7 +68,7 @@ struct tls_registry {
   pthread_mutex_t living_lock;
   struct link living; /* guarded by living_lock: tls_living.c's, and their links */
 
-  /* Who is told that the set of files is another. Held while it is told, so that nobody is after tls_on_files has returned. */
+  /* The callback for a changed set of files. The lock is held during the call, so no call is under way once tls_on_files has returned. */
   pthread_mutex_t changed_lock;
   void (*changed)(void *arg); /* guarded by changed_lock, as is the next */
   void *changed_arg;
@@ -121,12 +121,12 @@ struct tls_verdict { /* of one handshake */
 int tls_verdict_step(void *p, mbedtls_x509_crt *crt, int depth, uint32_t *flags);
 /* "is not meant for this use (key usage)", for the flags that mbedTLS adds after the last step; NULL: nothing to say of them. */
 const char *tls_flags_phrase(uint32_t flags);
-/* "other.example, 192.0.2.1, URI:spiffe://…": what a certificate is for; "" when it names nothing. */
+/* "other.example, 192.0.2.1, URI:spiffe://…": the names of a certificate; "" when it has none. */
 void tls_certificate_names(const mbedtls_x509_crt *crt, char *out, size_t n);
 /* Its extended key usage allows that, or it says nothing of it. */
 bool tls_is_meant_for(const mbedtls_x509_crt *crt, bool server);
 bool tls_is_ip(const char *name); /* an IPv4 or IPv6 literal */
-/* What a certificate may be for: an address, or labels of letters, digits, - and _, with or without a final dot. */
+/* A name that a certificate may have: an address, or labels of letters, digits, - and _, with or without a final dot. */
 bool tls_is_name(const char *name);
 
 /* --- tls_resume.c --- */

@@ -2,11 +2,11 @@
  *
  * A renewed certificate must not need a reload of the policy, whose file may be half edited at that moment: so a configuration reads its files
  * again by itself (tls_reread) and swaps one pointer. Connections hold the reading that they began with. All living configurations are in
- * the registry's list, so that control knows which files to watch, whoever made a configuration: a policy, or a call of jeton.http on any thread.
+ * the registry's list, so that control knows which files to watch for all of them: those of a policy, and those that a call of jeton.http made on any thread.
  *
- * A reading is tried when the stamp of its files (what stat tells) is another than at the last try, which may have failed: so a bad file is told
- * of once, and a pair that is written one file after the other is good in the end. The stamp is taken before the files are read: a
- * change in between is found by the next check. */
+ * A reading is tried when the stamp of its files (from stat) differs from that of the last try, which may have failed. So a bad file is reported once, and a
+ * pair that is written one file after the other is good in the end. The stamp is taken before the files are read: a change in between is found by the next
+ * check. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,12 +33,13 @@ struct living {
   struct arena memory; /* of the settings */
   const char **files;
   size_t nfiles;
-  /* set by who makes it, then the re-reading thread's */
+  /* set by the maker; owned by the re-reading thread from then on */
   uint64_t stamp;
   char *error;      /* why the last try failed; NULL: it did not */
   struct link link; /* guarded by the registry's living_lock */
   pthread_mutex_t lock;
-  void *now; /* guarded by lock: the newest good reading, with a reference; whoever takes it takes one of its own */
+  void *
+      now; /* guarded by lock: the newest good reading, with a reference; a caller that takes it gets a reference of its own */
 };
 struct tls_client {
   struct living living;

@@ -1,9 +1,9 @@
-/* tls_notes.c: what is not wrong with a certificate, its key or an authority yet, or is careless: reported when a policy is checked or loaded, and when
- * its files have been read again. Sentences name the file. Pure functions but for stat and the system's bundle.
+/* tls_notes.c: warnings about certificates, keys and authorities: what will be wrong soon, or is careless. Reported when a policy is checked or loaded, and
+ * when its files have been read again. Sentences name the file. Pure functions but for stat and the system's bundle.
  *
- * Nothing here refuses anything: a certificate that has expired is served, since some clients do not care and no certificate helps none. What peers
- * will refuse, or what will be refused later, is said while somebody can still change it. Each note is a mistake that costs its maker an hour
- * with the peer's bare "handshake failure": dates, a use that the certificate is not meant for, a chain out of order, an authority that is none.
+ * Nothing here refuses anything: a certificate that has expired is served, since some clients do not care and no certificate helps none. A note says what peers
+ * will refuse, now or later, while somebody can still change it. Each is about a mistake that costs its maker an hour with the peer's bare "handshake failure":
+ * dates, a use that the certificate is not meant for, a chain out of order, an authority that is none.
  *
  * TLS_NOTES_THOROUGH reads the system's authorities, some 20 ms: for `jeton check`, not for a reload. */
 #include <stdarg.h>

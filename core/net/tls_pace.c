@@ -1,11 +1,11 @@
-/* tls_pace.c: handshakes of clients take turns, so that those who have one behind them do not wait for those who have not.
+/* tls_pace.c: handshakes of clients share a time budget, so that established connections do not wait for new ones.
  *
  * One step of a handshake is a signature and a key exchange: up to 3 ms of this thread. A hundred clients that come at once would be a hundred
  * steps in one iteration of the loop, and every established connection of the worker would stand still for all of them. So an iteration spends
- * ITERATION_US on handshakes, and one step at least. Who comes later in it waits in net->handshakes, first come first served, without reading. The
- * loop does not sleep while one waits (its idle handle is active), so nothing is lost but a poll between the steps. Handshakes with upstreams
- * are not paced: requests wait for them. One iteration is told from the next by uv_now, which libuv moves once in each: those within one
- * millisecond share their budget. Belongs to the stream's thread. */
+ * ITERATION_US on handshakes, and one step at least. Handshakes beyond it wait in net->handshakes, first come first served, and their sockets are not read. The
+ * loop does not sleep while one waits (its idle handle is active), so nothing is lost but a poll between the steps. Handshakes with upstreams are not paced:
+ * requests wait for them. uv_now, which libuv moves once in each iteration, tells one from the next: iterations within the same millisecond share a budget.
+ * Belongs to the stream's thread. */
 #include "base/clock.h"
 #include "net/stream.h"
 #include "net/tls_internal.h"

@@ -1,5 +1,5 @@
-/* tls_path.c: what lies under a path that a configuration names, which is a file or a folder of authorities: to watch it, and to tell whether it is what it
- * was. A folder counts with what is in it, one level deep, and with itself ("."), which tells of files that come and go. Pure but for the file system. */
+/* tls_path.c: the files under a path of a configuration (a file, or a folder of authorities): to watch them, and to find out whether they have changed. A
+ * folder counts with its entries, one level deep, and with itself ("."), which changes when files come and go. Pure but for the file system. */
 #include <dirent.h>
 #include <stdio.h>
 #include <sys/stat.h>

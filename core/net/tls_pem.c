@@ -102,7 +102,7 @@ static int parse_block(mbedtls_x509_crt *chain, const unsigned char *p) {
   return r;
 }
 
-/* Appends what can be read. Returns how many cannot; `why` tells of the first of these. */
+/* Appends the certificates that can be read. Returns how many cannot; `why` is about the first of these. */
 static unsigned parse_blocks(mbedtls_x509_crt *chain, const struct pem_file *f, char *why, size_t n) {
   unsigned bad = 0, at = 0;
   const char *p = strstr((const char *)f->p, begin_cert);

@@ -3,7 +3,7 @@
  * Reading. The plain stream's read lands in net->scratch; mbedTLS takes ciphertext from there record by record (on_recv), and
  * what it decrypts is gathered in net->clear, so that one read of the socket is one call of the owner: `clear` has room
  * for a scratch full of records and the rest of one that began earlier. It is wiped as soon as the owner has seen it.
- * Ciphertext that an owner who stopped reading leaves over is kept, which happens when a handshake ends with data behind it.
+ * When the owner has stopped reading, the rest of the ciphertext is kept; that happens when data follows the end of a handshake in one read.
  *
  * Writing. Records are made as full as they can be. A span of a record or more is encrypted from where it lies; smaller
  * ones are gathered first, so that a head and the begin of its body share a record. mbedTLS encrypts in its own buffer
@@ -34,7 +34,7 @@ enum { RECORD_MAX = 16 * 1024, SEALED_MAX = 4 * (RECORD_MAX + 256 /* header, tag
 
 /* Empty between writes. Not net->clear: what is written is often what was just read. */
 static _Thread_local uint8_t gather[RECORD_MAX];
-/* What mbedTLS sends in one write or one step of a handshake, for one call of the kernel; empty between these. */
+/* mbedTLS's output of one write or one step of a handshake, gathered for one system call; empty between these. */
 static _Thread_local struct {
   uint8_t bytes[SEALED_MAX];
   size_t n;
@@ -44,7 +44,7 @@ static _Thread_local struct {
 enum phase { PHASE_HANDSHAKE, PHASE_OPEN, PHASE_FAILED };
 
 struct tls_session {
-  struct link waiting; /* in net->handshakes: a client's bytes are in `kept` until this handshake's turn comes */
+  struct link waiting; /* in net->handshakes: a client's bytes are in `kept` until there is time for this handshake */
   mbedtls_ssl_context ssl;
   struct stream *stream;
   struct tls_client_conf *client; /* one of these two */
@@ -55,7 +55,7 @@ struct tls_session {
   size_t in_n;
   bool dry;        /* mbedTLS asked for more than there is: 3.6 says WANT_READ for other reasons too */
   struct buf kept; /* ciphertext that came when the owner did not read */
-  int end;         /* how the stream ended: what on_read is told; 0: it has not */
+  int end;         /* how the stream ended, as on_read gets it; 0: it has not */
   size_t
       record; /* bytes of plain text that one record takes: 16,384, or what was agreed (3.6 with TLS 1.3: a byte less) */
   int io_error;   /* of the plain stream's write, behind an error of mbedTLS */
@@ -157,7 +157,7 @@ static void open_failed(struct tls_session *t) {
   tell_open(s, ERR_TLS);
 }
 
-/* What the handshake itself does not judge. Returns false with the reason when the peer must not be talked to. */
+/* The checks that the handshake itself does not make. False, with the reason set: the peer is refused. */
 static bool client_accepts(struct tls_session *t) {
   const mbedtls_x509_crt *peer = mbedtls_ssl_get_peer_cert(&t->ssl);
   const struct tls_client_conf *c = t->client;
@@ -175,8 +175,8 @@ static bool client_accepts(struct tls_session *t) {
   return true;
 }
 
-/* A session may be resumed after its certificate has expired, and mbedTLS looks at usages behind tls_verdict_step: both are asked once
- * more. A client without a certificate is welcome where none is required; one with a bad certificate nowhere. */
+/* A session may be resumed after its certificate has expired, and mbedTLS checks usages after tls_verdict_step: both are checked once more here. A client
+ * without a certificate is accepted where none is required; one with a bad certificate is always refused. */
 static bool server_accepts(struct tls_session *t) {
   const mbedtls_x509_crt *peer = mbedtls_ssl_get_peer_cert(&t->ssl);
   if (t->server->client_trust == NULL) return true;
@@ -256,7 +256,7 @@ static size_t decrypt(struct tls_session *t, uint8_t *out, size_t size) {
   return n;
 }
 
-/* Something to tell the owner that the socket will not tell again. */
+/* True: data or an end waits for the owner, and the socket will not report it again. */
 static bool has_kept(const struct tls_session *t) {
   return t->end != 0 || t->kept.n > 0 || mbedtls_ssl_get_bytes_avail(&t->ssl) > 0;
 }
@@ -299,7 +299,7 @@ static void step_kept(struct tls_session *t) {
   if (!s->closing && (s->on_read != NULL || t->phase == PHASE_HANDSHAKE)) stream_plain_read_start(s);
 }
 
-/* Whoever is kicked first in this turn of the loop: it is the turn of those who wait longest. */
+/* Called for the first session that is kicked in this iteration of the loop; runs those that have waited longest. */
 static void step_handshakes(struct net *net) {
   while (!list_empty(&net->handshakes) && tls_pace_may(net)) {
     struct tls_session *t = CONTAINER_OF(list_pop(&net->handshakes), struct tls_session, waiting);
@@ -380,14 +380,14 @@ static void tls_shutdown(struct stream *s) {
   stream_plain_shutdown(s);
 }
 
-/* The last word before the owner closes a connection whose bytes have all gone: a peer may tell this from a cut. */
+/* Sends close_notify before the owner closes a connection whose bytes have all gone, so that the peer can tell this from a cut. */
 static void tls_close(struct stream *s) {
   if (s->tls->phase == PHASE_OPEN && !s->eof_sent && s->queued == 0) mbedtls_ssl_close_notify(&s->tls->ssl);
 }
 
-/* --- what the socket tells --- */
+/* --- events of the socket --- */
 
-/* The end as the owner is told it: a FIN without close_notify is not an end. */
+/* Reports the end to the owner: a FIN without close_notify is not a clean one. */
 static void raw_ended(struct tls_session *t, int status) {
   if (t->phase == PHASE_HANDSHAKE) {
     char *reason = t->verdict.reason;
@@ -400,7 +400,7 @@ static void raw_ended(struct tls_session *t, int status) {
   stream_tell_end(t->stream, t->end);
 }
 
-/* A client's handshake goes on now, if nobody waits and there is time, else when its turn comes. */
+/* A client's handshake goes on now if none waits and there is time, else after those that wait. */
 static void step_in_turn(struct tls_session *t, const uint8_t *data, size_t n) {
   struct net *net = t->stream->net;
   if (list_empty(&net->handshakes) && tls_pace_may(net)) {
@@ -490,7 +490,7 @@ static void tls_fini(struct stream *s) {
   struct tls_session *t = s->tls;
   list_remove(&t->waiting);
   s->tls = NULL;
-  s->ops = &stream_plain_ops; /* for whoever asks for a reason in on_closed */
+  s->ops = &stream_plain_ops; /* for owners that ask for a reason in on_closed */
   if (t->kick_made)
     uv_close((uv_handle_t *)&t->kick, on_kick_closed);
   else

@@ -1,8 +1,8 @@
-/* tls_shared.c: a list of what configurations share, found by digest.
+/* tls_shared.c: state that configurations share, in a list, found by digest.
  *
- * What must outlive one reading of the files (ticket keys, saved sessions) belongs to none of them. A new reading is made before the old one
- * is given up, finds what the old one holds, and so it goes on; when the last holder has gone it goes, too. The list is the
- * registry's; its lock also guards the references, so that the last unref and a new get cannot meet. Any thread. */
+ * Ticket keys and saved sessions must outlive one reading of the files, so they belong to none. A new reading is made before the old one is given up, and finds
+ * the state that the old one holds. The state goes with its last holder. The list is the registry's; its lock also guards the references, so that the last
+ * unref and a new get cannot meet. Any thread. */
 #include <stdlib.h>
 
 #include "net/tls_internal.h"

@@ -1,10 +1,9 @@
-/* tls_trust.c: certificate authorities to believe in.
+/* tls_trust.c: certificate authorities to trust.
  *
  * The system's bundle is some 140 certificates: 20 ms to parse and most of a megabyte. Every upstream of a policy, and every
- * jeton.http call with settings of its own, wants it, so a trust is shared by whoever names the same file, as long as that
- * file has not changed since. The list of living trusts is the
- * registry's; its lock also guards the references, so that the last unref and a new get cannot meet. What a trust holds
- * never changes. */
+ * jeton.http call with settings of its own, wants it, so configurations that name the same file share a trust, as long as that file has not changed since. The
+ * list of living trusts is the registry's; its lock also guards the references, so that the last unref and a new get cannot meet. What a trust holds never
+ * changes. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* family.c: a hash table of slots by key, with a list in order of use. One mutex guards both; it is held for a lookup or a walk, never over a fetch.
  *
- * Keys come from requests, so the hash is keyed (SipHash) and the table bounded. A slot that anybody but family and keeper refers to is in use and stays: dropping
- * it would end waits, and a second slot for the same key would mean two fetches at a time for one token.
+ * Keys come from requests, so the hash is keyed (SipHash) and the table bounded. A slot with a reference other than the family's and the keeper's is in use and
+ * stays: dropping it would end waits, and a second slot for the same key would mean two fetches at a time for one token.
  *
  * Invariants: every entry is in one chain of `table` and in `used`; `used` is in order of last_used, oldest first; each entry holds one
  * reference to its slot; new references to a slot come from family_get or from somebody who has one. Lock order: family, slot, mailbox. */
@@ -139,7 +139,7 @@ static struct slot *unlink_entry(struct token_family *f, struct entry *e) {
   return s;
 }
 
-/* Closed at once, under the mutex: nobody can have got it meanwhile. The keeper is told to forget it. */
+/* Closed at once, under the mutex: nobody can have got it meanwhile. A mail has the keeper forget it. */
 static bool drop_if_unused(struct token_family *f, struct entry *e) {
   if (slot_in_use(e->slot)) return false;
   struct slot *s = unlink_entry(f, e);

@@ -10,8 +10,8 @@
 
 enum { FAMILY_KEY_MAX = 256 };
 struct token_family;
-/* Refcounted, survives reloads, found by name by the keeper, who makes it: use keeper_adopt_family. One made with family_new alone has slots that
- * nobody fetches for. */
+/* Refcounted, survives reloads, found by name and made by the keeper: use keeper_adopt_family. One made with family_new alone has slots that nobody fetches
+ * for. */
 struct token_family *family_new(struct str name);
 struct token_family *family_ref(struct token_family *f);
 void family_unref(struct token_family *f);

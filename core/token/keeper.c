@@ -1,9 +1,9 @@
 /* keeper.c: decides, for each slot, whether something is due; starts fetches; takes their outcome.
  *
- * There is no stored state and no table of transitions. A slot states what it needs under its mutex (slot_internal.h), whoever changes that posts one
- * mail that says "check", and one function, attend, reads all of it and acts. It may run once too often but never once too seldom: nothing hangs on
- * a message having been sent at the right moment. So expiry against a fetch that ends, a set during a fetch, a rejection during a reload have no
- * races to get right: each is a change of facts, followed by a check.
+ * There is no stored state and no table of transitions. A slot states what it needs under its mutex (slot_internal.h); a change of that posts one mail, which
+ * says "check"; and one function, attend, reads all of it and acts. It may run once too often but never once too seldom: nothing hangs on a message having been
+ * sent at the right moment. So expiry against a fetch that ends, a set during a fetch, a rejection during a reload have no races to get right: each is a change
+ * of facts, followed by a check.
  *
  * Invariants: slot->fetching is true exactly from start_fetch to keeper_fetch_done. A slot in `slots` is `known` and holds a reference.
  * After attend, the slot's place in the heap is the next moment at which its facts change by time alone. The host's timer is set for the first
@@ -24,7 +24,7 @@
 struct keeper_family {
   struct link link;
   struct token_family *family; /* a reference */
-  struct due sweep;            /* when idle slots are looked for next */
+  struct due sweep;            /* when idle slots are searched for next */
 };
 
 struct keeper {
@@ -35,7 +35,7 @@ struct keeper {
   struct link families;   /* struct keeper_family */
   struct due_heap due;    /* slots */
   struct due_heap sweeps; /* families */
-  int64_t timer_at;       /* what the host was told last */
+  int64_t timer_at;       /* the last argument of set_timer */
   unsigned fetching;
 };
 
@@ -110,7 +110,7 @@ static struct fetch *begin_fetch_locked(struct slot *s, int64_t at) {
   return f;
 }
 
-/* When attend must look again without being told. A dormant slot's attempt that is due already is not a reason: its next waiter posts. */
+/* When attend must check again although no mail comes. A dormant slot's attempt that is due already is not a reason: its next waiter posts. */
 static int64_t next_look_locked(const struct slot *s, int64_t at) {
   if (s->closed) return INT64_MAX;
   int64_t next = s->current != NULL ? s->current->expires_at : INT64_MAX;
@@ -196,7 +196,7 @@ static bool conclude_locked(struct slot *s, const struct fetch *f, struct token 
   }
   if (token == NULL && !s->closed && !outdone) slot_fail_locked(s, why, at);
   if (token == NULL && outdone) s->failures++;
-  slot_gather_locked(s, WAKE_ONE_ATTEMPT, token == NULL ? ERR_TOKEN_MISSING : 0); /* who joined after the set */
+  slot_gather_locked(s, WAKE_ONE_ATTEMPT, token == NULL ? ERR_TOKEN_MISSING : 0); /* those that joined after the set */
   token_unref(token);
   return false;
 }
@@ -307,7 +307,7 @@ struct token_family *keeper_adopt_family(struct keeper *k, struct str name, cons
   family_configure(kf->family, max, idle_ms);
   family_attach(kf->family, &home);
   due_set(&k->sweeps, &kf->sweep, now(k) + family_sweep_ms(kf->family));
-  /* Its slots have new plans: look at each as soon as the loop comes round, which is not inside this walk. */
+  /* Its slots have new plans: each is checked when the loop comes round, not inside this walk. */
   for (struct link *l = k->slots.next; l != &k->slots; l = l->next) {
     struct slot *s = CONTAINER_OF(l, struct slot, link);
     if (s->key.p != NULL && str_eq(str_of(s->token), name)) due_set(&k->due, &s->due, now(k));

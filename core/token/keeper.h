@@ -4,7 +4,7 @@
  * it on a virtual clock. Owned by the keeper's thread; other threads reach it through slot.h, which posts mail to it.
  *
  * empty -> fetching -> valid -> refreshing -> valid ...; failing: the last attempt failed, backing off (a valid token still
- * serves); expired: there was a token and it is over. One fetch at a time a slot, whoever asks and however often. */
+ * serves); expired: there was a token and it is over. One fetch at a time a slot, however many ask for it. */
 #ifndef JETON_TOKEN_KEEPER_H
 #define JETON_TOKEN_KEEPER_H
 
@@ -59,20 +59,21 @@ struct token_family *keeper_adopt_family(struct keeper *k, struct str name, cons
 /* The slot of a single token, or the family, as it is: unlike adopting, finding changes no schedule. A new reference, or NULL. Keeper's thread. */
 struct slot *keeper_find(struct keeper *k, struct str name);
 struct token_family *keeper_find_family(struct keeper *k, struct str name);
-/* The new policy no longer names it (as one token, or as a family: under one name they are two): until it is adopted again it is fetched only for who waits for it or
- * wants it, so that exchanges of the old policy lack nothing, and an issuer is not asked for what nobody needs. Keeper's thread. */
+/* For a token that the new policy no longer names (as one token, or as a family: under one name they are two). Until it is adopted again it is fetched only
+ * when a request waits for it or asks for it: exchanges of the old policy lack nothing, and the issuer is not asked for tokens that nobody needs. Keeper's
+ * thread. */
 void keeper_leave(struct keeper *k, struct str name, bool family);
-/* The fetches are other ones now: those that failed are tried at once, by those who want them. Keeper's thread. */
+/* The fetch functions have changed: those that failed are tried at once where a request wants the token. Keeper's thread. */
 void keeper_try_again(struct keeper *k);
-/* Slots and families that no policy names any longer: closed, their waiters ended, their token dropped. Keeper's thread. `keep` tells which stay.
- * Exchanges pin their policy: call it when the last one of a policy that names them is over. A fetch that runs for a closed slot
- * ends as ever, with keeper_fetch_done; its outcome is dropped. */
+/* Closes the slots and families that no policy names any longer, ends their waiters and drops their tokens. Keeper's thread. `keep` answers which stay.
+ * Exchanges pin their policy: call it when the last exchange of a policy that names them is over. A fetch that runs for a closed slot ends as ever, with
+ * keeper_fetch_done; its outcome is dropped. */
 typedef bool (*keeper_keep_fn)(void *arg, const char *token_name, bool family);
 void keeper_retain(struct keeper *k, keeper_keep_fn keep, void *arg);
 void keeper_run_due(struct keeper *k);
 
-/* The outcome of a fetch; what it may be is in result.h. Frees f. Of two tokens the one whose fetch was sent later counts: a fetch that was
- * under way while another thread set a token that is still valid does not replace it. */
+/* Takes the outcome of a fetch (result.h) and frees f. Of two tokens the one whose fetch was sent later counts: a fetch that was under way while another thread
+ * set a token that is still valid does not replace it. */
 void keeper_fetch_done(struct keeper *k, struct fetch *f, const struct fetch_result *r);
 /* tokens.x:set(value, …): publishes at once, as a new generation; any thread. Returns NULL, or a sentence that says what is wrong. */
 const char *slot_set(struct slot *s, const struct fetch_result *r);

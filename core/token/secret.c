@@ -181,7 +181,7 @@ struct secret *secret_encode(struct secret *of, enum secret_encoding e) {
   return s;
 }
 
-/* --- looking at it without its bytes --- */
+/* --- describing it without its bytes --- */
 
 static void describe_text(struct str text, struct buf *out) {
   for (size_t i = 0; i < text.n; i++) {

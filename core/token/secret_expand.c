@@ -17,7 +17,7 @@
 #include "base/secmem.h"
 #include "token/secret_internal.h"
 
-/* Where bytes go next. put returns 0 or an error, after which nothing more is put. */
+/* The next place that bytes go to. put returns 0 or an error, after which nothing more is put. */
 struct stage {
   int (*put)(struct stage *s, const char *p, size_t n);
 };
@@ -124,7 +124,7 @@ static bool may_receive(const struct secret_context *ctx, const struct audience 
 }
 
 /* Each slot once: a value and a field of one request are of one generation. ERR_TOKEN_EXPIRED: a publish came between two of them, the earlier one is
- * out of date. ERR_LIMIT: there is no place left, and a 401 could not be told to that slot. */
+ * out of date. ERR_LIMIT: there is no place left, and a 401 could not be reported to that slot. */
 static int note_used(struct secret_context *ctx, struct slot *slot, uint64_t generation) {
   for (unsigned i = 0; i < ctx->nused; i++) {
     if (ctx->used[i].slot == slot) return ctx->used[i].generation == generation ? 0 : ERR_TOKEN_EXPIRED;
@@ -194,7 +194,7 @@ static int expand(struct secret *s, struct expansion *x, struct stage *to) {
 }
 
 /* A value with CR, LF or NUL would end the field, or the head: a request of somebody else's making could follow. Any other control byte, DEL
- * included, makes the head invalid (RFC 9110 section 5.5), and who reads it may refuse it or read it in a way of their own. */
+ * included, makes the head invalid (RFC 9110 section 5.5), and its receiver may refuse it or read it in a way of its own. */
 static bool fits_a_header(const uint8_t *p, size_t n) { return chars_span(p, n, 0, CHAR_VALUE) == n; }
 
 int secret_expand(struct secret *s, struct secret_context *ctx, struct buf *out) {

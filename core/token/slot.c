@@ -96,7 +96,7 @@ static void reader_catch_up(struct slot_reader *r) {
 }
 
 struct token *slot_read(struct slot_reader *r, int64_t now_boot_ms) {
-  /* Acquire: who has seen a counter has seen everything that happened before that change. */
+  /* Acquire: a reader that has seen a counter has seen everything that happened before that change. */
   if (atomic_load_explicit(&r->slot->changes, memory_order_acquire) != r->seen) reader_catch_up(r);
   struct token *t = r->token;
   if (t == NULL || now_boot_ms < t->expires_at) return t;

@@ -97,7 +97,7 @@ enum { SLOT_DAMP_MIN_MS = 1000, SLOT_DAMP_PROVEN_MS = 4000, SLOT_DAMP_MAX_MS = 6
 
 /* Asks for a refresh by hand, backoff or not; joins a fetch that is running. Nothing happens when the slot has no fetch. */
 void slot_refresh(struct slot *s);
-/* What the last attempt failed of may have been mended: ends the backoff. Nothing happens when it did not fail. */
+/* Ends the backoff, because the cause of the last failure may have gone. Nothing happens when the last attempt did not fail. */
 void slot_try_again(struct slot *s);
 /* As slot_refresh, and waits for the outcome of that attempt: as slot_wait, but with 0 even when a valid token is there, and done(ERR_TOKEN_MISSING) when the
  * attempt fails. UV_ENOTSUP when the slot has no fetch. */

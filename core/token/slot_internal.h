@@ -5,11 +5,11 @@
  *  - current is NULL or last; last has the slot's generation. A rejected or expired token is `last` but not `current`: it is never
  *    served again, but a fetch may need its extra fields (a refresh token).
  *  - at most one fetch is running: `fetching`.
- *  - a waiter is in `waiters` or in `woken`, or its mail is posted, or it does not wait: so it is told exactly once.
+ *  - a waiter is in `waiters` or in `woken`, or its mail is posted, or it does not wait: so its callback runs exactly once.
  *  - a closed slot holds no token, has nobody waiting, and posts nothing.
  *
- * What is to be done next is not told to the keeper by messages that could be lost or come twice: it is stated in the slot
- * (next_attempt, manual, asked, closed) and the one mail only says "check". Lock order: family, slot, mailbox. */
+ * The keeper does not get its work by messages, which could be lost or come twice: the slot states it (next_attempt, manual, asked, closed) and the one mail
+ * only says "check". Lock order: family, slot, mailbox. */
 #ifndef JETON_TOKEN_SLOT_INTERNAL_H
 #define JETON_TOKEN_SLOT_INTERNAL_H
 
@@ -53,7 +53,7 @@ struct slot {
   bool closed;
 
   bool has_fetch;
-  bool leaving; /* only a policy that was replaced names it: fetched for who waits, not ahead of its end */
+  bool leaving; /* only a policy that was replaced names it: fetched when a request waits, not ahead of its end */
   bool fetching;
   bool manual;          /* a refresh by hand that has not begun */
   bool asked;           /* somebody wanted a token since the last attempt began */
@@ -82,7 +82,7 @@ struct slot {
   struct due due;
 };
 
-/* What a keeper lends to a slot; copied. */
+/* The part of a keeper that its slots use; copied. */
 struct slot_home {
   struct mailbox *inbox;
   struct keeper *keeper;

@@ -1,8 +1,8 @@
 /* slot_wait.c: requests that wait for a token, and those that ask for one.
  *
  * Invariant: a waiter that slot_wait took is in exactly one place until its end: `waiters`, `woken`, its home's mailbox. The first two are
- * guarded by the slot's mutex and it moves on to the third under that same mutex; so slot_wait_cancel, which looks in all of them
- * on home's thread, misses none, and none is told twice. */
+ * guarded by the slot's mutex and it moves on to the third under that same mutex; so slot_wait_cancel, which searches all of them on home's thread, misses
+ * none, and no callback runs twice. */
 #include <assert.h>
 
 #include "base/err.h"

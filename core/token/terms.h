@@ -1,5 +1,5 @@
-/* terms.h: on what terms a token may be used, as a script's handle needs to know them. Copied out of the policy by whoever makes the handle
- * (policy/binding.c), so that nothing below the policy knows one. Immutable. */
+/* terms.h: on what terms a script's handle may use a token. policy/binding.c copies them out of the policy when it makes the handle, so that nothing below
+ * `policy` includes its headers. Immutable. */
 #ifndef JETON_TOKEN_TERMS_H
 #define JETON_TOKEN_TERMS_H
 

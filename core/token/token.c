@@ -47,7 +47,7 @@ struct token *token_new(struct str value, const struct token_field *fields, unsi
   return t;
 }
 
-/* Relaxed: who takes a reference has one, or holds the slot's mutex; neither needs an order from here. */
+/* Relaxed: the caller has a reference already, or holds the slot's mutex; neither needs an order from here. */
 struct token *token_ref(struct token *t) {
   unsigned before = atomic_fetch_add_explicit(&t->refs, 1, memory_order_relaxed);
   assert(before > 0);

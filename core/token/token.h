@@ -29,7 +29,7 @@ struct token {
   struct token_field fields[];
 };
 
-/* Copies; one reference. NULL when over the maxima. The three numbers are zero: whoever publishes it sets them before. */
+/* Copies; one reference. NULL when over the maxima. The three numbers are zero: the publisher sets them before it publishes. */
 struct token *token_new(struct str value, const struct token_field *fields, unsigned nfields);
 struct token *token_ref(struct token *t);
 void token_unref(struct token *t); /* NULL is fine */
