@@ -1,11 +1,11 @@
 /* alloc.c: see alloc.h.
  *
- * Lua tells the size of what it gives back, so blocks carry no header. A slab is aligned to its size and holds blocks of one class; masking a block's
- * address finds it. Free blocks are kept by their slab, not by the class, so that an empty slab can go back to malloc: a script that filled the cap
- * with blocks of one size and dropped them can then fill it with another. A class keeps its last slab, so that steady work calls no malloc.
- * Tried and dropped: one list a class (fast, but never gives anything back).
+ * Lua passes the size of a block that it frees, so blocks carry no header. A slab is aligned to its size and holds blocks of one class; masking a block's
+ * address finds it. Free blocks are kept by their slab, not by the class, so that an empty slab can go back to malloc: a script that filled the cap with blocks
+ * of one size and dropped them can then fill it with another. A class keeps its last slab, so that steady work calls no malloc. Tried and dropped: one list a
+ * class (fast, but never gives anything back).
  *
- * Lua demands that shrinking succeeds: neither the cap nor `heavy` is asked then. Owned by the VM's thread. */
+ * Lua demands that shrinking succeeds, so neither the cap nor `heavy` can refuse it. Owned by the VM's thread. */
 #include "lua/alloc.h"
 
 #include <assert.h>

@@ -28,10 +28,10 @@ struct alloc {
   bool wipe;         /* freed memory is zeroed */
   struct link partial[ALLOC_CLASSES]; /* slabs with room; a full slab is in no list */
 
-  /* Asked, when not NULL, every ALLOC_HEAVY bytes, with the size of the last block: copying and clearing of large blocks is time that no instruction
-   * counts. False: refuse. */
+  /* Called, when not NULL, every ALLOC_HEAVY bytes, with the size of the last block: copying and clearing of large blocks is time that no instruction counts.
+   * False: refuse. */
   bool (*heavy)(void *arg, size_t size);
-  /* Told, when not NULL, of a refusal. fresh: a new block, so that the stack of calls is in order and may be looked at. */
+  /* Called, when not NULL, for a refusal. fresh: a new block, so that the stack of calls is in order and may be read. */
   void (*refused)(void *arg, bool fresh);
   void *arg;
 };

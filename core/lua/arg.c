@@ -4,8 +4,8 @@
  * misspelt name would be passed over in silence. So these name the function and the key, say what was expected and the type that was found, and
  * refuse a key that is not known, with the nearest one that is. A value is never shown: it may be a secret that was put in the wrong place.
  *
- * Strings are not converted from numbers, nor numbers from strings: where Lua would, a mistake goes on to where nobody can tell its cause.
- * Nothing here owns memory outside of Lua, so every function may raise at any place. */
+ * Strings are not converted from numbers, nor numbers from strings: where Lua would, a mistake shows only later, far from its cause. Nothing here owns memory
+ * outside of Lua, so every function may raise at any place. */
 #include "lua/arg.h"
 
 #include <lauxlib.h>
@@ -19,7 +19,7 @@
 
 enum { SUGGEST_DISTANCE = 3 };
 
-/* What messages call a type: a store's is named by the function that gives it. */
+/* The name of a type in messages: a store has the name of the function that gives it. */
 static const char *without_prefix(const char *type) {
   if (strcmp(type, "jeton.shared") == 0) return "store";
   return strncmp(type, "jeton.", 6) == 0 ? type + 6 : type;

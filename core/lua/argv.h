@@ -10,7 +10,7 @@ struct argv { /* zeroed: empty */
   size_t n;
 };
 /* The list part of the table at idx. Raises when it is empty or an entry is not a string: secrets too, since /proc shows them to every user.
- * What it has read by then is in *a: the caller's guard frees it. */
+ * *a then holds the entries read so far: the caller's guard frees it. */
 void argv_read(lua_State *L, int idx, struct argv *a, const char *what);
 /* This process's environment with the table at idx on top: a string or a secret sets, false removes. May raise. 0, or secret_expand's error. */
 int argv_read_env(lua_State *L, int idx, struct argv *a, const char *what);

@@ -61,7 +61,7 @@ bool budget_spent(struct budget *b) {
 void budget_on_count(lua_State *L, struct budget *b) {
   if (b->depth == 0) return;
   if (budget_spent(b)) budget_raise(L, b);
-  /* a coroutine that was suspended in another run may look more often, or at each instruction */
+  /* a coroutine that was suspended in another run may check more often, or at each instruction */
   budget_keep_pace(L, b);
 }
 

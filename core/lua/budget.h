@@ -1,8 +1,8 @@
 /* budget.h: how long Lua may run without giving the thread back.
  *
- * What counts is the processor's time: on a machine that is busy with other things a thread may not run for longer than a budget, and no script can help that.
- * The clock is read lazily: a run that ends within BUDGET_COUNT instructions reads none, and one that goes on starts its clock at the first
- * firing of the count hook. C functions that loop for long spend fuel, since no instruction is counted there. Owned by the VM's thread. */
+ * The budget is processor time, not wall time: on a busy machine a thread may wait for longer than a whole budget, and that is no script's fault. The clock is
+ * read lazily: a run that ends within BUDGET_COUNT instructions reads none, and one that goes on starts its clock at the first firing of the count hook. C
+ * functions that loop for long spend fuel, since no instruction is counted there. Owned by the VM's thread. */
 #ifndef JETON_LUA_BUDGET_H
 #define JETON_LUA_BUDGET_H
 
@@ -12,10 +12,10 @@
 #include <stdint.h>
 
 enum {
-  BUDGET_COUNT = 1000, /* VM instructions between two looks at the clock: some 10 µs */
+  BUDGET_COUNT = 1000, /* VM instructions between two checks of the clock: some 10 µs */
   BUDGET_COUNT_LARGE =
       50, /* in a run that has made large blocks: one instruction that compares them may take a millisecond */
-  BUDGET_FUEL = 4096, /* steps of C loops between two looks: the like */
+  BUDGET_FUEL = 4096, /* steps of C loops between two checks: about the same time */
   PLACE_SIZE = LUA_IDSIZE + 16
 };
 
@@ -23,10 +23,10 @@ struct budget {
   /* set by the owner: calls budget_on_count with this budget, which a hook of Lua cannot be given */
   lua_Hook hook;
   int64_t limit_us; /* 0 or less: none */
-  int64_t start_us; /* of clock_mono_us; 0: not looked at the clock yet */
+  int64_t start_us; /* of clock_mono_us; 0: the clock has not been read yet */
   int64_t start_thread_us;
   uint32_t fuel;
-  int count;              /* of instructions between two looks, in this run */
+  int count;              /* of instructions between two checks, in this run */
   unsigned depth;         /* runs that are on the C stack; the outermost one's clock counts for all */
   bool over;              /* kept until the next outermost run begins */
   char place[PLACE_SIZE]; /* "policy.lua:12" where it ended, or "" */
@@ -43,24 +43,24 @@ static inline void budget_leave(struct budget *b) { b->depth--; }
 
 /* Sets the count hook on L; coroutines that L makes inherit it. */
 void budget_arm(lua_State *L, const struct budget *b);
-/* What the count hook does: raises when the time is over. */
+/* The count hook: raises when the time is over. */
 void budget_on_count(lua_State *L, struct budget *b);
-/* From here on this run looks at the clock every BUDGET_COUNT_LARGE instructions. L is what runs. May be called by the allocator. */
+/* From here on this run checks the clock every BUDGET_COUNT_LARGE instructions. L is what runs. May be called by the allocator. */
 void budget_hurry(lua_State *L, struct budget *b);
-/* Makes L look as often as this run does: before L is resumed. */
+/* Makes L check as often as this run does. Call it before L is resumed. */
 void budget_keep_pace(lua_State *L, const struct budget *b);
-/* Looks at the clock without touching Lua. True when the time is over, or was before. */
+/* Checks the clock without touching Lua. True when the time is over, or was before. */
 bool budget_spent(struct budget *b);
-/* Looks at the clock and raises when the time is over. For C functions. */
+/* Checks the clock and raises when the time is over. For C functions. */
 void budget_check(lua_State *L, struct budget *b);
-/* n steps of a loop in C: looks at the clock every BUDGET_FUEL of them. */
+/* n steps of a loop in C: checks the clock every BUDGET_FUEL of them. */
 static inline void budget_burn(lua_State *L, struct budget *b, size_t n) {
   if (n < b->fuel)
     b->fuel -= (uint32_t)n;
   else
     budget_check(L, b);
 }
-/* Raises the budget's error, from any C function: what catches errors calls it so that none swallows it. */
+/* Raises the budget's error, from any C function. Functions that catch errors call it, so that none swallows this one. */
 int budget_raise(lua_State *L, struct budget *b);
 /* "50 ms" */
 void budget_text(const struct budget *b, char *out, size_t n);

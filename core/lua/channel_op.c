@@ -1,8 +1,8 @@
 /* channel_op.c: see channel_op.h. Owned by the VM's thread; the channels are the process's.
  *
- * What can be done at once is done with arms on the C stack. Only who waits has an op on the heap, which is freed by whoever ends it: a
- * counterpart (by mail), the deadline, or the end of the task. Invariant: an item that an op has received is pushed to the script, or goes back to its
- * channel; one that it has not sent is freed. So a client that leaves, a spent budget and a reload lose nothing.
+ * An operation that can be done at once uses arms on the C stack. Only one that waits has an op on the heap. Three events end and free it: its counterpart (by
+ * mail), the deadline, and the end of the task. Invariant: an item that an op has received is pushed to the script, or goes back to its channel; one that it
+ * has not sent is freed. So a client that leaves, a spent budget and a reload lose nothing.
  *
  * A script that always finds something to do never waits, and would run until its budget ends it. So when its run has lasted long, the outcome comes by a mail to
  * the own thread instead. */
@@ -117,7 +117,7 @@ static struct channel_op *op_new(lua_State *L, const struct await *begun, const 
   return op;
 }
 
-/* What fired between two looks is the caller's, who still has its arms on the stack. */
+/* An arm fired between channel_try and channel_wait: gives the arms back to the caller, which still has them on the stack. */
 static void take_back(struct channel_op *op, struct channel_arm *arms) {
   unsigned n = op->wait.n;
   memcpy(arms, op->arms, n * sizeof *arms);

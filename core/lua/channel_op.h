@@ -10,7 +10,7 @@
 
 enum { CHANNEL_OP_FOREVER = -1, CHANNEL_OP_ARMS_MAX = 64 };
 
-/* Where an operation that waited has come to. */
+/* The outcome of an operation that waited. */
 struct channel_outcome {
   int fired;               /* the arm's index, or UV_ETIMEDOUT */
   struct channel_arm *arm; /* the one that fired, or NULL */
@@ -20,7 +20,7 @@ struct channel_outcome {
 void channel_op_begin(lua_State *L, struct await *begun);
 /* Fires one of the arms now and returns its index; or, with ms 0, UV_EAGAIN. Else the task waits, and this does not return: push gets the struct channel_outcome
  * and pushes what the operation returns. Nothing may raise between the making of the arms' items and this call; from it on the items of arms that do not fire are its
- * own: with UV_EAGAIN and with an index, too, it has freed them. It also waits, for one turn of the loop, when the run has lasted long. */
+ * own: with UV_EAGAIN and with an index, too, it has freed them. It also waits, for one iteration of the loop, when the run has lasted long. */
 int channel_op(lua_State *L, const struct await *begun, struct channel_arm *arms, unsigned n, struct rng *rng,
                int64_t ms, task_push_fn push);
 /* Frees the items that sends among the arms have not sent. */

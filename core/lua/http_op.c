@@ -99,7 +99,7 @@ static bool wants_length(const struct http_op *op) {
          str_eq(op->method, STR("PATCH"));
 }
 
-/* The body's secrets are expanded first, since the head tells their length. */
+/* The body's secrets are expanded first, since the head states the body's length. */
 static int make_body(struct http_op *op) {
   if (op->body_secret == NULL) return 0;
   buf_reset(&op->body_bytes);
@@ -265,7 +265,7 @@ static void begin(struct http_op *op) {
   op->holders = 1;
   (void)uv_timer_init(loop, &op->timer);
   op->timer.data = op;
-  uv_update_time(loop); /* the deadline counts from here, not from when the loop last looked */
+  uv_update_time(loop); /* the deadline counts from here, not from the loop's last reading of the clock */
   (void)uv_timer_start(&op->timer, on_start, 0, 0);
 }
 

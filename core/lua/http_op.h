@@ -1,4 +1,4 @@
-/* http_op.h: one call of jeton.http under way. Made by l_http.c from what the script gave, run by http_op.c, told to Lua by http_response.c. */
+/* http_op.h: one call of jeton.http under way. l_http.c makes it from the script's arguments, http_op.c runs it, http_response.c gives the outcome to Lua. */
 #ifndef JETON_LUA_HTTP_OP_H
 #define JETON_LUA_HTTP_OP_H
 

@@ -121,7 +121,7 @@ bool job_fire(struct job *j) {
 
 /* --- the handle --- */
 
-/* What has a source stops being started; a run that is under way goes on. What has none is ended where it waits. */
+/* A job with a source is not started again, and a run under way goes on. A job without one is ended where it waits. */
 static int l_cancel(lua_State *L) {
   struct job *j = check(L);
   if (j->source != NULL) {

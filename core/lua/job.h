@@ -7,7 +7,7 @@
 
 struct job;
 
-/* What starts a job again and again (a timer, a watch): owned by the job until `end`, which frees it, at once or when its handles are closed. */
+/* Starts a job again and again (a timer, a watch). Owned by the job until `end`, which frees it, at once or when its handles are closed. */
 struct job_source {
   struct job *job; /* set by job_push; NULL once the job has ended */
   void (*end)(struct job_source *s);

@@ -299,7 +299,7 @@ static struct channels *all_of(lua_State *L) {
   return all;
 }
 
-/* What this VM has named before, pushed; or NULL and nothing pushed. */
+/* Pushes the handle if this VM has named the channel before; else returns NULL and pushes nothing. */
 static struct channel *push_known(lua_State *L, int named) {
   lua_pushvalue(L, 1);
   (void)lua_rawget(L, named);

@@ -28,7 +28,7 @@
 enum {
   RANDOM_MAX = 1024 * 1024,
   SECRET_STEPS = 1024,   /* of a secret's bytes, whose number is not known before they are there: at most 1 MiB */
-  SIGNATURE_STEPS = 4096 /* enough for a look at the clock: RSA takes milliseconds */
+  SIGNATURE_STEPS = 4096 /* enough for a check of the clock: RSA takes milliseconds */
 };
 
 /* A string argument, borrowed from the stack, or a secret's bytes. */

@@ -1,4 +1,4 @@
-/* l_fetch.h: between a policy's fetch function and the keeper: what the function is given, and what it returned. */
+/* l_fetch.h: translates between a policy's fetch function and the keeper: its argument, and its results. */
 #ifndef JETON_LUA_L_FETCH_H
 #define JETON_LUA_L_FETCH_H
 

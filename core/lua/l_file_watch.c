@@ -54,7 +54,7 @@ static void on_quiet(uv_timer_t *t);
 
 static void check_soon(struct file_watch *w) { (void)uv_timer_start(&w->quiet, on_quiet, QUIET_MS, 0); }
 
-/* A change during a run of the function is told when the run has ended: the timer asks again until then. */
+/* A change during a run of the function is reported when the run has ended: the timer tries again until then. */
 static void tell(struct file_watch *w) {
   w->owed = !job_fire(w->source.job);
   if (w->owed) check_soon(w);

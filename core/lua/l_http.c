@@ -303,7 +303,7 @@ static int with_method(lua_State *L, const char *method) {
   return request(L, method, 1, 2);
 }
 
-/* --- settings, looked at beforehand --- */
+/* --- settings, checked beforehand --- */
 
 struct trial {
   struct tls_choice choice;
@@ -322,7 +322,7 @@ static void on_tls_note(void *arg, const char *text) {
   vm_warn(arg, line);
 }
 
-/* Notes are told by the VM that tries a policy, so that each load tells them once. */
+/* The VM that tries a policy reports notes, so that each load reports them once. */
 static void tell_notes(struct vm *vm, const struct trial *t) {
   char text[512];
   if (vm_role(vm) != VM_CONTROL) return;

@@ -3,8 +3,8 @@
  * A secret's userdata owns one reference, given back by __gc. There is no way from it to its bytes: __index, __len and the orderings raise, and
  * equality is identity. The functions of jeton.secret, which make one, are in secret_source.c.
  *
- * A token's userdata is l_token.c's, but whoever takes a secret takes a token as well: it begins with the same member, and its type is known here. So
- * this file needs nothing of l_token.c, which is built on it. */
+ * A token's userdata is l_token.c's, but functions that take a secret take a token as well: it begins with the same member, and its type is known here. So this
+ * file needs nothing of l_token.c, which is built on it. */
 #include "lua/l_secret.h"
 
 #include <lauxlib.h>
@@ -45,7 +45,7 @@ static int l_tostring(lua_State *L) {
 
 static int l_index(lua_State *L) {
   if (lua_type(L, 2) == LUA_TSTRING && lua_tostring(L, 2)[0] == '_')
-    return 0; /* what printers look for: __name and the like */
+    return 0; /* keys that printers ask for: __name and the like */
   return l_secret_refuse(L);
 }
 

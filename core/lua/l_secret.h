@@ -7,11 +7,11 @@
 #include "base/buf.h"
 #include "token/secret.h"
 
-/* What a secret's and a token's userdata begin with: a reference that it owns. */
+/* The beginning of a secret's and of a token's userdata, with a reference that the userdata owns. */
 struct l_secret_holder {
   struct secret *secret;
 };
-/* What a family's userdata begins with. */
+/* The beginning of a family's userdata. */
 struct l_secret_family {
   const char *name; /* in the policy */
 };

@@ -253,7 +253,7 @@ static int no_place(lua_State *L, const struct family_handle *h, struct str key)
 }
 
 /* The handle of a key is kept (weakly) so that its reader stays warm; the family is asked each time, since that marks the slot as used and
- * tells when the slot has been dropped and made anew. */
+ * shows when the slot has been dropped and made anew. */
 static int l_family_index(lua_State *L) {
   struct family_handle *h = luaL_checkudata(L, 1, L_FAMILY);
   if (lua_type(L, 2) != LUA_TSTRING)

@@ -1,6 +1,6 @@
 /* l_token_await.c: see l_token_await.h. Owned by the VM's thread; the slot is the process's.
  *
- * A wait is a slot_waiter and a deadline on the thread's wheel. It is freed by whoever ends it: the slot, the deadline or the task's end. */
+ * A wait is a slot_waiter and a deadline on the thread's wheel. The event that ends it frees it: the slot, the deadline or the task's end. */
 #include "lua/l_token_await.h"
 
 #include <assert.h>

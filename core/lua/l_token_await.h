@@ -1,4 +1,4 @@
-/* l_token_await.h: what a token's handle does with its slot beyond looking at it: set, refresh, wait. */
+/* l_token_await.h: the operations of a token's handle that change its slot or wait for it: set, refresh, wait. */
 #ifndef JETON_LUA_L_TOKEN_AWAIT_H
 #define JETON_LUA_L_TOKEN_AWAIT_H
 

@@ -1,7 +1,7 @@
-/* lib.h: what the table `jeton` is made of, a file each, as Lua's own lualib.h. library.c puts it together.
+/* lib.h: the parts of the table `jeton`, a file each, as in Lua's own lualib.h. library.c puts the table together.
  *
- * An l_NAME_open pushes the table of that part and returns 1; it raises when that cannot be made. The others are functions of `jeton` itself.
- * What else a part offers to other files has a header of its own (l_secret.h, l_json.h, l_channel.h). The VM's thread. */
+ * An l_NAME_open pushes the table of that part and returns 1; it raises when that cannot be made. The others are functions of `jeton` itself. A part that
+ * offers more to other files has a header of its own (l_secret.h, l_json.h, l_channel.h). The VM's thread. */
 #ifndef JETON_LUA_LIB_H
 #define JETON_LUA_LIB_H
 

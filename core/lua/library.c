@@ -65,7 +65,7 @@ static const char *name_of_running(lua_State *L) {
   return lua_getstack(L, 0, &ar) && lua_getinfo(L, "n", &ar) && ar.name != NULL ? ar.name : "f";
 }
 
-/* Around each function: what it does is charged to the time budget, and `:` in place of `.` is told. Upvalue 2: the table it is of, 3: the function. */
+/* Wraps each function: charges its work to the time budget, and reports `:` in place of `.`. Upvalue 2: the table it is of, 3: the function. */
 static int l_guarded(lua_State *L) {
   enum { CALL_STEPS = 32 };
   if (lua_rawequal(L, 1, lua_upvalueindex(2))) {

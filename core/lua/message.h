@@ -15,7 +15,7 @@ size_t message_measure(lua_State *L, int idx, const char *what);
 int message_make(lua_State *L, int idx, size_t size, struct channels *all, struct channel_item **out);
 /* Pushes its value and frees it. Raises when out of memory: it is as before then. */
 void message_push(lua_State *L, struct channel_item *item);
-/* What message_make's code says, as nil, message, code; returns 3. */
+/* Pushes nil, message, code for a failure of message_make; returns 3. */
 int message_failure(lua_State *L, int code, const char *what);
 
 #endif

@@ -329,7 +329,7 @@ static bool has_specials(const char *p, size_t n) {
   return false;
 }
 
-/* Where to begin, from 0; more than ns when that is behind the end. */
+/* The place to begin at, from 0; more than ns when it is behind the end. */
 static size_t start_of(lua_State *L, int idx, size_t ns) {
   lua_Integer i = luaL_optinteger(L, idx, 1);
   if (i > 0) return (size_t)i - 1;

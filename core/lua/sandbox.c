@@ -1,8 +1,8 @@
 /* sandbox.c: the base functions and the globals of a script; see sandbox.h for the whole.
  *
- * Whatever catches errors asks the time budget before it gives control back to the script, so that no script outlives its budget by catching it.
- * Finalizers of scripts are refused: the collector would run them with the count hook off. The table of globals is a plain one, with a metatable
- * that refuses new names from Lua; C declares freely. Owned by the VM's thread. */
+ * Every function that catches errors checks the time budget before it gives control back to the script, so that no script outlives its budget by catching the
+ * budget's error. Finalizers of scripts are refused: the collector would run them with the count hook off. The table of globals is a plain one, with a
+ * metatable that refuses new names from Lua; C declares freely. Owned by the VM's thread. */
 #include "lua/sandbox.h"
 
 #include <lauxlib.h>
@@ -118,7 +118,7 @@ static void next_piece(lua_State *L, struct load_text *t) {
   t->whole = t->whole || t->rest.n == 0;
 }
 
-/* The compiler counts no instructions, so it is fed in small pieces, and the clock looked at before each. */
+/* The compiler counts no instructions, so it gets the text in small pieces, and the clock is checked before each. */
 static const char *on_load(lua_State *L, void *arg, size_t *n) {
   struct load_text *t = arg;
   budget_check(L, &vm_at(L)->budget);

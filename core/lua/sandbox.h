@@ -1,7 +1,7 @@
-/* sandbox.h: what a script finds in its state: the stock library without what blocks, ends the process, loads bytecode or reaches into C.
+/* sandbox.h: the globals of a script: the stock library without the functions that block, end the process, load bytecode or reach into C.
  *
  * Globals: assigning one that does not exist raises, everywhere and while the policy's file loads too (say `local`); reading one that does not exist
- * gives nil, as in stock Lua. Functions of the stock library that loop in C look at the time budget. */
+ * gives nil, as in stock Lua. Functions of the stock library that loop in C check the time budget. */
 #ifndef JETON_LUA_SANDBOX_H
 #define JETON_LUA_SANDBOX_H
 
@@ -16,7 +16,7 @@ void sandbox_declare(lua_State *L, const char *name);
 /* Makes the named functions of the table on the top (of C, without upvalues) burn the time budget by the length of the strings they are given. */
 void sandbox_burn_by_length(lua_State *L, const char *const *names);
 
-/* What these do, for a function of C that takes `steps` beside: by the length of the strings among its arguments. */
+/* Burns the time budget as these functions do: `steps`, and more by the length of the strings among the arguments of the C function that calls it. */
 void sandbox_burn_arguments(lua_State *L, size_t steps);
 
 /* Its parts; each makes or changes globals. */

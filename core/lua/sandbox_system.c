@@ -1,5 +1,8 @@
-/* sandbox_system.c: os, io and debug as scripts find them. What blocks the thread, ends the process or reaches inside of functions is a function that
- * raises and names what to use instead, since "attempt to call a nil value" helps nobody. Owned by the VM's thread. */
+/* sandbox_system.c: os, io and debug as scripts find them.
+ *
+ * A stock function that blocks the thread, ends the process or reaches inside of other functions is replaced by one that raises and names what to use instead,
+ * since "attempt to call a nil value" helps nobody. The tables are built from lists, not by removal: a function that is new in a later Lua stays out until it
+ * is listed here. Owned by the VM's thread. */
 #include <lauxlib.h>
 #include <lualib.h>
 #include <string.h>

@@ -7,7 +7,7 @@
 
 #include "base/list.h"
 
-/* Commands start when they are named and cannot be awaited at the top of a policy: whoever needs their first outcome waits here. */
+/* Commands start when they are named and cannot be awaited at the top of a policy: a call that needs their first outcome waits here. */
 struct secret_gate_waiter {
   struct link link;
   void (*open)(struct secret_gate_waiter *w); /* called once, from the loop */

@@ -149,7 +149,7 @@ static void abandon(struct task *t) {
   close_coroutine(t);
 }
 
-/* Where memory ended is not always known (vm.c); the function that was started is. */
+/* The place where memory ran out is not always known (vm_open.c); the function that was started is. */
 static void place_by_function(struct task *t) {
   if (t->vm->refused && t->vm->refused_at[0] == '\0') lua_place_of(t->L, t->fn, t->vm->refused_at);
 }

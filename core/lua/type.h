@@ -27,7 +27,7 @@ static inline void type_set(lua_State *L, const char *type) {
   lua_setmetatable(L, -2);
 }
 
-/* What is at idx if it is of that type, or NULL. */
+/* The userdata at idx if it is of that type, or NULL. */
 static inline void *type_test(lua_State *L, int idx, const char *type) {
   void *p = lua_touserdata(L, idx);
   if (p == NULL || !lua_getmetatable(L, idx)) return NULL;

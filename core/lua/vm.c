@@ -158,7 +158,7 @@ uint64_t vm_memory(const struct vm *vm) { return vm->alloc.used; }
 bool vm_long_run(const struct vm *vm) {
   enum { LONG_US = 1000 };
   const struct budget *b = &vm->budget;
-  if (b->start_us == 0) return false; /* too short for a look at the clock */
+  if (b->start_us == 0) return false; /* too short for a check of the clock */
   int64_t limit = b->limit_us > 0 && b->limit_us / 2 < LONG_US ? b->limit_us / 2 : LONG_US;
   return clock_mono_us() - b->start_us >= limit;
 }

@@ -39,23 +39,24 @@ void vm_limit(struct vm *vm, uint64_t memory_max, int64_t budget_us);
 /* True while the policy's file itself runs (awaiting calls raise then). */
 void vm_set_loading(struct vm *vm, bool loading);
 bool vm_loading(const struct vm *vm);
-/* What is not wrong with a policy but soon may be, while its file runs: told to `tell`, or to the log when there is none. */
+/* Warnings about a policy while its file runs go to `tell`, or to the log when it is NULL. */
 void vm_on_warning(struct vm *vm, void (*tell)(void *arg, const char *text), void *arg);
 void vm_warn(const struct vm *vm, const char *text);
 /* No new task starts; every task is cancelled. For the keeper's old VM on reload and for shutdown. */
 void vm_cancel_tasks(struct vm *vm);
 uint64_t vm_memory(const struct vm *vm);
-/* Tells the time budget of `steps` of a loop in C, a few ns each; raises when it is over. For what a script can make long. */
+/* Charges `steps` of a loop in C, a few ns each, to the time budget; raises when it is over. For loops that a script can make long. */
 void vm_burn(lua_State *L, size_t steps);
-/* The run of Lua that this is called from has lasted a while, up to half of its budget: who could go on at once, again and again, is to wait a turn of the loop. */
+/* True: the run of Lua that this is called from has lasted a while, up to half of its budget. An operation that a script could repeat without ever waiting
+ * should then wait for an iteration of the loop. */
 bool vm_long_run(const struct vm *vm);
 /* A short step of the collector, for a timer of the owner's, outside of Lua: garbage holds references (slots, secrets), and a VM that rests makes none that
  * would get it collected. */
 void vm_collect_step(struct vm *vm);
 
 /* Runs fn (which may call any Lua API) in protected mode with budget, on the main thread: for set-up work, never yields. fn finds arg
- * as a light userdata at index 1. Returns 0, ERR_SCRIPT, ERR_BUDGET or ERR_MEMORY; then *message (valid until the next vm_call that fails) tells,
- * with file and line. */
+ * as a light userdata at index 1. Returns 0, ERR_SCRIPT, ERR_BUDGET or ERR_MEMORY; then *message (valid until the next vm_call that fails) says why, with file
+ * and line. */
 int vm_call(struct vm *vm, lua_CFunction fn, void *arg, const char **message);
 
 /* Pushes the nil, message, code triple of expected failure: "what: text of the code". what may be NULL. Returns 3. */

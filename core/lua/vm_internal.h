@@ -66,7 +66,7 @@ static inline void vm_leave(struct vm *vm) { budget_leave(&vm->budget); }
 
 /* The message handler of every protected call of ours: makes a string of what was raised, with its place, and logs a traceback at debug. */
 int vm_on_error(lua_State *L);
-/* What a protected call's failure was: ERR_BUDGET, ERR_MEMORY or ERR_SCRIPT. The text is in `out`, or is what the top of L holds; valid while both are. */
+/* The kind of a protected call's failure: ERR_BUDGET, ERR_MEMORY or ERR_SCRIPT. *message is in `out`, or is the string on top of L; valid while both are. */
 enum { FAILURE_SIZE = PLACE_SIZE + 96 };
 int vm_failure(struct vm *vm, lua_State *L, int lua_status, char out[FAILURE_SIZE], const char **message);
 

@@ -16,9 +16,9 @@ static void on_count(lua_State *L, lua_Debug *ar) {
   budget_on_count(L, &vm_at(L)->budget);
 }
 
-/* --- what the allocator asks --- */
+/* --- callbacks of the allocator --- */
 
-/* What large blocks are made of can be compared, and a stack of that size copied, by one instruction. */
+/* One instruction can compare the contents of two large blocks, or copy a stack of that size. */
 static bool on_heavy(void *arg, size_t size) {
   enum { LARGE = 1024 * 1024 };
   struct vm *vm = arg;
@@ -26,7 +26,7 @@ static bool on_heavy(void *arg, size_t size) {
   return !budget_spent(&vm->budget);
 }
 
-/* Lua tells no place when memory ends, so it is noted here. A block that grows may be a Lua stack that is being moved: not the time to look at it. */
+/* Lua gives no place when memory ends, so it is noted here. A block that grows may be a Lua stack that is being moved and must not be read. */
 static void on_refused(void *arg, bool fresh) {
   struct vm *vm = arg;
   vm->refused = true;

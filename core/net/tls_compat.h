@@ -74,7 +74,7 @@ static inline bool compat_may_sign(const mbedtls_x509_crt *crt) {
 #endif
 }
 
-/* The hash of the certificate's signature. */
+/* The hash that the certificate's signature is made over. */
 static inline mbedtls_md_type_t compat_signature_md(const mbedtls_x509_crt *crt) {
 #if COMPAT_3
   return crt->MBEDTLS_PRIVATE(sig_md);

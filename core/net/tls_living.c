@@ -38,8 +38,8 @@ struct living {
   char *error;      /* why the last try failed; NULL: it did not */
   struct link link; /* guarded by the registry's living_lock */
   pthread_mutex_t lock;
-  void *
-      now; /* guarded by lock: the newest good reading, with a reference; a caller that takes it gets a reference of its own */
+  /* guarded by lock: the newest good reading, with a reference; a caller that takes it gets a reference of its own */
+  void *now;
 };
 struct tls_client {
   struct living living;

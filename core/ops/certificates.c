@@ -1,9 +1,9 @@
 /* certificates.c: the files of all living TLS configurations, watched.
  *
  * Which files these are changes with every policy, and with every call of jeton.http that has settings of its own, on any thread: net/tls.h then
- * calls on_files, which wakes this loop, and the set is made anew. What libuv's file events cannot tell (a network file system, a watch that
- * could not be had) the slow timer finds: looking costs a stat a file. Whatever is wrong with new files, the old ones go on, and the log and
- * `jeton status` say so. Once a day the log says which certificates end soon. Owned by control's thread, but for the async handle. */
+ * calls on_files, which wakes this loop, and the set is made anew. Changes without an event of libuv (a network file system, a watch that failed) are found by
+ * a slow timer, whose check costs a stat a file. When new files are wrong, the old ones go on, and the log and `jeton status` say so. Once a day the log says
+ * which certificates end soon. Owned by control's thread, but for the async handle. */
 #include "ops/certificates.h"
 
 #include <stdbool.h>
@@ -19,7 +19,7 @@
 
 enum { LOOK_MS = 60 * 1000 };
 
-/* --- what is told more than once --- */
+/* --- texts that come more than once --- */
 
 struct texts { /* paths, or sentences */
   struct watched_path *v;
@@ -49,7 +49,7 @@ struct certificates {
   struct watch *watch;
   struct certificates_facts facts;
   struct buf last_error;
-  struct texts said; /* in this look: many configurations may have one file */
+  struct texts said; /* in this check: many configurations may have one file */
   bool watch_failed;
   unsigned closing;
 };

@@ -7,7 +7,7 @@
 
 struct certificates;
 enum { CERTIFICATES_REMIND_MS = 24 * 3600 * 1000 };
-/* remind_ms: how often the log says which of them end soon. */
+/* remind_ms: the interval at which the log says which of them end soon. */
 struct certificates *certificates_new(uv_loop_t *loop, uint64_t remind_ms);
 /* Frees it when its handles have closed. */
 void certificates_close(struct certificates *c);

@@ -1,8 +1,8 @@
 /* control.c: a small HTTP server for one user: the one who may open the socket.
  *
  * A connection carries one request and is closed behind its answer. An answer may come later (a reload, a refresh): the connection is then listed
- * there and takes itself off when its client leaves first. Nothing is polled: whoever ends what a connection
- * waits for tells it. Invariants: what a connection waits for never outlives it; a body is read and dropped up to BODY_MAX. Control's thread. */
+ * there and takes itself off when its client leaves first. Nothing is polled: the reload or slot that a connection waits for calls it back. Invariants: a wait
+ * never outlives its connection; a body is read and dropped up to BODY_MAX. Control's thread. */
 #include "ops/control.h"
 
 #include <assert.h>
@@ -223,7 +223,7 @@ static void answer_failure(struct control_conn *c, const struct slot_facts *now)
   answer_message(c, 502, "error", str_of(text));
 }
 
-/* What counts is whether there is a new value, whoever it came from. */
+/* It has succeeded if there is a new value, wherever that came from. */
 static void on_refreshed(struct slot_waiter *w, int status) {
   struct control_conn *c = CONTAINER_OF(w, struct control_conn, refresh);
   struct slot_facts now;
@@ -323,7 +323,7 @@ static bool route_takes(const struct route *r, struct str path, struct str *rest
 static void on_waiting_read(struct stream *s, ssize_t n, const uint8_t *data) {
   (void)data;
   struct control_conn *c = conn_of(small_http_of(s));
-  /* A client that has only shut its own side down still wants its answer; a write tells when it is gone. */
+  /* A client that has only shut its own side down still wants its answer; a write fails when it is gone. */
   if (n < 0 && n != UV_EOF) close_conn(c);
 }
 

@@ -29,7 +29,7 @@ struct control_host { /* what the process offers; ctx first */
 };
 
 struct control;
-/* Where it is unless --control says otherwise: $XDG_RUNTIME_DIR/jeton.sock, /run/jeton.sock for root, else /tmp/jeton-UID.sock. */
+/* The default path, without --control: $XDG_RUNTIME_DIR/jeton.sock, /run/jeton.sock for root, else /tmp/jeton-UID.sock. */
 void control_default_path(char *out, size_t n);
 /* Opens the socket; *host is copied, the services are those of the calling thread and outlive it. NULL, with a sentence in err and libuv's code in *status (UV_EADDRINUSE: another process answers there). */
 struct control *control_new(const struct control_host *host, struct services *services, const char *path, int *status,

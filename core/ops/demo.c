@@ -1,5 +1,5 @@
-/* demo.c: finds examples/demo.lua, or takes the policy of the command line, tells it where the embedded servers are, and runs it like any policy. One of the command
- * line gets visitors, too. Main thread. */
+/* demo.c: finds examples/demo.lua, or takes the policy of the command line, gives it the addresses of the embedded servers, and runs it like any policy. One of
+ * the command line gets visitors, too. Main thread. */
 #include "ops/demo.h"
 
 #include <limits.h>

@@ -6,7 +6,7 @@
 
 struct demo_options {
   const char *program;       /* as it was called: what is printed to be typed begins with it */
-  const char *policy;        /* NULL: examples/demo.lua, with no visitors: whoever reads its line is the visitor */
+  const char *policy;        /* NULL: examples/demo.lua, with no visitors: its user is the visitor */
   const char *const *listen; /* NULL: 127.0.0.1:8080, or another port when that one is taken */
   size_t nlisten;
   const char *control_path; /* NULL: the default, or one of its own when a jeton answers there */

@@ -1,8 +1,8 @@
 /* demo_visitors.c: a request every VISIT_MS, and a line of figures every REPORT_MS.
  *
- * Visits begin by the clock, not when the one before has ended: who waits is measured with those who came while he waited, or a stall would count as one
- * slow request. A visit whose reply has not come within LIMIT_MS has failed. The first visitor comes alone and is not counted: before there is a
- * token everybody has to wait, whatever the policy does. Owned by the visitors' thread, but for start and stop. */
+ * Visits begin by the clock, not when the one before has ended: a stall slows all visits that begin during it, where it would otherwise count as one slow
+ * request. A visit whose reply has not come within LIMIT_MS has failed. The first visitor comes alone and is not counted: before there is a token everybody has
+ * to wait, whatever the policy does. Owned by the visitors' thread, but for start and stop. */
 #include "ops/demo_visitors.h"
 
 #include <stdio.h>

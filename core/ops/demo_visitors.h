@@ -1,4 +1,4 @@
-/* demo_visitors.h: those who use the demo's proxy: a steady stream of requests on a thread of its own, and their figures on standard output. */
+/* demo_visitors.h: the users of the demo's proxy: a steady stream of requests on a thread of its own, and their figures on standard output. */
 #ifndef JETON_OPS_DEMO_VISITORS_H
 #define JETON_OPS_DEMO_VISITORS_H
 

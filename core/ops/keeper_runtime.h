@@ -28,10 +28,10 @@ struct keeper_runtime {
   bool lingers; /* retired, but exchanges of its policy may still ask for a fetch */
 };
 
-/* A VM with the policy loaded. NULL: *status and message tell. */
+/* A VM with the policy loaded. NULL: *status and message say why. */
 struct keeper_runtime *keeper_runtime_new(struct services *services, struct policy *p, int *status, char *message,
                                           size_t size);
-/* What the policy says of the slot's token, or NULL: a family and a single token of one name are two. */
+/* The policy's settings of the slot's token, or NULL: a family and a single token of one name are two. */
 const struct token_conf *keeper_runtime_token(const struct keeper_runtime *r, const struct slot *s);
 /* on_start, and when that has ended the tasks. */
 void keeper_runtime_activate(struct keeper_runtime *r);

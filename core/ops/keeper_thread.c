@@ -3,9 +3,9 @@
  * Two policies at the most have a future here: the active one and a prepared one. Slots belong to the process: preparing finds them by name and makes
  * the missing ones without a fetch, and only the switch gives them their schedule. A policy that was replaced may stay for two reasons:
  * - `retired`: a fetch of it runs, which may still publish, by generation. Its VM goes with the fetch.
- * - `lingering`: a worker still has exchanges of it. A token that the new policy no longer names keeps its slot, and the old policy its VM to fetch it for whoever
- *   waits for it, until the last such exchange has ended, up to timeouts.drain; then the slot is closed and its token wiped. The workers tell that
- *   end by mail (policy/serving.h), and the only timer is that of the limit. What was tried first was a look at a counter every 100 ms.
+ * - `lingering`: a worker still has exchanges of it. A token that the new policy no longer names keeps its slot, and the old policy its VM to fetch it for
+ *   requests that wait for it, until the last such exchange has ended, up to timeouts.drain; then the slot is closed and its token wiped. The workers report
+ *   that end by mail (policy/serving.h), and the only timer is that of the limit. The first design polled a counter every 100 ms.
  * Without the second, a request that was in its hook at the switch could find its token over, and nobody to fetch it.
  *
  * A VM is freed by keeper_runtime.c when it is retired, lingers no more, and none of its fetches runs: this file only says which of these holds.
@@ -65,8 +65,8 @@ static int64_t host_wall(void *ctx) {
 
 static void on_due(uv_timer_t *t);
 
-/* For a timer that is to fire at `at`. Libuv's clock stands still while the machine sleeps, ours does not: so none is set for longer than TIMER_MAX_MS, and
- * whoever is called too early sets it again. */
+/* For a timer that is to fire at `at`. Libuv's clock stands still while the machine sleeps, ours does not: so none is set for longer than TIMER_MAX_MS, and a
+ * callback that comes too early sets it again. */
 static uint64_t timer_ms(struct keeper_thread *k, int64_t at) {
   int64_t wait = at - clock_boot_ms();
   uv_update_time(&k->services.loop);

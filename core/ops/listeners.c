@@ -18,7 +18,7 @@
 enum { BACKLOG = 1024, TEXT_MAX = 128 };
 
 bool address_taken(const union address *a) {
-  if (a->sa.sa_family == AF_UNIX) return false; /* address_listen tells a living one itself */
+  if (a->sa.sa_family == AF_UNIX) return false; /* address_listen finds out about a living one itself */
   int fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return false;
   int on = 1;

@@ -30,10 +30,10 @@ int listen_plan_make(struct listen_plan *plan, const struct listeners *now, cons
                      char *err, size_t errsize);
 const int *listen_plan_fds(const struct listen_plan *plan, unsigned worker);
 void listen_plan_discard(struct listen_plan *plan); /* closes what was opened */
-/* The workers have taken the descriptors: the plan becomes what is. Files of Unix sockets that are gone are removed. Logs each new address. */
+/* Called when the workers have taken the descriptors: the plan becomes *now. Files of Unix sockets that are gone are removed. Logs each new address. */
 void listen_plan_commit(struct listen_plan *plan, struct listeners *now);
 void listeners_fini(struct listeners *l); /* removes the files of Unix sockets; the descriptors were the workers' */
-/* "http://127.0.0.1:8080", "https://…", "unix:/path": as the log tells it. */
+/* "http://127.0.0.1:8080", "https://…", "unix:/path": as the log shows it. */
 void listener_url(const struct listener_entry *e, char *out, size_t n);
 /* Does somebody listen there already? A socket with SO_REUSEPORT alone would share the port with another process of this user. */
 bool address_taken(const union address *a);

@@ -1,4 +1,4 @@
-/* metrics.h: GET /metrics: what status tells, as Prometheus and OpenTelemetry collectors read it. */
+/* metrics.h: GET /metrics: the facts of status, as Prometheus and OpenTelemetry collectors read them. */
 #ifndef JETON_OPS_METRICS_H
 #define JETON_OPS_METRICS_H
 

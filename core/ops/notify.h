@@ -1,4 +1,4 @@
-/* notify.h: tells the service manager that started the process what state it is in (sd_notify(3)). */
+/* notify.h: reports the state of the process to the service manager that started it (sd_notify(3)). */
 #ifndef JETON_OPS_NOTIFY_H
 #define JETON_OPS_NOTIFY_H
 

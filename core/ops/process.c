@@ -143,8 +143,8 @@ static size_t add_files(struct watched_path *to, const struct policy *policy) {
   return policy->nfiles;
 }
 
-/* Also those of a policy that was refused, NULL: none: the fault that will be repaired may be in a module that only it has, or lacks. A folder that is not there
- * is where one was looked for in vain. */
+/* Also those of a policy that was refused, NULL: none: the fault that will be repaired may be in a module that only it has, or lacks. A folder that is not
+ * there was searched in vain. */
 static void watch_files(struct process *p, const struct policy *active, const struct policy *refused) {
   struct watched_path *v = must_calloc(active->nfiles + (refused != NULL ? refused->nfiles : 0), sizeof *v);
   size_t n = add_files(v, active);
@@ -282,8 +282,8 @@ static void host_stop(void *ctx) { begin_stop(ctx); }
 
 /* --- start --- */
 
-/* Names are looked up by libuv's threads, at most half of them at a time, and libc waits for a name server that does not answer for ten seconds and
- * more: with libuv's four threads two such names would be the end of all others. Before the pool's first use, and before there are other threads. */
+/* libuv's threads resolve names, at most half of them at a time, and libc waits for a name server that does not answer for ten seconds and more: with libuv's
+ * four threads two such names would hold up all others. Before the pool's first use, and before there are other threads. */
 static void size_thread_pool(void) { (void)setenv("UV_THREADPOOL_SIZE", "32", 0); }
 
 static void harden(const struct process_options *o) {

@@ -4,8 +4,8 @@
  * has said that it can does any of them switch. The keeper switches first: a worker never serves under a policy whose tokens are not kept.
  *
  * Invariants: one round at a time, and requests that come meanwhile are one next round; until PHASE_SWITCH_KEEPER is entered nothing that serves has
- * changed; from then on nothing can fail but by the system's fault, and it is carried through. Whoever prepared is told to discard when
- * another could not. A thread's order is its own again (thread_round) when it has answered. Control's thread. */
+ * changed; from then on nothing can fail but by the system's fault, and it is carried through. Threads that have prepared get a DISCARD when another could not.
+ * A thread's order is its own again (thread_round) when it has answered. Control's thread. */
 #include "ops/reload.h"
 
 #include <assert.h>
@@ -29,10 +29,10 @@ enum phase {
   PHASE_SWITCH_KEEPER,
   PHASE_SWITCH_WORKERS,
   PHASE_DISCARD,
-  PHASE_END, /* who asked is told */
+  PHASE_END, /* the waiters are called */
   PHASE_COUNT
 };
-/* One thread's part in a round. The keeper's and the workers' are alike: each is asked, answers, and is told to discard what it prepared. */
+/* One thread's part in a round. The keeper's and the workers' are alike: each gets an order, answers, and may get another to discard what it prepared. */
 struct thread_round {
   struct order order;
   struct reload *reload;

@@ -21,7 +21,7 @@ struct reload_result {
   const char *text; /* the problems, lines as the user reads them; warnings when status is 0. Valid during the call */
   const struct policy *refused; /* for its files; NULL when status is 0. Valid during the call */
 };
-struct reload_waiter { /* embedded in who wants to know; listed until done is called */
+struct reload_waiter { /* embedded in the waiter; listed until done is called */
   struct link link;
   void (*done)(struct reload_waiter *w, const struct reload_result *result);
 };
@@ -45,7 +45,7 @@ void reload_first(struct reload *r, struct policy *p);
 /* w may be NULL. While one runs, all further requests are one next round. */
 void reload_request(struct reload *r, bool prove, struct reload_waiter *w);
 void reload_forget(struct reload_waiter *w); /* its done is not called */
-/* No further rounds; a proof is cut short. True: nothing runs. Otherwise `ended` tells when. */
+/* No further rounds; a proof is cut short. True: nothing runs. Otherwise `ended` is called when the round is over. */
 bool reload_stop(struct reload *r);
 
 struct policy *reload_policy(const struct reload *r); /* the active one, borrowed; NULL before the first */

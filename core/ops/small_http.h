@@ -17,12 +17,12 @@
 #include "net/stream.h"
 
 struct small_http;
-/* Whatever is called may close the connection; nothing of it is touched afterwards, unless `request` returned true. */
+/* Each of these may close the connection; nothing of it is touched afterwards, unless `request` returned true. */
 struct small_http_events {
   /* c->request has been read to its end; `behind` bytes of the client's are there already. True: it has been answered, read the next one. False: whatever follows is the
    * owner's: it has closed the connection, or will answer later, and what is behind is dropped. */
   bool (*request)(struct small_http *c, size_t behind);
-  void (*fault)(struct small_http *c, int status, const char *text); /* what came is no HTTP, for this reason */
+  void (*fault)(struct small_http *c, int status, const char *text); /* the bytes are no valid HTTP, for this reason */
   void (*gone)(struct small_http *c); /* the client has closed, or has sent a body above body_max */
   size_t body_max;                    /* bytes */
 };

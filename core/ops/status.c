@@ -1,8 +1,8 @@
 /* status.c: the same facts twice: as JSON for programs, as lines for people.
  *
  * Both go through the same view (status.h), made by the process at that moment, so neither knows where a fact comes from. The JSON has everything; a family of a hundred
- * thousand keys is told to a person by the keys in trouble, FAMILY_LINES of each kind, and how many more there are. A worker's counters are not listed here but
- * in proxy/worker_counts.h. Control's thread; slots and counters are read as any thread may. */
+ * thousand keys is shown to a person by the keys in trouble, FAMILY_LINES of each kind, and how many more there are. A worker's counters are not listed here
+ * but in proxy/worker_counts.h. Control's thread; slots and counters are read as any thread may. */
 #include "ops/status.h"
 
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* status.h: what `jeton status` and GET /status tell. Facts only: no secret is among them, and none can be reached from here. */
+/* status.h: the answers of `jeton status` and GET /status. Facts only: no secret is among them, and none can be reached from here. */
 #ifndef JETON_OPS_STATUS_H
 #define JETON_OPS_STATUS_H
 

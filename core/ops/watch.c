@@ -1,12 +1,12 @@
 /* watch.c: a uv_fs_event a directory, a debounce timer, and a fingerprint a file.
  *
- * An event says only that something in a directory moved. When the events have been quiet for WATCH_DEBOUNCE_MS every file is looked at
- * (following links) and compared with what it was: inode, size and both times. So names in events, which libuv may leave out, do not matter, reading a
- * file is not a change, and a link two levels up being swapped is one. A file that is missing at that moment (an editor between unlink and rename) is
- * not a change either: its return is. In a folder that never rests (a log is written there) the look comes after WATCH_PATIENCE_MS.
+ * An event says only that something in a directory moved. When the events have been quiet for WATCH_DEBOUNCE_MS every file is checked (following links) against
+ * its last state: inode, size and both times. So names in events, which libuv may leave out, do not matter, reading a file is not a change, and a link two
+ * levels up being swapped is one. A file that is missing at that moment (an editor between unlink and rename) is not a change either: its return is. In a
+ * folder that never rests (a log is written there) the check comes after WATCH_PATIENCE_MS.
  *
- * A file is read before it is watched, so it may change in between: who read it gives the stamp of then, and a first look follows each new set. A folder that is
- * not there yet is tried anew at each look: the folder that it is made in is mostly watched too. Owned by the loop's thread. */
+ * A file is read before it is watched, so it may change in between: its reader gives the stamp of then, and a first check follows each new set. A folder that
+ * is not there yet is tried anew at each check: the folder that it is made in is mostly watched too. Owned by the loop's thread. */
 #include "ops/watch.h"
 #include "base/must.h"
 
@@ -31,7 +31,7 @@ struct watch {
   uv_loop_t *loop;
   void (*changed)(void *arg);
   void *arg;
-  uint64_t restless_since; /* uv_now of the first event that nobody has looked after */
+  uint64_t restless_since; /* uv_now of the first event since the last check */
   struct watched_dir *dirs;
   struct watched_file *files;
   size_t nfiles;
@@ -147,7 +147,7 @@ struct watch *watch_new(uv_loop_t *loop, void (*changed)(void *arg), void *arg) 
   return w;
 }
 
-/* What was known of this path before, so that a change that nobody has looked at yet is not lost. */
+/* The former state of this path, so that a change that has not been checked yet is not lost. */
 static const struct watched_file *known_file(const struct watched_file *v, size_t n, const char *path) {
   for (size_t i = 0; i < n; i++) {
     if (strcmp(v[i].path, path) == 0) return &v[i];

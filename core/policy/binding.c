@@ -1,5 +1,5 @@
-/* binding.c: takes a policy's functions from the table that its text returns in one VM. The text is the same everywhere, so what is missing here was made by
- * something else (a random choice, a file read at the top level), and is told rather than guessed. Owned by the VM's thread. */
+/* binding.c: takes a policy's functions from the table that its text returns in one VM. The text is the same everywhere, so a function that is missing here
+ * depended on something else (a random choice, a file read at the top level). That is an error, and reported. Owned by the VM's thread. */
 #include "policy/binding.h"
 
 #include <lauxlib.h>
@@ -91,7 +91,7 @@ int binding_init(struct binding *b, struct vm *vm, const struct policy *p, const
   return status;
 }
 
-/* The references themselves go with the VM, which may outlive its policy's turn. */
+/* The references themselves go with the VM, which may live on after its policy was replaced. */
 void binding_fini(struct binding *b) {
   free(b->fetch);
   free(b->tasks);

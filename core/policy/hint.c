@@ -1,5 +1,8 @@
-/* hint.c: messages are read by people and kept in logs, so a value is shown only where no secret can be meant to stand: not under a key whose name speaks of
- * one, not directly in `tokens`, no URL that carries more than host and path, and never a userdata. */
+/* hint.c: hints in messages: the value that was found, and the one that was probably meant.
+ *
+ * Messages are read by people and kept in logs, so a value is shown only where no secret can be meant to stand: not under a key whose name suggests one, not
+ * directly in `tokens`, no URL that carries more than host and path, and never a userdata. Elsewhere the message names the type alone. Runs on the thread that
+ * loads the policy; texts lie in its arena. */
 #include "policy/hint.h"
 
 #include <inttypes.h>

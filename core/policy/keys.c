@@ -140,7 +140,8 @@ bool keys_is_type(struct schema *s, int table, const char *key, int type) {
   return is;
 }
 
-/* The command line takes the place of the policy's own keys: these are not looked at, so that a policy can be tried where its addresses or certificates are not. */
+/* The command line takes the place of the policy's own keys: these are not read, so that a policy can be tried where its addresses or certificates do not
+ * exist. */
 static void apply_overrides(struct schema *s, int table) {
   const struct policy_overrides *o = s->overrides;
   if (o == NULL) return;

@@ -1,15 +1,15 @@
-/* keys.h: the keys of a policy's table, a file a group: keys.c the top level, keys_net.c listeners and upstreams, keys_forward.c what is forwarded to, keys_tls.c
- * TLS of all three, keys_token.c tokens. */
+/* keys.h: the keys of a policy's table, a file a group: keys.c the top level, keys_net.c listeners and upstreams, keys_forward.c the targets of `forward`,
+ * keys_tls.c TLS of all three, keys_token.c tokens. */
 #ifndef JETON_POLICY_KEYS_H
 #define JETON_POLICY_KEYS_H
 
 #include "policy/schema.h"
 
-/* Defaults of what is always there. */
+/* Sets the defaults of keys that always have a value. */
 void keys_defaults(struct policy *p);
 /* Reads the table at the absolute index into s->policy. Inside vm_call. */
 void keys_read(struct schema *s, int table);
-/* What the keys must be to one another; who may receive each token. Outside of Lua, once, after keys_read. */
+/* Checks the keys against one another, and decides which hosts may receive each token. Outside of Lua, once, after keys_read. */
 void keys_finish(struct schema *s);
 /* Reads certificates, keys and CA files and makes the TLS configurations. Outside of Lua, after keys_finish. */
 void keys_make_tls(struct schema *s);

@@ -57,7 +57,7 @@ static void allow(struct audience *a, const struct entry *e, bool tls) {
   audience_add_pattern(a, tls, e->wildcard, e->host, e->port != 0 ? e->port : tls ? 443 : 80);
 }
 
-/* What was meant by a text that is no host: a URL with a path, a name with a final dot, an address in an odd form. */
+/* The host that was probably meant by a text that is none: a URL with a path, a name with a final dot, an address in an odd form. */
 static const char *entry_guess(struct schema *s, struct str text, bool connect) {
   struct entry e;
   struct in_addr meant;

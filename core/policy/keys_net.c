@@ -26,7 +26,7 @@ static const char *address_try(struct schema *s, struct str guess) {
   return address_parse(guess, &a) == 0 ? hint_quoted(s, guess) : NULL;
 }
 
-/* What was meant by a text that is no address: a URL, a port alone, localhost, a host alone, the path of a socket. */
+/* The address that was probably meant by a text that is none: a URL, a port alone, localhost, a host alone, the path of a socket. */
 static const char *address_guess(struct schema *s, struct str text) {
   if (text.n == 0 || text.n > SHOWN_MAX) return NULL;
   if (str_starts(text, STR("http://"))) text = (struct str){text.p + 7, text.n - 7};
@@ -243,7 +243,7 @@ static void read_upstream_tls(struct schema *s, const struct path *at, size_t in
   }
 }
 
-/* Appends; the array is made anew, and whoever needs one of its members keeps the index. */
+/* Appends. The array is made anew: keep an index, not a pointer to a member. */
 static size_t add_upstream(struct schema *s, struct str name) {
   struct policy *p = s->policy;
   struct upstream_conf *grown = arena_alloc(s->arena, (p->nupstreams + 1) * sizeof *grown);

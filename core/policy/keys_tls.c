@@ -1,5 +1,5 @@
-/* keys_tls.c: the key `tls` of upstreams, of `forward` and of listeners. What the table says is read inside of Lua; the files are read afterwards, outside of it, since
- * that may take long and must not leak when Lua raises. Between the two a job keeps the settings. Runs on control's thread. */
+/* keys_tls.c: the key `tls` of upstreams, of `forward` and of listeners. The table is read inside of Lua; the files are read afterwards, outside of it, since
+ * that may take long and must not leak when Lua raises. A job keeps the settings in between. Runs on control's thread. */
 #include "policy/keys.h"
 
 #define AT(type, member) offsetof(struct type, member)
@@ -200,7 +200,7 @@ static void on_problem(void *arg, const char *text) {
   schema_problem_at(n->schema, n->job->line, n->job->path, text);
 }
 
-/* A configuration is refused at the first file that is of no use; the user is told of all of them. */
+/* A configuration is refused at the first file that is of no use; the report lists all of them. */
 static void tell_problems(struct schema *s, const struct tls_job *job, const char *why) {
   struct note note = {.schema = s, .job = job, .first = why};
   if (job->server) {

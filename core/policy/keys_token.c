@@ -1,7 +1,7 @@
-/* keys_token.c: the tokens of a policy: how each is fetched, kept fresh and waited for, and who may receive it.
+/* keys_token.c: the tokens of a policy: how each is fetched, kept fresh and waited for, and which hosts may receive it.
  *
- * Who may receive one is decided when everything has been read (keys_finish_tokens): a token that names no hosts goes to the policy's upstreams, and all such tokens share
- * one audience. An audience is complete before the policy is shared, and immutable from then on. Control's thread. */
+ * The hosts are decided when everything has been read (keys_finish_tokens): a token that names no hosts goes to the policy's upstreams, and all such tokens
+ * share one audience. An audience is complete before the policy is shared, and immutable from then on. Control's thread. */
 #include "policy/hint.h"
 #include "policy/keys.h"
 
@@ -175,7 +175,7 @@ static struct audience *upstreams_audience(struct schema *s) {
   return a;
 }
 
-/* What a policy forwards to is a list of who may be reached, not of who may be trusted with a token. */
+/* The hosts of `forward` are those that clients may reach, not those that may be trusted with a token. */
 static void missing_hosts(struct schema *s, const struct path *at) {
   struct path hosts = {at, STR("hosts"), 0};
   schema_problem(s, &hosts,

@@ -1,5 +1,6 @@
 /* load.c: from a file to a snapshot. The file is read once; its text runs in the control VM; the table that it returns is read into C (keys.h); then the files
- * of its TLS are. Whatever fails, all that is wrong is in the report and nothing is left behind: everything lies in the policy's arena. Control's thread. */
+ * of its TLS are. When a step fails, the report has everything that is wrong, and nothing is left behind: all of it lies in the policy's arena. Control's
+ * thread. */
 #include "policy/load.h"
 
 #include <lauxlib.h>
@@ -42,7 +43,7 @@ static const char *directory(struct arena *a, const char *path) {
   return slash == path ? "/" : arena_dup(a, (struct str){path, (size_t)(slash - path)}).p;
 }
 
-/* What a Lua error says begins with its place, unless it has none. */
+/* A Lua error begins with its place, unless it has none. */
 static void report_script(struct schema *s, int status, const char *message, struct report *r) {
   if (message == NULL || message[0] == '\0') message = err_text(status);
   bool placed = strstr(message, ".lua:") != NULL || str_starts(str_of(message), str_of(s->policy->sources[0].name));

@@ -1,5 +1,8 @@
-/* modules.c: a `require` of our own, since the stock one reads files whenever it likes and loads C. Files are read once, into the policy's arena, and only while
- * the policy's file itself runs in the control VM: later the policy is shared and its sources never change. Runs on the thread of its VM. */
+/* modules.c: a `require` of our own, since the stock one reads files at any time and loads C.
+ *
+ * Files are read once, into the policy's arena, and only while the policy's file itself runs in the control VM: later the policy is shared and its sources
+ * never change. Every VM then compiles the same texts, so a file that is edited between two of them cannot give workers different policies. A search that finds
+ * nothing is noted, too (policy->files): `--watch` waits for a file there. Runs on the thread of its VM. */
 #include "policy/modules.h"
 
 #include <errno.h>

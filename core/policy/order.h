@@ -1,8 +1,8 @@
-/* order.h: what control has another thread do: with a policy, or with itself. A worker and the keeper take the same orders, so a reload asks all of them in the
- * same way.
+/* order.h: an order of control to another thread, about a policy or about the thread. A worker and the keeper take the same orders, so a reload asks all of
+ * them in the same way.
  *
- * An order is two mails in one: to the thread, and back when it is done. Control owns the memory and leaves it alone between order_post and `done`; in
- * between it is the receiver's, who answers exactly once. A thread has one order at a time, but for STOP and END_PROOF. */
+ * An order is two mails in one: to the thread, and back when it is done. Control owns the memory and leaves it alone between order_post and `done`; in between
+ * it is the receiver's, which answers exactly once. A thread has one order at a time, but for STOP and END_PROOF. */
 #ifndef JETON_POLICY_ORDER_H
 #define JETON_POLICY_ORDER_H
 
@@ -22,7 +22,7 @@ enum order_kind {
   /* To all. Closes everything, ends every task and fetch, then the thread: it may be joined once the answer is there. A worker takes it while it drains, too,
    * and answers both. */
   ORDER_STOP,
-  /* To the keeper. Runs each changed token's fetch once in the prepared VM and publishes nothing; status and message tell which failed. */
+  /* To the keeper. Runs each changed token's fetch once in the prepared VM and publishes nothing; status and message say which failed. */
   ORDER_PROVE,
   ORDER_END_PROOF, /* To the keeper, while PROVE is under way: that one then fails soon */
   ORDER_DRAIN,     /* To a worker. Accepts no more; answered when the last connection is gone */

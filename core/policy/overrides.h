@@ -1,4 +1,4 @@
-/* overrides.h: what the command line says in place of a policy's keys. Borrowed by whoever loads; immutable. */
+/* overrides.h: settings of the command line that replace a policy's keys. Borrowed by the loader; immutable. */
 #ifndef JETON_POLICY_OVERRIDES_H
 #define JETON_POLICY_OVERRIDES_H
 

@@ -1,5 +1,5 @@
-/* path.c: both who reads a table and who finds its lines in the source write paths through here, so that equal places give equal text.
- * Any thread; the text lives in the caller's arena. */
+/* path.c: the reader of a table and the search for its lines in the source both write paths here, so that equal places give equal text. Any thread; the text
+ * lives in the caller's arena. */
 #include "policy/path.h"
 
 #include <stdint.h>

@@ -8,7 +8,7 @@
 #include "base/arena.h"
 #include "base/str.h"
 
-/* One step, on the stack of who reads the table; NULL is the table itself. */
+/* One step, on the stack of the function that reads the table; NULL is the table itself. */
 struct path {
   const struct path *parent;
   struct str key; /* .p NULL: a place in a list */

@@ -99,14 +99,14 @@ struct source {      /* one file's text */
   const char *path;  /* as it was opened */
   struct str text;
 };
-struct policy_file { /* one that was read as the policy was loaded, or where a module was looked for */
+struct policy_file { /* one that was read as the policy was loaded, or a place where a module was searched for */
   const char *path;
   struct file_stamp seen; /* zero: nothing was there */
 };
 
 struct policy {
   atomic_uint refs;
-  struct serving serving; /* who may need its tokens, see policy/serving.h */
+  struct serving serving; /* counts the holders that may need its tokens, see policy/serving.h */
   uint64_t number;        /* counts loads, from 1 */
   struct source *sources; /* [0]: the policy's own */
   size_t nsources;
@@ -138,7 +138,7 @@ struct policy {
 struct policy *policy_new(void);
 struct policy *policy_ref(struct policy *p);
 void policy_unref(struct policy *p);
-/* A worker's serving_leave: tells the keeper when nobody serves under p any more. The caller's own reference stays the caller's. */
+/* A worker's serving_leave: sends the keeper its mail when nothing serves under p any more. The caller's own reference stays the caller's. */
 void policy_leave(struct policy *p);
 /* NULL: no such. A family and a single token of one name are two. */
 const struct token_conf *policy_token(const struct policy *p, const char *name, bool family);

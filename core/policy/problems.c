@@ -1,5 +1,5 @@
-/* problems.c: gathers problems while a policy is read, each with its line, and hands them on sorted by line, so that all that is wrong is told at once and in
- * the order of the file. They lie in the policy's arena: a Lua error in between loses and leaks nothing. */
+/* problems.c: gathers problems while a policy is read, each with its line, and hands them on sorted by line, so that everything that is wrong is reported at
+ * once and in the order of the file. They lie in the policy's arena: a Lua error in between loses and leaks nothing. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* report.c: what is said about a policy, a line each. Names and messages come from the policy's author and from scripts, so control bytes are written out: a
- * line stays a line. Owned by who loads. */
+/* report.c: the lines of a report about a policy. Names and messages come from the policy's author and from scripts, so control bytes are written out: a line
+ * stays a line. Owned by the loader. */
 #include "policy/report.h"
 
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-/* report.h: what is said about a policy that is loaded: its problems and warnings, a line each, in the order of the file. Lines are as the user sees them:
+/* report.h: the report about a policy that is loaded: its problems and warnings, a line each, in the order of the file. Lines are as the user sees them:
  * `policy.lua:12: upstream: expected a URL, got "api.example.com" (did you mean "https://api.example.com"?)`. One thread's at a time. */
 #ifndef JETON_POLICY_REPORT_H
 #define JETON_POLICY_REPORT_H

@@ -1,8 +1,8 @@
 /* schema.c: the engine behind the tables of fields in keys*.c. One function a kind of value; what is wrong is said by problems.c.
  *
- * A wrong value is a problem and leaves the struct as it was, with its default, and reading goes on: so one run tells everything that is wrong. Lists and tables of names
- * are gone through here, their readers see one value at a time. Only known keys nest, so a script cannot make C's stack or Lua's overflow by nesting. Runs on the thread
- * that loads a policy, inside vm_call. */
+ * A wrong value is a problem and leaves the struct as it was, with its default, and reading goes on: so one run reports everything that is wrong. Lists and
+ * tables of names are gone through here, their readers see one value at a time. Only known keys nest, so a script cannot make C's stack or Lua's overflow by
+ * nesting. Runs on the thread that loads a policy, inside vm_call. */
 #include "policy/schema.h"
 
 #include <lauxlib.h>

@@ -73,7 +73,7 @@ struct field {
   } of;
 };
 
-/* Where a table of fields is: "timeouts", "tokens.NAME". A NULL name ends a list. */
+/* The place of a table of fields: "timeouts", "tokens.NAME". A NULL name ends a list. */
 struct field_place {
   const char *name;
   const struct field *fields;

@@ -1,4 +1,4 @@
-/* serving.h: who still serves under a policy, and how the keeper hears that nobody does any more.
+/* serving.h: counts the threads that still serve under a policy, and sends the keeper a mail when none does any more.
  *
  * An exchange keeps the policy that it began with, and may need its tokens after a reload has put another one in its place. So the keeper holds the
  * slots of an old policy, and the VM that fetches for them, until the last exchange has ended; it cannot see that by itself, since exchanges belong to workers. It
@@ -8,12 +8,12 @@
  * - The keeper holds the count from its PREPARE until its SWITCH to the next policy, or its DISCARD. A worker's runtime holds it from its making, in the worker's
  *   PREPARE, to the end of its last exchange. PREPARE of a worker comes after the keeper's and before the keeper lets go, so the count never rises from zero, and
  *   falls to zero once in a policy's life.
- * - Whoever lets go last learns it: the keeper from serving_leave, a worker posts `over` to the keeper. So there is one mail at the most, and never a second
- *   post of one that is under way.
- * - `over` lies in the policy's own memory, and the one who posts it takes a reference to the policy for it, which the keeper gives up when it has arrived. Whatever the
+ * - The last holder learns that it was the last: the keeper from serving_leave; a worker posts `over` to the keeper. So there is one mail at the most, and
+ *   never a second post of one that is under way.
+ * - `over` lies in the policy's own memory, and its sender takes a reference to the policy for it, which the keeper gives up when it has arrived. Whatever the
  *   keeper has done meanwhile (at the end of timeouts.drain it waits no longer), the mail is there.
- * - The keeper's mailbox is there for as long as a worker runs: workers are joined before the keeper is told to stop, and mail keeps its order, so every
- *   `over` has arrived before STOP. */
+ * - The keeper's mailbox is there for as long as a worker runs: workers are joined before the keeper gets its STOP, and mail keeps its order, so every `over`
+ *   has arrived before STOP. */
 #ifndef JETON_POLICY_SERVING_H
 #define JETON_POLICY_SERVING_H
 
