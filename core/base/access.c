@@ -58,7 +58,7 @@ static void report(struct access_log *a, int error) {
   a->failing = true;
 }
 
-/* Writes what the kernel takes, and returns how much that was. */
+/* Writes as much as the kernel takes, and returns the number of bytes. */
 static size_t write_lines(struct access_log *a) {
   size_t at = 0;
   while (at < a->buf.n) {

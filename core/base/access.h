@@ -22,7 +22,7 @@ struct access_log {
   struct sink sink;
   struct buf buf;
   size_t
-      whole; /* write at most this much at once (cut at a line's end): what the kernel does not mix with others' lines */
+      whole; /* write at most this much at once (cut at a line's end): the most that the kernel does not mix with others' lines */
   uint64_t lost; /* lines that could not be written */
   bool waiting;  /* the timer runs */
   bool failing;  /* the last write failed, and that has been logged */

@@ -17,7 +17,8 @@ size_t base64_room(size_t n);
 /* Returns how many characters it has written. Bytes that come in pieces may be encoded piece by piece where all pieces but the last are a multiple of BASE64_GROUP long. */
 size_t base64_encode(enum base64_form form, const void *bytes, size_t n, char *out);
 /* Takes text with its padding or without, and refuses all else that is not canonical: other characters, white space, and left-over bits that are not zero
- * (section 3.5), so that no two texts decode to the same bytes but for the padding. out has room for 3 bytes for every 4 characters begun. NULL, or what is wrong (static). */
+ * (section 3.5), so that texts differ in nothing but padding if they decode to the same bytes. out has room for 3 bytes for every 4 characters begun. NULL, or
+ * what is wrong (static). */
 const char *base64_decode(enum base64_form form, struct str text, char *out, size_t *made);
 
 #endif

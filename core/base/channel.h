@@ -1,4 +1,4 @@
-/* channel.h: messages between threads, in order, each to one receiver. It knows nothing of what a message says.
+/* channel.h: messages between threads, in order, each to one receiver. It never reads their contents.
  *
  * A channel holds up to `capacity` items; with capacity 0 a sender and a receiver meet. An operation is a set of arms, each a send or a receive on some
  * channel, of which exactly one fires: a plain send is a set of one. What can fire at once does so inside the call; else the set waits, and a counterpart in any thread

@@ -1,4 +1,5 @@
-/* file_stamp.h: by what a file is known to be the same, unread: another inode, size or time is another file or another content. Zero: no file was there. */
+/* file_stamp.h: tells without reading a file whether it is the same as before: another inode, size or time means another file or another content. Zero: no file
+ * was there. */
 #ifndef JETON_BASE_FILE_STAMP_H
 #define JETON_BASE_FILE_STAMP_H
 

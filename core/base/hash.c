@@ -1,7 +1,7 @@
 /* hash.c: SipHash (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012) and FNV-1a.
  *
  * 1-3 in place of the paper's 2-4: the authors name it for hash tables, where nobody sees the hashes, and Rust and Python use it for
- * theirs. A seeded FNV-1a was here before: a few instructions less for a short key, but nobody claims that texts which meet cannot be found without its
+ * theirs. A seeded FNV-1a was here before: a few instructions less for a short key, but there is no claim that colliding texts cannot be found without its
  * seed. */
 #include "base/hash.h"
 

@@ -1,8 +1,8 @@
 /* named.h: objects of the process that policies name, such as a store that all workers share: every caller that asks for the same kind and name gets the same
  * object.
  *
- * It lives while anybody holds it. The VMs of a policy hold what the policy's file names until they close, and a reload makes the new VMs before
- * the old ones go: so a named object survives every reload to a policy that names it too, and goes with the last one that does. Any thread. */
+ * An object lives while it has a reference. The VMs of a policy hold what the policy's file names until they close, and a reload makes the new VMs before the
+ * old ones go: so a named object survives every reload to a policy that names it too, and goes with the last one that does. Any thread. */
 #ifndef JETON_BASE_NAMED_H
 #define JETON_BASE_NAMED_H
 
@@ -16,7 +16,7 @@ struct named_kind {
   const char *what; /* "jeton.shared" */
   /* Both run under the registry's mutex and call nothing of it. */
   struct named *(*make)(const void *settings); /* never NULL */
-  void (*free)(struct named *n);               /* nobody holds it any more */
+  void (*free)(struct named *n);               /* called when the last reference has gone */
 };
 struct registry;
 struct named {                   /* embedded in the object */

@@ -9,7 +9,7 @@
  * NOTHING; `bytes` is the sum of the costs of all entries.
  *
  * On two processors 16 parts and one are alike, at about 250 ns an operation (spec/unit/shared_test.c prints it): the parts are for machines with more,
- * where a mutex that all workers take with every request is what they would wait for. */
+ * where all workers would wait for the one mutex that each request takes. */
 #include "base/shared.h"
 
 #include <assert.h>
@@ -54,7 +54,7 @@ struct shared {
   struct hash_key hash; /* immutable */
   /* atomic, relaxed: sums and marks that order nothing else */
   atomic_uint_fast64_t max, bytes, evictions, tick, versions;
-  atomic_uint_fast64_t version; /* whose settings are in force; written under `configuring` */
+  atomic_uint_fast64_t version; /* of the settings that are in force; written under `configuring` */
   pthread_mutex_t configuring;  /* one change of the settings at a time; taken before a part's mutex */
   struct stripe stripes[STRIPES];
 };
@@ -224,7 +224,7 @@ static bool is_equal(const struct entry *old, const void *arg) {
   return from == NULL ? old == NULL : old != NULL && value_equal(&old->value, from);
 }
 
-/* If the condition (NULL: none) holds, e stands in place of what was there; a NULL e removes it. e is taken over. */
+/* If the condition (NULL: none) holds, e replaces the entry that was there; a NULL e removes it. e is taken over. */
 static bool replace(struct shared *s, struct str key, struct entry *e, condition_fn condition, const void *arg,
                     int64_t now) {
   uint64_t h = hash_keyed(&s->hash, key);
@@ -362,7 +362,7 @@ static size_t chains_for(uint64_t max) {
   return n;
 }
 
-/* Only grows: a table that is too large costs what it costs already. */
+/* Only grows: a table that is too large costs no more than it did when it was full. */
 static void make_table(struct stripe *t, size_t nchains) {
   struct entry **table = must_calloc(nchains, sizeof(struct entry *));
   pthread_mutex_lock(&t->mutex);

@@ -29,7 +29,7 @@ enum shared_outcome {
   SHARED_DONE,
   SHARED_REFUSED,   /* add: there is one. cas: it is another. delete: there is none. Nothing has changed */
   SHARED_TOO_LARGE, /* it would fill the whole store */
-  SHARED_NO_NUMBER, /* incr of what is none */
+  SHARED_NO_NUMBER, /* incr of a value that is no number */
 };
 
 struct shared;

@@ -1,4 +1,4 @@
-/* alloc.h: the memory of one VM: size classes for what is small, malloc for what is large, and a cap over both.
+/* alloc.h: the memory of one VM: size classes for small blocks, malloc for large ones, and a cap over both.
  *
  * Owned by the VM's thread. A refused allocation is Lua's "not enough memory", after the collector had its turn. */
 #ifndef JETON_LUA_ALLOC_H
@@ -23,7 +23,7 @@ enum {
 struct alloc {
   uint64_t max;      /* bytes in use; 0: no cap */
   uint64_t used;     /* bytes handed out, rounded up to their class */
-  uint64_t reserved; /* slabs and large blocks: what the process pays; at most twice `max` and a slab a class */
+  uint64_t reserved; /* slabs and large blocks, the cost to the process; at most twice `max` and a slab a class */
   uint64_t debt;     /* bytes of large blocks since `heavy` was asked last */
   bool wipe;         /* freed memory is zeroed */
   struct link partial[ALLOC_CLASSES]; /* slabs with room; a full slab is in no list */

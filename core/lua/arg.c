@@ -133,7 +133,7 @@ static bool number_ms(lua_Number seconds, int64_t *ms) {
   return true;
 }
 
-/* A number may be shown: it is no secret, and that it is negative is what is wrong. */
+/* A number may be shown: it is no secret, and its sign is the mistake. */
 static void wrong_amount(lua_State *L, const char *what, const char *key, const char *expected, int idx) {
   if (lua_type(L, idx) != LUA_TNUMBER) arg_wrong(L, what, key, expected, idx);
   luaL_error(L, "%s: %s: expected %s, got %s", what, key, expected, luaL_tolstring(L, idx, NULL));

@@ -1,4 +1,4 @@
-/* arg.h: reading options that scripts give. Misuse raises an error that names the option, what was expected and what was found. */
+/* arg.h: reading options that scripts give. Misuse raises an error that names the option, the expected value and the type that was found. */
 #ifndef JETON_LUA_ARG_H
 #define JETON_LUA_ARG_H
 

@@ -59,7 +59,7 @@ static void close_capture(struct capture *c) {
   c->open = false;
 }
 
-/* The group, since what the child started would hold the pipes open. */
+/* Signals the whole group, since other processes that the child started would hold the pipes open. */
 static void signal_group(struct child *p, int signum) { (void)kill(-p->process.pid, signum); }
 
 static void close_all(struct child *p) {
@@ -70,7 +70,7 @@ static void close_all(struct child *p) {
   if (!uv_is_closing((uv_handle_t *)&p->timer)) uv_close((uv_handle_t *)&p->timer, on_closed);
 }
 
-/* Nobody waits any more: what is left is the child's own end. */
+/* No caller waits any more: only the child's own end is still to come. */
 static void let_go(struct child *p) {
   p->ended = true;
   if (p->exited || !p->started) {

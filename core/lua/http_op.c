@@ -205,7 +205,7 @@ static void start_call(struct http_op *op) {
   call_start(c, op->origin);
 }
 
-/* --- what comes before it --- */
+/* --- before the call --- */
 
 static void on_tls_note(void *arg, const char *text) {
   (void)arg;

@@ -126,7 +126,7 @@ static int l_tostring(lua_State *L) {
   return 1;
 }
 
-static int l_response_index(lua_State *L) { /* of what is not in the table itself */
+static int l_response_index(lua_State *L) { /* for keys that are not in the table itself */
   if (lua_type(L, 2) == LUA_TSTRING && strcmp(lua_tostring(L, 2), "json") == 0) {
     lua_pushcfunction(L, l_json);
     return 1;

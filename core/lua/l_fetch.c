@@ -21,7 +21,7 @@
 
 enum { ERROR_MAX = 300 };
 
-/* --- what it is given --- */
+/* --- its argument --- */
 
 struct previous {
   struct token *token; /* a reference */
@@ -102,7 +102,7 @@ int l_fetch_push_context(lua_State *L, const struct fetch *f) {
   return 1;
 }
 
-/* --- what it returned --- */
+/* --- its results --- */
 
 struct span {
   size_t at, n;

@@ -33,7 +33,7 @@ struct file_watch {
   char *path;
   struct signature seen;
   unsigned open;
-  bool known; /* the first stat is back: `seen` is what was there when the watch began */
+  bool known; /* the first stat is back: `seen` is the state at the begin of the watch */
   bool looking, again, owed;
 };
 

@@ -1,7 +1,7 @@
 /* l_http.c: see lib.h. Owned by the VM's thread.
  *
- * Reads what the script gave into an op (http_op.h), under a guard since every option may raise. Header values, bodies and form and JSON values may
- * be opaque secrets; the URL may not, since it is shown in messages and kept in other servers' logs. */
+ * Reads the script's arguments into an op (http_op.h), under a guard since every option may raise. Header values, bodies and form and JSON values may be opaque
+ * secrets; the URL may not, since it is shown in messages and kept in other servers' logs. */
 #include "lua/lib.h"
 
 #include <lauxlib.h>
@@ -152,7 +152,7 @@ static void add_auth_part(lua_State *L, int auth, int i, struct parts *p, bool f
   lua_pop(L, 1);
 }
 
-/* auth = { user, secret } (RFC 7617); with form = true both are form-encoded first (RFC 6749 section 2.3.1). Plain strings end in secret memory too: nobody has to see them again. */
+/* auth = { user, secret } (RFC 7617); with form = true both are form-encoded first (RFC 6749 section 2.3.1). Plain strings are copied to secret memory too. */
 static void read_auth(lua_State *L, int opts, struct http_op *op) {
   if (lua_getfield(L, opts, "auth") == LUA_TNIL) {
     lua_pop(L, 1);

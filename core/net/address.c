@@ -3,12 +3,12 @@
  * Text: what address_format writes address_parse reads back as the same address. ":8080" is the one form that stands for two families, since "all
  * addresses" is one socket for the kernel as well (IPV6_V6ONLY off).
  *
- * Private: the list is what a proxy must not reach for a stranger, so it errs towards yes. An IPv6 address that carries an IPv4 one is judged by that
- * one, in every form in which a translator or tunnel would unpack it: a filter that reads IPv6 literally is passed by ::ffff:127.0.0.1.
+ * Private: a proxy must not reach these addresses for a stranger, so the list errs towards yes. An IPv6 address that carries an IPv4 one is judged by that one,
+ * in every form in which a translator or tunnel would unpack it: a filter that reads IPv6 literally is passed by ::ffff:127.0.0.1.
  *
  * Listening: SO_REUSEPORT gives each worker a queue of its own, so that the kernel spreads connections and no worker wakes for another's.
- * A Unix socket's file outlives its process. Whether it is stale is asked of the kernel, by connecting: only a refusal says that nobody listens. Between
- * that and the bind another process may take the path; then bind fails, and nobody's socket has been removed but a dead one. */
+ * A Unix socket's file outlives its process. To find out whether it is stale we connect to it: only a refusal means that no process listens. Between that and
+ * the bind another process may take the path; then bind fails, and only a dead socket has been removed. */
 #include "net/address.h"
 
 #include <arpa/inet.h>

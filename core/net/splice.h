@@ -1,7 +1,7 @@
 /* splice.h: from one socket to another through a pipe, without a copy into this process (splice(2)). For net/stream.c.
  *
- * One pipe a thread, made at its first use. It is empty whenever the loop runs: what the second socket does not take at once is read out of it, so no byte of
- * one connection can end in another. Owned by one thread. */
+ * One pipe a thread, made at its first use. It is empty whenever the loop runs: bytes that the second socket does not take at once are read out of it, so no
+ * byte of one connection can end in another. Owned by one thread. */
 #ifndef JETON_NET_SPLICE_H
 #define JETON_NET_SPLICE_H
 

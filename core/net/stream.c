@@ -64,8 +64,8 @@ static int fd_of(const struct stream *s) {
 
 /* --- passing on --- */
 
-/* Peers of whom a read brings less are slow: what they send goes the common way. It costs no more then; and a client that sends byte by byte would have
- * the kernel hold a page for each of them in the other socket's queue. */
+/* Peers whose reads bring less are slow: their bytes go the common way. It costs no more then; and a client that sends byte by byte would have the kernel hold
+ * a page for each of them in the other socket's queue. */
 enum { PASS_MIN = 16 * 1024 };
 
 static void forget_pass(struct stream *s) {
@@ -325,7 +325,7 @@ void stream_init_socket(struct stream *s, struct net *net, int fd, bool is_unix)
   else
     uv_tcp_init(net->loop, &s->uv.tcp);
   int rc = is_unix ? uv_pipe_open(&s->uv.pipe, fd) : uv_tcp_open(&s->uv.tcp, fd);
-  if (rc != 0) abort(); /* refused only for what is no socket of that kind, or is another handle's */
+  if (rc != 0) abort(); /* refused only for a descriptor that is no socket of that kind, or is another handle's */
 }
 
 static void attempt_end(struct attempt *a, int status) {

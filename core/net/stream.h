@@ -25,9 +25,9 @@ struct tls_session; /* net/tls.h: the state of one TLS connection */
 /* One for each thread with a loop. */
 struct net {
   uv_loop_t *loop;
-  uint8_t *scratch;      /* SCRATCH_SIZE bytes; what the sockets' reads land in */
+  uint8_t *scratch;      /* SCRATCH_SIZE bytes; the sockets' reads land here */
   ssize_t got;           /* by the read that is being reported */
-  struct stream *passed; /* whom its bytes go to, which are in the pipe; NULL: they are in scratch */
+  struct stream *passed; /* its bytes are in the pipe and go there; NULL: they are in scratch */
   struct splice splice;
   uint8_t *clear;         /* CLEAR_SIZE bytes; what TLS streams decrypt into */
   uint64_t reads, writes; /* system calls made by streams: checked by the cost specs */
@@ -100,9 +100,8 @@ int stream_init_connect_unix(struct stream *s, struct net *net, const char *path
 void stream_read_start(struct stream *s, stream_read_fn on_read);
 void stream_read_stop(struct stream *s);
 
-/* Writes now what the kernel takes, in one system call, and copies the rest into the queue. Returns 0 or an error
- * (the stream is broken). The caller stops producing while stream_queued(s) is above its high-water mark and goes on at
- * on_drain. `sensitive`: the queued copy is wiped when it is freed. */
+/* Writes as much as the kernel takes, in one system call, and copies the rest into the queue. Returns 0 or an error (the stream is broken). The caller stops
+ * producing while stream_queued(s) is above its high-water mark and goes on at on_drain. `sensitive`: the queued copy is wiped when it is freed. */
 int stream_write(struct stream *s, const uv_buf_t *bufs, unsigned nbufs, bool sensitive);
 static inline size_t stream_queued(const struct stream *s) { return s->queued; }
 /* Grows with every byte that the peer's side has taken while something is queued; only differences mean anything. One system call: for timers

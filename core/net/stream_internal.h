@@ -10,7 +10,7 @@
 #include "net/stream.h"
 
 struct stream_ops {
-  /* --- what the owner of the stream asks for; never called after stream_close --- */
+  /* --- calls of the stream's owner; never made after stream_close --- */
   /* s->on_read has been set (it was NULL before): deliver from now on, but never from inside this call. */
   void (*read_start)(struct stream *s);
   /* s->on_read has been set to NULL. */

@@ -1,9 +1,9 @@
 /* tls.h: TLS over a stream. Only files of core/net/tls_* name an mbedTLS type; both major versions (2.28, 3.x) behind them.
  *
  * A tls_client or tls_server is a refcounted configuration, made by control from the policy or by a script's call, shared by all threads.
- * Its settings never change; its files are read again by tls_reread, and connections that begin afterwards have what they said then. A
- * connected plain stream becomes a TLS stream with stream_start_tls. Verification is on unless the configuration says `insecure`; the
- * peer's name is always checked, IP addresses included (against iPAddress SANs). */
+ * Its settings never change; its files are read again by tls_reread, and connections that begin afterwards use the new contents. A connected plain stream
+ * becomes a TLS stream with stream_start_tls. Verification is on unless the configuration says `insecure`; the peer's name is always checked, IP addresses
+ * included (against iPAddress SANs). */
 #ifndef JETON_NET_TLS_H
 #define JETON_NET_TLS_H
 
@@ -31,7 +31,7 @@ struct tls_certificate_settings {
   const char *cert, *key;
 };
 struct tls_server_settings {
-  /* Chosen by SNI (exact, then wildcard), else the first and what has all its names, with a key of another kind. */
+  /* Chosen by SNI (exact, then wildcard); else the first, and those that have all its names and a key of another kind. */
   const struct tls_certificate_settings *certificates;
   size_t ncertificates;
   const char *client_ca; /* NULL: client certificates are not asked for */
@@ -59,8 +59,8 @@ uint64_t tls_client_fingerprint(const struct tls_client *c);
 /* --- the files, while the process runs --- */
 
 enum tls_notes {
-  TLS_NOTES_DATES, /* what has ended, or ends within 30 days */
-  TLS_NOTES_USUAL, /* and what is careless or in vain: a key that others may read, a chain out of order, a use that it is not meant for */
+  TLS_NOTES_DATES, /* certificates that have ended, or end within 30 days */
+  TLS_NOTES_USUAL, /* and careless or useless settings: a key that others may read, a chain out of order, a use that it is not meant for */
   TLS_NOTES_THOROUGH /* and whether a chain ends at an authority that this system knows */
 };
 void tls_client_notes(struct tls_client *c, enum tls_notes which, tls_tell_fn tell, void *arg);
@@ -79,11 +79,11 @@ void tls_insecure(tls_tell_fn tell, void *arg);
 void tls_on_files(void (*changed)(void *arg), void *arg);
 struct tls_reread_sink {
   void (*done)(void *arg, const char *file);   /* a configuration whose first file this is has been renewed */
-  void (*failed)(void *arg, const char *text); /* one keeps what it had: a sentence that names the file */
+  void (*failed)(void *arg, const char *text); /* one keeps its old files: a sentence that names the bad one */
   tls_tell_fn note;
   void *arg;
 };
-/* Why living configurations keep what they had, a sentence each. The thread's of tls_reread. */
+/* Why living configurations keep their old files, a sentence each. On the thread of tls_reread. */
 void tls_errors(tls_tell_fn tell, void *arg);
 /* Reads the files of each living configuration of which one has changed since they were read last. One thread at a time. */
 void tls_reread(const struct tls_reread_sink *sink);

@@ -264,7 +264,7 @@ static int on_sni(void *p, mbedtls_ssl_context *ssl, const unsigned char *name, 
   tls_session_saw_sni(ssl, name, n);
   if (s.n > 1 && s.p[s.n - 1] == '.') s.n--; /* not allowed (RFC 6066 section 3), but sent for a URL that has it */
   if (offer(v, ssl, s, false) == 0) offer(v, ssl, s, true);
-  return 0; /* what the configuration offers, when that was nothing */
+  return 0; /* when none was set, the default of the configuration is offered */
 }
 
 static void server_free(struct tls_server_conf *v) {
@@ -292,7 +292,7 @@ struct tls_server_conf *tls_server_conf_new(const struct tls_server_settings *s,
   return NULL;
 }
 
-/* --- the whole list of what is wrong --- */
+/* --- all problems of a configuration --- */
 
 void tls_client_problems(const struct tls_client_settings *s, tls_tell_fn tell, void *arg) {
   if (s->insecure == NULL) tls_trust_problems(s->ca, tell, arg);

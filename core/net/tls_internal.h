@@ -1,6 +1,6 @@
-/* tls_internal.h: what the files of core/net/tls_* share. Nobody else includes it.
+/* tls_internal.h: shared by the files core/net/tls_*; no other file includes it.
  *
- *   tls_registry.c what the process knows of all configurations: the one place with state that is neither a thread's nor a configuration's
+ *   tls_registry.c the state that all configurations share: the one place with state that is neither a thread's nor a configuration's
  *
  *   tls_path.c    files and folders, as they stand   tls_pem.c      certificates and keys in them
  *   tls_trust.c   authorities, shared by all configurations
@@ -46,7 +46,7 @@ const char *tls_certificate_wrong(int code);
 /* Why mbedtls_pk_parse_key failed for this text, as a static sentence; NULL: there is no key in it. */
 const char *tls_key_wrong(int code, const char *text);
 
-/* --- digests: what is the same may be shared --- */
+/* --- digests: state with equal digests may be shared --- */
 
 enum { TLS_DIGEST = 32 };
 /* so_far = SHA-256(so_far, SHA-256(p)) */
@@ -90,7 +90,7 @@ void tls_shared_unref(struct tls_shared *s, void (*free_it)(struct tls_shared *s
 
 /* --- tls_path.c: a file, or a folder of authorities --- */
 
-void tls_path_each(const char *path, tls_tell_fn tell, void *arg); /* the path, and of a folder what is in it */
+void tls_path_each(const char *path, tls_tell_fn tell, void *arg); /* the path, and the entries of a folder */
 uint64_t tls_path_stamp(const char *path);                         /* another one when any of these has changed */
 
 /* --- tls_trust.c --- */
@@ -150,7 +150,7 @@ void tls_tickets_unref(struct tls_tickets *t);
 /* conf uses it from now on; without tickets: its session cache alone. */
 void tls_tickets_use(struct tls_tickets *t, mbedtls_ssl_config *conf, bool tickets);
 
-/* --- tls_config.c: what one reading of all files gave; immutable, refcounted, kept by every connection that began with it --- */
+/* --- tls_config.c: the result of one reading of all files; immutable but for its count, kept by every connection that began with it --- */
 
 struct tls_client_conf {
   atomic_uint refs;

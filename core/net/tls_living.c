@@ -1,4 +1,4 @@
-/* tls_living.c: tls_client and tls_server: settings that never change, and what the newest good reading of their files gave.
+/* tls_living.c: tls_client and tls_server: settings that never change, and the newest good reading of their files.
  *
  * A renewed certificate must not need a reload of the policy, whose file may be half edited at that moment: so a configuration reads its files
  * again by itself (tls_reread) and swaps one pointer. Connections hold the reading that they began with. All living configurations are in
@@ -24,7 +24,7 @@ struct kind {
   void *(*read)(struct living *l, char *err, size_t errsize);
   void (*drop)(void *reading);
   void (*notes)(struct living *l, enum tls_notes which, tls_tell_fn tell, void *arg);
-  void (*own)(struct living *l, own_fn tell, void *arg); /* what it shows to others */
+  void (*own)(struct living *l, own_fn tell, void *arg); /* the certificates that it shows to others */
 };
 struct living {
   atomic_uint refs;

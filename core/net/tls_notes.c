@@ -154,7 +154,7 @@ static void note_authority(const struct teller *t, const mbedtls_x509_crt *crt, 
       name_of(&crt->subject, subject));
 }
 
-/* A large bundle always has some that have ended or are not known, which is nobody's fault. */
+/* A large bundle always has some authorities that have ended or are not known; that is no mistake of the user. */
 void tls_authority_notes(struct tls_trust *trust, const char *path, enum tls_notes which, tls_tell_fn tell, void *arg) {
   struct teller t = {tell, arg};
   const mbedtls_x509_crt *chain = tls_trust_chain(trust);

@@ -4,8 +4,8 @@
  * when freed. Authorities are not: a bundle of them would use up what may be locked. Runs on whichever thread makes a
  * configuration (control, as a rule); owns nothing shared.
  *
- * The blocks of a file are found here, not by mbedtls_x509_crt_parse: that passes over what it cannot read, and over a last block without an end.
- * A chain that is short of an intermediate for such a reason would be served without a word, above all while a tool is still writing the file. */
+ * The blocks of a file are found here, not by mbedtls_x509_crt_parse: that skips blocks that it cannot read, and a last block without an end. A chain that is
+ * short of an intermediate for such a reason would be served without a word, above all while a tool is still writing the file. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -156,7 +156,7 @@ static bool load_key(mbedtls_pk_context *key, const char *path, char *err, size_
   return r == 0;
 }
 
-/* A signature that nobody needs: it shows that the key works, and makes 2.28 fill in the table that threads share later. */
+/* Makes a signature for two side effects: it shows that the key works, and makes 2.28 fill in the table that threads share later. */
 static bool try_key(mbedtls_pk_context *key) {
   static const unsigned char digest[32] = {1};
   unsigned char sig[MBEDTLS_PK_SIGNATURE_MAX_SIZE];

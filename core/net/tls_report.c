@@ -10,7 +10,7 @@ struct sentence {
   const char *text;
 };
 
-/* RFC 8446 section 6.2, RFC 5246 section 7.2.2: what a peer says when it gives up. */
+/* RFC 8446 section 6.2, RFC 5246 section 7.2.2: the alerts of a peer that gives up. */
 static const struct sentence alerts[] = {
     {10, "unexpected message"},
     {20, "a record that it could not authenticate"},

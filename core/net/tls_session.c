@@ -32,7 +32,7 @@
 
 enum { RECORD_MAX = 16 * 1024, SEALED_MAX = 4 * (RECORD_MAX + 256 /* header, tag, padding */), SNI_MAX = 256 };
 
-/* Empty between writes. Not net->clear: what is written is often what was just read. */
+/* Empty between writes. Not net->clear: the bytes written are often those that were just read. */
 static _Thread_local uint8_t gather[RECORD_MAX];
 /* mbedTLS's output of one write or one step of a handshake, gathered for one system call; empty between these. */
 static _Thread_local struct {
@@ -57,9 +57,9 @@ struct tls_session {
   struct buf kept; /* ciphertext that came when the owner did not read */
   int end;         /* how the stream ended, as on_read gets it; 0: it has not */
   size_t
-      record; /* bytes of plain text that one record takes: 16,384, or what was agreed (3.6 with TLS 1.3: a byte less) */
+      record; /* bytes of plain text that one record takes: 16,384, or less if agreed (3.6 with TLS 1.3: a byte less) */
   int io_error;   /* of the plain stream's write, behind an error of mbedTLS */
-  uv_idle_t kick; /* delivers what is kept, when reading starts again; never from inside stream_read_start */
+  uv_idle_t kick; /* delivers the kept bytes when reading starts again; never from inside stream_read_start */
   bool kick_made;
   bool spoken;   /* a server has heard something of its client */
   bool text;     /* and it was no TLS, but text */
@@ -91,7 +91,7 @@ static void seal_begin(void) { sealed.open = true; }
 
 static int flush(struct tls_session *t, const void *data, size_t n) {
   uv_buf_t b = uv_buf_of((struct str){data, n});
-  if (t->stream->eof_sent) return 0;                   /* behind our FIN only alerts and the like: nobody hears them */
+  if (t->stream->eof_sent) return 0; /* behind our FIN only alerts and the like come: they are dropped */
   int r = stream_plain_write(t->stream, &b, 1, false); /* ciphertext: nothing to wipe */
   /* A peer that has refused us in the middle of our flight has said why before it left: that is still to be read, and then the end. */
   return t->phase == PHASE_HANDSHAKE && (r == UV_EPIPE || r == UV_ECONNRESET) ? 0 : r;

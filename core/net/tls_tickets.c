@@ -2,8 +2,7 @@
  *
  * Shared by all threads, and by every reading of the same server's files (tls_shared.c), so that tickets outlive reloads and renewed
  * certificates. mbedTLS makes a new key when the newest has been in use for TICKET_SECONDS and takes tickets of the one before it until
- * they are that old, too; keys never leave the memory of the process, so a stolen one opens what was said in eight hours at the most.
- * Both have locks of their own. */
+ * they are that old, too; keys never leave the memory of the process, so a stolen one opens eight hours of traffic at the most. Both have locks of their own. */
 #include <stdlib.h>
 
 #include "base/must.h"

@@ -3,13 +3,13 @@
  * mbedTLS checks signatures, dates, usages and, for names, dNSName entries; it calls tls_verdict_step once a certificate of
  * the chain, from the authority down to the peer's own (depth 0), with the flags it found. Here are added:
  *   - IP addresses: 2.28 ignores iPAddress entries, so an address is looked for in the peer's certificate here, in either version.
- *   - a certificate without subjectAltName is for nobody: the common name is not a host name any more (RFC 9525 section 2).
+ *   - a certificate without subjectAltName fits no host: the common name is not a host name any more (RFC 9525 section 2).
  *   - pins.
  *   - authorities with name constraints are refused (RFC 5280 section 4.2.1.10): mbedTLS does not enforce these. Those that are critical, as they
- *     should be, it refuses by itself; without that it would believe for any name whom the constraint holds to a few.
+ *     should be, it refuses by itself; without that mark it would accept such an authority for any name, though the constraint allows a few.
  *   - what an authority is meant for: one of mail alone must not vouch for servers, though its own issuer is believed. mbedTLS asks for the extended
  *     key usage of the peer's own certificate only; others ask it of the whole chain.
- * Flags are only added, never taken away (but for an insecure client): if anything here is wrong it refuses too much. */
+ * Flags are only added, never taken away (except for an insecure client): a bug here refuses too much, never too little. */
 #include <arpa/inet.h>
 #include <mbedtls/base64.h>
 #include <stdio.h>

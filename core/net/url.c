@@ -1,4 +1,4 @@
-/* url.c: splits absolute URLs (RFC 3986) and Host values, strictly, into slices of what was given.
+/* url.c: splits absolute URLs (RFC 3986) and Host values, strictly, into slices of the input.
  *
  * A URL is accepted only if every other parser would read it the same way: no userinfo, no fragment, no percent-encoded or empty host. Nothing is decoded or
  * normalised. Pure functions; any thread. */

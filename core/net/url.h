@@ -20,7 +20,7 @@ struct url {
 };
 /* Slices into s. Returns NULL, or a static sentence that says what is wrong ("userinfo is not allowed in a URL"). */
 const char *url_parse(struct str s, struct url *out);
-/* For people: "https://api.example.com", "http://[::1]:8080" or "unix:/run/x.sock", cut at n. No path, no query: they may hold what is not for a log. */
+/* For people: "https://api.example.com", "http://[::1]:8080" or "unix:/run/x.sock", cut at n. No path, no query: they may hold secrets. */
 enum { URL_WHERE_SIZE = 300 };
 void url_where(const struct url *u, char *out, size_t n);
 /* Writes the Host field for it: "example.com", "[::1]:8080"; the port only where it is not the scheme's (RFC 9110 section 4.2). out: URL_HOST_SIZE bytes. */

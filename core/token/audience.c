@@ -1,7 +1,7 @@
 /* audience.c: a short list of (scheme, host, port), asked once a secret and request. Comparing is exact but for letter case (RFC 9110 section 4.2.3):
  * a trailing dot, another spelling of an address or a deeper subdomain is another host, and gets nothing.
  *
- * Invariant: what is not listed is refused; there is no entry that stands for all hosts. */
+ * Invariant: a host that is not listed is refused; no entry stands for all hosts. */
 #include "token/audience.h"
 
 #include <assert.h>

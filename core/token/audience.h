@@ -1,4 +1,5 @@
-/* audience.h: who may receive a secret: scheme, host and port, or a Unix socket's path. Refcounted; immutable once it is shared; an empty one allows nobody. */
+/* audience.h: the servers that may receive a secret: scheme, host and port, or a Unix socket's path. Refcounted; immutable once it is shared; an empty one
+ * allows none. */
 #ifndef JETON_TOKEN_AUDIENCE_H
 #define JETON_TOKEN_AUDIENCE_H
 

@@ -1,4 +1,4 @@
-/* due.h: a heap of what comes due when: the keeper's one timer for any number of slots. Owned by one thread. */
+/* due.h: a heap of deadlines: the keeper's one timer for any number of slots. Owned by one thread. */
 #ifndef JETON_TOKEN_DUE_H
 #define JETON_TOKEN_DUE_H
 

@@ -1,4 +1,4 @@
-/* family_internal.h: what the keeper alone does with families. */
+/* family_internal.h: functions of families for the keeper alone. */
 #ifndef JETON_TOKEN_FAMILY_INTERNAL_H
 #define JETON_TOKEN_FAMILY_INTERNAL_H
 

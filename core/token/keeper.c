@@ -79,7 +79,7 @@ static void forget(struct keeper *k, struct slot *s) {
 
 /* --- attending to one slot --- */
 
-/* A family's slot that nobody wants a token of does not try again by itself: a thousand wrong keys would be tried for ever. One that leaves is not
+/* A family's slot does not try again by itself while no request wants its token: a thousand wrong keys would be tried for ever. One that leaves is not
  * refreshed ahead either. */
 static bool dormant_locked(const struct slot *s) {
   if (s->nwaiters > 0 || s->asked) return false;
@@ -153,7 +153,7 @@ static void on_mail(struct mail *m) {
 }
 
 void keeper_run_due(struct keeper *k) {
-  k->timer_at = INT64_MAX; /* the timer has fired, or may fire late: say anew what is next */
+  k->timer_at = INT64_MAX; /* the timer has fired, or may fire late: set it anew */
   for (struct due *d; (d = due_pop(&k->due, now(k))) != NULL;) {
     struct slot *s = slot_ref(CONTAINER_OF(d, struct slot, due));
     attend(k, s);
@@ -236,7 +236,7 @@ void keeper_fetch_done(struct keeper *k, struct fetch *f, const struct fetch_res
   arm(k);
 }
 
-/* --- what the policy names --- */
+/* --- adopting, leaving, retaining --- */
 
 struct keeper *keeper_new(const struct keeper_host *host, struct mailbox *inbox, uint64_t seed) {
   struct keeper *k = must_calloc(1, sizeof *k);

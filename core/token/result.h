@@ -1,4 +1,4 @@
-/* result.h: what a fetch or a set brought, and the one place that decides whether a token can be made of it. */
+/* result.h: the result of a fetch or a set, and the one place that decides whether it makes a token. */
 #ifndef JETON_TOKEN_RESULT_H
 #define JETON_TOKEN_RESULT_H
 

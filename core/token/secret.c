@@ -1,8 +1,8 @@
 /* secret.c: making, sharing and describing secrets; turning them into bytes is in secret_expand.c.
  *
  * "Bearer " .. token is made once a request, so a join is one small allocation with its texts inside, and joining joins copies rows instead of building
- * trees. A free list per thread was tried in thought only: malloc's own is per thread already, and the test prints what it costs.
- * Any thread: nodes are immutable, their counts atomic. */
+ * trees. A free list per thread was considered and not built: malloc's own is per thread already, and the test prints its cost. Any thread: nodes are
+ * immutable, their counts atomic. */
 #include "token/secret.h"
 
 #include <assert.h>

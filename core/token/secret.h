@@ -21,12 +21,12 @@ struct secret;
 enum {
   SECRET_PARTS_MAX = 64,          /* literals, tokens and bytes in it */
   SECRET_DEPTH_MAX = 8,           /* encodings of encodings */
-  SECRET_BYTES_MAX = 1024 * 1024, /* literal and secret bytes in it, and what it may expand to */
+  SECRET_BYTES_MAX = 1024 * 1024, /* literal and secret bytes in it, and the most that it may expand to */
 };
 
 enum token_missing { MISSING_WAIT, MISSING_FAIL, MISSING_PASS };
 
-/* One reference each. They take references of their own to what they are made of. NULL when over the bounds, or when given NULL. */
+/* One reference each. They take references of their own to their parts. NULL when over the bounds, or when given NULL. */
 struct secret *secret_literal(struct str text); /* copies */
 struct secret *secret_bytes(struct str bytes, const char *label,
                             struct audience *a); /* copies into secret memory; label for tostring. audience NULL: any */
@@ -41,7 +41,7 @@ struct secret *secret_source(const struct secret_source_ops *ops, void *data,
  * a new one takes the slot's mutex at its first expansion. */
 struct secret *secret_token(struct slot *s, struct str field, struct audience *a, int missing_policy);
 struct secret *secret_join(struct secret *a, struct secret *b);
-/* text .. s, or s .. text: what a hook does once a request, in one allocation. */
+/* text .. s, or s .. text: a hook does this once a request. One allocation. */
 struct secret *secret_join_text(struct secret *s, struct str text, bool text_first);
 enum secret_encoding {
   SECRET_BASE64,
@@ -76,7 +76,7 @@ struct secret_context {
   bool any_target;        /* crypto keys and other uses inside the process: audience is not asked */
   bool header_safe;       /* refuse control bytes but HTAB, DEL included (ERR_SECRET_BYTES) */
   int64_t (*clock)(void); /* NULL: clock_boot_ms, read anew at each expansion. For tests. */
-  /* what was expanded, each slot and generation once: for rejection by generation. Of a failed expansion nothing is noted. */
+  /* the tokens expanded, each slot and generation once, for rejection by generation. A failed expansion notes nothing. */
   struct {
     struct slot *slot;
     uint64_t generation;

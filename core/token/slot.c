@@ -263,8 +263,8 @@ void slot_close(struct slot *s, bool tell_keeper) {
   slot_wake(s);
 }
 
-/* References can only come from holders of references, so "nobody else" stays true while the family's mutex keeps new ones from being
- * handed out. Waiters, running fetches and mail under way hold one each, so they count as interest. */
+/* References can only come from holders of references, so "no other reference" stays true while the family's mutex keeps new ones from being handed out.
+ * Waiters, running fetches and mail under way hold one each, so they count as interest. */
 bool slot_in_use(struct slot *s) {
   pthread_mutex_lock(&s->mutex);
   unsigned ours = 1 + (s->known ? 1u : 0u);

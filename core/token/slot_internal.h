@@ -1,7 +1,7 @@
 /* slot_internal.h: the body of a slot, for slot*.c, keeper.c and family.c only.
  *
  * Invariants, asserted by slot_check under the mutex:
- *  - `changes` grows by one with every change of `current`, and only then; a reader whose `seen` equals it holds what is current.
+ *  - `changes` grows by one with every change of `current`, and only then; a reader whose `seen` equals it holds the current token.
  *  - current is NULL or last; last has the slot's generation. A rejected or expired token is `last` but not `current`: it is never
  *    served again, but a fetch may need its extra fields (a refresh token).
  *  - at most one fetch is running: `fetching`.
@@ -36,7 +36,7 @@ struct slot {
   char *name;  /* for people */
   char *token; /* the name in the policy */
   struct str
-      key; /* .p NULL: not a family's. A family's slot does not try again by itself while nobody wants its token. */
+      key; /* .p NULL: not a family's. A family's slot does not try again by itself while no request wants its token. */
   int64_t (*clock)(void); /* clock_boot_ms, but in tests */
 
   /* atomic */
@@ -44,8 +44,8 @@ struct slot {
   atomic_bool damping;      /* written under the mutex; relaxed: it only spares slot_accepted the mutex */
 
   pthread_mutex_t mutex; /* guards what follows */
-  struct token *current; /* what is served: a reference, or NULL */
-  struct token *last;    /* what was published last: a reference, or NULL */
+  struct token *current; /* the token that is served: a reference, or NULL */
+  struct token *last;    /* the token published last: a reference, or NULL */
   uint64_t generation;
   struct link waiters;
   struct link woken; /* taken from waiters, mail not posted yet */
@@ -93,7 +93,8 @@ struct slot_home {
 };
 /* Connects a new slot with its keeper; once. What was asked of it before is heard now. */
 void slot_attach(struct slot *s, const struct slot_home *home);
-/* New settings: recomputes the plan of what is not under way, and causes no fetch, unless the slot could not fetch before. It leaves no more. */
+/* New settings: plans the next attempt anew, unless a fetch is under way. Causes a fetch only where the slot had no fetch function before. The slot is not
+ * `leaving` afterwards. */
 void slot_configure(struct slot *s, const struct schedule *schedule, bool has_fetch);
 void slot_leave(struct slot *s);
 /* Drops tokens, ends waits. From then on nothing is published. tell_keeper: it is to forget the slot (not needed when it is the caller). */

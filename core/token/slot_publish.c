@@ -104,7 +104,7 @@ enum slot_rejected slot_reject(struct slot *s, uint64_t generation) {
     outcome = SLOT_MOVED_ON;
   } else if (valid && now < s->damped_until) {
     outcome = SLOT_DAMPED;
-  } else if (valid && !s->has_fetch) { /* nobody could get another: one path's 401 must not take it from all others */
+  } else if (valid && !s->has_fetch) { /* it cannot be replaced: one path's 401 must not take it from all others */
     if (!s->rejected) s->rejections++;
     s->rejected = true;
     outcome = SLOT_DAMPED;
