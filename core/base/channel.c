@@ -24,9 +24,9 @@
 
 struct channels {
   struct named named;
-  pthread_mutex_t lock;
-  unsigned open;       /* channels; guarded by lock */
-  atomic_size_t bytes; /* relaxed: a sum, nothing follows from it */
+  pthread_mutex_t lock; /* guards the lists, items and state of every channel, and `open` */
+  unsigned open;        /* channels */
+  atomic_size_t bytes;  /* relaxed: a sum, nothing follows from it */
 };
 
 struct channel {

@@ -22,6 +22,7 @@
 
 enum { MESSAGE_MAX = 8192 };
 
+/* Relaxed: a line near a reload may be judged by the old settings. */
 static atomic_int current_level = LOG_INFO;
 static atomic_int current_format = LOG_TEXT;
 

@@ -24,7 +24,7 @@ struct piece {
 };
 
 static struct {
-  pthread_mutex_t lock;
+  pthread_mutex_t lock;        /* held for a list operation, or while new pages are mapped */
   struct piece *free[CLASSES]; /* guarded by lock */
   void (*on_unlocked)(void);   /* set before there are other threads */
   atomic_flag unlocked;        /* it has been called */

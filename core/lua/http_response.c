@@ -1,7 +1,7 @@
 /* http_response.c: a response as the script sees it: { status, headers, body } with :json(). Owned by the VM's thread.
  *
- * The headers are a userdata over a flat list { name, value, … } with lower-cased names, in the order in which they came: looked up without regard to
- * case, never changed. */
+ * It is a plain table; only :json() and the message for a misspelt key come from a metatable, which scripts cannot reach. The headers are a userdata over a flat list { name, value, … } with lower-cased names, in the order in which they came, never changed. A
+ * lookup ignores case and walks the list: a response has a dozen fields, and most are never asked for. */
 #include <lauxlib.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,7 +1,11 @@
 /* l_fetch.c: see l_fetch.h. Owned by the keeper's thread, or (token:set) by any VM's.
  *
- * Tables are read raw, so that no metamethod of the script runs here. Bytes are gathered in one buffer that may move while it grows: until the
- * end the result is kept as offsets. */
+ * A fetch returns whatever a policy's author wrote, and its mistakes show at run time, so each is a sentence that names the key and the type that was found,
+ * and never a value. A script's own message (nil, message) passes as it is; ours get the place of the function in front.
+ *
+ * Tables are read raw, so that no metamethod of the script runs here, and l_fetch_read never raises. Bytes are gathered in one buffer that may move while it grows:
+ * until the end the result is kept as offsets. The previous token is given as a userdata with secrets, not as text: a script can send a refresh token, but
+ * not print it. */
 #include "lua/l_fetch.h"
 
 #include <lauxlib.h>

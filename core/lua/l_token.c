@@ -1,7 +1,13 @@
 /* l_token.c: see l_token.h. Owned by the VM's thread; the slot behind it belongs to the process.
  *
- * The hot path is `"Bearer " .. tokens.api`: the handle keeps the userdata that this made last, and since secrets are immutable the same one serves
- * every request. */
+ * A handle is a reference to a slot and the terms of its use; it holds no token. Its facts (state, expires_in) are read from the slot at each access, and its
+ * bytes are looked up when a request is written (token/secret_expand.c), so a handle that a script has kept is never out of date.
+ *
+ * The hot path is `"Bearer " .. tokens.api`: the handle keeps the userdata of its last join, and since secrets are immutable the same one serves every
+ * request with that prefix.
+ *
+ * A family keeps the handles of its keys in a weak table, so that their readers stay warm while scripts use them. It must not keep them strongly: a handle
+ * holds its slot in use, and the family would never drop one. */
 #include "lua/l_token.h"
 
 #include <assert.h>

@@ -2,7 +2,7 @@
  *
  * One allocation: the parts, a value or the pairs of a table, and the bytes of all strings behind them. Written in two passes, the first of which checks
  * everything and may raise, so that the second owns what it makes without a guard. Wiped when it is freed: scripts send token bytes, too.
- * Made on the sender's thread, pushed on the receiver's; what frees it may be any. */
+ * Made on the sender's thread, pushed on the receiver's; any thread may free it. */
 #include "lua/message.h"
 
 #include <lauxlib.h>

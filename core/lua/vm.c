@@ -1,4 +1,4 @@
-/* vm.c: see vm.h. Protected calls on a VM's main thread, what their failures were, and facts. How a VM is made and ends is in vm_open.c, tasks are in
+/* vm.c: see vm.h. Protected calls on a VM's main thread, their failures, and facts. How a VM is made and ends is in vm_open.c, tasks are in
  * task.c.
  *
  * The VM's address is in the extra space of every Lua thread (vm_internal.h), so that vm_of costs one load. Owned by the VM's thread. */

@@ -104,7 +104,7 @@ socklen_t address_len(const union address *a) {
   }
 }
 
-/* --- who may be reached --- */
+/* --- private addresses --- */
 
 static bool is_private4(uint32_t ip) { /* host byte order */
   static const struct {

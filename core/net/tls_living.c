@@ -35,9 +35,9 @@ struct living {
   size_t nfiles;
   /* set by the maker; owned by the re-reading thread from then on */
   uint64_t stamp;
-  char *error;      /* why the last try failed; NULL: it did not */
-  struct link link; /* guarded by the registry's living_lock */
-  pthread_mutex_t lock;
+  char *error;          /* why the last try failed; NULL: it did not */
+  struct link link;     /* guarded by the registry's living_lock */
+  pthread_mutex_t lock; /* held for one pointer and its count, never while files are read */
   /* guarded by lock: the newest good reading, with a reference; a caller that takes it gets a reference of its own */
   void *now;
 };

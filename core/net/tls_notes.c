@@ -146,7 +146,7 @@ void tls_chain_notes(const struct tls_identity *id, const char *path, struct tls
   if (odd == NULL) note_end_of_chain(&t, last, clients, path);
 }
 
-/* A certificate that may not sign is believed as a server's own only when it has signed itself. */
+/* A certificate that may not sign is accepted as a server's own only when it has signed itself. */
 static void note_authority(const struct teller *t, const mbedtls_x509_crt *crt, const char *path) {
   char subject[NAME_MAX_TEXT];
   if (crt->version < 3 || compat_may_sign(crt) || same_name(&crt->issuer_raw, &crt->subject_raw)) return;

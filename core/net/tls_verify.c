@@ -7,7 +7,7 @@
  *   - pins.
  *   - authorities with name constraints are refused (RFC 5280 section 4.2.1.10): mbedTLS does not enforce these. Those that are critical, as they
  *     should be, it refuses by itself; without that mark it would accept such an authority for any name, though the constraint allows a few.
- *   - what an authority is meant for: one of mail alone must not vouch for servers, though its own issuer is believed. mbedTLS asks for the extended
+ *   - what an authority is meant for: one of mail alone must not vouch for servers, though its own issuer is trusted. mbedTLS asks for the extended
  *     key usage of the peer's own certificate only; others ask it of the whole chain.
  * Flags are only added, never taken away (except for an insecure client): a bug here refuses too much, never too little. */
 #include <arpa/inet.h>

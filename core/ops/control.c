@@ -1,4 +1,4 @@
-/* control.c: a small HTTP server for one user: the one who may open the socket.
+/* control.c: a small HTTP server for one user: the owner of the socket.
  *
  * A connection carries one request and is closed behind its answer. An answer may come later (a reload, a refresh): the connection is then listed
  * there and takes itself off when its client leaves first. Nothing is polled: the reload or slot that a connection waits for calls it back. Invariants: a wait

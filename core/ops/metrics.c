@@ -1,6 +1,6 @@
 /* metrics.c: the text format of Prometheus, version 0.0.4: "# HELP", "# TYPE", then a line a series.
  *
- * Labels are what the policy names: tokens, stores, certificate files, workers by their number. Keys of a family come from clients and may be a
+ * Labels are names in the policy: tokens, stores, certificate files, workers by their number. Keys of a family come from clients and may be a
  * million; they are counted, never named. Control's thread. */
 #include "ops/metrics.h"
 

@@ -1,5 +1,11 @@
-/* binding.c: takes a policy's functions from the table that its text returns in one VM. The text is the same everywhere, so a function that is missing here
- * depended on something else (a random choice, a file read at the top level). That is an error, and reported. Owned by the VM's thread. */
+/* binding.c: takes a policy's functions from the table that its text returns in one VM, and makes the table of tokens that scripts see.
+ *
+ * Lua functions cannot be shared between VMs, so they are no part of the policy's snapshot: each VM runs the kept text again and keeps references to the
+ * functions that it finds. Which functions there must be is known from the snapshot. The text is the same everywhere, so a function that is missing here
+ * depended on something else (a random choice, a file read at the top level). That is an error, and reported.
+ *
+ * The table of tokens is made in a second step, since slots are found only when the keeper has prepared. Scripts get an empty table in front of the one with
+ * the handles (put_behind_glass); the alternative, a plain table, let a handle be overwritten. Owned by the VM's thread. */
 #include "policy/binding.h"
 
 #include <lauxlib.h>

@@ -1,7 +1,7 @@
-/* keys_forward.c: the key `forward`: which targets jeton is a forward proxy for. Runs on control's thread.
+/* keys_forward.c: the key `forward`: the targets that jeton forwards to. Runs on control's thread.
  *
  * A host of the list becomes entries of an audience (token/audience.h), each with its scheme and port: the list is matched by the same rules, and as
- * strictly, as that of who may receive a token. */
+ * strictly, as the list of hosts that may receive a token. */
 #include <arpa/inet.h>
 
 #include "policy/hint.h"

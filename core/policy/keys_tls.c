@@ -1,5 +1,8 @@
-/* keys_tls.c: the key `tls` of upstreams, of `forward` and of listeners. The table is read inside of Lua; the files are read afterwards, outside of it, since
- * that may take long and must not leak when Lua raises. A job keeps the settings in between. Runs on control's thread. */
+/* keys_tls.c: the key `tls` of upstreams, of `forward` and of listeners.
+ *
+ * Two steps. The table is read inside of Lua, and a job keeps its settings. The files are read afterwards, outside of Lua: that may take long, and a
+ * configuration that is half made must not leak when Lua raises. All jobs run even when one fails, so a report has the problems of every file. Upstreams with
+ * nothing but defaults share one configuration, since reading the system's bundle of authorities takes 20 ms. Control's thread. */
 #include "policy/keys.h"
 
 #define AT(type, member) offsetof(struct type, member)

@@ -104,6 +104,7 @@ struct policy_file { /* one that was read as the policy was loaded, or a place w
   struct file_stamp seen; /* zero: nothing was there */
 };
 
+/* Written by control while it loads, and immutable once a second thread has it, but for refs and serving. */
 struct policy {
   atomic_uint refs;
   struct serving serving; /* counts the holders that may need its tokens, see policy/serving.h */

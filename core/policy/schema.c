@@ -1,4 +1,4 @@
-/* schema.c: the engine behind the tables of fields in keys*.c. One function a kind of value; what is wrong is said by problems.c.
+/* schema.c: the engine behind the tables of fields in keys*.c. One function a kind of value; problems.c keeps and reports the problems.
  *
  * A wrong value is a problem and leaves the struct as it was, with its default, and reading goes on: so one run reports everything that is wrong. Lists and
  * tables of names are gone through here, their readers see one value at a time. Only known keys nest, so a script cannot make C's stack or Lua's overflow by

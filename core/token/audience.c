@@ -21,6 +21,7 @@ struct allowed {
 };
 struct audience {
   atomic_uint refs;
+  /* immutable once a second thread has it */
   struct allowed *v;
   size_t n;
 };

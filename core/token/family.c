@@ -4,7 +4,7 @@
  * stays: dropping it would end waits, and a second slot for the same key would mean two fetches at a time for one token.
  *
  * Invariants: every entry is in one chain of `table` and in `used`; `used` is in order of last_used, oldest first; each entry holds one
- * reference to its slot; new references to a slot come from family_get or from somebody who has one. Lock order: family, slot, mailbox. */
+ * reference to its slot; new references to a slot come from family_get or from a holder of one. Lock order: family, slot, mailbox. */
 #include "token/family.h"
 
 #include <assert.h>

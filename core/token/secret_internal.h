@@ -42,6 +42,7 @@ struct secret_encoded_node {
 
 struct secret {
   atomic_uint refs;
+  /* immutable from here on, but for the reader of a token, which belongs to one thread */
   uint8_t kind;
   uint8_t depth;  /* encodings on the longest way down */
   uint16_t parts; /* texts, stored bytes and tokens in it */

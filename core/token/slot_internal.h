@@ -31,7 +31,7 @@ struct keeper;
 struct fetch;
 
 struct slot {
-  atomic_uint refs;
+  atomic_uint refs; /* the last release frees it, on any thread */
   /* immutable */
   char *name;  /* for people */
   char *token; /* the name in the policy */

@@ -11,7 +11,7 @@
 struct audience;
 
 struct token_terms {
-  struct audience *audience;  /* who may receive it; NULL: nobody. Borrowed: the handle takes a reference */
+  struct audience *audience;  /* the servers that may receive it; NULL: none. Borrowed: the handle takes a reference */
   enum token_missing missing; /* what becomes of a request while there is none */
   bool reveal;                /* a script may have its bytes */
   int64_t wait_ms;            /* how long a request or a script waits for one */

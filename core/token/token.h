@@ -18,7 +18,7 @@ struct token_field {
   struct str name, bytes;
 };
 struct token {
-  atomic_uint refs;
+  atomic_uint refs; /* the last release (acq_rel) wipes and frees, on any thread */
   /* immutable once published */
   uint64_t generation; /* counts up per slot, from 1 */
   int64_t obtained_at; /* CLOCK_BOOTTIME ms when its fetch was sent */
