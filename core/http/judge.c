@@ -203,8 +203,8 @@ static void read_fields(struct framing_fields *f, const struct headers *h) {
   const uint32_t judged = 1u << H_HOST | 1u << H_CONTENT_LENGTH | 1u << H_TRANSFER_ENCODING | 1u << H_EXPECT |
                           1u << H_UPGRADE | 1u << H_CONNECTION;
   *f = (struct framing_fields){.hosts = 0};
-  for (const struct header *v = h->v, *const end = v + h->n; v < end; v++)
-    if (judged >> v->id & 1) note_field(f, v);
+  for (unsigned i = 0; i < h->n; i++)
+    if (judged >> h->v[i].id & 1) note_field(f, &h->v[i]);
 }
 
 enum codings { CODINGS_CHUNKED, CODINGS_MORE, CODINGS_BAD };
