@@ -35,7 +35,7 @@ void access_line(struct access_log *a, const char *line, size_t n);
 void access_flush(struct access_log *a);
 /* Opens the path again (after a rotation); on failure the old file stays in use. */
 int access_reopen(struct access_log *a);
-/* Writes what waits. *a must live until the loop has run the timer's close callback. */
+/* Writes the lines that wait. *a must live until the loop has run the timer's close callback. */
 void access_close(struct access_log *a);
 
 #endif

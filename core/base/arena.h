@@ -24,7 +24,7 @@ struct arena {
 void arena_init(struct arena *a, void *first, size_t size);
 /* 16-byte aligned, never NULL (aborts when the machine is out of memory). In line: nearly always a few instructions. */
 enum { ARENA_ALIGN = 16 };
-void *arena_alloc_block(struct arena *a, size_t n); /* arena_alloc's own, for what does not fit */
+void *arena_alloc_block(struct arena *a, size_t n); /* arena_alloc's own, for pieces that do not fit */
 static inline void *arena_alloc(struct arena *a, size_t n) {
   size_t pad = -(uintptr_t)a->p & (ARENA_ALIGN - 1), left = (size_t)(a->end - a->p);
   if (left < pad || left - pad < n || a->p == NULL) return arena_alloc_block(a, n);

@@ -69,8 +69,8 @@ struct channel_wait;
 struct channel_arm {
   struct channel *channel; /* the caller holds a reference until the operation is over */
   bool sends;
-  /* Sends: what to send, the caller's until the arm has fired with `taken`. Receives: what was received once the arm has fired; NULL: it is closed
-   * and empty. */
+  /* Sends: the item to send, the caller's until the arm has fired with `taken`. Receives: the item received, once the arm has fired; NULL: it is closed and
+   * empty. */
   struct channel_item *item;
   bool taken;       /* fired: the item changed hands; false: the channel is closed */
   struct link link; /* guarded by the channels' lock, while it waits */

@@ -21,14 +21,14 @@ enum {
   CHAR_VALUE = 4,  /* in a field value or reason: HTAB, SP, visible, obs-text */
   CHAR_HOST = 8,   /* in a registered name or IPv4 address: letters, digits, "-._~" */
   CHAR_NAME =
-      16 /* letters, digits and "-", of which nearly every field name is made; what is none may still be CHAR_TOKEN */
+      16 /* letters, digits and "-", of which nearly every field name is made; other bytes may still be CHAR_TOKEN */
 };
 extern const uint8_t char_class[256];
 
 #ifdef __SSE2__
 static inline __m128i chars_fine(__m128i v, unsigned class) {
   const __m128i space = _mm_set1_epi8(0x20), del = _mm_set1_epi8(0x7f);
-  if (class == CHAR_TARGET) /* signed: what is not US-ASCII is below SP */
+  if (class == CHAR_TARGET) /* signed: bytes that are not US-ASCII are below SP */
     return _mm_and_si128(_mm_cmpgt_epi8(v, space), _mm_cmplt_epi8(v, del));
   if (class == CHAR_VALUE) {
     __m128i visible = _mm_andnot_si128(_mm_cmpeq_epi8(v, del), _mm_cmpeq_epi8(_mm_max_epu8(v, space), v));
@@ -64,7 +64,7 @@ static inline __attribute__((always_inline)) size_t chars_span_short(const uint8
 #endif
 
 #ifdef __SSE2__
-/* Which of the sixteen bytes are control bytes, HTAB included: what may not stand in a value, and HTAB. */
+/* Which of the sixteen bytes are control bytes: those that may not stand in a value, and HTAB. */
 static inline unsigned chars_controls(const uint8_t *p) {
   __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
   __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(0x1f)), v), del = _mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f));

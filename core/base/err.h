@@ -27,7 +27,7 @@ enum err {
 
 /* A short lower-case sentence for any code of ours or libuv's. Static storage, never NULL. */
 const char *err_text(int code);
-/* The constant's name, "ECONNREFUSED" or "TOKEN_EXPIRED": what Lua gets as the third result. Static storage. */
+/* The constant's name, "ECONNREFUSED" or "TOKEN_EXPIRED": Lua's third result. Static storage. */
 const char *err_name(int code);
 
 #endif

@@ -21,7 +21,7 @@ char *must_dup(struct str s);
 /* free, also of what its owner holds as const. */
 void must_free(const void *p);
 
-/* Writes "jeton: out of memory: 64 bytes were asked for" and ends the process by abort. For what asks the system in another way. */
+/* Writes "jeton: out of memory: 64 bytes were asked for" and ends the process by abort. For code that asks the system in another way. */
 _Noreturn void out_of_memory(size_t n);
 
 #endif

@@ -33,8 +33,8 @@ enum shared_outcome {
 };
 
 struct shared;
-/* For named_get, with a uint64_t: the most bytes, between SHARED_BYTES_MIN and SHARED_BYTES_MAX. Entries count with what they cost, about 100 bytes and
- * their key and text each. A write may be above it for a moment. The table of keys comes on top: a 32nd of it. */
+/* For named_get, with a uint64_t: the most bytes, between SHARED_BYTES_MIN and SHARED_BYTES_MAX. Entries count with their cost, about 100 bytes each and their
+ * key and text. A write may be above it for a moment. The table of keys comes on top: a 32nd of it. */
 extern const struct named_kind shared_kind;
 struct shared *shared_of(struct named *n);
 

@@ -14,7 +14,7 @@ struct str {
 #define STR(literal) ((struct str){(literal), sizeof(literal) - 1})
 #define STR_FMT(s) (int)(s).n, (s).p /* for "%.*s" */
 
-/* Of ASCII letters; other bytes are as they were, whatever the locale. */
+/* Changes ASCII letters only, whatever the locale. */
 static inline char char_lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c; }
 
 static inline struct str str_of(const char *z) { return (struct str){z, z != NULL ? strlen(z) : 0}; }

@@ -61,7 +61,7 @@ void http_op_init(struct http_op *op, struct services *services);
 void http_op_unmake(void *p); /* not begun: frees it */
 /* Hands the op from its guard (at that index) to the loop, and yields. The value to return from the C function. */
 int http_op_await(lua_State *L, int guard, struct http_op *op);
-/* "POST https://api.example.com:8443": what messages show of a request. */
+/* "POST https://api.example.com:8443": the part of a request that messages show. */
 void http_op_where(const struct http_op *op, char *out, size_t size);
 
 /* Pushes the response, or nil, message, code. */

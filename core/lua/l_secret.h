@@ -26,10 +26,10 @@ struct secret *l_secret_test(lua_State *L, int idx);
 void l_secret_push(lua_State *L, struct secret *s);
 /* `..` with strings, numbers, secrets and tokens on either side. Pushes a secret; raises for anything else. */
 int l_secret_concat(lua_State *L);
-/* Raises for any other operation: says what to do instead of reading bytes. */
+/* Raises for any other operation, and names the way to use a secret without reading it. */
 int l_secret_refuse(lua_State *L);
 
-/* Raises when the text of a header holds what tostring and string.format make of a secret or a token: it was meant to hold the bytes. */
+/* Raises when the text of a header holds a secret's or token's description, from tostring or string.format: it was meant to hold the bytes. */
 void l_secret_check_text(lua_State *L, struct str text);
 
 /* Appends the bytes of the string or secret at idx to out (sensitive), for use inside this process: the audience is not asked.

@@ -8,7 +8,7 @@
 
 enum { MESSAGE_MAX = 1 << 20 }; /* bytes, with what C needs for each value */
 
-/* How many bytes the value at idx takes as a message. Raises, with `what` in front, for what cannot be sent. */
+/* How many bytes the value at idx takes as a message. Raises, with `what` in front, for values that cannot be sent. */
 size_t message_measure(lua_State *L, int idx, const char *what);
 /* The value at idx, measured before, as a message; does not raise. 0; UV_E2BIG: over MESSAGE_MAX; ERR_LIMIT: over CHANNEL_BYTES_MAX, or a secret that gets too large; or a
  * secret's source could not be read. */

@@ -17,7 +17,7 @@ struct pipe_end;
 struct pipe_events { /* may call any function of either end, close included */
   /* n > 0: bytes, valid during the call. UV_EOF: the peer has half-closed; the other way goes on. Another n < 0: it is gone; only close may follow. */
   void (*on_read)(struct pipe_end *p, ssize_t n, const uint8_t *data);
-  /* status 0: what was queued has gone. Below: a write failed; only close may follow. */
+  /* status 0: the queued bytes have gone. Below: a write failed; only close may follow. */
   void (*on_drain)(struct pipe_end *p, int status);
 };
 struct pipe_ops {
@@ -25,11 +25,11 @@ struct pipe_ops {
   void (*read)(struct pipe_end *p, bool on);
   /* Sends or queues all of it. An error of libuv: the peer is gone, only close may follow. */
   int (*write)(struct pipe_end *p, struct str bytes);
-  /* Half-closes, behind what is queued. */
+  /* Half-closes, behind the queued bytes. */
   void (*shutdown)(struct pipe_end *p);
   /* Bytes that the peer has not taken yet. */
   size_t (*queued)(const struct pipe_end *p);
-  /* Both ways, at once; what is queued is dropped. No event comes after it, and the end may go. Once, for every end. */
+  /* Both ways, at once; queued bytes are dropped. No event comes after it, and the end may go. Once, for every end. */
   void (*close)(struct pipe_end *p);
 };
 struct pipe_end {

@@ -10,8 +10,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* As much as a read brings (net/stream.h): what waits for a slow peer is copied, and no more of it than ever. Bodies cost 0.6 of what they do when they are read
- * and written by as much, and a fourteenth less again with twice the size. */
+/* As much as a read brings (net/stream.h): bytes that wait for a slow peer are copied, and no more of it than ever. Bodies cost 0.6 of what they do when they
+ * are read and written by as much, and a fourteenth less again with twice the size. */
 enum { SPLICE_SIZE = 128 * 1024 };
 
 struct splice {

@@ -29,10 +29,10 @@ struct net {
   ssize_t got;           /* by the read that is being reported */
   struct stream *passed; /* its bytes are in the pipe and go there; NULL: they are in scratch */
   struct splice splice;
-  uint8_t *clear;         /* CLEAR_SIZE bytes; what TLS streams decrypt into */
+  uint8_t *clear;         /* CLEAR_SIZE bytes; TLS streams decrypt into them */
   uint64_t reads, writes; /* system calls made by streams: checked by the cost specs */
   uint64_t queued;        /* bytes that wait in all write queues of this thread */
-  /* of tls_pace.c: handshakes of clients that wait, and what this iteration of the loop (its uv_now) has spent on others */
+  /* of tls_pace.c: handshakes of clients that wait, and the time that this iteration of the loop (its uv_now) has spent on others */
   struct link handshakes;
   uint64_t handshake_iteration;
   int64_t handshake_us;
@@ -113,7 +113,7 @@ uint64_t stream_taken(const struct stream *s);
 void stream_pass_on(struct stream *s, struct stream *to, uint64_t most);
 /* Sends FIN (and close_notify) once the queue is empty. */
 void stream_shutdown(struct stream *s);
-/* Closes at once; what is queued is dropped. on_closed is called later from the loop. */
+/* Closes at once; queued bytes are dropped. on_closed is called later from the loop. */
 void stream_close(struct stream *s, stream_closed_fn on_closed);
 /* As stream_close, with RST: how the peer learns that a message was cut short. */
 void stream_reset(struct stream *s, stream_closed_fn on_closed);

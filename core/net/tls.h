@@ -19,7 +19,7 @@ enum tls_version { TLS_1_2 = 12, TLS_1_3 = 13 };
 struct tls_client_settings {
   const char *ca;          /* PEM file or directory; NULL: the system's bundle */
   const char *cert, *key;  /* PEM files of a client certificate, or NULL */
-  const char *server_name; /* what to ask for (SNI) and to verify; NULL: the host that is dialled */
+  const char *server_name; /* the name to ask for (SNI) and to verify; NULL: the host that is dialled */
   enum tls_version min_version;
   /* "sha256/BASE64" of a SubjectPublicKeyInfo (RFC 7469 section 2.4): one of them must be the peer's own. Asked of an
    * insecure client too. */

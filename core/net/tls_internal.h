@@ -32,7 +32,7 @@ struct tls_identity { /* a certificate, its chain and its key */
 };
 struct tls_identity *tls_identity_load(const char *cert, const char *key, char *err, size_t errsize);
 void tls_identity_free(struct tls_identity *id);
-/* Tells what keeps tls_identity_load from loading it: of both files, and of the pair. */
+/* Calls `tell` for each reason why tls_identity_load would refuse it: in either file, and in the pair. */
 void tls_identity_problems(const char *cert, const char *key, tls_tell_fn tell, void *arg);
 enum tls_load {
   TLS_LOAD_FAILED,
@@ -76,7 +76,7 @@ struct tls_registry {
 /* The process's, made by the first call. No two of its locks are held at once. Any thread. */
 struct tls_registry *tls_registry(void);
 
-/* --- tls_shared.c: what lives as long as a configuration needs it, and is the same for all whose digest is the same --- */
+/* --- tls_shared.c: state that lives as long as a configuration needs it; configurations with equal digests share it --- */
 
 struct tls_shared { /* embedded, first */
   uint8_t digest[TLS_DIGEST];
@@ -200,7 +200,7 @@ void tls_authority_notes(struct tls_trust *t, const char *path, enum tls_notes w
 /* Why an mbedTLS function failed, as a sentence. */
 void tls_report_error(const mbedtls_ssl_context *ssl, int code, char *out, size_t n);
 
-struct tls_peer_text { /* what struct tls_peer points into; made only when the peer showed a certificate */
+struct tls_peer_text { /* struct tls_peer points into it; made only when the peer showed a certificate */
   char subject[256], san[512], fingerprint[65];
 };
 struct tls_peer_text *tls_report_peer(const mbedtls_x509_crt *crt);

@@ -23,7 +23,7 @@ void family_configure(struct token_family *f, unsigned max,
  * hold some, collect it and try once more. */
 struct slot *family_get(struct token_family *f, struct str key, int64_t now_boot_ms);
 unsigned family_size(struct token_family *f);
-unsigned family_max(struct token_family *f); /* what family_configure set */
+unsigned family_max(struct token_family *f); /* as family_configure set it */
 /* Those that are there at this moment, the one used longest ago first. fn runs without the family's mutex: telling of a hundred thousand keys takes a while, in
  * which requests go on. */
 void family_each(struct token_family *f, void (*fn)(void *arg, struct slot *s), void *arg);

@@ -55,7 +55,7 @@ struct secret *secret_encode(struct secret *s, enum secret_encoding e);
 int secret_carry(struct secret *s, struct secret **out);
 struct secret *secret_ref(struct secret *s);
 void secret_unref(struct secret *s); /* NULL is fine */
-/* "Bearer <token api>": what tostring shows. Control bytes of literals come out as '?'. */
+/* "Bearer <token api>", for tostring. Control bytes of literals come out as '?'. */
 void secret_describe(const struct secret *s, struct buf *out);
 
 /* Every token in it, in order; stops and returns fn's value when that is not 0. */

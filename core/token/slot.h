@@ -29,7 +29,7 @@ const char *slot_name(const struct slot *s); /* "api", or "tenant[acme]" with un
 const char *slot_token_name(const struct slot *s); /* "api", or "tenant": the name in the policy; immutable */
 struct str slot_key(const struct slot *s);         /* "acme", as given; .p NULL when the slot is not a family's */
 
-/* A thread's view of a slot. Embedded in what belongs to one thread; no locking of its own. */
+/* A thread's view of a slot. Embedded in an object of one thread; no lock of its own. */
 struct slot_reader {
   struct slot *slot;   /* a reference */
   struct token *token; /* a reference to the token last seen, or NULL */
@@ -77,7 +77,7 @@ struct slot_waiter {
  * ERR_LIMIT when max_waiters are waiting already; UV_ECANCELED when the slot is closed. */
 int slot_wait(struct slot *s, struct slot_waiter *w, struct mailbox *home, unsigned max_waiters);
 void slot_wait_cancel(struct slot_waiter *w); /* home's thread; afterwards done is not called. Fine when not waiting. */
-/* Asks for a token without waiting for it: for those whose policy says "fail" or "pass". Keeps to the backoff. */
+/* Asks for a token without waiting for it: for requests whose token says missing = "fail" or "pass". Keeps to the backoff. */
 void slot_want(struct slot *s);
 
 /* An upstream refused `generation`.

@@ -12,7 +12,7 @@ struct audience;
 
 struct token_terms {
   struct audience *audience;  /* the servers that may receive it; NULL: none. Borrowed: the handle takes a reference */
-  enum token_missing missing; /* what becomes of a request while there is none */
+  enum token_missing missing; /* wait, fail or pass: for a request while there is none */
   bool reveal;                /* a script may have its bytes */
   int64_t wait_ms;            /* how long a request or a script waits for one */
   unsigned max_waiters;       /* how many may wait at a time */
