@@ -102,6 +102,8 @@ static int l_request_body(lua_State *L) {
   if (ours || b->complete || w->error != 0) return body_wait_push(L, w);
   if (b->place == BODY_KEPT)
     return push_failure(L, ERR_CLOSED, "the body is on its way to the upstream: call req:body() in on_request");
+  if (ex->down->exchange != ex) /* a closing variable, or on_log, with a handle that a script has kept */
+    return push_failure(L, ERR_CLOSED, "the client has left, or has its reply");
   b->place = BODY_GATHERED;
   request_body_continue(ex);
   return wait_for_body(L, ex, w);

@@ -520,6 +520,27 @@ describe("waiting", function()
     process.poll(function() return proxy:status().workers[1].client_aborts == 1 end)
   end)
 
+  it("finds no body to wait for when the client has left, or has its reply: in a to-be-closed variable, and in on_log", function()
+    proxy = jeton.start [[ local kept return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:1", on_request = function(req)
+      kept = req
+      if req.path == "/answered" then return req:respond(403) end
+      local gone <close> = setmetatable({}, { __close = function() jeton.log.info("closing: " .. select(2, req:body())) end })
+      jeton.sleep "1h"
+    end, on_log = function() jeton.log.info("logging: " .. select(2, kept:body())) end } ]]
+    local head = "POST /%s HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n"
+    local c = http.connect(proxy.port)
+    c:send(head:format "answered")
+    assert.equal(403, c:read_response("POST").status)
+    c:close()
+    proxy:wait_log "logging: the client has left, or has its reply"
+    c = http.connect(proxy.port)
+    c:send(head:format "left")
+    process.poll(function() return proxy:status().workers[1].requests == 2 end)
+    c.sock:setoption("linger", { on = true, timeout = 0 })
+    c:close()
+    proxy:wait_log "closing: the client has left, or has its reply"
+  end)
+
   for name, case in pairs {
     ["a coroutine of the script's own"] = { "coroutine.wrap(function() jeton.sleep(0) end)()", "a coroutine of your own; call it outside" },
     ["a sort comparator"] = { "table.sort({ 3, 2, 1 }, function() jeton.sleep(0) end)", "a sort comparator" },
