@@ -115,10 +115,10 @@ void request_body_hold(struct request_body *b) {
 
 void request_body_stream(struct exchange *ex) {
   struct request_body *b = &ex->body;
-  body_wait_done(&b->wait, ERR_CLOSED); /* of a task that outlived on_request */
-  call_send(&ex->call, buf_str(&b->bytes));
   b->place = BODY_KEPT;
-  if (b->bytes.n > ex->runtime->policy->limits.replay_buffer) lose_copy(b);
+  body_wait_done(&b->wait, ERR_CLOSED); /* of a task that outlived on_request, and may ask again */
+  call_send(&ex->call, buf_str(&b->bytes));
+  if (!b->complete && b->bytes.n > ex->runtime->policy->limits.replay_buffer) lose_copy(b);
   if (b->complete)
     call_end(&ex->call, &ex->request.trailers);
   else

@@ -107,6 +107,21 @@ describe("an upload", function()
     assert.matches("[^\n]\r\n\r\n3\r\nabc\r\n0\r\n", up.received():match ".*(PUT .*)$")
   end)
 
+  it("with trailers that a script has gathered is sent anew, whole, though it is over limits.replay_buffer", function()
+    local up = peers.raw [[
+      c:read "head"
+      if c.number == 1 then c:write "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine" c:read "head" c:sleep(50) return c:close() end
+      local n = tonumber(c:read "line", 16)
+      c:read(n + 2)
+      local reply = n .. " bytes"
+      c:write("HTTP/1.1 200 OK\r\nContent-Length: " .. #reply .. "\r\n\r\n" .. reply) ]]
+    proxy = wire.proxy(up, "limits = { replay_buffer = '1k' }, on_request = function(req) req:body() end")
+    assert.equal("fine", http.get(proxy.port).body)
+    local body = "1388\r\n" .. ("x"):rep(5000) .. "\r\n0\r\nX-Sum: 1\r\n\r\n"
+    local res = http.request(proxy.port, "PUT", "/", { ["Transfer-Encoding"] = "chunked", TE = "trailers", Trailer = "X-Sum" }, body, 5)
+    assert.equal("5000 bytes", res and res.body)
+  end)
+
   it("that has come whole owes nothing more, however late the upstream reads and replies", function()
     -- What a Unix socket takes of a peer that does not read is the same each time: with one of these sizes the last bytes fill jeton's queue beyond its mark.
     local path = process.temp_dir() .. "/upstream.sock"
