@@ -111,7 +111,7 @@ void h1_message_over(struct conn *c, bool keep_alive) {
     return;
   }
   h->state = H1_IDLE;
-  if (stream_queued(&c->stream) == 0) conn_become_idle(c);
+  if (stream_queued(&c->stream) == 0 && !stashed(c)) conn_become_idle(c);
   h1_arm(c);
   if (!h->feeding && (stashed(c) || h->eof || h->reading_stopped)) continue_later(c);
 }
@@ -195,7 +195,6 @@ static void h1_due(struct conn *c) {
 
 static void begin_exchange(struct conn *c) {
   struct h1_conn *h = &c->h1;
-  conn_become_busy(c);
   struct exchange *ex = exchange_begin(c->worker, &h->down);
   struct h1_message *m = arena_alloc(&ex->arena, sizeof *m);
   memset((char *)m + sizeof m->parser, 0, sizeof *m - sizeof m->parser);
@@ -261,6 +260,7 @@ static size_t consume(struct conn *c, const uint8_t *p, size_t n) {
   h->feeding = true;
   while (c->phase == CONN_OPEN && (n > 0 || h->state == H1_BUSY)) { /* a body's end may need no further byte */
     if (h->state == H1_IDLE) {
+      conn_become_busy(c); /* what has begun to come is not dropped to make room, nor by a drain */
       if (worker_overfull(c->worker, stream_queued(&c->stream)) || !may_begin(c)) break;
       begin_exchange(c);
     }
@@ -413,10 +413,10 @@ static void on_drain(struct stream *s, int status) {
   } else if (h->state == H1_BUSY) {
     h1_arm(c);
     exchange_drained(h->down.exchange);
-  } else if (h->state == H1_IDLE && c->worker->draining) {
+  } else if (h->state == H1_IDLE && c->worker->draining && !stashed(c)) {
     conn_close(c);
   } else {
-    if (h->state == H1_IDLE) conn_become_idle(c);
+    if (h->state == H1_IDLE && !stashed(c)) conn_become_idle(c);
     go_on(c);
   }
 }

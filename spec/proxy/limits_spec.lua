@@ -88,6 +88,21 @@ describe("limits.pipelined", function()
     c:close()
     p:finish()
   end)
+  it("does not make a connection idle whose requests wait for their turn: a drain ends it with a reply that says so", function()
+    local p = wire.proxy(1, [[limits = { pipelined = 1 }, on_request = function(req) req:respond(200, nil, req.path) end,]])
+    local c = http.connect(p.port)
+    local all = {}
+    for i = 1, 20000 do all[i] = ("GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"):format(i) end
+    c.sock:settimeout(0)
+    c:send(table.concat(all)) -- as much as is taken at once
+    c.sock:settimeout(5)
+    assert.equal("/1", c:read_response("GET").body)
+    p:kill "sigterm"
+    local replies = c:read_all(5)
+    c:close()
+    assert.equal(1, select(2, replies:gsub("Connection: close", "")))
+    assert.equal(0, (p:wait(15)))
+  end)
 end)
 
 describe("limits.buffered", function()
