@@ -4,8 +4,8 @@
  * _drained and _abort (exchange.h). The connection of HTTP/1 (h1_conn.c, h1_reply.c) is one implementation; a stream of HTTP/2 is the next.
  *
  * Order: interim replies; head; then body, passed and flush any number of times; then end. Instead of what is left of it, at any time, reset or (after the
- * head) take_over. After end, reset or take_over nothing, and `exchange` is NULL. What the client does meanwhile changes nothing of this: to a client
- * that has gone all of it may be said, and nothing comes of it.
+ * head) take_over. After end, reset, take_over or exchange_abort nothing, and `exchange` is NULL. Whatever the client does before that changes nothing: an
+ * exchange may say all of it to a client whose end it has not been told yet, and nothing comes of it.
  *
  * No function here calls exchange_* from inside. That a client has gone, or that body it has sent waits to be taken, is told from the loop; that it has gone
  * once, by exchange_abort. So the exchange's steps never nest, and no step has to look whether its exchange is still there.
