@@ -102,7 +102,8 @@ static void finish_writing(struct conn *c) {
 void h1_message_over(struct conn *c, bool keep_alive) {
   struct h1_conn *h = &c->h1;
   forget_message(c);
-  if (h->broken) {
+  if (h->broken) { /* the client had gone before it had all */
+    COUNT(c->worker, client_aborts, 1);
     h->state = H1_FLUSH; /* until `later` closes */
     return;
   }

@@ -49,10 +49,10 @@ static void flush(struct downstream *d) {
   struct conn *c = conn_of(d);
   struct h1_out *o = &c->worker->out;
   if (o->owner != c) return;
-  for (unsigned i = 0; i < o->n; i++) d->sent += o->v[i].len;
   c->h1.u.message->reply = H1_REPLY_BEGUN;
   o->owner = NULL;
   write_now(c, o->v, o->n);
+  for (unsigned i = 0; i < o->n && !c->h1.broken; i++) d->sent += o->v[i].len;
 }
 
 /* The array, as this connection's, with room for `n` more spans. */

@@ -98,7 +98,6 @@ static void say_head(struct exchange *ex, struct str upgrade) {
                     .upgrade = upgrade};
   ex->down->ops->head(ex->down, &r);
   ex->down->ops->flush(ex->down);
-  ex->replied = true;
 }
 
 static struct tunnel *tunnel_new(const struct exchange *ex) {
@@ -139,6 +138,7 @@ bool tunnel_begin(struct exchange *ex) {
     free(t);
     return false;
   }
+  ex->replied = true;
   call_take_over(&ex->call, &t->upstream.end, &from_upstream);
   join(t, &from_client, &from_upstream);
   return true;
@@ -155,6 +155,7 @@ bool tunnel_begin_connect(struct exchange *ex) {
     free(t);
     return false;
   }
+  ex->replied = true;
   buf_init(&nothing);
   forward_take_over(ex->forward, &t->upstream.end);
   join(t, &from_client, &nothing);
