@@ -38,20 +38,21 @@
 struct forward_target;
 struct worker;
 
-enum step {             /* in their order up to the relay step; the others are gone to by name */
-            STEP_ADMIT, /* limits, forward targets, hop-by-hop, forwarded fields: before any hook */
-            STEP_REQUEST_HOOK,
-            STEP_ROUTE, /* which upstream */
-            STEP_TOKEN, /* every token that the head needs is valid, or waits for it */
-            STEP_SEND,  /* connection, head, body: until the upstream's head is there */
-            STEP_JUDGE, /* rejected token: refresh and replay */
-            STEP_RESPONSE_HOOK,
-            STEP_REPLY,  /* the head to the client */
-            STEP_RELAY,  /* the body to the client, to its end */
-            STEP_TUNNEL, /* CONNECT: from the route step, when the connection to its target is there */
-            STEP_DISCARD, /* from the judge step: the rejected reply is read to its end and dropped, then the token step */
-            STEP_ERROR, /* after a failure: on_error, then the error reply; or a reset when a reply has begun */
-            STEP_COUNT
+/* In their order up to the relay step; the others are gone to by name. */
+enum step {
+  STEP_ADMIT, /* limits, forward targets, hop-by-hop, forwarded fields: before any hook */
+  STEP_REQUEST_HOOK,
+  STEP_ROUTE, /* which upstream */
+  STEP_TOKEN, /* every token that the head needs is valid, or waits for it */
+  STEP_SEND,  /* connection, head, body: until the upstream's head is there */
+  STEP_JUDGE, /* rejected token: refresh and replay */
+  STEP_RESPONSE_HOOK,
+  STEP_REPLY,   /* the head to the client */
+  STEP_RELAY,   /* the body to the client, to its end */
+  STEP_TUNNEL,  /* CONNECT: from the route step, when the connection to its target is there */
+  STEP_DISCARD, /* from the judge step: the rejected reply is read to its end and dropped, then the token step */
+  STEP_ERROR,   /* after a failure: on_error, then the error reply; or a reset when a reply has begun */
+  STEP_COUNT
 };
 struct exchange {
   struct exchange_place place; /* the pool's */

@@ -35,7 +35,6 @@ static uint64_t now_ms(const struct conn *c) { return uv_now(&c->worker->service
 static bool stashed(const struct conn *c) { return c->h1.stash != NULL; }
 static void continue_later(struct conn *c) { later_post(&c->worker->later, &c->h1.later); }
 static void read_more(struct conn *c, bool want);
-static void go_on(struct conn *c);
 
 static void drop_stash(struct conn *c) {
   if (!stashed(c)) return;

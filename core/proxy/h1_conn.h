@@ -18,13 +18,14 @@ struct conn_protocol;
 struct h1_message;
 struct pipe_end;
 
-enum h1_state {           /* written by h1_conn.c alone */
-                H1_IDLE,  /* between requests */
-                H1_HEAD,  /* a head has begun */
-                H1_BUSY,  /* an exchange runs */
-                H1_FLUSH, /* the last reply is on its way out, then FIN */
-                H1_LINGER, /* FIN is sent; what the client still sends is thrown away, so that it is not reset before it has read the reply */
-                H1_TUNNEL /* belongs to a tunnel */
+/* Written by h1_conn.c alone. */
+enum h1_state {
+  H1_IDLE,  /* between requests */
+  H1_HEAD,  /* a head has begun */
+  H1_BUSY,  /* an exchange runs */
+  H1_FLUSH, /* the last reply is on its way out, then FIN */
+  H1_LINGER, /* FIN is sent; what the client still sends is thrown away, so that it is not reset before it has read the reply */
+  H1_TUNNEL /* belongs to a tunnel */
 };
 
 struct h1_conn { /* embedded in struct conn; no conn of its own is allocated for HTTP/1 */

@@ -17,10 +17,11 @@ enum reply_source {
   REPLY_REPLACED, /* the head is the upstream's, the body a script's, in `bytes` */
   REPLY_LOCAL     /* made here: req:respond, or an error; the body is in `bytes` */
 };
-enum reply_flow {                    /* of the upstream's body */
-                  REPLY_PASSES,      /* to the client as it comes, behind what is in `bytes` */
-                  REPLY_IS_GATHERED, /* into `bytes`: res:body() waits for all of it */
-                  REPLY_ENDED        /* it has come whole */
+/* How the upstream's body goes. */
+enum reply_flow {
+  REPLY_PASSES,      /* to the client as it comes, behind what is in `bytes` */
+  REPLY_IS_GATHERED, /* into `bytes`: res:body() waits for all of it */
+  REPLY_ENDED        /* it has come whole */
 };
 
 struct reply_body {
