@@ -743,7 +743,7 @@ static void note_ran(char c) {
 }
 static void run_first(struct later *l) {
   note_ran('1');
-  later_cancel(&third);                          /* its neighbour of this turn */
+  later_cancel(&third);                        /* its neighbour of this turn */
   if (strlen(ran) < 3) later_post(&laters, l); /* has its turn behind those that wait already */
 }
 static void run_second(struct later *l) {
@@ -767,7 +767,7 @@ static void what_is_posted_for_later_runs_once_in_order_and_lets_the_loop_end(vo
   later_post(&laters, &second);
   later_post(&laters, &first); /* it is posted already */
   later_post(&laters, &third);
-  CHECK(ran[0] == '\0');                   /* never from within */
+  CHECK(ran[0] == '\0');                     /* never from within */
   CHECK(uv_run(&loop, UV_RUN_DEFAULT) == 0); /* and nothing keeps the loop alive behind it */
   CHECK(strcmp(ran, "121") == 0);
   laters_close(&laters);
