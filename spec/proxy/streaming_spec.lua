@@ -441,6 +441,7 @@ describe("a reply", function()
         seen = seen .. c:read_all(0.01)
         return seen:sub(-#text - 4) == "\r\n\r\n" .. text
       end, 5, path)
+      c.sock:setoption("linger", { on = true, timeout = 0 }) -- a reset: after a FIN the rest of the reply would still be awaited
       c:close()
     end
     p:finish()
