@@ -64,6 +64,8 @@ static void model_json(struct buf *out, struct str in) {
       buf_addz(out, "\\\"");
     else if (c == '\\')
       buf_addz(out, "\\\\");
+    else if (c == '\n' || c == '\r' || c == '\t') /* RFC 8259 section 7 has a letter for each */
+      buf_addf(out, "\\%c", c == '\n' ? 'n' : c == '\r' ? 'r' : 't');
     else if (c < 0x20 || c == 0x7f)
       buf_addf(out, "\\u%04x", c);
     else
