@@ -294,7 +294,7 @@ static struct http_fault request_expect(const struct framing_fields *f, struct r
 
 /* An upgrade is an offer that may be ignored (RFC 9110 section 7.8). It is where a body or h2c would blur where this protocol ends. */
 static void request_upgrade(const struct framing_fields *f, struct request *r) {
-  bool body = r->framing == FRAMING_CHUNKED || r->content_length > 0;
+  bool body = request_has_body(r);
   if (f->upgrade == NULL || !f->connection_upgrade || r->minor == 0 || body || r->is_connect) return;
   if (headers_has_token(&r->headers, H_UPGRADE, STR("h2c"))) return;
   struct str protocol = headers_join(&r->headers, STR("Upgrade"));

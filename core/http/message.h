@@ -87,6 +87,10 @@ struct request_head {
 /* RFC 9110 section 6.5.1: may this field stand in a trailer section that we forward? */
 bool trailer_allowed(struct str name);
 const char *status_phrase(int status); /* "Not Found"; "" when unknown */
+/* Bytes follow the head. Framing may say so, too, where there are none: Content-Length: 0. */
+static inline bool request_has_body(const struct request *r) {
+  return r->framing == FRAMING_CHUNKED || r->content_length > 0;
+}
 /* As in Via, and as logs and scripts call it: "1.1". */
 static inline const char *http_version(uint8_t minor) { return minor == 0 ? "1.0" : "1.1"; }
 bool method_idempotent(struct str method); /* RFC 9110 section 9.2.2: may be sent a second time */

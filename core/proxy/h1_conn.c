@@ -205,10 +205,6 @@ static void begin_exchange(struct conn *c) {
   timeout_set(&c->timeout, policy(c)->timeouts.head);
 }
 
-static bool bodiless(const struct request *r) {
-  return r->framing == FRAMING_NONE || (r->framing == FRAMING_LENGTH && r->content_length == 0);
-}
-
 /* Reads of a head. False: stop the loop. */
 static bool take_head(struct conn *c, const uint8_t **p, size_t *n) {
   struct h1_message *m = c->h1.u.message;
@@ -218,7 +214,7 @@ static bool take_head(struct conn *c, const uint8_t **p, size_t *n) {
     case PARSE_MORE: return false;
     case PARSE_HEAD:
       if (*n > 0) r->expect_continue = false; /* it did not wait (RFC 9110 section 10.1.1) */
-      m->complete = bodiless(r);
+      m->complete = !request_has_body(r);
       c->h1.state = H1_BUSY;
       timeout_clear(&c->timeout);
       exchange_start(c->h1.down.exchange);

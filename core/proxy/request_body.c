@@ -17,7 +17,7 @@
 void request_body_begin(struct exchange *ex) {
   const struct request *r = &ex->request;
   struct request_body *b = &ex->body;
-  b->complete = r->framing == FRAMING_NONE || (r->framing == FRAMING_LENGTH && r->content_length == 0);
+  b->complete = !request_has_body(r);
   b->expect = r->expect_continue ? EXPECT_CLIENT : EXPECT_NOBODY;
 }
 
