@@ -10,7 +10,8 @@
  *
  * Where the two are known to differ, and what is done about it:
  * - Methods. Ours is the list that counts (judge.c). Where llhttp's lacks one of them (which depends on its version), it reads the head with POST in its place.
- * - Tabs. They may stand around any value (RFC 9110 section 5.6.3), and llhttp refuses them around lengths and codings. They become SP, and it reads again.
+ * - Tabs. They may stand around any value (RFC 9110 section 5.6.3). llhttp refuses them around lengths, and takes "chunked" with one behind it for another
+ *   coding, which it refuses or reads on as a body of another kind. Whatever the difference, tabs become SP, and it reads again.
  * - A reply to HEAD, or to a CONNECT that succeeds, and 1xx, 204 and 304 have no body whatever their fields say. llhttp is told so.
  * - Chunk extensions. Versions of llhttp read them differently (8.1 knows no quoted strings), so we judge them and it gets the line without.
  * - Bodies with a length. llhttp's length must be ours; the bytes are counted by us and not shown to it, since most of them pass by in the kernel (splice) and
@@ -186,11 +187,14 @@ static bool same_framing(const struct reading *r, unsigned minor, enum http_fram
   return framing != FRAMING_UNTIL_CLOSE || llhttp_message_needs_eof(&r->llhttp);
 }
 
+static bool request_agrees(struct reading *r, struct str head, const struct request *ours) {
+  return read_request(r, head, ours) &&
+         same_framing(r, ours->minor, ours->framing, ours->framing == FRAMING_LENGTH, ours->content_length);
+}
+
 bool reading_of_request(struct reading *r, char *head, size_t n, const struct request *ours) {
   struct str all = {head, n};
-  if (!read_request(r, all, ours) && !(tabs_to_spaces(head, &ours->headers) && read_request(r, all, ours)))
-    return false;
-  return same_framing(r, ours->minor, ours->framing, ours->framing == FRAMING_LENGTH, ours->content_length);
+  return request_agrees(r, all, ours) || (tabs_to_spaces(head, &ours->headers) && request_agrees(r, all, ours));
 }
 
 static bool read_response(struct reading *r, struct str head, const struct response *ours) {
@@ -198,11 +202,14 @@ static bool read_response(struct reading *r, struct str head, const struct respo
   return read_section(r, head, &ours->headers) && r->llhttp.status_code == ours->status;
 }
 
+static bool response_agrees(struct reading *r, struct str head, const struct response *ours) {
+  return read_response(r, head, ours) &&
+         same_framing(r, ours->minor, ours->framing, ours->has_length, ours->content_length);
+}
+
 bool reading_of_response(struct reading *r, char *head, size_t n, const struct response *ours) {
   struct str all = {head, n};
-  if (!read_response(r, all, ours) && !(tabs_to_spaces(head, &ours->headers) && read_response(r, all, ours)))
-    return false;
-  return same_framing(r, ours->minor, ours->framing, ours->has_length, ours->content_length);
+  return response_agrees(r, all, ours) || (tabs_to_spaces(head, &ours->headers) && response_agrees(r, all, ours));
 }
 
 /* --- chunked bodies --- */

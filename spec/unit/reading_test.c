@@ -131,11 +131,84 @@ static void chunks_are_of_one_size_and_end_once(void) {
   done(&t);
 }
 
+/* --- everything that decides about framing, multiplied --- */
+
+#define EACH(v, table) for (size_t v = 0; v < sizeof table / sizeof *table; v++)
+
+static const char *const white[] = {"", " ", "\t", " \t", "\t ", "\t\t"};
+static const char *const connections[] = {NULL,      "close",       "keep-alive",          "upgrade",
+                                          "Upgrade", "upgrade,\tx", "close, upgrade\t, x", "keep-alive, close"};
+static const char *const upgrades[] = {NULL, "websocket", "a/1,\tb"};
+static const struct {
+  const char *name, *value;
+} framings[] = {
+    {NULL, NULL},
+    {"Content-Length", "0"},
+    {"Content-Length", "5"},
+    {"Content-Length", "5,\t5"},
+    {"Transfer-Encoding", "chunked"},
+    {"Transfer-Encoding", "Chunked"},
+    {"Transfer-Encoding", "gzip,\tchunked"},
+    {"Transfer-Encoding", "gzip"},
+    {"Transfer-Encoding", ""},
+};
+
+/* The field with `before` and `behind` around its value. */
+static void add_field(struct buf *b, const char *name, const char *before, const char *value, const char *behind) {
+  if (value != NULL) buf_addf(b, "%s:%s%s%s\r\n", name, before, value, behind);
+}
+
+/* What we refuse by ourselves is another test's; what we let through must be llhttp's reading, too. */
+static void check_no_difference(bool response, const char *method, struct buf *message) {
+  struct feed f = {.response = response, .method = method};
+  feed_all(&f, buf_str(message), message->n, message->n);
+  if (f.parser.fault.disagreed) fprintf(stderr, "%.*s%s\n", STR_FMT(buf_str(message)), f.parser.fault.text);
+  CHECK(!f.parser.fault.disagreed);
+  feed_done(&f);
+}
+
+/* All that a head says of its message's end, behind `line`; a field that is of no account stands last, so that a framing field is also one in the middle. */
+static void with_every_framing(bool response, const char *method, const char *line) {
+  struct buf b;
+  buf_init(&b);
+  EACH(f, framings) EACH(c, connections) EACH(u, upgrades) EACH(before, white) EACH(behind, white) {
+    if (framings[f].name == NULL && connections[c] == NULL && (before > 0 || behind > 0)) continue;
+    b.n = 0;
+    buf_addz(&b, line);
+    add_field(&b, "Connection", white[before], connections[c], white[behind]);
+    add_field(&b, "Upgrade", white[behind], upgrades[u], white[before]);
+    add_field(&b, framings[f].name, white[before], framings[f].value, white[behind]);
+    buf_addz(&b, "X: y\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
+    check_no_difference(response, method, &b);
+  }
+  buf_fini(&b);
+}
+
+static void every_framing_of_a_request_is_read_alike(void) {
+  static const char *const lines[] = {
+      "GET / HTTP/1.1\r\nHost: a\r\n",   "POST /a?b HTTP/1.1\r\nHost:\ta\t\r\n",
+      "HEAD / HTTP/1.1\r\nHost: a\r\n",  "CONNECT a:443 HTTP/1.1\r\nHost: a\r\n",
+      "QUERY / HTTP/1.1\r\nHost: a\r\n", "OPTIONS * HTTP/1.1\r\nHost: a\r\n",
+      "POST / HTTP/1.0\r\nHost: a\r\n",  "GET / HTTP/1.0\r\n",
+  };
+  EACH(i, lines) with_every_framing(false, NULL, lines[i]);
+}
+
+static void every_framing_of_a_reply_is_read_alike(void) {
+  static const char *const lines[] = {"HTTP/1.1 200 OK\r\n", "HTTP/1.0 200 OK\r\n",      "HTTP/1.1 101 Now\r\n",
+                                      "HTTP/1.1 103 \r\n",   "HTTP/1.1 204 None\r\n",    "HTTP/1.1 304\tSame\r\n",
+                                      "HTTP/1.1 426 Up\r\n", "HTTP/1.1 599 a\tb c\t\r\n"};
+  static const char *const methods[] = {"GET", "HEAD", "CONNECT"};
+  EACH(i, lines) EACH(m, methods) with_every_framing(true, methods[m], lines[i]);
+}
+
 int main(void) {
   RUN(the_same_reading_agrees);
   RUN(a_difference_in_a_request_is_seen);
   RUN(a_difference_in_a_reply_is_seen);
   RUN(a_head_with_more_behind_it_is_not_the_same);
   RUN(chunks_are_of_one_size_and_end_once);
+  RUN(every_framing_of_a_request_is_read_alike);
+  RUN(every_framing_of_a_reply_is_read_alike);
   return 0;
 }
