@@ -147,7 +147,7 @@ void keys_override_listen(struct schema *s) {
 struct upstream_keys { /* what a table says beside its URLs */
   struct timeouts_conf timeouts;
   unsigned pool_idle;
-  bool preserve_host;
+  bool preserve_host, rewrite_location;
 };
 
 /* Only what is asked of an upstream: the others belong to the client's connection. Defaults: the policy's. */
@@ -172,6 +172,7 @@ static const struct field upstream_fields[] = {
     {"timeouts", FIELD_TABLE, AT(upstream_keys, timeouts), NULL, 0, 0, {.fields = timeout_fields}},
     {"pool", FIELD_TABLE, 0, NULL, 0, 0, {.fields = pool_fields}},
     {"preserve_host", FIELD_BOOLEAN, AT(upstream_keys, preserve_host), "false", 0, 0, {0}},
+    {"rewrite_location", FIELD_BOOLEAN, AT(upstream_keys, rewrite_location), "false", 0, 0, {0}},
     {0}};
 
 unsigned keys_pool_default(void) {
@@ -209,7 +210,10 @@ static bool read_url(struct schema *s, const struct path *at, int value, struct 
 }
 
 static void add_url(struct schema *s, const struct path *at, int value, struct upstream_conf *u) {
-  if (read_url(s, at, value, &u->urls[u->nurls])) u->nurls++;
+  struct url *url = &u->urls[u->nurls];
+  if (!read_url(s, at, value, url)) return;
+  if (url->path.n > 1) u->has_base = true; /* "/" alone is none */
+  u->nurls++;
 }
 
 static void read_urls(struct schema *s, const struct path *at, int value, struct upstream_conf *u) {
@@ -259,6 +263,7 @@ static void read_upstream_table(struct schema *s, const struct path *at, int val
   u->timeouts = keys.timeouts;
   u->pool_idle = keys.pool_idle;
   u->preserve_host = keys.preserve_host;
+  u->rewrite_location = keys.rewrite_location;
   read_urls(s, at, value, u);
 }
 

@@ -69,6 +69,8 @@ struct upstream_conf {
   struct timeouts_conf timeouts; /* the policy's, with the upstream's own on top */
   unsigned pool_idle;            /* kept connections a worker */
   bool preserve_host;            /* Host as the client sent it; else the upstream's */
+  bool rewrite_location;         /* a Location that names the upstream is said as its clients know it */
+  bool has_base;                 /* a URL of it has a path, which requests may not leave */
 };
 struct forward_conf {           /* jeton as a forward proxy */
   struct audience *hosts;       /* targets of requests with an absolute URL; NULL: none */

@@ -36,6 +36,7 @@ void reply_local(struct exchange *ex, int status, struct str body);
 /* For Allow (RFC 9110 section 10.2.1): what is forwarded, the rarer ones aside. */
 #define ALLOWED_METHODS STR("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 
+struct str request_host(const struct exchange *ex); /* what stands in Host */
 /* steps_request.c, as two of the upstream's events (http/call.h). */
 int request_make_head(struct call *call, struct request_head *h, struct str *body);
 void request_sent(struct call *call);

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "http/base_path.h"
 #include "http/forwarded.h"
 #include "proxy/client.h"
 #include "proxy/forward.h"
@@ -78,6 +79,13 @@ enum verdict step_request_hook(struct exchange *ex) {
 
 /* --- route --- */
 
+/* The path is as on_request left it: what a script makes of a client's words is judged alike. */
+static enum verdict refuse_path(struct exchange *ex) {
+  static const char told[] = "the path leaves the upstream's base path";
+  ex->failure.told = told;
+  return exchange_fail(ex, 400, ERR_PROTOCOL, told);
+}
+
 enum verdict step_route(struct exchange *ex) {
   if (ex->forward != NULL && ex->upstream_name.p == NULL) return forward_route(ex);
   struct str name = ex->upstream_name.p != NULL ? ex->upstream_name : STR("default");
@@ -86,6 +94,7 @@ enum verdict step_route(struct exchange *ex) {
   if (ex->upstream == NULL)
     return exchange_fail(ex, 500, ERR_CONFIG,
                          "the policy has no default upstream, and on_request neither chose one nor responded");
+  if (ex->upstream->conf->has_base && base_path_left(ex->request.path)) return refuse_path(ex);
   ex->origin = upstream_next(ex->upstream, &ex->url, &ex->host_field);
   return NEXT;
 }
@@ -175,7 +184,7 @@ static struct framing request_framing(const struct exchange *ex) {
   return (struct framing){r->framing, r->content_length};
 }
 
-static struct str host_for(struct exchange *ex) {
+struct str request_host(const struct exchange *ex) {
   if (ex->host.p != NULL) return ex->host;
   if (ex->upstream->conf->preserve_host && ex->request.authority.n > 0) return ex->request.authority;
   return ex->host_field;
@@ -197,7 +206,7 @@ int request_make_head(struct call *call, struct request_head *h, struct str *bod
       .method = ex->request.method,
       .path = path_for(ex),
       .query = ex->request.query,
-      .host = host_for(ex),
+      .host = request_host(ex),
       .headers = &ex->request.headers,
       .secrets = &ex->used,
       .framing = request_framing(ex),

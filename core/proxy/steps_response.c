@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "http/base_path.h"
 #include "proxy/l_exchange.h"
 #include "proxy/relay.h"
 #include "proxy/stamp.h"
@@ -72,6 +73,30 @@ enum verdict step_judge(struct exchange *ex) {
   return NEXT;
 }
 
+/* --- Location --- */
+
+/* The server that answered, by the name that it was given, or another one of its upstream. */
+static struct str relocated(const struct exchange *ex, struct str location) {
+  const struct upstream *u = ex->upstream;
+  struct base_path_server server = {ex->url->tls, request_host(ex), ex->url->path};
+  struct str said = base_path_location(ex->response.headers.arena, location, &server);
+  for (size_t i = 0; i < u->conf->nurls && said.p == NULL; i++) {
+    const struct url *url = &u->conf->urls[i];
+    server = (struct base_path_server){url->tls, str_of(u->hosts[i]), url->path};
+    said = base_path_location(ex->response.headers.arena, location, &server);
+  }
+  return said;
+}
+
+static void rewrite_locations(struct exchange *ex) {
+  static const struct str names[] = {{"Location", 8}, {"Content-Location", 16}};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    struct header *h = headers_find(&ex->response.headers, names[i]);
+    struct str said = h != NULL ? relocated(ex, h->value) : (struct str){NULL, 0};
+    if (said.p != NULL) headers_set(&ex->response.headers, names[i], said);
+  }
+}
+
 /* --- on_response --- */
 
 static void on_response_done(void *arg, lua_State *L, int nresults, int status, const char *message) {
@@ -91,7 +116,9 @@ static void on_response_done(void *arg, lua_State *L, int nresults, int status, 
 }
 
 enum verdict step_response_hook(struct exchange *ex) {
-  if (!ex->runtime->policy->hooks[HOOK_RESPONSE] || ex->reply.source == REPLY_LOCAL) return NEXT;
+  if (ex->reply.source == REPLY_LOCAL) return NEXT;
+  if (ex->upstream->conf->rewrite_location) rewrite_locations(ex);
+  if (!ex->runtime->policy->hooks[HOOK_RESPONSE]) return NEXT;
   call_pause(&ex->call);
   exchange_hook(ex, ex->runtime->binding.hooks[HOOK_RESPONSE], l_exchange_push_response, on_response_done);
   return WAIT;

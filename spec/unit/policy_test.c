@@ -120,7 +120,8 @@ static void a_plain_proxy_has_the_defaults(void) {
   CHECK(p->has_default && p->nupstreams == 1 && p->upstreams[0].nurls == 1);
   CHECK(str_eq(p->upstreams[0].urls[0].host, STR("api.example.com")) &&
         str_eq(p->upstreams[0].urls[0].path, STR("/base")));
-  CHECK(p->upstreams[0].pool_idle == 256 && !p->upstreams[0].preserve_host && p->upstreams[0].tls == NULL);
+  CHECK(p->upstreams[0].pool_idle == 256 && !p->upstreams[0].preserve_host && !p->upstreams[0].rewrite_location &&
+        p->upstreams[0].tls == NULL);
   CHECK(p->workers == 0 && p->access_log && p->access_path == NULL && p->via && p->forwarded == FORWARDED_SET);
   CHECK(p->log.level == LOG_INFO && p->log.format == LOG_TEXT);
   CHECK(p->limits.connections_per_address == 0 && p->limits.body_rate == 240 && p->timeouts.body == 30 * 1000);
@@ -138,7 +139,7 @@ static void every_key_is_taken(void) {
   struct loaded l = expect_good(
       "return { listen = { '127.0.0.1:8080', 'unix:/tmp/x.sock', { '[::1]:8081' }, ':0', ':0' },\n"
       " upstream = { 'http://a:1', 'http://b:2/x', timeouts = { connect = '1s' }, pool = { idle = 3, keep = 5 }, "
-      "preserve_host = true },\n"
+      "preserve_host = true, rewrite_location = true },\n"
       " upstreams = { z = 'unix:/run/z.sock', ['a.b-c'] = { 'http://10.0.0.7:9000' } },\n"
       " workers = 2, timeouts = { head = 0.25, idle = '2m', first_byte = '1.5s' }, forwarded = 'append', via = false,\n"
       " limits = { head = '32k', headers = 50, body = '2g', script_time = '10ms', memory = '8m', connections = 100, "
@@ -152,8 +153,8 @@ static void every_key_is_taken(void) {
   CHECK(p->nupstreams == 3 && p->upstreams[0].nurls == 2 && p->upstreams[0].timeouts.connect == 1000);
   CHECK(p->upstreams[0].timeouts.first_byte == 1500 && p->upstreams[0].timeouts.pool == 5000 &&
         p->upstreams[0].pool_idle == 3);
-  CHECK(p->upstreams[0].preserve_host && strcmp(p->upstreams[1].name, "a.b-c") == 0 &&
-        p->upstreams[2].urls[0].unix_path.n > 0);
+  CHECK(p->upstreams[0].preserve_host && p->upstreams[0].rewrite_location &&
+        strcmp(p->upstreams[1].name, "a.b-c") == 0 && p->upstreams[2].urls[0].unix_path.n > 0);
   CHECK(policy_upstream(p, STR("z")) == &p->upstreams[2] && policy_upstream(p, STR("default")) == &p->upstreams[0]);
   CHECK(policy_upstream(p, STR("y")) == NULL && policy_upstream(p, STR("")) == NULL);
   CHECK(p->workers == 2 && p->timeouts.head == 250 && p->timeouts.idle == 120000 && !p->via &&
@@ -431,7 +432,7 @@ static void wrong_urls_are_told(void) {
       {"return { listen = ':1', upstream = 5 }", "policy.lua:1: upstream: expected a URL, got 5\n"},
       {"return { listen = ':1', upstream = { url = 'http://a' } }",
        "policy.lua:1: upstream: expected at least one URL in it\n"
-       "policy.lua:1: upstream.url: unknown key (known here: tls, timeouts, pool, preserve_host)\n"},
+       "policy.lua:1: upstream.url: unknown key (known here: tls, timeouts, pool, preserve_host, rewrite_location)\n"},
       {PLAIN("upstreams = { default = 'http://a' }"),
        "policy.lua:3: upstreams.default: the default upstream is the key upstream\n"},
       {PLAIN("upstreams = { ['a/b'] = 'http://a' }"),

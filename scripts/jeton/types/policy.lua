@@ -98,6 +98,7 @@ function response:set_body(body) end
 ---@field timeouts? jeton.upstream.timeouts
 ---@field pool? { idle: integer?, keep: jeton.duration? }
 ---@field preserve_host? boolean
+---@field rewrite_location? boolean a Location that names this upstream is said as clients of jeton know it
 
 ---@class jeton.upstream.timeouts
 ---@field connect? jeton.duration
