@@ -1,8 +1,11 @@
 /* http_op.c: see http_op.h. Owned by the VM's thread.
  *
- * Order: (first outcomes of secret commands) -> (TLS settings, on the pool) -> call -> (redirect: again) -> end. Every step is entered from the loop,
+ * Order: (first outcomes of secret commands) -> (TLS settings, on the pool) -> call -> (redirect: again) -> (the reply's coding undone, on the pool) -> end. Every step is entered from the loop,
  * so await_finish never comes before the yield. Invariants: after `ended` nothing of the call runs and Lua is not touched again; the memory goes when
- * the timer is closed and the pool has given the work back. Messages name method, scheme, host and port, never a header or a byte of a body. */
+ * the timer is closed and the pool has given the work back. Messages name method, scheme, host and port, never a header or a byte of a body.
+ *
+ * A compressed reply is gathered as it comes and decoded on the pool: a hundred kilobytes may hold a hundred megabytes, and no loop may wait for these. It is decoded
+ * whether or not the request asked for it, since issuers compress unasked, and a script can do nothing with it as it is. Both forms count against limits.body. */
 #include "lua/http_op.h"
 
 #include <assert.h>
@@ -28,7 +31,8 @@ void http_op_init(struct http_op *op, struct services *services) {
   parts_init(&op->body);
   buf_init(&op->body_bytes);
   buf_init(&op->reply);
-  op->body_bytes.sensitive = op->reply.sensitive = true;
+  buf_init(&op->plain);
+  op->body_bytes.sensitive = op->reply.sensitive = op->plain.sensitive = true;
 }
 
 void http_op_unmake(void *p) {
@@ -41,6 +45,7 @@ void http_op_unmake(void *p) {
   parts_fini(&op->body);
   buf_fini(&op->body_bytes);
   buf_fini(&op->reply);
+  buf_fini(&op->plain);
   arena_reset(&op->arena);
   free(op);
 }
@@ -127,18 +132,38 @@ static int make_head(struct call *c, struct request_head *head, struct str *body
   return 0;
 }
 
-static void on_head(struct call *c) { buf_reset(&((struct http_op *)c->owner)->body_bytes); }
+/* Part of a resource is part of its coded form, which cannot be undone from the middle (RFC 9110 section 14.2). */
+static enum coding coding_for(const struct response *r) {
+  return r->status == 206 ? CODING_NONE : coding_of(&r->headers);
+}
 
-static void on_body(struct call *c, struct str span) {
+static bool is_coded(const struct http_op *op) { return op->coding == CODING_GZIP || op->coding == CODING_DEFLATE; }
+
+static void on_head(struct call *c) {
   struct http_op *op = c->owner;
+  buf_reset(&op->body_bytes);
+  op->coding = coding_for(&c->response);
+}
+
+/* What cannot be compressed grows a little when it is, and must fit all the same. */
+static uint64_t gathered_max(const struct http_op *op) {
+  return is_coded(op) ? op->reply_max + op->reply_max / 64 + 1024 : op->reply_max;
+}
+
+static void finish_too_large(struct http_op *op) {
   char reason[80];
-  if (op->reply.n + span.n <= op->reply_max) {
-    buf_adds(&op->reply, span);
-    return;
-  }
   (void)snprintf(reason, sizeof reason, "a response body of more than %llu bytes (limits.body)",
                  (unsigned long long)op->reply_max);
   finish(op, ERR_LIMIT, reason);
+}
+
+static void on_body(struct call *c, struct str span) {
+  struct http_op *op = c->owner;
+  if (op->reply.n + span.n <= gathered_max(op)) {
+    buf_adds(&op->reply, span);
+    return;
+  }
+  finish_too_large(op);
 }
 
 static void drop_body(struct http_op *op) {
@@ -174,11 +199,59 @@ static void follow(struct http_op *op, struct str location) {
   hop(op);
 }
 
+static void queue(struct http_op *op, uv_work_cb work, uv_after_work_cb after) {
+  op->work.data = op;
+  op->working = true;
+  op->holders++;
+  int status = uv_queue_work(&op->services->loop, &op->work, work, after);
+  assert(status == 0);
+  (void)status;
+}
+
+static void on_undo(uv_work_t *w) {
+  struct http_op *op = w->data;
+  op->error = coding_undo(op->coding, buf_str(&op->reply), op->reply_max, &op->plain);
+}
+
+/* The script gets the body as it was meant, and no field that says otherwise. */
+static void take_plain(struct http_op *op) {
+  struct buf coded = op->reply;
+  op->reply = op->plain;
+  op->plain = coded;
+  (void)headers_remove(&op->call.response.headers, STR("content-encoding"));
+  (void)headers_remove(&op->call.response.headers, STR("content-length"));
+  finish(op, 0, "");
+}
+
+static void on_undone(uv_work_t *w, int status) {
+  struct http_op *op = w->data;
+  int error = status != 0 ? status : op->error;
+  op->working = false;
+  if (op->ended) {
+    let_go(op);
+    return;
+  }
+  if (error == 0) {
+    take_plain(op);
+  } else if (error == ERR_LIMIT) {
+    finish_too_large(op);
+  } else {
+    const char *name = op->coding == CODING_GZIP ? "gzip" : "deflate";
+    char reason[96];
+    (void)snprintf(reason, sizeof reason, "the response says Content-Encoding: %s and %s", name,
+                   error == ERR_TRUNCATED ? "is cut short" : "is not that");
+    finish(op, error, reason);
+  }
+  let_go(op);
+}
+
 static void on_end(struct call *c) {
   struct http_op *op = c->owner;
   const struct header *location = headers_find(&c->response.headers, STR("location"));
   if (op->redirects > 0 && location != NULL && http_is_redirect(c->response.status))
     follow(op, location->value);
+  else if (is_coded(op) && op->reply.n > 0)
+    queue(op, on_undo, on_undone);
   else
     finish(op, 0, "");
 }
@@ -239,12 +312,7 @@ static void hop(struct http_op *op) {
     start_call(op);
     return;
   }
-  op->work.data = op;
-  op->working = true;
-  op->holders++;
-  int status = uv_queue_work(&op->services->loop, &op->work, on_read_tls, on_tls_read);
-  assert(status == 0);
-  (void)status;
+  queue(op, on_read_tls, on_tls_read);
 }
 
 static void on_gate(struct secret_gate_waiter *w) {

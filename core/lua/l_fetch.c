@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/units.h"
 #include "lua/arg.h"
 #include "lua/budget.h"
 #include "lua/l_secret.h"
@@ -23,7 +24,8 @@
 
 #define PREVIOUS "jeton.previous"
 
-enum { ERROR_MAX = 300 };
+enum { ERROR_MAX = 300, RESULTS = 3 };
+static const double RETRY_MAX_S = 86400; /* the schedule has a bound of its own */
 
 /* --- its argument --- */
 
@@ -149,19 +151,27 @@ static bool keep(struct reader *r, int idx, const char *what, struct span *span)
   return true;
 }
 
-/* A number, or decimal digits as some issuers send them ("3600"); nothing that only Lua would take for a number. */
+/* "3600", as some issuers send it, with blanks around it or without; nothing that only Lua would take for a number. */
+static bool text_number(lua_State *L, int idx, double *out) {
+  struct str text;
+  char digits[64];
+  text.p = lua_tolstring(L, idx, &text.n);
+  text = str_trim(text);
+  if (text.n == 0 || text.n >= sizeof digits) return false;
+  memcpy(digits, text.p, text.n);
+  digits[text.n] = '\0';
+  if (strspn(digits, "-0123456789.") != text.n || lua_stringtonumber(L, digits) == 0) return false;
+  *out = lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  return true;
+}
+
 static bool read_number(struct reader *r, int idx, const char *what, bool *has, double *out) {
   lua_State *L = r->L;
   *has = !lua_isnil(L, idx);
   if (!*has) return true;
-  if (lua_type(L, idx) == LUA_TSTRING) {
-    const char *digits = lua_tostring(L, idx);
-    if (digits[0] == '\0' || strspn(digits, "-0123456789.") != lua_rawlen(L, idx) || lua_stringtonumber(L, digits) == 0)
-      return fail(r, "%s: a string that is not a decimal number", what);
-    *out = lua_tonumber(L, -1);
-    lua_pop(L, 1);
-    return true;
-  }
+  if (lua_type(L, idx) == LUA_TSTRING)
+    return text_number(L, idx, out) || fail(r, "%s: a string that is not a decimal number", what);
   if (lua_type(L, idx) != LUA_TNUMBER)
     return fail(r, "%s: expected a number of seconds, got %s", what, luaL_typename(L, idx));
   *out = lua_tonumber(L, idx);
@@ -240,14 +250,37 @@ static void read_failure(struct reader *r, int message) {
     (void)fail(r, "the fetch returned nil and a %s instead of a message", luaL_typename(L, message));
 }
 
-/* In protected mode: the reader at 1, the first two results behind it. */
+/* The third result of a failure may be { retry_after = seconds or a duration }. What else stands in this place is the code of a function of the library, whose
+ * results a fetch may return as they are. */
+static void read_how(struct reader *r, int how) {
+  lua_State *L = r->L;
+  int64_t ms = 0;
+  struct str text;
+  if (!lua_istable(L, how)) return;
+  int at = push_raw(L, how, "retry_after");
+  if (lua_isnil(L, at)) return;
+  double seconds = lua_type(L, at) == LUA_TNUMBER ? lua_tonumber(L, at) : -1;
+  if (lua_type(L, at) == LUA_TSTRING) {
+    text.p = lua_tolstring(L, at, &text.n);
+    if (units_duration_ms(text, &ms)) seconds = (double)ms / 1000;
+  }
+  if (seconds >= 0) { /* no NaN */
+    r->out->retry_after = seconds < RETRY_MAX_S ? seconds : RETRY_MAX_S;
+    return;
+  }
+  size_t n = strlen(r->error);
+  (void)snprintf(r->error + n, sizeof r->error - n, " (and its retry_after is neither seconds nor a duration)");
+}
+
+/* In protected mode: the reader at 1, the first three results behind it. */
 static int l_read(lua_State *L) {
   struct reader *r = lua_touserdata(L, 1);
   r->L = L;
-  lua_settop(L, 3);
+  lua_settop(L, 4);
   luaL_checkstack(L, 16, "a fetch's results");
   if (lua_isnil(L, 2) || (lua_isboolean(L, 2) && !lua_toboolean(L, 2))) {
     read_failure(r, 3);
+    read_how(r, 4);
   } else if (!lua_istable(L, 2)) {
     (void)fail(r, misshaped, "a bare ", luaL_typename(L, 2));
   } else if (lua_isnil(L, push_raw(L, 2, "value"))) {
@@ -264,13 +297,13 @@ static bool protected_read(lua_State *L, int nresults, struct reader *r) {
   if (!lua_checkstack(L, 8)) return false;
   lua_pushcfunction(L, l_read);
   lua_pushlightuserdata(L, r);
-  for (int i = 0; i < 2; i++) {
+  for (int i = 0; i < RESULTS; i++) {
     if (i < nresults)
       lua_pushvalue(L, first + i);
     else
       lua_pushnil(L);
   }
-  bool ok = lua_pcall(L, 3, 0, 0) == LUA_OK;
+  bool ok = lua_pcall(L, 1 + RESULTS, 0, 0) == LUA_OK;
   if (!ok) lua_pop(L, 1);
   return ok;
 }

@@ -233,10 +233,20 @@ static int l_decode_raw(lua_State *L) { /* the text; raises cjson's error */
   return 1;
 }
 
+/* Without the mark of UTF-8 that some servers write first (RFC 8259 section 8.1 lets a reader ignore it). */
+static void push_unmarked(lua_State *L, int idx) {
+  size_t n;
+  const char *text = lua_tolstring(L, idx, &n);
+  if (n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0)
+    lua_pushlstring(L, text + 3, n - 3);
+  else
+    lua_pushvalue(L, idx);
+}
+
 int l_json_decode_at(lua_State *L, int idx) {
   idx = lua_absindex(L, idx);
   lua_pushcfunction(L, l_decode_raw);
-  lua_pushvalue(L, idx);
+  push_unmarked(L, idx);
   int status = lua_pcall(L, 1, 1, 0);
   if (status == LUA_OK) return 1;
   if (status != LUA_ERRRUN || lua_type(L, -1) != LUA_TSTRING) return lua_error(L); /* memory, the time budget */

@@ -186,7 +186,8 @@ static void report(const struct slot *s, const struct token *published, const ch
 }
 
 /* Takes over token; NULL: failed with why. Returns true when it was published. */
-static bool conclude_locked(struct slot *s, const struct fetch *f, struct token *token, const char *why, int64_t at) {
+static bool conclude_locked(struct slot *s, const struct fetch *f, struct token *token, const char *why,
+                            int64_t retry_ms, int64_t at) {
   /* Set by another thread after this fetch was sent, and still good: newer knowledge than ours, whatever ours is. */
   bool outdone = slot_valid_locked(s, at) && s->current->obtained_at > f->sent_at;
   s->fetching = false;
@@ -194,7 +195,7 @@ static bool conclude_locked(struct slot *s, const struct fetch *f, struct token 
     slot_publish_locked(s, token, at);
     return true;
   }
-  if (token == NULL && !s->closed && !outdone) slot_fail_locked(s, why, at);
+  if (token == NULL && !s->closed && !outdone) slot_fail_locked(s, why, retry_ms, at);
   if (token == NULL && outdone) s->failures++;
   slot_gather_locked(s, WAKE_ONE_ATTEMPT, token == NULL ? ERR_TOKEN_MISSING : 0); /* those that joined after the set */
   token_unref(token);
@@ -219,7 +220,7 @@ void keeper_fetch_done(struct keeper *k, struct fetch *f, const struct fetch_res
 
   pthread_mutex_lock(&s->mutex);
   assert(s->fetching && k->fetching > 0);
-  bool published = conclude_locked(s, f, token, why, at);
+  bool published = conclude_locked(s, f, token, why, (int64_t)(r->retry_after * 1000), at);
   struct token *shown = published ? token_ref(s->current) : NULL;
   bool serves = slot_valid_locked(s, at);
   int64_t retry_ms = s->closed || s->next_attempt == SLOT_NEVER ? -1 : s->next_attempt - at;

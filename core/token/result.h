@@ -8,9 +8,10 @@
 #include "base/str.h"
 #include "token/token.h"
 
-/* Borrowed from the caller, and judged here: a lifetime must exist, be finite, positive after the leeway, and at most 10 years; the value must be
- * non-empty and fit in a header (no control byte but HTAB). When both expires_in and expires_at are given, the earlier counts.
- * Not ok: `error` is a sanitised message without secrets. */
+/* Borrowed from the caller, and judged here: a lifetime must exist, be finite and positive after the leeway; one of more than 10 years, as issuers write for
+ * "for ever", counts as 10 years. What can only be another unit is refused with the question. The value must be non-empty and fit in a header (no control byte
+ * but HTAB). When both expires_in and expires_at are given, the earlier counts. Not ok: `error` is a sanitised message without secrets, and `retry_after` the
+ * seconds, if any, for which the issuer asked not to be asked again. */
 struct fetch_result {
   bool ok;
   struct str value;
@@ -20,6 +21,7 @@ struct fetch_result {
   double expires_in; /* seconds from sent_at */
   double expires_at; /* seconds since the epoch */
   const char *error;
+  double retry_after; /* 0: not told */
 };
 
 struct result_times {

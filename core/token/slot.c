@@ -205,6 +205,7 @@ static bool same_schedule(const struct schedule *a, const struct schedule *b) {
 static void replan_locked(struct slot *s, int64_t now) {
   if (s->consecutive > 0) {
     int64_t latest = now + schedule_backoff_max(&s->schedule);
+    if (latest < s->asked_off) latest = s->asked_off;
     if (s->next_attempt > latest) s->next_attempt = latest;
   } else if (slot_valid_locked(s, now)) {
     int64_t at = schedule_refresh_at(&s->schedule, s->current->obtained_at, s->current->expires_at, &s->rng);

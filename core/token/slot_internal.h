@@ -59,6 +59,7 @@ struct slot {
   bool asked;           /* somebody wanted a token since the last attempt began */
   bool rejected;        /* an upstream refused the token published last */
   int64_t next_attempt; /* CLOCK_BOOTTIME ms, not before; SLOT_NEVER */
+  int64_t asked_off;    /* CLOCK_BOOTTIME ms: the issuer asked for no attempt before, in its last refusal */
   unsigned consecutive; /* failed attempts since the last publication */
   struct schedule schedule;
   struct rng rng;
@@ -111,7 +112,8 @@ void slot_ask_locked(struct slot *s, int64_t now); /* somebody needs a token and
 void slot_unpublish_locked(struct slot *s);        /* current is served no more */
 /* Takes over t. Call slot_wake after the mutex is released. */
 void slot_publish_locked(struct slot *s, struct token *t, int64_t now);
-void slot_fail_locked(struct slot *s, const char *why, int64_t now); /* the same */
+/* The same. retry_ms: how long the issuer asked not to be asked, 0: it did not. */
+void slot_fail_locked(struct slot *s, const char *why, int64_t retry_ms, int64_t now);
 enum wake { WAKE_ALL, WAKE_ONE_ATTEMPT };
 void slot_gather_locked(struct slot *s, enum wake which, int status); /* waiters to woken */
 /* Without the mutex, with a reference held: posts the mails of the woken, a few under the mutex at a time, so that ten thousand

@@ -55,10 +55,13 @@ static void note_error_locked(struct slot *s, const char *why) {
   s->last_error[n] = '\0';
 }
 
-void slot_fail_locked(struct slot *s, const char *why, int64_t now) {
+void slot_fail_locked(struct slot *s, const char *why, int64_t retry_ms, int64_t now) {
   s->failures++;
   s->consecutive++;
-  s->next_attempt = s->has_fetch ? now + schedule_backoff(&s->schedule, s->consecutive, &s->rng) : SLOT_NEVER;
+  int64_t wait = schedule_backoff(&s->schedule, s->consecutive, &s->rng);
+  int64_t asked = schedule_retry_after(retry_ms, &s->rng);
+  s->asked_off = now + asked;
+  s->next_attempt = s->has_fetch ? now + (asked > wait ? asked : wait) : SLOT_NEVER;
   note_error_locked(s, why);
   slot_gather_locked(s, WAKE_ONE_ATTEMPT, ERR_TOKEN_MISSING);
   slot_check_locked(s);

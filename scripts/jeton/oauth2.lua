@@ -6,8 +6,8 @@
 --   tokens = { api = oauth2.client_credentials { token_url = "https://…", client_id = "…", client_secret = jeton.secret.file "…" } }
 
 local authentication = require "jeton.oauth2.authentication"
-local jwt = require "jeton.jwt"
 local names = require "jeton.names"
+local reply = require "jeton.oauth2.reply"
 
 local M = {}
 
@@ -121,35 +121,9 @@ local function form_of(options, grant)
   return form
 end
 
--- the reply -------------------------------------------------------------------------------------------------------------------
+-- the exchange with the issuer --------------------------------------------------------------------------------------------------
 
-local function short(text) return (text:sub(1, 200):gsub("%c", " ")) end
-
---- What the server says went wrong (RFC 6749 section 5.2), and its `error` by itself. Only `error` and `error_description` are shown:
--- a reply may hold anything.
-local function describe(res)
-  local body = res:json()
-  local code = type(body) == "table" and type(body.error) == "string" and body.error or nil
-  local text = ("the token endpoint answered %d"):format(res.status)
-  if code then text = text .. ": " .. short(code) end
-  if code and type(body.error_description) == "string" then text = text .. ": " .. short(body.error_description) end
-  return text, code
-end
-
-local function is_bearer(kind) return kind == nil or (type(kind) == "string" and kind:lower():find "^bearer" ~= nil) end
-
---- The body of a successful reply (RFC 6749 section 5.1), or nil, message.
-local function read(res)
-  local body, why = res:json()
-  if type(body) ~= "table" then return nil, "the token endpoint's reply is " .. (why or "not a JSON object") end
-  if type(body.access_token) ~= "string" or body.access_token == "" then
-    return nil, "the token endpoint's reply has no access_token"
-  end
-  if not is_bearer(body.token_type) then return nil, "the token endpoint gave a token whose token_type is not Bearer" end
-  return body
-end
-
---- POSTs the grant. Returns the reply's body, or nil, message, and the OAuth error code if there was one.
+--- POSTs the grant. Returns the reply's body, or nil, message, the OAuth error code if there was one, and what the fetch's third result is to be.
 local function request_token(options, grant)
   local request = {
     form = form_of(options, grant),
@@ -163,25 +137,10 @@ local function request_token(options, grant)
   local res
   res, why = jeton.http.post(options.token_url, request)
   if not res then return nil, why end
-  if res.status ~= 200 then return nil, describe(res) end
-  return read(res)
+  return reply.read(res)
 end
 
-local function present(value)
-  if value == jeton.json.null then return nil end
-  return value
-end
-
---- A server that tells no lifetime: the policy's, or the end that stands in the token if that is a JWT. Of the two the earlier one counts.
-local function result(options, body)
-  local made = { value = body.access_token, expires_in = present(body.expires_in) }
-  if made.expires_in == nil then
-    local claims = jwt.claims(body.access_token)
-    made.expires_in = options.lifetime
-    made.expires_at = claims and type(claims.exp) == "number" and claims.exp or nil
-  end
-  return made
-end
+local function result(options, body) return { value = body.access_token, expires_in = reply.life(body, options.lifetime) } end
 
 -- the grants ------------------------------------------------------------------------------------------------------------------
 
@@ -191,8 +150,8 @@ end
 function M.client_credentials(options)
   options = checked("client_credentials", options, {})
   return token(options, function()
-    local body, why = request_token(options, { grant_type = "client_credentials" })
-    if not body then return nil, why end
+    local body, why, _, how = request_token(options, { grant_type = "client_credentials" })
+    if not body then return nil, why, how end
     return result(options, body)
   end)
 end
@@ -243,14 +202,14 @@ function M.refresh_token(options)
   options = checked("refresh_token", options, REFRESH_KEYS)
   return token(options, function(ctx)
     local list, unread = candidates(options, ctx.previous)
-    local body, used, code
+    local body, used, code, how
     local why = "no refresh token: " .. tostring(unread)
     for _, refresh_token in ipairs(list) do
       used = refresh_token
-      body, why, code = request_token(options, { grant_type = "refresh_token", refresh_token = refresh_token })
+      body, why, code, how = request_token(options, { grant_type = "refresh_token", refresh_token = refresh_token })
       if body or code ~= "invalid_grant" then break end
     end
-    if not body then return nil, why end
+    if not body then return nil, why, how end
     local rotated = type(body.refresh_token) == "string" and body.refresh_token ~= "" and body.refresh_token or nil
     if rotated then save(options, rotated) end
     local made = result(options, body)

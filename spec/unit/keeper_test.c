@@ -296,7 +296,7 @@ static void a_slow_issuer_of_short_tokens_is_not_asked_in_a_tight_loop(void) {
 }
 
 static void results_without_a_usable_token_are_failures(void) {
-  const double bad[] = {NAN, INFINITY, 0, -1, 1e12};
+  const double bad[] = {NAN, INFINITY, 0, -1, -1e12};
   begin(true, true);
   for (unsigned i = 0; i < 5; i++) {
     succeed("SECRET", bad[i]);
@@ -309,6 +309,26 @@ static void results_without_a_usable_token_are_failures(void) {
   advance(facts().next_attempt_ms);
   end_fetch(&(struct fetch_result){.ok = true});
   CHECK(reads() == NULL && facts().failures == 7 && facts().generation == 0);
+  end();
+}
+
+/* Requests that ask meanwhile do not shorten it, a refresh by hand does. */
+static void an_issuer_that_asks_for_time_is_left_alone(void) {
+  begin(true, true);
+  end_fetch(&(struct fetch_result){.ok = false, .error = "429", .retry_after = 20});
+  CHECK(facts().next_attempt_ms >= 20000 && facts().next_attempt_ms <= 22000);
+  slot_want(api);
+  deliver();
+  advance(19999);
+  CHECK(nrunning == 0 && facts().fetches == 1);
+  advance(2001);
+  CHECK(nrunning == 1);
+  end_fetch(&(struct fetch_result){.ok = false, .error = "429", .retry_after = 20});
+  slot_refresh(api);
+  deliver();
+  CHECK(nrunning == 1);
+  end_fetch(&(struct fetch_result){.ok = false, .error = "500"});
+  CHECK(facts().next_attempt_ms <= 1000);
   end();
 }
 
@@ -779,6 +799,7 @@ int main(void) {
   RUN(expiry_while_a_fetch_hangs);
   RUN(a_slow_issuer_of_short_tokens_is_not_asked_in_a_tight_loop);
   RUN(results_without_a_usable_token_are_failures);
+  RUN(an_issuer_that_asks_for_time_is_left_alone);
   RUN(an_error_text_is_cut_and_cleaned);
   RUN(a_hundred_rejections_of_one_generation_cause_one_fetch);
   RUN(a_rejection_during_a_refresh_joins_it);

@@ -57,8 +57,11 @@ function previous:field(name) end
 ---@field expires_at? number|string seconds since the epoch
 ---@field fields? table<string, string|jeton.secret>
 
+---@class jeton.fetch_failure
+---@field retry_after? number|string seconds, or a duration: the next attempt comes no sooner
+
 ---@class jeton.token_options
----@field fetch? async fun(ctx: jeton.fetch_context): jeton.fetch_result?, string?
+---@field fetch? async fun(ctx: jeton.fetch_context): jeton.fetch_result?, string?, jeton.fetch_failure?
 ---@field refresh_at? number|string
 ---@field jitter? number
 ---@field leeway? jeton.duration
