@@ -52,7 +52,7 @@ static const struct choice log_levels[] = {{"debug", LOG_DEBUG}, {"info", LOG_IN
                                            {"error", LOG_ERROR}, {"off", LOG_OFF},   {0}};
 static const struct choice log_formats[] = {{"text", LOG_TEXT}, {"json", LOG_JSON}, {0}};
 static const struct choice forwarded_modes[] = {
-    {"set", FORWARDED_SET}, {"append", FORWARDED_APPEND}, {"off", FORWARDED_OFF}, {0}};
+    {"drop", FORWARDED_DROP}, {"set", FORWARDED_SET}, {"append", FORWARDED_APPEND}, {"off", FORWARDED_OFF}, {0}};
 _Static_assert(sizeof(enum log_level) == sizeof(unsigned) && sizeof(enum forwarded_mode) == sizeof(unsigned),
                "FIELD_CHOICE writes an unsigned");
 
@@ -117,7 +117,7 @@ static const struct field top_fields[] = {
     {"log", FIELD_TABLE, AT(policy, log), NULL, 0, 0, {.fields = log_fields}},
     {"access_log", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_access}},
     {"forwarded", FIELD_CUSTOM, AT(policy, forwarded), NULL, 0, 0, {.read = read_forwarded}},
-    {"via", FIELD_BOOLEAN, AT(policy, via), "true", 0, 0, {0}},
+    {"via", FIELD_BOOLEAN, AT(policy, via), "false", 0, 0, {0}},
     {"tokens", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = keys_read_tokens}},
     {"tasks", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_tasks}},
 #define XX(name, key) {key, FIELD_FUNCTION, AT(policy, hooks[HOOK_##name]), NULL, 0, 0, {0}},
@@ -128,7 +128,7 @@ static const struct field top_fields[] = {
 void keys_defaults(struct policy *p) {
   p->limits.http = http_limits_default;
   p->access_log = true;
-  p->forwarded = FORWARDED_SET;
+  p->forwarded = FORWARDED_DROP;
   schema_defaults(top_fields, p);
 }
 

@@ -36,6 +36,14 @@ static enum verdict count_hop(struct exchange *ex) {
   return NEXT;
 }
 
+static void say_who_asks(struct exchange *ex, enum forwarded_mode how) {
+  const struct conn *conn = ex->down->conn;
+  bool says = how == FORWARDED_SET || how == FORWARDED_APPEND;
+  struct str ip = says ? arena_dup(&ex->arena, client_address(conn)) : (struct str){NULL, 0};
+  if (how != FORWARDED_OFF)
+    forwarded_apply(&ex->request.headers, &ex->arena, how, ip, client_has_tls(conn), ex->request.authority);
+}
+
 enum verdict step_admit(struct exchange *ex) {
   struct request *r = &ex->request;
   const struct policy *p = ex->runtime->policy;
@@ -48,10 +56,7 @@ enum verdict step_admit(struct exchange *ex) {
   if (ex->forward != NULL) forward_keep_credentials(ex);
   headers_remove_id(&r->headers,
                     H_EXPECT); /* hop by hop in effect: write_head asks anew where there is something to ask */
-  if (p->forwarded != FORWARDED_OFF) {
-    forwarded_apply(&r->headers, &ex->arena, p->forwarded, arena_dup(&ex->arena, client_address(ex->down->conn)),
-                    client_has_tls(ex->down->conn), r->authority);
-  }
+  say_who_asks(ex, p->forwarded);
   if (p->via) via_add(&r->headers, &ex->arena, r->minor);
   return str_eq(r->method, STR("OPTIONS")) ? count_hop(ex) : NEXT;
 }

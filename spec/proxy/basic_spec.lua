@@ -12,7 +12,7 @@ describe("a plain proxy in front of nginx", function()
       location /empty { return 204; }
       location /status { return 418 "teapot"; }
     ]]
-    proxy = jeton.start(('return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d" }'):format(nginx.port))
+    proxy = jeton.start(('return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d", forwarded = "set" }'):format(nginx.port))
   end)
   teardown(function() proxy:finish() end)
 

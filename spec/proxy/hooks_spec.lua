@@ -195,7 +195,7 @@ describe("request headers", function()
     start [[ on_request = function(req)
       req:respond(200, nil, jeton.json.encode { mine = req.headers["x-mine"] == nil, connection = req.headers.connection == nil, te = req.headers.te == nil,
         proxy = req.headers["proxy-authorization"] == nil, forwarded = req.headers["x-forwarded-for"] })
-    end ]]
+    end, forwarded = "set" ]]
     local got = said(http.get(proxy.port, "/", { Connection = "x-mine, keep-alive", ["X-Mine"] = "1", ["Proxy-Authorization"] = "Basic eA==" }))
     assert.same({ mine = true, connection = true, te = true, proxy = true, forwarded = "127.0.0.1" }, got)
   end)

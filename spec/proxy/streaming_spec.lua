@@ -576,7 +576,7 @@ describe("an address", function()
     local _, port = v6:getsockname()
     v6:close()
     local nginx = peers.nginx(('listen [::1]:%d; location / { return 200 "$http_host $http_x_forwarded_for\\n"; }'):format(port))
-    local p = wire.proxy(("http://[::1]:%d"):format(port), "listen = { '127.0.0.1:0', '[::1]:0', '127.0.0.2:0' },")
+    local p = wire.proxy(("http://[::1]:%d"):format(port), "forwarded = 'set', listen = { '127.0.0.1:0', '[::1]:0', '127.0.0.2:0' },")
     for n = 1, 3 do
       local address = select(2, p:port_of(n))
       local target = address:match "^http://(.*)$" or address

@@ -122,7 +122,7 @@ static void a_plain_proxy_has_the_defaults(void) {
         str_eq(p->upstreams[0].urls[0].path, STR("/base")));
   CHECK(p->upstreams[0].pool_idle == 256 && !p->upstreams[0].preserve_host && !p->upstreams[0].rewrite_location &&
         p->upstreams[0].tls == NULL);
-  CHECK(p->workers == 0 && p->access_log && p->access_path == NULL && p->via && p->forwarded == FORWARDED_SET);
+  CHECK(p->workers == 0 && p->access_log && p->access_path == NULL && !p->via && p->forwarded == FORWARDED_DROP);
   CHECK(p->log.level == LOG_INFO && p->log.format == LOG_TEXT);
   CHECK(p->limits.connections_per_address == 0 && p->limits.body_rate == 240 && p->timeouts.body == 30 * 1000);
   CHECK(p->timeouts.handshake == 10000 && p->timeouts.idle == 75000 && p->timeouts.exchange == 0 &&
@@ -141,7 +141,7 @@ static void every_key_is_taken(void) {
       " upstream = { 'http://a:1', 'http://b:2/x', timeouts = { connect = '1s' }, pool = { idle = 3, keep = 5 }, "
       "preserve_host = true, rewrite_location = true },\n"
       " upstreams = { z = 'unix:/run/z.sock', ['a.b-c'] = { 'http://10.0.0.7:9000' } },\n"
-      " workers = 2, timeouts = { head = 0.25, idle = '2m', first_byte = '1.5s' }, forwarded = 'append', via = false,\n"
+      " workers = 2, timeouts = { head = 0.25, idle = '2m', first_byte = '1.5s' }, forwarded = 'append', via = true,\n"
       " limits = { head = '32k', headers = 50, body = '2g', script_time = '10ms', memory = '8m', connections = 100, "
       "connections_per_address = 7, body_rate = '1k' },\n"
       " log = { level = 'debug', format = 'json', access = 'access.log' },\n"
@@ -157,7 +157,7 @@ static void every_key_is_taken(void) {
         strcmp(p->upstreams[1].name, "a.b-c") == 0 && p->upstreams[2].urls[0].unix_path.n > 0);
   CHECK(policy_upstream(p, STR("z")) == &p->upstreams[2] && policy_upstream(p, STR("default")) == &p->upstreams[0]);
   CHECK(policy_upstream(p, STR("y")) == NULL && policy_upstream(p, STR("")) == NULL);
-  CHECK(p->workers == 2 && p->timeouts.head == 250 && p->timeouts.idle == 120000 && !p->via &&
+  CHECK(p->workers == 2 && p->timeouts.head == 250 && p->timeouts.idle == 120000 && p->via &&
         p->forwarded == FORWARDED_APPEND);
   CHECK(p->limits.http.head == 32 << 10 && p->limits.http.headers == 50 && p->limits.body == 2ull << 30);
   CHECK(p->limits.script_time_us == 10000 && p->limits.memory == 8 << 20 && p->limits.connections == 100);
@@ -334,7 +334,8 @@ static void wrong_values_are_told(void) {
       {PLAIN("log = { level = 'inof' }"),
        "policy.lua:3: log.level: expected \"debug\", \"info\", \"warn\", \"error\" or \"off\", got \"inof\" (did you "
        "mean \"info\"?)\n"},
-      {PLAIN("forwarded = true"), "policy.lua:3: forwarded: expected \"set\", \"append\" or \"off\", got true\n"},
+      {PLAIN("forwarded = true"),
+       "policy.lua:3: forwarded: expected \"drop\", \"set\", \"append\" or \"off\", got true\n"},
       {PLAIN("log = { access = true }, access_log = false"),
        "policy.lua:3: access_log: is the same as log.access: give one of them\n"},
       {PLAIN("access_log = ''"), "policy.lua:3: access_log: expected true, false or the name of a file, got \"\"\n"},

@@ -158,7 +158,7 @@ function response:set_body(body) end
 ---@field limits? jeton.limits
 ---@field log? jeton.log.options
 ---@field access_log? boolean|string the same as log.access
----@field forwarded? "set"|"append"|"off"|false
+---@field forwarded? "drop"|"set"|"append"|"off"|false what the upstream is told of the client; "drop" unless it is given
 ---@field via? boolean
 ---@field on_start? async fun()
 ---@field on_request? async fun(req: jeton.request, tokens: jeton.tokens)
