@@ -43,6 +43,7 @@ struct origin {
   unsigned turn;     /* round robin */
   struct health failed[RESOLVE_MAX];
   uint64_t down_until; /* on uv_now's clock */
+  unsigned how;        /* of enum tls_how: TLS_CAPPED if its server had to be dialled so the last time */
 };
 struct origins {
   struct net *net;
@@ -63,7 +64,7 @@ struct dial {
   unsigned tried; /* addresses that failed */
   int status;     /* of the last failure */
   bool resolving;
-  bool in_full; /* no saved session is offered any more */
+  unsigned how, hows; /* of the handshake (enum tls_how); 1 << how of each that was tried */
 };
 static void dial_next(struct dial *d);
 static void serve_waiting(struct origin_conn *c);
@@ -358,6 +359,7 @@ static void dial_begin(struct place *p) {
   struct dial *d = must_calloc(1, sizeof *d);
   d->origin = p->origin;
   d->by = p;
+  d->how = TLS_RESUME | p->origin->how;
   p->dial = d;
   p->origin->ndials++;
   dial_next(d);
@@ -467,25 +469,29 @@ static void dial_failed(struct dial *d, struct origin_conn *c, int status, const
     dial_refused(d, status, text);
 }
 
-/* 3.6 offers a saved session with that session's version of TLS alone, so a server that has another one since, or one of several behind an address,
- * refuses it. Not a byte of a request has been sent: the same address once more, with a full handshake. */
-static void dial_in_full(struct dial *d, struct origin_conn *c) {
+/* The handshake has failed, and another one may do better (tls.h): the same address once more, since not a byte of a request has been sent. Each way is tried
+ * once. False: there is no other. */
+static bool dial_otherwise(struct dial *d, struct origin_conn *c) {
   union address a = c->address;
-  d->in_full = true;
+  unsigned how = stream_tls_other_how(&c->stream);
+  if ((d->hows & 1U << how) != 0) return false;
+  d->how = how;
   d->conn = NULL;
   origin_conn_close(c);
-  dial_address(d, &a);
+  dial_address(d, d->origin->unix_path == NULL ? &a : NULL);
+  return true;
 }
 
 static void on_tls_open(struct stream *s, int status) {
   struct origin_conn *c = s->owner;
   struct dial *d = c->user;
-  if (status != 0 && !d->in_full && stream_tls_session_failed(s))
-    dial_in_full(d, c);
-  else if (status != 0)
+  if (status != 0 && dial_otherwise(d, c)) return;
+  if (status != 0) {
     dial_failed(d, c, ERR_TLS, stream_reason(s));
-  else
-    dial_done(d, c);
+    return;
+  }
+  c->origin->how = d->how & TLS_CAPPED;
+  dial_done(d, c);
 }
 
 static void on_open(struct stream *s, int status) {
@@ -493,7 +499,8 @@ static void on_open(struct stream *s, int status) {
   struct dial *d = c->user;
   if (status == 0 && c->origin->tls) {
     c->fingerprint = tls_client_fingerprint(c->origin->client);
-    status = stream_start_tls_client(s, c->origin->client, c->origin->host, !d->in_full, on_tls_open);
+    d->hows |= 1U << d->how;
+    status = stream_start_tls_client(s, c->origin->client, c->origin->host, d->how, on_tls_open);
     if (status == 0) return;
   }
   if (status != 0) {

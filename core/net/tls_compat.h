@@ -136,17 +136,17 @@ enum { COMPAT_HAS_TLS_1_3 = COMPAT_3 };
 #define COMPAT_SPOKEN ": 1.2 alone is spoken here, since 1.3 needs mbedTLS 3.6"
 #endif
 
-static inline void compat_conf_versions(mbedtls_ssl_config *conf, bool only_1_3) {
+static inline void compat_conf_versions(mbedtls_ssl_config *conf, bool only_1_3, bool only_1_2) {
 #if COMPAT_3
   mbedtls_ssl_conf_min_tls_version(conf, only_1_3 ? MBEDTLS_SSL_VERSION_TLS1_3 : MBEDTLS_SSL_VERSION_TLS1_2);
-  mbedtls_ssl_conf_max_tls_version(conf, MBEDTLS_SSL_VERSION_TLS1_3);
+  mbedtls_ssl_conf_max_tls_version(conf, only_1_2 ? MBEDTLS_SSL_VERSION_TLS1_2 : MBEDTLS_SSL_VERSION_TLS1_3);
   mbedtls_ssl_conf_tls13_key_exchange_modes(
       conf, MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_EPHEMERAL | MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_PSK_EPHEMERAL);
 #if MBEDTLS_VERSION_NUMBER >= 0x03060100
   mbedtls_ssl_conf_tls13_enable_signal_new_session_tickets(conf, MBEDTLS_SSL_TLS1_3_SIGNAL_NEW_SESSION_TICKETS_ENABLED);
 #endif
 #else
-  (void)only_1_3; /* tls_client_new and tls_server_new have refused it */
+  (void)only_1_3, (void)only_1_2; /* tls_client_new and tls_server_new have refused 1.3 alone */
   mbedtls_ssl_conf_min_version(conf, MBEDTLS_SSL_MAJOR_VERSION_3, MBEDTLS_SSL_MINOR_VERSION_3);
   mbedtls_ssl_conf_max_version(conf, MBEDTLS_SSL_MAJOR_VERSION_3, MBEDTLS_SSL_MINOR_VERSION_3);
 #endif
@@ -169,8 +169,8 @@ static inline void compat_conf_curves(mbedtls_ssl_config *conf) {
 
 /* Nothing that SHA-1 or SHA-224 signed: 2.28 takes the latter unless it is told.
  *
- * PKCS #1 before PSS, the other way round than 3.6 has it: its TLS 1.2 client offers PSS, for the sake of 1.3, but cannot take
- * it from a server that speaks 1.2 alone, and most servers choose by the order of the client. */
+ * PKCS #1 before PSS, the other way round than 3.6 has it: its client offers PSS, for the sake of TLS 1.3, but cannot take it from a server that then
+ * speaks 1.2, and most servers choose by the order of the client. For those that go by their own see compat_refused_pss. */
 static inline void compat_conf_signatures(mbedtls_ssl_config *conf) {
 #if COMPAT_3
   static const uint16_t algorithms[] = {
@@ -238,6 +238,34 @@ static inline bool compat_is_1_3(const mbedtls_ssl_context *ssl) {
 #define COMPAT_ERR_HELLO MBEDTLS_ERR_SSL_BAD_HS_CLIENT_HELLO
 #define COMPAT_ERR_KEY_EXCHANGE MBEDTLS_ERR_SSL_BAD_HS_SERVER_KEY_EXCHANGE
 #endif
+
+/* The client has ended its handshake because a server of TLS 1.2 signed its key exchange by RSA-PSS, which 3.6 offers and does not take (Mbed-TLS issue
+ * 10668). Only a hello for 1.2 alone goes without that offer. */
+#if COMPAT_3
+/* ServerKeyExchange: `n` bytes of parameters, then a signature (RFC 5246 section 7.4.3, RFC 8422 section 5.4), and nothing behind it. */
+static inline bool compat_pss_behind(const unsigned char *p, size_t size, size_t n) {
+  if (n > size || size - n < 4) return false;
+  size_t signature = (size_t)(p[n + 2] << 8 | p[n + 3]);
+  return p[n] == 8 && p[n + 1] >= 4 && p[n + 1] <= 6 && size - n - 4 == signature;
+}
+#endif
+static inline bool compat_refused_pss(const mbedtls_ssl_context *ssl, int code) {
+#if COMPAT_3
+  const unsigned char *m = ssl->MBEDTLS_PRIVATE(in_msg);
+  size_t size = ssl->MBEDTLS_PRIVATE(in_hslen), dh = 0;
+  if (code != MBEDTLS_ERR_SSL_ILLEGAL_PARAMETER || ssl->MBEDTLS_PRIVATE(state) != MBEDTLS_SSL_SERVER_KEY_EXCHANGE ||
+      mbedtls_ssl_get_version_number(ssl) != MBEDTLS_SSL_VERSION_TLS1_2 || size < 8)
+    return false;
+  m += 4; /* of the message's own header */
+  size -= 4;
+  if (m[0] == 3 /* named_curve */ && compat_pss_behind(m, size, 4 + (size_t)m[3])) return true;
+  for (int i = 0; i < 3 && dh + 2 <= size; i++) dh += 2 + (size_t)(m[dh] << 8 | m[dh + 1]); /* p, g and Y of DHE */
+  return compat_pss_behind(m, size, dh);
+#else
+  (void)ssl, (void)code;
+  return false;
+#endif
+}
 
 /* Bytes of a record that has not come whole yet: an end of the stream here cut it short. */
 static inline bool compat_in_record(const mbedtls_ssl_context *ssl) {

@@ -155,6 +155,8 @@ void tls_tickets_use(struct tls_tickets *t, mbedtls_ssl_config *conf, bool ticke
 struct tls_client_conf {
   atomic_uint refs;
   mbedtls_ssl_config conf;
+  mbedtls_ssl_config capped;     /* the same for TLS 1.2 alone; used only if `may_cap` */
+  bool may_cap;                  /* both 1.2 and 1.3 may be spoken */
   struct tls_trust *trust;       /* NULL: insecure */
   struct tls_identity *identity; /* NULL: no client certificate */
   char *server_name;             /* NULL: the host that is dialled */

@@ -58,8 +58,9 @@ struct tls_session {
   int end;         /* how the stream ended, as on_read gets it; 0: it has not */
   size_t
       record; /* bytes of plain text that one record takes: 16,384, or less if agreed (3.6 with TLS 1.3: a byte less) */
-  int io_error;   /* of the plain stream's write, behind an error of mbedTLS */
-  uv_idle_t kick; /* delivers the kept bytes when reading starts again; never from inside stream_read_start */
+  int io_error;            /* of the plain stream's write, behind an error of mbedTLS */
+  unsigned how, other_how; /* a client: of enum tls_how; once it has failed: how it may do better, or `how` */
+  uv_idle_t kick;          /* delivers the kept bytes when reading starts again; never from inside stream_read_start */
   bool kick_made;
   bool spoken;   /* a server has heard something of its client */
   bool text;     /* and it was no TLS, but text */
@@ -148,8 +149,18 @@ static void tell_open(struct stream *s, int status) {
   on_open(s, status);
 }
 
-static void open_failed(struct tls_session *t) {
+/* How another handshake may do better than this one, which failed with `code` of mbedTLS (0: for another reason). Before a certificate was seen the fault may
+ * lie in what was offered: 3.6 insists on the version of a saved session, and who was capped may have to do with a server that speaks 1.3 alone by now. */
+static unsigned find_other_how(const struct tls_session *t, int code) {
+  if (t->offered && !t->verdict.judged) return t->how & ~(unsigned)TLS_RESUME;
+  if ((t->how & TLS_CAPPED) != 0 && !t->verdict.judged) return t->how & ~(unsigned)TLS_CAPPED;
+  return t->client->may_cap && compat_refused_pss(&t->ssl, code) ? t->how | TLS_CAPPED : t->how;
+}
+
+/* code: of mbedTLS, or 0. */
+static void open_failed(struct tls_session *t, int code) {
   struct stream *s = t->stream;
+  if (t->client != NULL) t->other_how = find_other_how(t, code);
   t->phase = PHASE_FAILED;
   t->end = ERR_TLS;
   if (t->client != NULL && t->offered) tls_resume_forget(t->client->resume, t->peer_id);
@@ -204,7 +215,7 @@ static bool handshake_done(struct tls_session *t) {
   struct stream *s = t->stream;
   if (!(t->client != NULL ? client_accepts(t) : server_accepts(t))) {
     mbedtls_ssl_send_alert_message(&t->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_BAD_CERT);
-    open_failed(t);
+    open_failed(t, 0);
     return false;
   }
   if (!compat_is_1_3(&t->ssl)) save_session(t);
@@ -230,7 +241,7 @@ static bool step_handshake(struct tls_session *t) {
     mbedtls_ssl_send_alert_message(&t->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_HANDSHAKE_FAILURE);
   if (r != MBEDTLS_ERR_SSL_WANT_READ) {
     if (failure(t, r) != ERR_TLS) set_reason(t, err_text(t->io_error));
-    open_failed(t);
+    open_failed(t, r);
   }
   return false;
 }
@@ -393,7 +404,7 @@ static void raw_ended(struct tls_session *t, int status) {
     char *reason = t->verdict.reason;
     const char *what = status == UV_EOF ? "the peer closed the connection" : err_text(status);
     if (reason[0] == '\0') snprintf(reason, sizeof t->verdict.reason, "%s during the TLS handshake", what);
-    open_failed(t);
+    open_failed(t, 0);
     return;
   }
   if (t->end == 0) t->end = status != UV_EOF ? status : compat_in_record(&t->ssl) ? UV_ECONNRESET : ERR_TRUNCATED;
@@ -432,7 +443,7 @@ static void tls_raw_read(struct stream *s, ssize_t n, const uint8_t *data) {
   }
   if (t->phase == PHASE_HANDSHAKE && t->server != NULL && is_text(t, data)) {
     set_reason(t, "what the client sent is not TLS, but text");
-    open_failed(t);
+    open_failed(t, 0);
     return;
   }
   if (t->phase == PHASE_HANDSHAKE && t->server != NULL) {
@@ -559,12 +570,14 @@ static char *id_of_peer(const struct stream *s, const char *name) {
   return id;
 }
 
-int stream_start_tls_client(struct stream *s, struct tls_client *client, const char *host, bool resume,
+int stream_start_tls_client(struct stream *s, struct tls_client *client, const char *host, unsigned how,
                             stream_open_fn on_open) {
   struct tls_client_conf *c = tls_client_now(client);
-  int r = session_new(s, &c->conf, on_open);
+  bool cap = c->may_cap && (how & TLS_CAPPED) != 0;
+  int r = session_new(s, cap ? &c->capped : &c->conf, on_open);
   struct tls_session *t = s->tls;
   t->client = c;
+  t->how = t->other_how = how;
   t->name = name_to_verify(c->server_name != NULL ? c->server_name : host);
   t->peer_id = id_of_peer(s, t->name);
   t->verdict.client = c;
@@ -572,7 +585,7 @@ int stream_start_tls_client(struct stream *s, struct tls_client *client, const c
   /* An address is no name for SNI, and 2.28 would compare it with names: tls_verify.c looks for it by itself. NULL must be
    * said, or 3.6 refuses to verify. */
   if (r == 0) r = mbedtls_ssl_set_hostname(&t->ssl, tls_is_ip(t->name) ? NULL : t->name);
-  if (r == 0 && resume) t->offered = tls_resume_offer(c->resume, t->peer_id, &t->ssl, &t->until);
+  if (r == 0 && (how & TLS_RESUME) != 0) t->offered = tls_resume_offer(c->resume, t->peer_id, &t->ssl, &t->until);
   return session_start(t, r);
 }
 
@@ -588,10 +601,7 @@ uint64_t stream_tls_stalled(const struct stream *s) {
   return list_empty(&t->waiting) ? uv_now(s->net->loop) - t->heard : 0;
 }
 
-bool stream_tls_session_failed(const struct stream *s) {
-  const struct tls_session *t = s->tls;
-  return t != NULL && t->phase == PHASE_FAILED && t->offered && !t->verdict.judged;
-}
+unsigned stream_tls_other_how(const struct stream *s) { return s->tls->other_how; }
 
 void stream_tls_answer_text(struct stream *s, struct str answer) {
   uv_buf_t b = uv_buf_of(answer);

@@ -145,7 +145,7 @@ static inline void on_connected(struct stream *s, int status) {
     pump(&l->c);
     return;
   }
-  l->c.started = stream_start_tls_client(s, l->client, l->host, true, on_open);
+  l->c.started = stream_start_tls_client(s, l->client, l->host, TLS_RESUME, on_open);
   CHECK(l->c.started == 0);
 }
 

@@ -87,6 +87,7 @@ function handle:cancel() end
 ---@field key? string
 ---@field server_name? string
 ---@field min_version? "1.2"|"1.3"
+---@field max_version? "1.2"|"1.3"
 ---@field pins? string[]
 ---@field verify? boolean
 ---@field insecure? string

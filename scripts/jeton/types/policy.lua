@@ -87,6 +87,7 @@ function response:set_body(body) end
 ---@field client_ca? string file
 ---@field client_required? boolean
 ---@field min_version? "1.2"|"1.3"
+---@field max_version? "1.2"|"1.3"
 
 ---@class jeton.listen
 ---@field [1] string address
