@@ -276,6 +276,16 @@ static inline bool compat_in_record(const mbedtls_ssl_context *ssl) {
 #endif
 }
 
+/* Before each mbedtls_ssl_read, which would take the fourth empty record in a row for an attack. But they cost no more than any other bytes, and the connection of
+ * a peer that sends nothing else ages as if it were silent. */
+static inline void compat_forget_empty(mbedtls_ssl_context *ssl) {
+#if COMPAT_3
+  ssl->MBEDTLS_PRIVATE(nb_zero) = 0;
+#else
+  ssl->nb_zero = 0;
+#endif
+}
+
 /* After MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE: which alert (RFC 8446 section 6). */
 static inline unsigned char compat_alert(const mbedtls_ssl_context *ssl) {
 #if COMPAT_3

@@ -248,12 +248,14 @@ static bool step_handshake(struct tls_session *t) {
 
 /* --- reading --- */
 
-/* Decrypts what there is, as far as it fits. t->end is set when there will be no more. */
+/* Decrypts what there is, as far as it fits. t->end is set when there will be no more. mbedTLS gives 0 for two records without data in a row: allowed (RFC 5246
+ * section 6.2.1), and sent by some to hide how much they say. It is never the end of the stream, which on_recv does not report. */
 static size_t decrypt(struct tls_session *t, uint8_t *out, size_t size) {
   size_t n = 0;
   while (t->end == 0 && n < size) {
+    compat_forget_empty(&t->ssl);
     int r = mbedtls_ssl_read(&t->ssl, out + n, size - n);
-    if (r > 0)
+    if (r >= 0)
       n += (size_t)r;
     else if (r == MBEDTLS_ERR_SSL_WANT_READ && t->dry)
       break;
