@@ -12,10 +12,7 @@
 #include "lua/vm.h"
 #include "lua/vm_internal.h"
 
-enum {
-  RESUME_STEPS = 64, /* a resume counts as this many steps of a loop in C */
-  CLOSING_MAX = 100  /* coroutines that close one another: each takes C stack */
-};
+enum { RESUME_STEPS = 64 /* a resume counts as this many steps of a loop in C */ };
 
 static lua_State *check_coroutine(lua_State *L, int idx) {
   lua_State *co = lua_tothread(L, idx);
@@ -77,16 +74,13 @@ static int l_resume(lua_State *L) {
 
 /* Runs the to-be-closed variables; the error, if any, is on co's top. The count of C calls does not follow from L into co in all versions of Lua 5.4. */
 static int close_thread(lua_State *L, lua_State *co) {
-  struct vm *vm = vm_at(L);
-  if (vm->closing >= CLOSING_MAX) return luaL_error(L, "coroutines close one another too deeply");
-  vm->closing++;
+  if (!vm_has_stack()) return luaL_error(L, "coroutines close one another too deeply");
 #if LUA_VERSION_RELEASE_NUM >= 50406
   int status = lua_closethread(co, L);
 #else
   int status = lua_resetthread(co);
 #endif
-  vm->closing--;
-  budget_check(L, &vm->budget);
+  budget_check(L, &vm_at(L)->budget);
   return status;
 }
 

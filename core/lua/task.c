@@ -8,7 +8,11 @@
  * call itself) ends the coroutine, which is thrown away.
  *
  * States: idle (in the pool) -> running -> suspended (in vm->suspended, with its await) -> running -> … -> idle. vm->running is the innermost running
- * task; a C function that a task calls may start another, which has the first behind it. A task that is running or suspended holds a reference to its VM.
+ * task; a C function that a task calls may start another, which has the first behind it. A task that is not idle holds a reference to its VM.
+ *
+ * One that is cancelled while it is suspended goes suspended -> cancelled (in vm->cancelled, its await over) -> idle, once its variables are closed.
+ * Closing runs Lua, which may cancel another task: that one waits in the list until the first is closed, so that a row of tasks that cancel one another takes
+ * no more C stack than one of them. All of them share the budget of the run that cancelled the first.
  *
  * Owned by the VM's thread. */
 #include "lua/task.h"
@@ -27,10 +31,10 @@ enum {
   DEPTH_MAX = 16, /* tasks inside of one another on the C stack */
   PUSH_ROOM = 20
 };
-enum task_state { TASK_IDLE, TASK_RUNNING, TASK_SUSPENDED };
+enum task_state { TASK_IDLE, TASK_RUNNING, TASK_SUSPENDED, TASK_CANCELLED };
 
 struct task {
-  struct link link; /* in vm->suspended */
+  struct link link; /* in vm->suspended or vm->cancelled */
   struct vm *vm;
   lua_State *L;
   int ref; /* of the coroutine, in the registry */
@@ -141,11 +145,15 @@ static void close_coroutine(struct task *t) {
   t->cancelled = cancelled;
 }
 
-/* Ends a coroutine that has yielded. Called inside of its run when the budget is over, so that the closing of variables is not given another. */
-static void abandon(struct task *t) {
+static void cancel_await(struct task *t) {
   struct await *a = t->await;
   t->await = NULL;
   if (a != NULL) a->cancel(a);
+}
+
+/* Ends a coroutine that has yielded. Called inside of its run when the budget is over, so that the closing of variables is not given another. */
+static void abandon(struct task *t) {
+  cancel_await(t);
   close_coroutine(t);
 }
 
@@ -212,7 +220,7 @@ static int refuse(struct vm *vm, const char **message) {
   *message = "the policy of this task has ended";
   if (vm->stopping) return ERR_CLOSED;
   *message = "tasks start one another too deeply";
-  return vm->budget.depth >= DEPTH_MAX ? ERR_LIMIT : 0;
+  return vm->budget.depth >= DEPTH_MAX || (vm->budget.depth > 0 && !vm_has_stack()) ? ERR_LIMIT : 0;
 }
 
 void task_start(struct vm *vm, int fn, task_push_fn push, task_done_fn done, void *arg, struct task **out) {
@@ -237,18 +245,34 @@ void task_start(struct vm *vm, int fn, task_push_fn push, task_done_fn done, voi
   run(t, 0);
 }
 
+void tasks_close_cancelled(struct vm *vm) {
+  vm_ref(vm);
+  vm->closing = true;
+  vm_enter(vm);
+  for (struct link *l; (l = list_pop(&vm->cancelled)) != NULL;) {
+    struct task *t = CONTAINER_OF(l, struct task, link);
+    close_coroutine(t);
+    pool_give(t, true);
+    vm_unref(vm);
+  }
+  vm_leave(vm);
+  vm->closing = false;
+  vm_unref(vm);
+}
+
 void task_cancel(struct task *t) {
-  assert(t->state != TASK_IDLE);
+  assert(t->state == TASK_RUNNING || t->state == TASK_SUSPENDED);
+  struct vm *vm = t->vm;
   t->out = NULL;
   if (t->state == TASK_RUNNING) {
     t->cancelled = true;
     return;
   }
-  struct vm *vm = t->vm;
   list_remove(&t->link);
-  abandon(t);
-  pool_give(t, true);
-  vm_unref(vm);
+  cancel_await(t);
+  t->state = TASK_CANCELLED;
+  list_push(&vm->cancelled, &t->link);
+  if (!vm->closing && (vm->budget.depth == 0 || vm_has_stack())) tasks_close_cancelled(vm);
 }
 
 /* --- awaiting --- */
@@ -299,10 +323,13 @@ void await_finish(struct await *a, task_push_fn push, void *arg) {
 
 /* --- all tasks of a VM --- */
 
-void tasks_init(struct vm *vm) { list_init(&vm->suspended); }
+void tasks_init(struct vm *vm) {
+  list_init(&vm->suspended);
+  list_init(&vm->cancelled);
+}
 
 void tasks_fini(struct vm *vm) {
-  assert(vm->running == NULL && list_empty(&vm->suspended));
+  assert(vm->running == NULL && list_empty(&vm->suspended) && list_empty(&vm->cancelled));
   while (vm->idle != NULL) {
     struct task *t = vm->idle;
     vm->idle = t->next;

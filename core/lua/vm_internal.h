@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "base/thread.h"
 #include "lua/alloc.h"
 #include "lua/budget.h"
 #include "lua/vm.h"
@@ -30,14 +31,15 @@ struct vm {
   bool refused;                /* in this run */
   char *message;               /* of the last vm_call that failed */
 
-  unsigned closing;  /* coroutine.close inside of one another */
   char warning[256]; /* what Lua's own warnings have said so far; they come in pieces */
 
   /* task.c */
   struct task *running; /* the innermost; tasks that it interrupts are behind it */
   lua_State *resumed;   /* sandbox_coroutine.c: the innermost coroutine of a script's own that runs, or NULL */
   struct link suspended;
-  struct task *idle; /* pooled */
+  struct link cancelled; /* their variables are still to be closed */
+  bool closing;          /* those of one are being closed */
+  struct task *idle;     /* pooled */
   unsigned idle_count;
 };
 
@@ -46,6 +48,12 @@ static inline void vm_mark(lua_State *L, uintptr_t mark) { *(uintptr_t *)lua_get
 static inline struct vm *vm_at(lua_State *L) {
   return (struct vm *)(*(uintptr_t *)lua_getextraspace(L) & ~(uintptr_t)MARKS);
 }
+
+/* Lua bounds the C calls that are inside of one another (200), but begins to count anew in a coroutine that is closed, in some versions of 5.4, and in a task
+ * that is cancelled. So whoever is about to begin a new count asks first whether the C stack still has room for a whole one. The most that a script gets out of 200
+ * calls is some 550 KiB: each of them a gsub, whose matcher and buffer are on the stack, with a coroutine or a protected call between every two. */
+enum { STACK_OF_A_COUNT = THREAD_FRAMES * 1536 * 1024 };
+static inline bool vm_has_stack(void) { return thread_stack_left() >= STACK_OF_A_COUNT; }
 
 /* Collects, and sets the mark halfway between what lives and the cap. */
 void vm_collect(struct vm *vm);
@@ -62,7 +70,11 @@ static inline void vm_enter(struct vm *vm) {
   }
   budget_enter(&vm->budget);
 }
-static inline void vm_leave(struct vm *vm) { budget_leave(&vm->budget); }
+void tasks_close_cancelled(struct vm *vm);
+static inline void vm_leave(struct vm *vm) {
+  if (vm->budget.depth == 1 && !list_empty(&vm->cancelled)) tasks_close_cancelled(vm);
+  budget_leave(&vm->budget);
+}
 
 /* The message handler of every protected call of ours: makes a string of what was raised, with its place, and logs a traceback at debug. */
 int vm_on_error(lua_State *L);

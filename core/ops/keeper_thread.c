@@ -21,6 +21,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/must.h"
+#include "base/thread.h"
 #include "http/services.h"
 #include "ops/keeper_runtime.h"
 #include "token/family.h"
@@ -38,7 +39,7 @@ struct lingering {  /* a policy that was replaced; exchanges of it may be under 
 };
 struct keeper_thread {
   struct services services;
-  uv_thread_t thread;
+  pthread_t thread;
   bool started;
   /* keeper's thread from here on */
   struct keeper *keeper;
@@ -423,7 +424,7 @@ static void carry_out(void *receiver, struct order *o) {
   }
 }
 
-static void keeper_main(void *arg) {
+static void *keeper_main(void *arg) {
   struct keeper_thread *k = arg;
   (void)pthread_setname_np(pthread_self(), "jeton-keeper");
   (void)uv_run(&k->services.loop, UV_RUN_DEFAULT);
@@ -434,6 +435,7 @@ static void keeper_main(void *arg) {
   struct order *o = k->stop;
   services_close(&k->services);
   order_answer(o, 0);
+  return NULL;
 }
 
 struct keeper_thread *keeper_thread_new(struct registry *names) {
@@ -457,7 +459,7 @@ struct keeper_thread *keeper_thread_new(struct registry *names) {
 }
 
 int keeper_thread_start(struct keeper_thread *k) {
-  int status = uv_thread_create(&k->thread, keeper_main, k);
+  int status = thread_start(&k->thread, keeper_main, k);
   k->started = status == 0;
   return status;
 }
@@ -465,7 +467,7 @@ int keeper_thread_start(struct keeper_thread *k) {
 void keeper_thread_post(struct keeper_thread *k, struct order *o) { order_post(o, &k->services.mailbox, carry_out, k); }
 
 void keeper_thread_join(struct keeper_thread *k) {
-  if (k->started) (void)uv_thread_join(&k->thread);
+  if (k->started) (void)pthread_join(k->thread, NULL);
   if (!k->started) {
     uv_close((uv_handle_t *)&k->due, NULL);
     uv_close((uv_handle_t *)&k->linger, NULL);

@@ -18,6 +18,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/must.h"
+#include "base/thread.h"
 #include "proxy/conn.h"
 #include "proxy/l_exchange.h"
 #include "proxy/listener.h"
@@ -254,7 +255,7 @@ int worker_start(struct worker *w) {
   uv_timer_init(&w->services.loop, &w->gauge);
   w->gauge.data = w;
   uv_timer_start(&w->gauge, on_gauge, GAUGE_MS, GAUGE_MS);
-  return -pthread_create(&w->thread, NULL, run, w);
+  return thread_start(&w->thread, run, w);
 }
 
 void worker_join(struct worker *w) {
