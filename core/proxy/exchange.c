@@ -1,7 +1,7 @@
 /* exchange.c: the life of an exchange and its dispatcher. See exchange.h for the invariants.
  *
  * A callback that fires inside a step only notes what comes next (exchange_resume), so the dispatcher never nests and the stack stays flat. An exchange ends in
- * one of two places: in the dispatcher, when a step returns DONE, or in exchange_abort, called from the loop. */
+ * one of two places: in the dispatcher, when a step returns DONE or TUNNELLED, or in exchange_abort, called from the loop. */
 #include "proxy/exchange.h"
 
 #include <assert.h>
@@ -97,9 +97,9 @@ static void exchange_run(struct exchange *ex) {
     if (v == WAIT && ex->resumed) v = NEXT;
   } while (v == NEXT || v == FAIL);
   ex->running = false;
-  if (v != DONE) return;
+  if (v == WAIT) return;
   assert(ex->down->exchange == NULL);
-  exchange_log(ex);
+  if (v == DONE) exchange_log(ex);
   release(ex);
 }
 

@@ -36,6 +36,7 @@
 #include "token/slot.h"
 
 struct forward_target;
+struct tunnel_record;
 struct worker;
 
 /* In their order up to the relay step; the others are gone to by name. */
@@ -71,13 +72,16 @@ struct exchange {
   struct request_body body;
   struct str upstream_name; /* .p NULL: the default one */
   struct str host;          /* Host as a script set it; .p NULL: not set */
-  struct later nudge;       /* starts the reading that a script awaits */
+  struct str
+      unread; /* the first line of a head that was not read to its end, or could not be: for the log. .p NULL: it was read */
+  struct later nudge; /* starts the reading that a script awaits */
 
   /* the hook that runs */
   struct task *task;
 
   /* the upstream */
   struct upstream *upstream;
+  struct upstream *asked;         /* the one that a request, or a connection, was made to last; NULL: none was */
   struct forward_target *forward; /* where a request to a forward proxy goes; NULL: to an upstream */
   const struct url *url;
   struct str host_field; /* Host for that URL */
@@ -136,8 +140,13 @@ void exchange_drained(struct exchange *ex);
 
 /* --- exchange_log.c --- */
 
-int exchange_status(const struct exchange *ex); /* what the client got, or 499 */
+int exchange_status(const struct exchange *ex);        /* what the client got, or 499 */
+const char *exchange_asked(const struct exchange *ex); /* the upstream's name; NULL: none was asked */
 /* The exchange has ended: counts it, writes its line, and runs on_log. */
 void exchange_log(struct exchange *ex);
+/* Instead: it has become a tunnel, which is counted and logged when that has ended. */
+struct tunnel_record *exchange_log_keep(struct exchange *ex);
+/* Bytes that came from the client through the tunnel, and that went to it. Frees the record. */
+void tunnel_record_end(struct tunnel_record *t, uint64_t received, uint64_t sent);
 
 #endif

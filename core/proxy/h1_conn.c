@@ -54,8 +54,15 @@ static void stash(struct conn *c, const uint8_t *p, size_t n) {
 
 static bool has_room(const struct conn *c) { return !stashed(c) || c->h1.stash->n <= STASH_MAX; }
 
+/* For the log, of a request whose head comes to nothing. */
+static void note_unread(struct conn *c) {
+  struct exchange *ex = c->h1.down.exchange;
+  if (c->h1.state == H1_HEAD && ex != NULL) ex->unread = http_parser_first_line(&c->h1.u.message->parser);
+}
+
 /* The exchange has let go of the connection, or the connection of it. */
 static void forget_message(struct conn *c) {
+  note_unread(c);
   c->h1.down.exchange = NULL;
   c->h1.u.message = NULL;
   if (c->worker->out.owner == c) c->worker->out.owner = NULL;
@@ -169,6 +176,7 @@ static void check_sending(struct conn *c) {
 /* The request cannot be read any further: whatever stands behind it is not a request. */
 static void refuse(struct conn *c, const struct http_fault *fault) {
   bool in_head = c->h1.state == H1_HEAD;
+  note_unread(c);
   c->h1.state = H1_BUSY;
   c->h1.u.message->refused = true;
   exchange_refuse(c->h1.down.exchange, fault, in_head);

@@ -515,6 +515,13 @@ static void set_int_field(lua_State *L, const char *name, uint64_t v) {
   lua_setfield(L, -2, name);
 }
 
+void l_exchange_complete_log(lua_State *L, uint64_t received, uint64_t sent, int64_t started_us) {
+  set_int_field(L, "bytes_in", received);
+  set_int_field(L, "bytes_out", sent);
+  lua_pushnumber(L, (double)((int64_t)(uv_hrtime() / 1000) - started_us) / 1e6);
+  lua_setfield(L, -2, "duration");
+}
+
 int l_exchange_push_log(lua_State *L, void *arg) {
   struct exchange *ex = arg;
   lua_createtable(L, 0, 14);
@@ -523,12 +530,9 @@ int l_exchange_push_log(lua_State *L, void *arg) {
   if (ex->request.query.p != NULL) set_str_field(L, "query", ex->request.query);
   if (ex->request.authority.p != NULL) set_str_field(L, "host", ex->request.authority);
   set_str_field(L, "client", client_address(ex->down->conn));
-  set_str_field(L, "upstream", str_of(ex->upstream != NULL ? ex->upstream->conf->name : ""));
+  set_str_field(L, "upstream", str_of(exchange_asked(ex)));
   set_int_field(L, "status", (uint64_t)exchange_status(ex));
-  set_int_field(L, "bytes_in", ex->body.seen);
-  set_int_field(L, "bytes_out", ex->down->sent);
-  lua_pushnumber(L, (double)((int64_t)(uv_hrtime() / 1000) - ex->started_us) / 1e6);
-  lua_setfield(L, -2, "duration");
+  l_exchange_complete_log(L, ex->body.seen, ex->down->sent, ex->started_us);
   lua_pushboolean(L, ex->replayed);
   lua_setfield(L, -2, "replayed");
   push_id(L, ex);

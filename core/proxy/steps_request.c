@@ -248,6 +248,7 @@ enum verdict step_send(struct exchange *ex) {
   c->upgrade = ex->request.upgrade;
   c->repeatable = method_idempotent(ex->request.method) && request_body_at_hand(&ex->body);
   request_body_hold(&ex->body);
+  ex->asked = ex->upstream;
   call_start(c, ex->origin);
   return WAIT;
 }

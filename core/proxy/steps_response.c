@@ -69,7 +69,8 @@ enum verdict step_judge(struct exchange *ex) {
   if (ex->response.status == 407) /* it asks jeton, not the client, who could do nothing about it */
     return exchange_fail(ex, 502, ERR_PROTOCOL,
                          "the upstream asks jeton for proxy credentials: 407 (RFC 9110 section 11.7.1)");
-  if (ex->call.phase == CALL_TUNNEL) return tunnel_begin(ex) ? DONE : exchange_fail(ex, 502, ERR_PROTOCOL, "tunnel");
+  if (ex->call.phase == CALL_TUNNEL)
+    return tunnel_begin(ex) ? TUNNELLED : exchange_fail(ex, 502, ERR_PROTOCOL, "tunnel");
   return NEXT;
 }
 

@@ -1,7 +1,7 @@
 /* tunnel.c: see tunnel.h.
  *
  * Each direction reads only while the other side's queue is short, so a slow reader bounds memory. A FIN on one side is passed on; when
- * both have ended, or one fails, or nothing moved for the idle time, both ends are closed and the tunnel goes. */
+ * both have ended, or one fails, or nothing moved for the idle time, both ends are closed, the tunnel is logged, and goes. */
 #include "proxy/tunnel.h"
 
 #include <stdlib.h>
@@ -17,19 +17,30 @@ enum { HALF_CLOSED_MS = 60 * 1000 };
 struct side {
   struct pipe_end end; /* .owner is the tunnel */
   bool ended;          /* its peer has half-closed */
+  uint64_t given;      /* bytes from the other side that were sent, or are queued */
 };
 struct tunnel {
   struct link link; /* worker->tunnels */
   struct worker *worker;
+  struct tunnel_record *record; /* what its exchange leaves for the log */
   struct side client, upstream;
   struct timeout idle;
   uint64_t idle_ms;
 };
 
+static size_t queued(const struct side *s) { return s->end.ops->queued(&s->end); }
+
+/* What its peer was given and has taken. TLS queues a little more than it was given. */
+static uint64_t taken(const struct side *s) {
+  size_t waits = queued(s);
+  return s->given > waits ? s->given - waits : 0;
+}
+
 static void tunnel_end(struct tunnel *t) {
   timeout_fini(&t->idle);
   list_remove(&t->link);
   COUNT(t->worker, tunnels, (uint64_t)-1);
+  tunnel_record_end(t->record, t->upstream.given, taken(&t->client));
   t->client.end.ops->close(&t->client.end);
   t->upstream.end.ops->close(&t->upstream.end);
   free(t);
@@ -39,7 +50,6 @@ static struct side *side_of(struct pipe_end *p) { return CONTAINER_OF(p, struct 
 static struct side *other_side(struct tunnel *t, const struct side *s) {
   return s == &t->client ? &t->upstream : &t->client;
 }
-static size_t queued(const struct side *s) { return s->end.ops->queued(&s->end); }
 
 /* Both have half-closed, and everything has been taken. */
 static bool finished(const struct tunnel *t) {
@@ -61,6 +71,11 @@ static bool pass(struct tunnel *t, struct side *from, struct side *to, struct st
     tunnel_end(t);
     return false;
   }
+  to->given += bytes.n;
+  if (from == &t->client)
+    COUNT(t->worker, bytes_in, bytes.n);
+  else
+    COUNT(t->worker, bytes_out, bytes.n);
   if (worker_overfull(t->worker, queued(to))) from->end.ops->read(&from->end, false);
   return true;
 }
@@ -139,6 +154,7 @@ bool tunnel_begin(struct exchange *ex) {
     return false;
   }
   ex->replied = true;
+  t->record = exchange_log_keep(ex);
   call_take_over(&ex->call, &t->upstream.end, &from_upstream);
   join(t, &from_client, &from_upstream);
   return true;
@@ -156,6 +172,7 @@ bool tunnel_begin_connect(struct exchange *ex) {
     return false;
   }
   ex->replied = true;
+  t->record = exchange_log_keep(ex);
   buf_init(&nothing);
   forward_take_over(ex->forward, &t->upstream.end);
   join(t, &from_client, &nothing);
