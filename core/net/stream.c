@@ -14,6 +14,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <linux/sockios.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -280,12 +281,28 @@ void stream_plain_shutdown(struct stream *s) {
 }
 
 /* The kernel may hold megabytes that it has taken from us and the peer has not taken from it: these bytes count as not taken. */
-uint64_t stream_taken(const struct stream *s) {
+static uint64_t kernel_holds(const struct stream *s) {
   int held = 0;
+  return ioctl(fd_of(s), SIOCOUTQ, &held) == 0 && held > 0 ? (uint64_t)held : 0;
+}
+
+static size_t in_libuvs_hands(const struct stream *s) { return uv_stream_get_write_queue_size(&s->uv.stream); }
+
+uint64_t stream_taken(const struct stream *s) {
   uint64_t taken = 0;
-  if (s->queue != NULL) taken = s->queue->landed + s->queue->flying.n - uv_stream_get_write_queue_size(&s->uv.stream);
-  if (ioctl(fd_of(s), SIOCOUTQ, &held) != 0) held = 0;
-  return taken - (uint64_t)held;
+  if (s->queue != NULL) taken = s->queue->landed + s->queue->flying.n - in_libuvs_hands(s);
+  return taken - kernel_holds(s);
+}
+
+uint64_t stream_untaken(const struct stream *s) {
+  uint64_t queued = s->queue != NULL ? s->queue->waiting.n + in_libuvs_hands(s) : 0;
+  return queued + kernel_holds(s);
+}
+
+int stream_peer_end(const struct stream *s) {
+  struct pollfd p = {.fd = fd_of(s), .events = POLLRDHUP};
+  if (poll(&p, 1, 0) <= 0) return 0;
+  return (p.revents & (POLLERR | POLLHUP)) != 0 ? UV_ECONNRESET : UV_EOF;
 }
 
 static void plain_raw_drain(struct stream *s, int status) {

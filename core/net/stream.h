@@ -107,6 +107,11 @@ static inline size_t stream_queued(const struct stream *s) { return s->queued; }
 /* Grows with every byte that the peer's side has taken while something is queued; only differences mean anything. One system call: for timers
  * (net/stall.h). */
 uint64_t stream_taken(const struct stream *s);
+/* Bytes that the peer has not taken yet: in the queue, and in the kernel. One system call. */
+uint64_t stream_untaken(const struct stream *s);
+/* While reading is stopped, an end comes to nobody's notice: UV_EOF when the peer has sent FIN, perhaps behind bytes that are not read yet, an error when the
+ * connection has failed, else 0. One system call: for timers. */
+int stream_peer_end(const struct stream *s);
 /* The next read passes up to `most` bytes on to `to` within the kernel, and on_read hears how many, without data: the same as if it had written them all.
  * Called from s's on_read, for that one read. This is a wish: when one of the two is TLS, when `to` still has something queued, when the last read was a small
  * one, or when the system cannot, the bytes come to on_read as ever. It is forgotten when one of them closes. When `to` breaks, its on_drain reports it. */

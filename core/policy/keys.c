@@ -23,6 +23,7 @@ static const struct field timeout_fields[] = {
     {"send", FIELD_DURATION, AT(timeouts_conf, send), "60s", 0, 0, {0}},
     {"exchange", FIELD_DURATION, AT(timeouts_conf, exchange), "0", 0, 0, {0}},
     {"tunnel", FIELD_DURATION, AT(timeouts_conf, tunnel), "1h", 0, 0, {0}},
+    {"half_close", FIELD_DURATION, AT(timeouts_conf, half_close), "60s", 0, 0, {0}},
     {"drain", FIELD_DURATION, AT(timeouts_conf, drain), "30s", 0, 0, {0}},
     {"pool", FIELD_DURATION, AT(timeouts_conf, pool), "60s", 0, 0, {0}},
     {0}};
@@ -105,8 +106,9 @@ static const struct field log_fields[] = {
     {"access", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_access}},
     {0}};
 
-/* In the order of reading: upstreams inherit timeouts, and log comes before access_log. */
+/* In the order of reading: listeners inherit half_close, upstreams timeouts, and log comes before access_log. */
 static const struct field top_fields[] = {
+    {"half_close", FIELD_BOOLEAN, AT(policy, half_close), "false", 0, 0, {0}},
     {"listen", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = keys_read_listen}},
     {"timeouts", FIELD_TABLE, AT(policy, timeouts), NULL, 0, 0, {.fields = timeout_fields}},
     {"limits", FIELD_TABLE, AT(policy, limits), NULL, 0, 0, {.fields = limit_fields}},

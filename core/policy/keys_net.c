@@ -62,7 +62,8 @@ static bool add_listen(struct schema *s, const struct path *at, struct str text,
     schema_problem(s, at, "listens on the same address as %.*s", STR_FMT(quoted));
     return false;
   }
-  p->listens[p->nlistens++] = (struct listen_conf){arena_dup(s->arena, text).p, *address, NULL};
+  p->listens[p->nlistens++] =
+      (struct listen_conf){.text = arena_dup(s->arena, text).p, .address = *address, .half_close = p->half_close};
   return true;
 }
 
@@ -80,10 +81,27 @@ static bool read_address(struct schema *s, const struct path *at, int value) {
   return false;
 }
 
-/* { "ADDRESS", tls = {…} } */
+static void skip(struct schema *s, const struct path *at, int value, void *unused) {
+  (void)s, (void)at, (void)value, (void)unused; /* read by its owner, which knows what else is there */
+}
+
+/* Defaults: the policy's. */
+static const struct field listener_fields[] = {
+    {"tls", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = skip}},
+    {"half_close", FIELD_BOOLEAN, AT(listen_conf, half_close), NULL, 0, 0, {0}},
+    {0}};
+
+/* One listener with settings, where a list of listeners could stand as well. */
+static bool has_settings(struct schema *s, int value) {
+  for (const struct field *f = listener_fields; f->key != NULL; f++)
+    if (!keys_is_type(s, value, f->key, LUA_TNIL)) return true;
+  return false;
+}
+
+/* { "ADDRESS", tls = {…}, half_close = true } */
 static void read_listen_table(struct schema *s, const struct path *at, int value) {
-  static const struct field fields[] = {{.key = "tls"}, {0}};
-  schema_check_keys(s, at, value, fields, true);
+  struct listen_conf settings = {.half_close = s->policy->half_close};
+  schema_read(s, at, value, listener_fields, &settings, true);
   size_t n = lua_rawlen(s->L, value);
   if (n != 1) {
     schema_problem(s, at, "expected one address in it, got %zu", n);
@@ -92,6 +110,7 @@ static void read_listen_table(struct schema *s, const struct path *at, int value
   struct path first = {at, {NULL, 0}, 1}, tls = {at, STR("tls"), 0};
   lua_rawgeti(s->L, value, 1);
   bool added = read_address(s, &first, lua_gettop(s->L));
+  if (added) s->policy->listens[s->policy->nlistens - 1].half_close = settings.half_close;
   lua_pushliteral(s->L, "tls");
   lua_rawget(s->L, value);
   if (!lua_isnil(s->L, -1) && added) keys_tls_listen(s, &tls, lua_gettop(s->L), s->policy->nlistens - 1);
@@ -116,7 +135,7 @@ static void read_listen_list(struct schema *s, const struct path *at, int value)
 
 void keys_read_listen(struct schema *s, const struct path *at, int value, void *unused) {
   s->has_listen = true;
-  if (lua_istable(s->L, value) && keys_is_type(s, value, "tls", LUA_TNIL)) {
+  if (lua_istable(s->L, value) && !has_settings(s, value)) {
     read_listen_list(s, at, value);
     return;
   }
@@ -163,12 +182,8 @@ static const struct field pool_fields[] = {{"idle", FIELD_COUNT, AT(upstream_key
                                            {"keep", FIELD_DURATION, AT(upstream_keys, timeouts.pool), NULL, 0, 0, {0}},
                                            {0}};
 
-static void skip_tls(struct schema *s, const struct path *at, int value, void *unused) {
-  (void)s, (void)at, (void)value, (void)unused; /* read by its upstream, which knows whether a URL is https */
-}
-
 static const struct field upstream_fields[] = {
-    {"tls", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = skip_tls}},
+    {"tls", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = skip}},
     {"timeouts", FIELD_TABLE, AT(upstream_keys, timeouts), NULL, 0, 0, {.fields = timeout_fields}},
     {"pool", FIELD_TABLE, 0, NULL, 0, 0, {.fields = pool_fields}},
     {"preserve_host", FIELD_BOOLEAN, AT(upstream_keys, preserve_host), "false", 0, 0, {0}},
@@ -319,7 +334,10 @@ void keys_read_upstreams(struct schema *s, const struct path *at, int value, voi
 }
 
 const struct field_place *keys_net_places(void) {
-  static const struct field_place places[] = {
-      {"upstream", upstream_fields}, {"upstream.timeouts", timeout_fields}, {"upstream.pool", pool_fields}, {0}};
+  static const struct field_place places[] = {{"listen", listener_fields},
+                                              {"upstream", upstream_fields},
+                                              {"upstream.timeouts", timeout_fields},
+                                              {"upstream.pool", pool_fields},
+                                              {0}};
   return places;
 }

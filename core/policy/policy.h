@@ -27,6 +27,7 @@ struct listen_conf {
   const char *text; /* as the user wrote it */
   union address address;
   struct tls_server *tls; /* NULL: plain */
+  bool half_close;        /* the policy's, unless the listener says otherwise */
 };
 
 /* Defaults stand in the tables of keys (keys*.c), and for people in docs/reference.md. */
@@ -41,6 +42,7 @@ struct timeouts_conf { /* milliseconds; 0: none */
   uint64_t send;       /* a peer that takes nothing of what is queued for it */
   uint64_t exchange;   /* the whole of one exchange, tunnels aside */
   uint64_t tunnel;     /* a tunnel with no byte either way */
+  uint64_t half_close; /* what a reply may still take when its client has sent FIN, and that is no reason to end it */
   uint64_t drain;      /* SIGTERM to the end */
   uint64_t pool;       /* an idle upstream connection */
 };
@@ -133,6 +135,7 @@ struct policy {
   const char *access_path; /* NULL: standard output */
   enum forwarded_mode forwarded;
   bool via;
+  bool half_close;        /* a client's FIN does not end its exchange */
   bool hooks[HOOK_COUNT]; /* which it has */
   struct arena *memory;   /* all of the above lives here */
 };

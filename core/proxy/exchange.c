@@ -74,9 +74,8 @@ void exchange_cancel_waits(struct exchange *ex) {
 }
 
 void exchange_abort(struct exchange *ex) {
-  assert(!ex->running && ex->down->exchange == NULL);
+  assert(!ex->running && ex->down->exchange == NULL && ex->down->ended != REPLY_WHOLE);
   exchange_cancel_waits(ex);
-  COUNT(ex->worker, client_aborts, 1);
   if (ex->failure.status == 0) ex->failure.status = 499;
   exchange_log(ex);
   release(ex);
@@ -163,6 +162,7 @@ struct exchange *exchange_begin(struct worker *w, struct downstream *d) {
   ex->down = d;
   d->exchange = ex;
   d->sent = 0;
+  d->ended = REPLY_WHOLE;
   ex->worker = w;
   ex->runtime = runtime_ref(w->runtime);
   ex->id = w->id_base + w->next_id++;

@@ -97,9 +97,10 @@ static struct str what(const struct exchange *ex, char out[WHAT_MAX]) {
 
 /* default 5d0f29c4a1b37e02 */
 static struct str whose(const struct exchange *ex, char out[WHOSE_MAX]) {
+  static const char *const ended[] = {[REPLY_WHOLE] = "", [REPLY_CUT] = " cut", [REPLY_ABORTED] = " aborted"};
   const char *asked = exchange_asked(ex);
-  int n = snprintf(out, WHOSE_MAX, "%.100s %016llx%s", asked != NULL ? asked : "-", (unsigned long long)ex->id,
-                   ex->replayed ? " replayed" : "");
+  int n = snprintf(out, WHOSE_MAX, "%.100s %016llx%s%s", asked != NULL ? asked : "-", (unsigned long long)ex->id,
+                   ex->replayed ? " replayed" : "", ended[ex->down->ended]);
   return (struct str){out, (size_t)n};
 }
 
@@ -171,6 +172,8 @@ void exchange_log(struct exchange *ex) {
   if (ex->unread.n > 0 && ex->request.path.p == NULL) read_words(ex);
   count_reply(w, exchange_status(ex));
   COUNT(w, bytes_out, ex->down->sent);
+  if (ex->down->ended == REPLY_ABORTED) COUNT(w, client_aborts, 1);
+  if (ex->down->ended == REPLY_CUT) COUNT(w, replies_cut, 1);
   if (w->access != NULL)
     write_line(w, &(struct line){.client = client_address(ex->down->conn),
                                  .what = what(ex, what_text),

@@ -524,7 +524,7 @@ void l_exchange_complete_log(lua_State *L, uint64_t received, uint64_t sent, int
 
 int l_exchange_push_log(lua_State *L, void *arg) {
   struct exchange *ex = arg;
-  lua_createtable(L, 0, 14);
+  lua_createtable(L, 0, 16);
   set_str_field(L, "method", ex->request.method);
   set_str_field(L, "path", ex->request.path);
   if (ex->request.query.p != NULL) set_str_field(L, "query", ex->request.query);
@@ -535,6 +535,10 @@ int l_exchange_push_log(lua_State *L, void *arg) {
   l_exchange_complete_log(L, ex->body.seen, ex->down->sent, ex->started_us);
   lua_pushboolean(L, ex->replayed);
   lua_setfield(L, -2, "replayed");
+  lua_pushboolean(L, ex->down->ended == REPLY_CUT);
+  lua_setfield(L, -2, "cut");
+  lua_pushboolean(L, ex->down->ended == REPLY_ABORTED);
+  lua_setfield(L, -2, "aborted");
   push_id(L, ex);
   lua_setfield(L, -2, "id");
   if (ex->failure.status != 0) set_str_field(L, "error", str_of(ex->failure.reason));

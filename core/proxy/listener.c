@@ -33,7 +33,7 @@ struct listener {
   struct timeout pause;
   struct worker *worker;
   char *key; /* listen_conf.text */
-  struct tls_server *tls;
+  struct conn_settings settings;
   int fd;
   uint64_t told; /* uv_now of the last line about a failure; 0: none */
   bool held;     /* not watched: no place */
@@ -42,7 +42,7 @@ struct listener {
 
 static bool has_room(const struct listener *l) {
   const struct worker *w = l->worker;
-  if (l->tls != NULL && w->handshakes >= w->runtime->policy->limits.handshakes) return false;
+  if (l->settings.tls != NULL && w->handshakes >= w->runtime->policy->limits.handshakes) return false;
   return w->nconns < w->max_conns || !list_empty(&w->idle);
 }
 
@@ -86,7 +86,7 @@ static bool accept_failed(struct listener *l, int error) {
 static void take(struct listener *l, int fd, const union address *peer) {
   struct worker *w = l->worker;
   bool full = w->nconns >= w->max_conns;
-  if (conn_accept(w, fd, peer, l->tls) && full) close_idlest(w);
+  if (conn_accept(w, fd, peer, &l->settings) && full) close_idlest(w);
 }
 
 static void on_ready(uv_poll_t *poll, int status, int events) {
@@ -124,7 +124,7 @@ void listeners_want_room(struct worker *w) {
 
 static void on_poll_closed(uv_handle_t *h) {
   struct listener *l = CONTAINER_OF(h, struct listener, poll);
-  if (l->tls != NULL) tls_server_unref(l->tls);
+  if (l->settings.tls != NULL) tls_server_unref(l->settings.tls);
   free(l->key);
   free(l);
 }
@@ -144,6 +144,11 @@ static struct listener *listener_find(struct worker *w, const char *key) {
   return NULL;
 }
 
+static struct conn_settings settings_of(const struct listen_conf *conf) {
+  return (struct conn_settings){.tls = conf->tls != NULL ? tls_server_ref(conf->tls) : NULL,
+                                .half_close = conf->half_close};
+}
+
 /* Takes the descriptor. */
 static int listener_open(struct worker *w, const struct listen_conf *conf, int fd) {
   struct listener *l = must_calloc(1, sizeof *l);
@@ -158,7 +163,7 @@ static int listener_open(struct worker *w, const struct listen_conf *conf, int f
   l->fd = fd;
   l->wanted = true;
   l->key = must_strdup(conf->text);
-  l->tls = conf->tls != NULL ? tls_server_ref(conf->tls) : NULL;
+  l->settings = settings_of(conf);
   timeout_init(&l->pause, &w->services.wheel, on_pause_over);
   list_push(&w->listeners, &l->link);
   watch(l);
@@ -166,9 +171,9 @@ static int listener_open(struct worker *w, const struct listen_conf *conf, int f
 }
 
 static void keep(struct listener *l, const struct listen_conf *conf) { /* the certificates may be new */
-  struct tls_server *tls = conf->tls != NULL ? tls_server_ref(conf->tls) : NULL;
-  if (l->tls != NULL) tls_server_unref(l->tls);
-  l->tls = tls;
+  struct conn_settings settings = settings_of(conf);
+  if (l->settings.tls != NULL) tls_server_unref(l->settings.tls);
+  l->settings = settings;
   l->wanted = true;
 }
 

@@ -145,7 +145,7 @@ static void drain(struct worker *w, struct order *o) {
 static void close_all(struct link *conns) {
   for (struct link *l = conns->next, *next; l != conns; l = next) {
     next = l->next;
-    conn_reset(CONTAINER_OF(l, struct conn, link));
+    conn_abandon(CONTAINER_OF(l, struct conn, link));
   }
 }
 

@@ -12,6 +12,7 @@
   XX(requests, counter, "Requests begun.")                                                             \
   XX(upstream_errors, counter, "Upstream calls that failed.")                                          \
   XX(client_aborts, counter, "Exchanges whose client left before the end.")                            \
+  XX(replies_cut, counter, "Replies that broke off here or at their upstream.")                        \
   XX(refused, counter, "Requests that were not HTTP as jeton reads it.")                               \
   XX(ambiguous, counter, "Messages that two parsers read differently, and that were refused.")         \
   XX(replays, counter, "Requests sent again after a refused token.")                                   \

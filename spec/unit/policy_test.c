@@ -137,7 +137,7 @@ static void a_plain_proxy_has_the_defaults(void) {
 
 static void every_key_is_taken(void) {
   struct loaded l = expect_good(
-      "return { listen = { '127.0.0.1:8080', 'unix:/tmp/x.sock', { '[::1]:8081' }, ':0', ':0' },\n"
+      "return { listen = { '127.0.0.1:8080', 'unix:/tmp/x.sock', { '[::1]:8081', half_close = true }, ':0', ':0' },\n"
       " upstream = { 'http://a:1', 'http://b:2/x', timeouts = { connect = '1s' }, pool = { idle = 3, keep = 5 }, "
       "preserve_host = true, rewrite_location = true },\n"
       " upstreams = { z = 'unix:/run/z.sock', ['a.b-c'] = { 'http://10.0.0.7:9000' } },\n"
@@ -150,6 +150,7 @@ static void every_key_is_taken(void) {
   const struct policy *p = l.p;
   CHECK(p->nlistens == 5 && p->listens[1].address.sa.sa_family == AF_UNIX &&
         strcmp(p->listens[2].text, "[::1]:8081") == 0);
+  CHECK(!p->half_close && !p->listens[1].half_close && p->listens[2].half_close);
   CHECK(p->nupstreams == 3 && p->upstreams[0].nurls == 2 && p->upstreams[0].timeouts.connect == 1000);
   CHECK(p->upstreams[0].timeouts.first_byte == 1500 && p->upstreams[0].timeouts.pool == 5000 &&
         p->upstreams[0].pool_idle == 3);
@@ -299,7 +300,8 @@ static void unknown_keys_are_told_with_the_nearest(void) {
       {PLAIN("timeouts = {\nconect = 1 }"), "policy.lua:4: timeouts.conect: unknown key (did you mean \"connect\"?)\n"},
       {PLAIN("log = { colour = 1 }"), "policy.lua:3: log.colour: unknown key (known here: level, format, access)\n"},
       {PLAIN("['a b'] = 1, log = { ['x y\"'] = 1 }"),
-       "policy.lua:3: [\"a b\"]: unknown key (known here: listen, timeouts, limits, upstream, upstreams, forward, "
+       "policy.lua:3: [\"a b\"]: unknown key (known here: half_close, listen, timeouts, limits, upstream, upstreams, "
+       "forward, "
        "workers, log, "
        "access_log, forwarded, via, tokens, "
        "tasks, on_start, on_request, on_response, on_error, on_log)\n"
@@ -453,7 +455,7 @@ static void a_key_in_the_wrong_table_is_told_with_the_right_one(void) {
       {PLAIN("memory = '64m'"), "policy.lua:3: memory: unknown key here (it is a key of limits)\n"},
       {PLAIN("limits = { workers = 2 }"),
        "policy.lua:3: limits.workers: unknown key here (it is a key of the top level)\n"},
-      {PLAIN("tls = {}"), "policy.lua:3: tls: unknown key here (it is a key of upstream or forward)\n"},
+      {PLAIN("tls = {}"), "policy.lua:3: tls: unknown key here (it is a key of listen or upstream or forward)\n"},
       {PLAIN("upstreams = { a = { 'https://a', ca = 'ca.pem' } }"),
        "policy.lua:3: upstreams.a.ca: unknown key here (it is a key of upstream.tls)\n"},
       {PLAIN("reject_on = { 401 }"), "policy.lua:3: reject_on: unknown key here (it is a key of tokens.NAME)\n"},

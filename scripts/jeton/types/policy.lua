@@ -75,6 +75,8 @@ function response:set_body(body) end
 ---@field duration number seconds
 ---@field id string
 ---@field replayed boolean
+---@field cut boolean the reply broke off: at its upstream, by a limit of time, or because jeton was stopped
+---@field aborted boolean its client left before the end, or took nothing any more
 ---@field error string? why it failed
 ---@field ctx table? what a hook put into req.ctx
 
@@ -91,7 +93,8 @@ function response:set_body(body) end
 
 ---@class jeton.listen
 ---@field [1] string address
----@field tls jeton.listen.tls
+---@field tls? jeton.listen.tls
+---@field half_close? boolean
 
 ---@class jeton.upstream
 ---@field [integer] string URLs, taken in turn
@@ -114,6 +117,7 @@ function response:set_body(body) end
 ---@field body? jeton.duration
 ---@field idle? jeton.duration
 ---@field exchange? jeton.duration
+---@field half_close? jeton.duration
 ---@field tunnel? jeton.duration
 ---@field drain? jeton.duration
 
@@ -161,6 +165,7 @@ function response:set_body(body) end
 ---@field access_log? boolean|string the same as log.access
 ---@field forwarded? "drop"|"set"|"append"|"off"|false what the upstream is told of the client; "drop" unless it is given
 ---@field via? boolean
+---@field half_close? boolean
 ---@field on_start? async fun()
 ---@field on_request? async fun(req: jeton.request, tokens: jeton.tokens)
 ---@field on_response? async fun(res: jeton.response, req: jeton.request, tokens: jeton.tokens)
