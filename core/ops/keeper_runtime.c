@@ -21,6 +21,7 @@ enum { SETTLED_MS = 60 * 1000 }; /* a task that ran this long starts its backoff
 
 struct fetch_run {
   struct link link;
+  struct under_way_fetch under_way;
   uv_timer_t timer;
   struct keeper_runtime *runtime;
   struct fetch *fetch;
@@ -75,6 +76,7 @@ static void on_run_closed(uv_handle_t *h) {
 
 static void end_run(struct fetch_run *run, const struct fetch_result *result) {
   list_remove(&run->link);
+  under_way_end(run->runtime->under_way, &run->under_way);
   uv_close((uv_handle_t *)&run->timer, on_run_closed);
   run->ended(run->arg, run->fetch, result);
 }
@@ -134,6 +136,7 @@ void keeper_runtime_fetch(struct keeper_runtime *r, struct fetch *f, fetch_ended
   run->arg = arg;
   run->timer.data = run;
   list_push(&r->runs, &run->link);
+  under_way_begin(r->under_way, &run->under_way, slot_name(f->slot));
   r->holders++;
   (void)uv_timer_init(r->loop, &run->timer);
   (void)uv_timer_start(&run->timer, on_fetch_start, 0, 0);
@@ -227,8 +230,8 @@ static struct vm *new_vm(struct services *services, const struct policy *p) {
   return vm_new(&settings);
 }
 
-struct keeper_runtime *keeper_runtime_new(struct services *services, struct policy *p, int *status, char *message,
-                                          size_t size) {
+struct keeper_runtime *keeper_runtime_new(struct services *services, struct under_way *under_way, struct policy *p,
+                                          int *status, char *message, size_t size) {
   struct vm *vm = new_vm(services, p);
   const char *text = "out of memory";
   struct keeper_runtime *r = must_calloc(1, sizeof *r);
@@ -240,6 +243,7 @@ struct keeper_runtime *keeper_runtime_new(struct services *services, struct poli
     return NULL;
   }
   r->loop = &services->loop;
+  r->under_way = under_way;
   r->policy = policy_ref(p);
   r->vm = vm;
   r->holders = 1;

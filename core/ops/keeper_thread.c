@@ -9,7 +9,9 @@
  * Without the second, a request that was in its hook at the switch could find its token over, and nobody to fetch it.
  *
  * A VM is freed by keeper_runtime.c when it is retired, lingers no more, and none of its fetches runs: this file only says which of these holds.
- * Threads: everything below runs on the keeper's thread, but for new, start, post and join (control's). */
+ * The end: while the workers drain, only what a request waits for is fetched. Then nothing begins any more, and what is under way is waited for: a refresh
+ * token that its issuer has rotated may be on its way to us, and its fetch saves it. Scripts' tasks go on until then, since a fetch may need one.
+ * Threads: everything below runs on the keeper's thread, but for new, start, post, log_cut and join (control's). */
 #include "ops/keeper_thread.h"
 
 #include <assert.h>
@@ -39,17 +41,19 @@ struct lingering {  /* a policy that was replaced; exchanges of it may be under 
 };
 struct keeper_thread {
   struct services services;
+  struct under_way under_way; /* has a lock of its own */
   pthread_t thread;
   bool started;
   /* keeper's thread from here on */
   struct keeper *keeper;
-  uv_timer_t due, linger, collect;
+  uv_timer_t due, linger, collect, end;
   int64_t due_at;
   struct keeper_runtime *active, *candidate;
   struct link retired, lingering;
   struct order *proof; /* a PROVE under way */
   unsigned proving;
   struct order *stop;
+  int64_t stop_at; /* while fetches under way are waited for: until when, CLOCK_BOOTTIME ms; INT64_MAX: no limit */
 };
 
 /* --- token/keeper.h's host --- */
@@ -102,6 +106,8 @@ static bool is_outdated(const struct keeper_thread *k, const struct fetch *f) {
   return f->host_data != k->active && k->active != NULL && keeper_runtime_token(k->active, f->slot) != NULL;
 }
 
+static void check_stop(struct keeper_thread *k);
+
 static void on_fetch_ended(void *arg, struct fetch *f, const struct fetch_result *result) {
   struct keeper_thread *k = arg;
   struct slot *s = slot_ref(f->slot);
@@ -109,6 +115,7 @@ static void on_fetch_ended(void *arg, struct fetch *f, const struct fetch_result
   keeper_fetch_done(k->keeper, f, result);
   if (again) slot_try_again(s); /* when it failed */
   slot_unref(s);
+  check_stop(k);
 }
 
 /* The policy whose function fetches for s. One that has no such token fails the fetch. */
@@ -245,7 +252,7 @@ static void let_linger(struct keeper_thread *k, struct keeper_runtime *old, cons
 
 static void prepare(struct keeper_thread *k, struct order *o) {
   int status;
-  struct keeper_runtime *c = keeper_runtime_new(&k->services, o->policy, &status, o->message, sizeof o->message);
+  struct keeper_runtime *c = keeper_runtime_new(&k->services, &k->under_way, o->policy, &status, o->message, sizeof o->message);
   if (c == NULL) {
     order_answer(o, status);
     return;
@@ -270,7 +277,7 @@ static void discard(struct keeper_thread *k, struct order *o) {
   k->candidate = NULL;
   if (c != NULL) {
     (void)serving_leave(&c->policy->serving); /* workers discard it at the same time; nothing is kept for them */
-    keeper_runtime_end_fetches(c);
+    list_push(&k->retired, &c->link);         /* a proof that was given up: its fetches run on, and save what they get */
     keeper_runtime_retire(c);
     retain_named(k);
   }
@@ -316,7 +323,7 @@ static void switch_over(struct keeper_thread *k, struct order *o) {
 /* --- proof --- */
 
 static void one_proof_less(struct keeper_thread *k) {
-  if (--k->proving > 0) return;
+  if (k->proof == NULL || --k->proving > 0) return; /* it may have been given up */
   struct order *o = k->proof;
   k->proof = NULL;
   order_answer(o, o->status);
@@ -331,15 +338,16 @@ static void note_unproved(struct order *o, const char *name, const char *error) 
 static void on_proof_ended(void *arg, struct fetch *f, const struct fetch_result *result) {
   struct keeper_thread *k = arg;
   const char *why = "";
-  const struct token_conf *t = keeper_runtime_token(k->candidate, f->slot);
+  const struct token_conf *t = keeper_runtime_token(f->host_data, f->slot);
   struct result_times times = {
       .sent_at = f->sent_at, .now = clock_boot_ms(), .wall = clock_wall_ms(), .leeway_ms = t->schedule.leeway_ms};
   struct token *token = result_token(result, &times, &why);
-  if (token == NULL) note_unproved(k->proof, t->name, why);
+  if (token == NULL && k->proof != NULL) note_unproved(k->proof, t->name, why);
   if (token != NULL) token_unref(token); /* proved, never published */
   slot_unref(f->slot);
   free(f);
   one_proof_less(k);
+  check_stop(k);
 }
 
 static void prove_token(struct keeper_thread *k, const struct token_conf *t) {
@@ -348,13 +356,19 @@ static void prove_token(struct keeper_thread *k, const struct token_conf *t) {
   f->reason = FETCH_MANUAL;
   f->attempt = 1;
   f->sent_at = clock_boot_ms();
+  f->host_data = k->candidate;
   k->proving++;
   keeper_runtime_fetch(k->candidate, f, on_proof_ended, k);
 }
 
-/* Returns at once; the proof itself then fails, and its request is answered. */
+/* The proof fails at once. Its fetches run on: what they are about to get may be a refresh token in place of one that is spent. */
 static void end_proof(struct keeper_thread *k, struct order *o) {
-  if (k->proof != NULL) keeper_runtime_end_fetches(k->candidate);
+  struct order *proof = k->proof;
+  k->proof = NULL;
+  if (proof != NULL) {
+    (void)snprintf(proof->message, sizeof proof->message, "the proof was given up");
+    order_answer(proof, ERR_CLOSED);
+  }
   order_answer(o, 0);
 }
 
@@ -401,13 +415,44 @@ static void retire_all(struct keeper_thread *k) {
   }
 }
 
+static void close_timers(struct keeper_thread *k) {
+  uv_timer_t *const timers[] = {&k->due, &k->linger, &k->collect, &k->end};
+  for (size_t i = 0; i < sizeof timers / sizeof timers[0]; i++) uv_close((uv_handle_t *)timers[i], NULL);
+}
+
+static void end_now(struct keeper_thread *k) {
+  under_way_log_cut(&k->under_way);
+  retire_all(k);
+  close_timers(k);
+  uv_stop(&k->services.loop);
+}
+
+/* Also the way from a fetch's last callback to the end: no task of a VM may be on the stack when it goes. */
+static void on_end(uv_timer_t *t) {
+  struct keeper_thread *k = t->data;
+  if (!under_way_any(&k->under_way) || clock_boot_ms() >= k->stop_at) {
+    end_now(k);
+  } else if (k->stop_at != INT64_MAX) {
+    (void)uv_timer_start(t, on_end, timer_ms(k, k->stop_at), 0);
+  }
+}
+
+static void check_stop(struct keeper_thread *k) {
+  bool waits = k->stop != NULL && !uv_is_closing((const uv_handle_t *)&k->end);
+  if (waits && !under_way_any(&k->under_way)) (void)uv_timer_start(&k->end, on_end, 0, 0);
+}
+
 static void stop(struct keeper_thread *k, struct order *o) {
   k->stop = o;
-  retire_all(k);
-  uv_close((uv_handle_t *)&k->due, NULL);
-  uv_close((uv_handle_t *)&k->linger, NULL);
-  uv_close((uv_handle_t *)&k->collect, NULL);
-  uv_stop(&k->services.loop);
+  k->stop_at = o->until;
+  keeper_slow_down(k->keeper, KEEPER_NONE);
+  under_way_log_wait(&k->under_way, k->stop_at);
+  (void)uv_timer_start(&k->end, on_end, 0, 0);
+}
+
+static void drain(struct keeper_thread *k, struct order *o) {
+  keeper_slow_down(k->keeper, KEEPER_WANTED);
+  order_answer(o, 0);
 }
 
 static void carry_out(void *receiver, struct order *o) {
@@ -419,7 +464,7 @@ static void carry_out(void *receiver, struct order *o) {
     case ORDER_SWITCH: switch_over(k, o); break;
     case ORDER_DISCARD: discard(k, o); break;
     case ORDER_STOP: stop(k, o); break;
-    case ORDER_DRAIN:
+    case ORDER_DRAIN: drain(k, o); break;
     case ORDER_REOPEN: assert(false); /* a worker's */
   }
 }
@@ -438,6 +483,8 @@ static void *keeper_main(void *arg) {
   return NULL;
 }
 
+void keeper_thread_log_cut(struct keeper_thread *k) { under_way_log_cut(&k->under_way); }
+
 struct keeper_thread *keeper_thread_new(struct registry *names) {
   struct keeper_thread *k = must_calloc(1, sizeof *k);
   if (services_init(&k->services, names) != 0) {
@@ -447,7 +494,9 @@ struct keeper_thread *keeper_thread_new(struct registry *names) {
   list_init(&k->retired);
   list_init(&k->lingering);
   k->due_at = INT64_MAX;
-  k->due.data = k->linger.data = k->collect.data = k;
+  under_way_init(&k->under_way);
+  k->due.data = k->linger.data = k->collect.data = k->end.data = k;
+  (void)uv_timer_init(&k->services.loop, &k->end);
   (void)uv_timer_init(&k->services.loop, &k->due);
   (void)uv_timer_init(&k->services.loop, &k->linger);
   (void)uv_timer_init(&k->services.loop, &k->collect);
@@ -469,11 +518,10 @@ void keeper_thread_post(struct keeper_thread *k, struct order *o) { order_post(o
 void keeper_thread_join(struct keeper_thread *k) {
   if (k->started) (void)pthread_join(k->thread, NULL);
   if (!k->started) {
-    uv_close((uv_handle_t *)&k->due, NULL);
-    uv_close((uv_handle_t *)&k->linger, NULL);
-    uv_close((uv_handle_t *)&k->collect, NULL);
+    close_timers(k);
     keeper_free(k->keeper);
     services_close(&k->services);
   }
+  under_way_fini(&k->under_way);
   free(k);
 }

@@ -2,8 +2,9 @@
  *
  * Start: harden -> load the policy (its errors are shown, nothing has been started) -> control socket -> keeper and worker threads -> the first
  * policy goes the way of every reload -> "listening on …", "ready". Stop: no more reloads -> workers drain, up to timeouts.drain -> workers
- * stop and are joined -> the keeper stops and is joined -> everything of this thread closes. A stage begins when the one before has
- * answered; the drain's limit is the only one that time moves on. A second SIGTERM or SIGINT ends the process at once.
+ * stop and are joined -> the keeper waits for fetches under way, up to the same moment, stops and is joined -> everything of this thread closes. A stage
+ * begins when the one before has answered; the drain's limit is the only one that time moves on. A second SIGTERM or SIGINT ends the process at once, and says
+ * what that costs.
  * Main thread. */
 #include "ops/process.h"
 
@@ -51,7 +52,8 @@ struct process {
   uv_signal_t signals[NSIGNALS];
   uv_timer_t drain_limit;
   struct keeper_thread *keeper;
-  struct order stop_keeper;
+  struct order drain_keeper, stop_keeper;
+  int64_t drained_by; /* once it stops: CLOCK_BOOTTIME ms; INT64_MAX: no limit */
   struct worker **workers;
   struct worker_end *ends;
   struct addresses *addresses; /* of clients, over all workers */
@@ -82,7 +84,10 @@ static void stop_keeper(struct process *p) {
     uv_stop(&p->services.loop);
     return;
   }
-  p->stop_keeper = (struct order){.reply_to = &p->services.mailbox, .done = on_keeper_stopped, .kind = ORDER_STOP};
+  p->stop_keeper = (struct order){.reply_to = &p->services.mailbox,
+                                  .done = on_keeper_stopped,
+                                  .kind = ORDER_STOP,
+                                  .until = p->drained_by};
   keeper_thread_post(p->keeper, &p->stop_keeper);
 }
 
@@ -113,13 +118,18 @@ static void on_worker_drained(struct order *o) {
   if (--p->undrained == 0) stop_workers(p);
 }
 
-static void drain_workers(struct process *p) {
+static void on_keeper_drains(struct order *o) { (void)o; }
+
+static void drain(struct process *p) {
   if (reload_policy(p->reload) == NULL) { /* it never served */
     stop_workers(p);
     return;
   }
   uint64_t limit = reload_policy(p->reload)->timeouts.drain;
+  p->drained_by = limit > 0 ? clock_boot_ms() + (int64_t)limit : INT64_MAX;
   if (limit > 0) (void)uv_timer_start(&p->drain_limit, on_drain_limit, limit, 0);
+  p->drain_keeper = (struct order){.reply_to = &p->services.mailbox, .done = on_keeper_drains, .kind = ORDER_DRAIN};
+  keeper_thread_post(p->keeper, &p->drain_keeper);
   p->undrained = p->running;
   for (unsigned i = 0; i < p->running; i++) {
     p->ends[i].drain = (struct order){.reply_to = &p->services.mailbox, .done = on_worker_drained, .kind = ORDER_DRAIN};
@@ -132,7 +142,7 @@ static void begin_stop(struct process *p) {
   p->stopping = true;
   if (p->ready) log_info("draining");
   notify_manager("STOPPING=1");
-  if (reload_stop(p->reload)) drain_workers(p); /* else when the round under way has ended */
+  if (reload_stop(p->reload)) drain(p); /* else when the round under way has ended */
 }
 
 /* --- reload --- */
@@ -196,7 +206,7 @@ static void on_reload_ended(void *ctx, const struct reload_result *result) {
   struct process *p = ctx;
   (result->status == 0 ? take_success : take_refusal)(p, result);
   if (p->stopping) {
-    drain_workers(p);
+    drain(p);
   } else if (!p->ready) {
     begin_stop(p);
   }
@@ -229,6 +239,16 @@ static void reopen_logs(struct process *p) {
   }
 }
 
+/* Nobody is waited for any more. */
+static void end_at_once(struct process *p, int number) {
+  struct worker_counts c = {0};
+  for (unsigned i = 0; i < p->running; i++) worker_counts(p->workers[i], &c);
+  log_warn("a second %s: ending at once; %llu connections are closed as they are",
+           number == SIGINT ? "SIGINT" : "SIGTERM", (unsigned long long)c.connections);
+  if (p->keeper != NULL) keeper_thread_log_cut(p->keeper);
+  _exit(128 + number);
+}
+
 static void on_signal(uv_signal_t *s, int number) {
   struct process *p = s->data;
   if (number == SIGHUP) {
@@ -236,7 +256,7 @@ static void on_signal(uv_signal_t *s, int number) {
   } else if (number == SIGUSR1) {
     reopen_logs(p);
   } else if (p->stopping) {
-    _exit(128 + number);
+    end_at_once(p, number);
   } else {
     begin_stop(p);
   }

@@ -37,6 +37,7 @@ struct keeper {
   struct due_heap sweeps; /* families */
   int64_t timer_at;       /* the last argument of set_timer */
   unsigned fetching;
+  enum keeper_pace pace;
 };
 
 const char *fetch_reason_name(enum fetch_reason r) {
@@ -80,15 +81,15 @@ static void forget(struct keeper *k, struct slot *s) {
 /* --- attending to one slot --- */
 
 /* A family's slot does not try again by itself while no request wants its token: a thousand wrong keys would be tried for ever. One that leaves is not
- * refreshed ahead either. */
-static bool dormant_locked(const struct slot *s) {
+ * refreshed ahead either, nor is any while the process drains: a refresh that the end would cut off may cost its login. */
+static bool dormant_locked(const struct keeper *k, const struct slot *s) {
   if (s->nwaiters > 0 || s->asked) return false;
-  return s->leaving || (s->key.p != NULL && s->current == NULL);
+  return s->leaving || k->pace != KEEPER_AHEAD || (s->key.p != NULL && s->current == NULL);
 }
 
-static bool fetch_is_due_locked(const struct slot *s, int64_t at) {
-  if (!s->has_fetch || s->fetching || s->closed) return false;
-  return s->manual || (s->next_attempt <= at && !dormant_locked(s));
+static bool fetch_is_due_locked(const struct keeper *k, const struct slot *s, int64_t at) {
+  if (!s->has_fetch || s->fetching || s->closed || k->pace == KEEPER_NONE) return false;
+  return s->manual || (s->next_attempt <= at && !dormant_locked(k, s));
 }
 
 static enum fetch_reason reason_locked(const struct slot *s) {
@@ -123,7 +124,7 @@ static void attend(struct keeper *k, struct slot *s) {
   struct fetch *f = NULL;
   pthread_mutex_lock(&s->mutex);
   if (s->current != NULL && !slot_valid_locked(s, at)) slot_unpublish_locked(s);
-  if (fetch_is_due_locked(s, at)) f = begin_fetch_locked(s, at);
+  if (fetch_is_due_locked(k, s, at)) f = begin_fetch_locked(s, at);
   bool closed = s->closed;
   int64_t next = next_look_locked(s, at);
   slot_check_locked(s);
@@ -377,6 +378,8 @@ void keeper_retain(struct keeper *k, keeper_keep_fn keep, void *arg) {
   }
   arm(k);
 }
+
+void keeper_slow_down(struct keeper *k, enum keeper_pace pace) { k->pace = pace; }
 
 void keeper_try_again(struct keeper *k) {
   for (struct link *l = k->slots.next; l != &k->slots; l = l->next) slot_try_again(CONTAINER_OF(l, struct slot, link));

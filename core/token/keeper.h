@@ -45,6 +45,10 @@ struct keeper_host {
 
 struct keeper;
 struct keeper *keeper_new(const struct keeper_host *host, struct mailbox *inbox, uint64_t seed); /* *host is copied */
+/* What is fetched while the process ends: whatever is due; what a request waits for, and nothing ahead of its end; nothing. A fetch under way is not touched by
+ * any of them. Keeper's thread. */
+enum keeper_pace { KEEPER_AHEAD, KEEPER_WANTED, KEEPER_NONE };
+void keeper_slow_down(struct keeper *k, enum keeper_pace pace);
 /* Closes every slot. No fetch may be running: end them first with keeper_fetch_done. Keeper's thread, before its mailbox is closed. */
 void keeper_free(struct keeper *k);
 
