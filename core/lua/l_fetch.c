@@ -91,7 +91,9 @@ static void push_previous(lua_State *L, const struct fetch *f) {
 
 int l_fetch_push_context(lua_State *L, const struct fetch *f) {
   luaL_checkstack(L, 4, "a fetch's context");
-  lua_createtable(L, 0, 4);
+  lua_createtable(L, 0, 5);
+  lua_pushstring(L, slot_token_name(f->slot));
+  lua_setfield(L, -2, "name");
   lua_pushstring(L, fetch_reason_name(f->reason));
   lua_setfield(L, -2, "reason");
   lua_pushinteger(L, (lua_Integer)f->attempt);
@@ -203,8 +205,11 @@ static int push_raw(lua_State *L, int table, const char *key) {
 
 static bool read_options(struct reader *r, int table) {
   struct fetch_result *o = r->out;
+  bool known;
   return read_number(r, push_raw(r->L, table, "expires_in"), "expires_in", &o->has_expires_in, &o->expires_in) &&
          read_number(r, push_raw(r->L, table, "expires_at"), "expires_at", &o->has_expires_at, &o->expires_at) &&
+         read_number(r, push_raw(r->L, table, "refresh_expires_in"), "refresh_expires_in", &known,
+                     &o->refresh_expires_in) &&
          read_fields(r, push_raw(r->L, table, "fields"));
 }
 

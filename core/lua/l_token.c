@@ -117,7 +117,7 @@ static int l_index(lua_State *L) { /* upvalue 1: methods */
   return luaL_error(L,
                     "token %s has no '%s': it has valid, expires_in, generation, state, name, last_error, "
                     ":field(name), :set(value, options), "
-                    ":refresh(), :wait(timeout) and :reveal(); its bytes cannot be read by a script",
+                    ":refresh(), :wait(timeout), :unsaved(why) and :reveal(); its bytes cannot be read by a script",
                     slot_name(h->slot), key);
 }
 
@@ -156,6 +156,12 @@ static int l_wait(lua_State *L) {
   struct token_handle *h = check(L);
   int64_t ms = lua_isnoneornil(L, 2) ? h->wait_ms : arg_duration_ms(L, 2, "token:wait", "timeout");
   return token_wait(L, h->slot, ms, h->max_waiters);
+}
+
+static int l_unsaved(lua_State *L) {
+  struct token_handle *h = check(L);
+  slot_note_unsaved(h->slot, lua_isnoneornil(L, 2) ? NULL : arg_string(L, 2, "token:unsaved", "why").p);
+  return 0;
 }
 
 static int l_reveal(lua_State *L) {
@@ -199,7 +205,8 @@ static int l_called(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"field", l_field}, {"set", l_set}, {"refresh", l_refresh}, {"wait", l_wait}, {"reveal", l_reveal}, {NULL, NULL},
+    {"field", l_field},     {"set", l_set},       {"refresh", l_refresh}, {"wait", l_wait},
+    {"unsaved", l_unsaved}, {"reveal", l_reveal}, {NULL, NULL},
 };
 static const luaL_Reg metamethods[] = {
     {"__gc", l_collect},        {"__tostring", l_tostring}, {"__concat", l_concat},

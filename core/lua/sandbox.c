@@ -234,12 +234,27 @@ static int l_print(lua_State *L) {
   return 0;
 }
 
+/* At the top of a policy's file it is a warning about the policy: each load reports it once, `jeton check` too, though the file runs in every VM. Modules put the
+ * place that they mean in front. */
+static void warn_of_policy(lua_State *L, const struct vm *vm) {
+  size_t n;
+  const char *text = lua_tolstring(L, -1, &n), *blank = memchr(text, ' ', n);
+  char place[PLACE_SIZE] = "", line[1280];
+  if (vm->role != VM_CONTROL) return;
+  if (blank == NULL || memmem(text, (size_t)(blank - text), ".lua:", 5) == NULL) place_of_caller(L, place);
+  (void)snprintf(line, sizeof line, "%s%s%s", place, place[0] != '\0' ? ": " : "", text);
+  vm_warn(vm, line);
+}
+
 static int l_warn(lua_State *L) {
   int n = lua_gettop(L);
   luaL_checkstring(L, 1);
   for (int i = 2; i <= n; i++) luaL_checkstring(L, i);
   lua_concat(L, n);
-  say(L, LOG_WARN);
+  if (vm_at(L)->loading)
+    warn_of_policy(L, vm_at(L));
+  else
+    say(L, LOG_WARN);
   return 0;
 }
 

@@ -20,9 +20,9 @@ struct keeper_runtime {
   struct policy *policy; /* a reference */
   struct vm *vm;         /* NULL once released */
   struct binding binding;
-  struct link runs;         /* fetches under way */
+  struct link runs;            /* fetches under way */
   struct under_way *under_way; /* the thread's: of all runtimes */
-  struct background *tasks; /* policy->ntasks of them, once started */
+  struct background *tasks;    /* policy->ntasks of them, once started */
   struct task *on_start;
   struct rng rng;
   unsigned holders; /* the creator, runs and tasks whose timers are not closed yet */

@@ -252,7 +252,8 @@ static void let_linger(struct keeper_thread *k, struct keeper_runtime *old, cons
 
 static void prepare(struct keeper_thread *k, struct order *o) {
   int status;
-  struct keeper_runtime *c = keeper_runtime_new(&k->services, &k->under_way, o->policy, &status, o->message, sizeof o->message);
+  struct keeper_runtime *c =
+      keeper_runtime_new(&k->services, &k->under_way, o->policy, &status, o->message, sizeof o->message);
   if (c == NULL) {
     order_answer(o, status);
     return;
@@ -277,7 +278,7 @@ static void discard(struct keeper_thread *k, struct order *o) {
   k->candidate = NULL;
   if (c != NULL) {
     (void)serving_leave(&c->policy->serving); /* workers discard it at the same time; nothing is kept for them */
-    list_push(&k->retired, &c->link);         /* a proof that was given up: its fetches run on, and save what they get */
+    list_push(&k->retired, &c->link); /* a proof that was given up: its fetches run on, and save what they get */
     keeper_runtime_retire(c);
     retain_named(k);
   }
@@ -420,8 +421,18 @@ static void close_timers(struct keeper_thread *k) {
   for (size_t i = 0; i < sizeof timers / sizeof timers[0]; i++) uv_close((uv_handle_t *)timers[i], NULL);
 }
 
+static void log_unsaved(void *arg, struct slot *s) {
+  (void)arg;
+  struct slot_facts f;
+  slot_facts(s, clock_boot_ms(), &f);
+  if (f.unsaved[0] != '\0')
+    log_error("what token %s needs for its next fetch was never saved, and a restart may be locked out: %s",
+              slot_name(s), f.unsaved);
+}
+
 static void end_now(struct keeper_thread *k) {
   under_way_log_cut(&k->under_way);
+  keeper_each(k->keeper, log_unsaved, NULL);
   retire_all(k);
   close_timers(k);
   uv_stop(&k->services.loop);

@@ -51,6 +51,7 @@ static uint64_t failures_of(const struct slot_facts *f) { return f->failures; }
 static uint64_t in_a_row_of(const struct slot_facts *f) { return f->consecutive_failures; }
 static uint64_t rejections_of(const struct slot_facts *f) { return f->rejections; }
 static uint64_t waiters_of(const struct slot_facts *f) { return f->waiters; }
+static uint64_t unsaved_of(const struct slot_facts *f) { return f->unsaved[0] != '\0'; }
 
 static const struct token_metric {
   const char *name, *type, *help;
@@ -63,6 +64,8 @@ static const struct token_metric {
     {"token_consecutive_failures", "gauge", "Fetches failed since the last one that succeeded.", in_a_row_of},
     {"token_rejections_total", "counter", "Values that an upstream refused.", rejections_of},
     {"token_waiters", "gauge", "Requests that wait for the token now.", waiters_of},
+    {"token_unsaved", "gauge", "Whether its new refresh token could not be saved, so that a restart may be locked out.",
+     unsaved_of},
 };
 
 static void add_token_metric(const struct token_set *t, const struct token_metric *m, int64_t now, struct buf *out) {
@@ -88,7 +91,7 @@ static void add_lives(const struct token_set *t, int64_t now, struct buf *out) {
 
 struct family_sums {
   int64_t now;
-  uint64_t keys, failing, waiters;
+  uint64_t keys, failing, waiters, unsaved;
 };
 static void sum_key(void *arg, struct slot *s) {
   struct family_sums *sums = arg;
@@ -96,6 +99,7 @@ static void sum_key(void *arg, struct slot *s) {
   slot_facts(s, sums->now, &f);
   sums->failing += f.consecutive_failures > 0;
   sums->waiters += f.waiters;
+  sums->unsaved += f.unsaved[0] != '\0';
 }
 
 /* A family may have a hundred thousand keys: they are gone through once. */
@@ -111,14 +115,15 @@ static struct family_sums *sum_families(const struct token_set *t, int64_t now) 
 
 /* Gauges only: a key that nobody uses goes, and its counts with it. */
 static void add_families(const struct token_set *t, int64_t now, struct buf *out) {
-  static const char *const names[] = {"family_keys", "family_keys_failing", "family_waiters"};
+  static const char *const names[] = {"family_keys", "family_keys_failing", "family_waiters", "family_keys_unsaved"};
   static const char *const helps[] = {"Keys of the family.", "Keys whose last fetch failed.",
-                                      "Requests that wait for one of its tokens now."};
+                                      "Requests that wait for one of its tokens now.",
+                                      "Keys whose new refresh token could not be saved."};
   struct family_sums *sums = sum_families(t, now);
-  for (unsigned k = 0; k < 3; k++) {
+  for (unsigned k = 0; k < sizeof names / sizeof names[0]; k++) {
     begin(out, names[k], "gauge", helps[k]);
     for (size_t i = 0; i < t->n; i++) {
-      const uint64_t figures[] = {sums[i].keys, sums[i].failing, sums[i].waiters};
+      const uint64_t figures[] = {sums[i].keys, sums[i].failing, sums[i].waiters, sums[i].unsaved};
       if (t->families[i] != NULL) add_count(out, names[k], "token", family_name(t->families[i]), figures[k]);
     }
   }

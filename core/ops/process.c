@@ -84,10 +84,8 @@ static void stop_keeper(struct process *p) {
     uv_stop(&p->services.loop);
     return;
   }
-  p->stop_keeper = (struct order){.reply_to = &p->services.mailbox,
-                                  .done = on_keeper_stopped,
-                                  .kind = ORDER_STOP,
-                                  .until = p->drained_by};
+  p->stop_keeper = (struct order){
+      .reply_to = &p->services.mailbox, .done = on_keeper_stopped, .kind = ORDER_STOP, .until = p->drained_by};
   keeper_thread_post(p->keeper, &p->stop_keeper);
 }
 

@@ -60,6 +60,8 @@ static void add_slot(void *arg, struct slot *s) {
            (unsigned long long)f.fetches, (unsigned long long)f.failures, (unsigned long long)f.rejections,
            f.consecutive_failures, f.waiters);
   add_text(each->out, "last_error", f.last_error);
+  buf_addz(each->out, ",");
+  add_text(each->out, "unsaved", f.unsaved);
   buf_addz(each->out, "}");
 }
 
@@ -207,6 +209,7 @@ static void say_slot(void *arg, struct slot *s) {
   buf_addz(out, "\n");
   if (f.consecutive_failures > 0)
     buf_addf(out, "  %-20s %u failures in a row, the last: %s\n", "", f.consecutive_failures, f.last_error);
+  if (f.unsaved[0] != '\0') buf_addf(out, "  %-20s NOT SAVED, a restart may be locked out: %s\n", "", f.unsaved);
 }
 
 /* Of a family with thousands of keys a person wants the ones in trouble, and how many there are. */
@@ -219,7 +222,7 @@ static void say_key(void *arg, struct slot *s) {
   struct family_lines *lines = arg;
   struct slot_facts f;
   slot_facts(s, clock_boot_ms(), &f);
-  unsigned *shown = f.consecutive_failures > 0 ? &lines->failing : &lines->calm;
+  unsigned *shown = f.consecutive_failures > 0 || f.unsaved[0] != '\0' ? &lines->failing : &lines->calm;
   if (*shown < FAMILY_LINES) {
     (*shown)++;
     say_slot(lines->out, s);

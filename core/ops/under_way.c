@@ -43,9 +43,10 @@ static void log_wait(const struct under_way_fetch *f, int64_t until) {
 }
 
 static void log_cut(const struct under_way_fetch *f) {
-  log_error("the fetch of token %s was cut off after %.1f s: whatever its issuer answers is lost. If it has given out a "
-            "new refresh token, the one that was saved is spent, and somebody has to log in anew",
-            f->name, (double)(clock_boot_ms() - f->since) / 1000);
+  log_error(
+      "the fetch of token %s was cut off after %.1f s: whatever its issuer answers is lost. If it has given out a "
+      "new refresh token, the one that was saved is spent, and somebody has to log in anew",
+      f->name, (double)(clock_boot_ms() - f->since) / 1000);
 }
 
 void under_way_log_wait(struct under_way *u, int64_t until) {

@@ -4,6 +4,8 @@
 #include "policy/load.h"
 
 #include <lauxlib.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/arena.h"
@@ -50,7 +52,16 @@ static void report_script(struct schema *s, int status, const char *message, str
   report_problem(r, "%s%s%s", placed ? "" : s->policy->sources[0].name, placed ? "" : ": ", message);
 }
 
-static void on_warning(void *arg, const char *text) { schema_warning_at(arg, 0, "", text); }
+/* "policy.lua:12: text" is a warning at that line of the policy's own file. */
+static void on_warning(void *arg, const char *text) {
+  struct schema *s = arg;
+  size_t n = strlen(s->policy->sources[0].name);
+  unsigned long line = 0;
+  char *end = NULL;
+  if (strncmp(text, s->policy->sources[0].name, n) == 0 && text[n] == ':') line = strtoul(text + n + 1, &end, 10);
+  bool placed = line > 0 && line <= UINT_MAX && strncmp(end, ": ", 2) == 0;
+  schema_warning_at(s, placed ? (unsigned)line : 0, "", placed ? end + 2 : text);
+}
 
 static void run(struct vm *vm, struct schema *s, struct report *r) {
   const char *message = NULL;

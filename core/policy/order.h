@@ -27,7 +27,7 @@ enum order_kind {
   ORDER_END_PROOF, /* To the keeper, while PROVE is under way: that one then fails at once; its fetches run on */
   /* To all. A worker accepts no more, and answers when its last connection is gone. The keeper fetches only what a request waits for from now on. */
   ORDER_DRAIN,
-  ORDER_REOPEN     /* To a worker. Opens its access log anew */
+  ORDER_REOPEN /* To a worker. Opens its access log anew */
 };
 
 struct order {

@@ -79,6 +79,14 @@ static int64_t leeway(const struct result_times *t, int64_t life) {
   return t->leeway_ms < most ? t->leeway_ms : most;
 }
 
+/* What a refresh needs may end before the token does: then the refresh is planned by its life. */
+static int64_t renew_by(const struct fetch_result *r, const struct result_times *t, int64_t expires) {
+  if (!(r->refresh_expires_in > 0) || r->refresh_expires_in > LIFE_MAX_S) return expires; /* also of NaN */
+  int64_t life = (int64_t)(r->refresh_expires_in * 1000);
+  int64_t at = t->sent_at + life - leeway(t, life);
+  return at > t->sent_at && at < expires ? at : expires;
+}
+
 struct token *result_token(const struct fetch_result *r, const struct result_times *t, const char **why) {
   if (!r->ok) {
     *why = r->error != NULL && r->error[0] != '\0' ? r->error : "the fetch failed";
@@ -100,6 +108,7 @@ struct token *result_token(const struct fetch_result *r, const struct result_tim
   }
   token->obtained_at = t->sent_at;
   token->expires_at = expires;
+  token->renew_by = renew_by(r, t, expires);
   assert(token->obtained_at <= t->now && t->now < token->expires_at);
   return token;
 }

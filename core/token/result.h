@@ -20,6 +20,8 @@ struct fetch_result {
   bool has_expires_in, has_expires_at;
   double expires_in; /* seconds from sent_at */
   double expires_at; /* seconds since the epoch */
+  double
+      refresh_expires_in; /* seconds from sent_at that what the next fetch needs (a refresh token) lives; <= 0: nothing is known */
   const char *error;
   double retry_after; /* 0: not told */
 };

@@ -142,6 +142,7 @@ void slot_facts(struct slot *s, int64_t now_boot_ms, struct slot_facts *out) {
   out->consecutive_failures = s->consecutive;
   out->waiters = s->nwaiters;
   memcpy(out->last_error, s->last_error, sizeof out->last_error);
+  memcpy(out->unsaved, s->unsaved, sizeof out->unsaved);
   pthread_mutex_unlock(&s->mutex);
 }
 
@@ -208,7 +209,7 @@ static void replan_locked(struct slot *s, int64_t now) {
     if (latest < s->asked_off) latest = s->asked_off;
     if (s->next_attempt > latest) s->next_attempt = latest;
   } else if (slot_valid_locked(s, now)) {
-    int64_t at = schedule_refresh_at(&s->schedule, s->current->obtained_at, s->current->expires_at, &s->rng);
+    int64_t at = schedule_refresh_at(&s->schedule, s->current->obtained_at, s->current->renew_by, &s->rng);
     if (at > now || s->next_attempt == SLOT_NEVER) s->next_attempt = at;
   }
 }

@@ -53,6 +53,8 @@ struct slot_facts {
   unsigned consecutive_failures;
   unsigned waiters;
   char last_error[160]; /* sanitised text of the last failed fetch, or "" */
+  char unsaved
+      [160]; /* why what a fetch brought (a new refresh token) could not be saved, sanitised; "": it is, or need not be */
 };
 void slot_facts(struct slot *s, int64_t now_boot_ms, struct slot_facts *out);
 /* Seconds for Retry-After: until the next attempt, rounded up, at least 1. */
@@ -97,6 +99,8 @@ enum { SLOT_DAMP_MIN_MS = 1000, SLOT_DAMP_PROVEN_MS = 4000, SLOT_DAMP_MAX_MS = 6
 
 /* Asks for a refresh by hand, backoff or not; joins a fetch that is running. Nothing happens when the slot has no fetch. */
 void slot_refresh(struct slot *s);
+/* What a fetch brought could not be saved where a restart looks for it, and why; NULL: now it is. For status and metrics. */
+void slot_note_unsaved(struct slot *s, const char *why);
 /* Ends the backoff, because the cause of the last failure may have gone. Nothing happens when the last attempt did not fail. */
 void slot_try_again(struct slot *s);
 /* As slot_refresh, and waits for the outcome of that attempt: as slot_wait, but with 0 even when a valid token is there, and done(ERR_TOKEN_MISSING) when the

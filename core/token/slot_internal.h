@@ -66,6 +66,7 @@ struct slot {
 
   uint64_t fetches, failures, rejections;
   char last_error[sizeof(((struct slot_facts *)0)->last_error)];
+  char unsaved[sizeof(((struct slot_facts *)0)->unsaved)];
 
   unsigned damp_level;
   uint64_t damp_generation; /* the last one whose replay was refused */

@@ -25,7 +25,7 @@ void slot_unpublish_locked(struct slot *s) {
 static int64_t plan_refresh_locked(struct slot *s, int64_t now) {
   if (!s->has_fetch) return SLOT_NEVER;
   const struct token *t = s->current;
-  int64_t at = schedule_refresh_at(&s->schedule, t->obtained_at, t->expires_at, &s->rng);
+  int64_t at = schedule_refresh_at(&s->schedule, t->obtained_at, t->renew_by, &s->rng);
   int64_t distance = s->schedule.backoff_min_ms > 1 ? s->schedule.backoff_min_ms : 1;
   int64_t soonest = t->expires_at - now < distance ? t->expires_at : now + distance;
   return at > soonest ? at : soonest;
@@ -47,12 +47,18 @@ void slot_publish_locked(struct slot *s, struct token *t, int64_t now) {
 }
 
 /* Whole text or its beginning; control bytes become '?', since it is shown in places that do not escape. */
-static void note_error_locked(struct slot *s, const char *why) {
+static void note_text(char *to, size_t size, const char *why) {
   size_t n = strlen(why);
-  if (n > sizeof s->last_error - 1) n = sizeof s->last_error - 1;
+  if (n > size - 1) n = size - 1;
   while (n > 0 && ((unsigned char)why[n] & 0xc0) == 0x80) n--; /* not in the middle of a UTF-8 character */
-  for (size_t i = 0; i < n; i++) s->last_error[i] = (unsigned char)why[i] < ' ' || why[i] == 0x7f ? '?' : why[i];
-  s->last_error[n] = '\0';
+  for (size_t i = 0; i < n; i++) to[i] = (unsigned char)why[i] < ' ' || why[i] == 0x7f ? '?' : why[i];
+  to[n] = '\0';
+}
+
+void slot_note_unsaved(struct slot *s, const char *why) {
+  pthread_mutex_lock(&s->mutex);
+  note_text(s->unsaved, sizeof s->unsaved, why != NULL ? why : "");
+  pthread_mutex_unlock(&s->mutex);
 }
 
 void slot_fail_locked(struct slot *s, const char *why, int64_t retry_ms, int64_t now) {
@@ -62,7 +68,7 @@ void slot_fail_locked(struct slot *s, const char *why, int64_t retry_ms, int64_t
   int64_t asked = schedule_retry_after(retry_ms, &s->rng);
   s->asked_off = now + asked;
   s->next_attempt = s->has_fetch ? now + (asked > wait ? asked : wait) : SLOT_NEVER;
-  note_error_locked(s, why);
+  note_text(s->last_error, sizeof s->last_error, why);
   slot_gather_locked(s, WAKE_ONE_ATTEMPT, ERR_TOKEN_MISSING);
   slot_check_locked(s);
 }

@@ -23,13 +23,14 @@ struct token {
   uint64_t generation; /* counts up per slot, from 1 */
   int64_t obtained_at; /* CLOCK_BOOTTIME ms when its fetch was sent */
   int64_t expires_at;  /* CLOCK_BOOTTIME ms, leeway already taken off */
-  size_t size;         /* of the whole allocation */
+  int64_t renew_by; /* the same, or sooner: what its refresh needs ends then. For the schedule; the token serves on */
+  size_t size;      /* of the whole allocation */
   struct str value;
   unsigned nfields;
   struct token_field fields[];
 };
 
-/* Copies; one reference. NULL when over the maxima. The three numbers are zero: the publisher sets them before it publishes. */
+/* Copies; one reference. NULL when over the maxima. The numbers are zero: the publisher sets them before it publishes. */
 struct token *token_new(struct str value, const struct token_field *fields, unsigned nfields);
 struct token *token_ref(struct token *t);
 void token_unref(struct token *t); /* NULL is fine */

@@ -6,6 +6,7 @@
 --   tokens = { api = oauth2.client_credentials { token_url = "https://…", client_id = "…", client_secret = jeton.secret.file "…" } }
 
 local authentication = require "jeton.oauth2.authentication"
+local login = require "jeton.oauth2.login"
 local names = require "jeton.names"
 local reply = require "jeton.oauth2.reply"
 
@@ -81,7 +82,19 @@ local function check(options, own_keys)
   if own_keys == REFRESH_KEYS and (options.path == nil or options.refresh_token ~= nil) then
     authentication.check_credential(options, "refresh_token")
   end
+  if own_keys == REFRESH_KEYS and options.path ~= nil and (type(options.path) ~= "string" or options.path == "") then
+    fail("path: expected the path of a file, got %s", options.path == "" and "an empty string" or type(options.path))
+  end
   if options.lifetime ~= nil and type(options.lifetime) ~= "number" then fail("lifetime: expected seconds as a number, got %s", type(options.lifetime)) end
+end
+
+--- A file that cannot be written is of use until the issuer rotates: then the login is lost with the next restart. It may be mended while the program runs, so
+--- this is a warning. Says it at the policy's line.
+local function warn_of_path(where, path, level)
+  local ok, why = jeton.file.writable(path)
+  if ok then return end
+  local _, place = pcall(error, "", level + 2)
+  warn(("%soauth2.%s: path: %s: a new refresh token could not be saved, and a restart would be locked out"):format(place, where, why))
 end
 
 --- The options, with the whole name of the authentication method. Raises with the policy's line for what is wrong with them.
@@ -94,6 +107,7 @@ local function checked(where, options, own_keys)
   end
   local ok, why = pcall(check, made, own_keys)
   if not ok then error(("oauth2.%s: %s"):format(where, why), 3) end
+  if own_keys == REFRESH_KEYS and type(made.path) == "string" then warn_of_path(where, made.path, 3) end
   return made
 end
 
@@ -123,7 +137,8 @@ end
 
 -- the exchange with the issuer --------------------------------------------------------------------------------------------------
 
---- POSTs the grant. Returns the reply's body, or nil, message, the OAuth error code if there was one, and what the fetch's third result is to be.
+--- POSTs the grant. Returns the reply's body; or nil, message, the OAuth error code if there was one, what the fetch's third result is to be, and the reply's
+--- status.
 local function request_token(options, grant)
   local request = {
     form = form_of(options, grant),
@@ -137,7 +152,9 @@ local function request_token(options, grant)
   local res
   res, why = jeton.http.post(options.token_url, request)
   if not res then return nil, why end
-  return reply.read(res)
+  local body, code, how
+  body, why, code, how = reply.read(res)
+  return body, why, code, how, res.status
 end
 
 local function result(options, body) return { value = body.access_token, expires_in = reply.life(body, options.lifetime) } end
@@ -156,64 +173,20 @@ function M.client_credentials(options)
   end)
 end
 
---- Once each: using a refresh token again that has just been refused looks like theft to an issuer that rotates (RFC 9700 section 4.14.2).
-local function add_candidate(list, refresh_token)
-  if refresh_token == nil then return end
-  for _, known in ipairs(list) do
-    if jeton.crypto.equal(known, refresh_token) then return end
-  end
-  list[#list + 1] = refresh_token
-end
-
---- The refresh token on disk, or nil, message.
-local function saved_token(path)
-  local text, why = jeton.file.read(path, { max = "64k" })
-  if not text then return nil, why end
-  text = text:gsub("%s+$", "")
-  if text == "" then return nil, path .. " is empty" end
-  return jeton.secret.value(text)
-end
-
---- The refresh tokens to try, the newest first: the one that came with the last token (it outlives reloads, since it is kept beside it), the one
--- on disk (it outlives restarts), the policy's own. And why there is none on disk.
-local function candidates(options, previous)
-  local list, why = {}, nil
-  add_candidate(list, previous and previous:field "refresh_token")
-  if options.path then
-    local saved
-    saved, why = saved_token(options.path)
-    add_candidate(list, saved)
-  end
-  add_candidate(list, options.refresh_token)
-  return list, why
-end
-
---- On disk first: a rotated token that is lost cannot be had again. The access token serves even if the disk does not.
-local function save(options, refresh_token)
-  if not options.path then return end
-  local ok, why = jeton.file.write(options.path, refresh_token, { mode = "0600" })
-  if not ok then jeton.log.error("the new refresh token was not saved", { reason = why }) end
-end
-
 --- The refresh token grant (RFC 6749 section 6), with rotation: a new refresh token replaces the old one, in memory, and at `path`.
 ---@param options jeton.oauth2.refresh_token
 ---@return jeton.token_options
 function M.refresh_token(options)
   options = checked("refresh_token", options, REFRESH_KEYS)
+  local kept = login.new()
   return token(options, function(ctx)
-    local list, unread = candidates(options, ctx.previous)
-    local body, used, code, how
-    local why = "no refresh token: " .. tostring(unread)
-    for _, refresh_token in ipairs(list) do
-      used = refresh_token
-      body, why, code, how = request_token(options, { grant_type = "refresh_token", refresh_token = refresh_token })
-      if body or code ~= "invalid_grant" then break end
-    end
-    if not body then return nil, why, how end
-    local rotated = type(body.refresh_token) == "string" and body.refresh_token ~= "" and body.refresh_token or nil
-    if rotated then save(options, rotated) end
+    local body, fields, how = kept:fetch(options, ctx, function(refresh_token)
+      return request_token(options, { grant_type = "refresh_token", refresh_token = refresh_token })
+    end)
+    if not body then return nil, fields, how end
     local made = result(options, body)
-    made.fields = { refresh_token = rotated or used }
+    made.fields = fields
+    made.refresh_expires_in = login.life(body)
     return made
   end)
 end

@@ -134,3 +134,221 @@ describe("the end of the program", function()
     r:wait(5)
   end)
 end)
+
+--- A stand-in for issuers that do what oidc-provider does not: `reply` is Lua text that sees `n`, the number of the request, and `form`, its body.
+local function issuer(reply)
+  return peers.raw(([[
+    local n = 0
+    while true do
+      local head = c:read "head"
+      if not head then return c:close() end
+      local form = c:read(tonumber(head:lower():match "content%%-length: (%%d+)") or 0)
+      _G.count = (_G.count or 0) + 1
+      n = _G.count
+      local status, body = (function() %s end)()
+      c:write(("HTTP/1.1 %%d X\r\nContent-Type: application/json\r\nContent-Length: %%d\r\n\r\n%%s"):format(status, #body, body))
+    end]]):format(reply))
+end
+local function stand_in(raw, options, more)
+  return ([[
+local oauth2 = require "jeton.oauth2"
+return {
+  listen = "127.0.0.1:0", upstream = "http://127.0.0.1:1",
+  tokens = { api = oauth2.refresh_token { token_url = "http://127.0.0.1:%d/token", client_id = "app", auth = "none", %s } },
+  %s
+}]]):format(raw.port, options, more or "")
+end
+local function asked(raw) return select(2, raw.received():gsub("POST /token", "")) end
+local function token(p) return p:status().tokens[1] end
+
+describe("path", function()
+  it("is read and written by one process at a time", function()
+    local option, path = with_path()
+    local one = jeton.start(policy(option, "timeouts = { drain = '10s' },"))
+    assert.equal(200, http.get(one.port).status, one:errors())
+    begin_refresh(one, 1500)
+    one:kill "sigterm"
+    local two = jeton.start(policy(option, "timeouts = { drain = '10s' },")) -- as a service manager that starts the next one early
+    world { delay = 0 }
+    process.poll(function() return http.get(two.port).status == 200 end, 10, "the second to have a token; " .. two:errors())
+    assert.equal(0, (one:wait(10)))
+    local stats = world()
+    assert.same({}, stats.errors)
+    assert.equal(stats.refresh_tokens[#stats.refresh_tokens], saved(path))
+    two:finish()
+  end)
+
+  it("counts before memory when somebody else has written to it", function()
+    local option, path = with_path()
+    local one, two = jeton.start(policy(option)), jeton.start(policy(option))
+    for _ = 1, 3 do
+      assert.equal(0, (refresh(one)), one:errors())
+      assert.equal(0, (refresh(two)), two:errors())
+    end
+    local stats = world()
+    assert.same({}, stats.errors)
+    assert.equal(stats.refresh_tokens[#stats.refresh_tokens], saved(path))
+    one:finish()
+    two:finish()
+  end)
+
+  it("that cannot be written is told by check and at each load, with its line", function()
+    local missing = dir .. "/no/such/refresh"
+    local file = process.write_file(dir .. "/policy.lua", policy(("path = %q, refresh_token = 'x',"):format(missing)))
+    local code, out, err = jeton.run { "check", file }
+    assert.equal(0, code)
+    local line = "warning: [^\n]*policy.lua:4: oauth2.refresh_token: path: write " .. missing:gsub("%p", "%%%0") .. ": no such file or directory: a new refresh token could not be saved"
+    assert.matches(line, out .. err)
+    assert.equal(1, select(2, (out .. err):gsub("could not be saved", "")))
+    local p = jeton.start { file = file, workers = 2 }
+    p:wait_log "policy.lua:4: oauth2.refresh_token: path: write"
+    p:finish()
+  end)
+
+  it("that is a directory is told as well", function()
+    local file = process.write_file(dir .. "/policy.lua", policy(("path = %q,"):format(dir)))
+    local _, out, err = jeton.run { "check", file }
+    assert.matches("illegal operation on a directory", out .. err)
+  end)
+
+  it("that cannot be written serves, shows in status and metrics, and is tried until it can", function()
+    local path = dir .. "/later/refresh"
+    local p = jeton.start(policy(("path = %q, refresh_token = jeton.secret.value %q,"):format(path, ports.refresh)))
+    assert.equal(200, http.get(p.port).status, p:errors())
+    p:wait_log "the new refresh token was not saved"
+    assert.matches("later/refresh: no such file or directory", token(p).unsaved)
+    assert.matches('jeton_token_unsaved{token="api"} 1', p:control("GET", "/metrics").body)
+    assert.matches("NOT SAVED", select(2, jeton.run { "status", "--control", p.control_path }))
+    assert(uv.fs_mkdir(dir .. "/later", 448))
+    process.poll(function() return saved(path) == world().refresh_tokens[1] end, 10, "the refresh token to be saved")
+    process.poll(function() return token(p).unsaved == "" end, 5, "the trouble to be over")
+    assert.matches('jeton_token_unsaved{token="api"} 0', p:control("GET", "/metrics").body)
+    assert.equal(0, (refresh(p)))
+    assert.same({}, world().errors)
+    p:finish()
+  end)
+
+  it("whose directory goes later shows before the next rotation is lost", function()
+    local sub = dir .. "/state"
+    assert(uv.fs_mkdir(sub, 448))
+    local path = process.write_file(sub .. "/refresh", ports.refresh)
+    local p = jeton.start(policy(("path = %q,"):format(path)))
+    assert.equal(200, http.get(p.port).status, p:errors())
+    assert(uv.fs_rename(sub, dir .. "/moved"))
+    assert.equal(0, (refresh(p)))
+    assert.matches("no such file", token(p).unsaved)
+    assert(uv.fs_rename(dir .. "/moved", sub))
+    process.poll(function() return saved(path) == world().refresh_tokens[2] end, 10, "the refresh token to be saved")
+    p:finish()
+  end)
+
+  -- A name so long that nothing fits beside it, as nothing can be renamed over a file that is mounted by itself.
+  it("that no file can be renamed over is written in place", function()
+    local path = dir .. "/" .. ("r"):rep(250)
+    process.write_file(path, ports.refresh .. (" "):rep(300))
+    local inode = uv.fs_stat(path).ino
+    local p = jeton.start(policy(("path = %q,"):format(path)))
+    assert.equal(200, http.get(p.port).status, p:errors())
+    assert.equal("", token(p).unsaved)
+    assert.equal(world().refresh_tokens[1], process.read_file(path)) -- cut to its length
+    assert.equal(inode, uv.fs_stat(path).ino)
+    assert.equal(0, (refresh(p)))
+    p:finish()
+    p = jeton.start(policy(("path = %q,"):format(path)))
+    assert.equal(200, http.get(p.port).status, p:errors())
+    assert.same({}, world().errors)
+    p:finish()
+  end)
+end)
+
+describe("the end of the program", function()
+  it("says when a refresh token could never be saved", function()
+    local p = jeton.start(policy(("path = %q, refresh_token = jeton.secret.value %q,"):format(dir .. "/never/refresh", ports.refresh)))
+    assert.equal(200, http.get(p.port).status, p:errors())
+    p:finish()
+    assert.matches("what token api needs for its next fetch was never saved", p:errors())
+  end)
+end)
+
+describe("a refresh token", function()
+  it("that the issuer has refused is not presented again, and a new one in the file is used at once", function()
+    local option, path = with_path "a-dead-one"
+    local p = jeton.start(policy(option .. "wait = '50ms', backoff = { min = '50ms', max = '100ms' },"))
+    assert.equal(503, http.get(p.port).status)
+    process.poll(function() return token(p).failures >= 5 end, 10, "several attempts")
+    assert.equal(1, #world().errors)
+    assert.matches("invalid_grant.*log in anew and put a new one into " .. path:gsub("%p", "%%%0"), token(p).last_error .. p:errors())
+    process.write_file(path, ports.refresh)
+    process.poll(function() return http.get(p.port).status == 200 end, 5, "the new one to be used")
+    assert.equal(1, #world().errors)
+    p:finish()
+  end)
+
+  it("that comes to the file ends a long backoff", function()
+    local option, path = with_path "a-dead-one"
+    local p = jeton.start(policy(option .. "wait = '50ms', backoff = { min = '60s', max = '60s' },"))
+    process.poll(function() return token(p).failures >= 1 end, 10, "the refusal")
+    process.write_file(path, ports.refresh)
+    process.poll(function() return http.get(p.port).status == 200 end, 5, "the new one to be used")
+    process.write_file(path .. ".other", "of no interest")
+    assert.equal(1, #world().errors)
+    p:finish()
+  end)
+
+  for name, reply in pairs {
+    ["403 without a word of OAuth"] = "return 403, 'no'",
+    ["401 invalid_token"] = [[return 401, '{"error":"invalid_token"}']],
+    ["400 in words of its own"] = [[return 400, '{"error":"login_required"}']],
+  } do
+    it("of the file is tried after any definite refusal of the one in memory: " .. name, function()
+      local path = process.write_file(dir .. "/refresh", "R0")
+      local raw = issuer(([[
+        if form:find("refresh_token=R0", 1, true) then return 200, '{"access_token":"a","expires_in":3600,"refresh_token":"R1"}' end
+        if form:find("refresh_token=NEW", 1, true) then return 200, '{"access_token":"b","expires_in":3600,"refresh_token":"R9"}' end
+        %s]]):format(reply))
+      local p = jeton.start(stand_in(raw, ("path = %q, wait = '50ms', backoff = { min = '60s', max = '60s' },"):format(path)))
+      process.poll(function() return token(p).valid end, 5, "a token")
+      assert.not_equal(0, (refresh(p)))
+      process.write_file(path, "NEW\n")
+      process.poll(function() return token(p).generation == 2 end, 5, "the new one to be used; " .. p:errors())
+      process.poll(function() return process.read_file(path) == "R9" end, 5, "the one after it")
+      p:finish()
+    end)
+  end
+
+  it("is presented again after trouble of the issuer's own", function()
+    local raw = issuer [[
+      if n < 3 then return 503, '{"error":"temporarily_unavailable"}' end
+      return 200, '{"access_token":"a","expires_in":3600}' ]]
+    local p = jeton.start(stand_in(raw, "refresh_token = 'R0', backoff = { min = '50ms', max = '100ms' },"))
+    process.poll(function() return token(p).valid end, 5, "a token")
+    p:finish()
+  end)
+
+  it("without a path that is rotated is a warning", function()
+    local p = jeton.start(policy(("refresh_token = jeton.secret.value %q,"):format(ports.refresh)))
+    assert.equal(200, http.get(p.port).status, p:errors())
+    p:wait_log "there is no `path` to save it at"
+    p:finish()
+  end)
+
+  for field, life in pairs { refresh_expires_in = "2", refresh_token_expires_in = '"2"' } do
+    it("that ends before its access token is renewed in time: " .. field, function()
+      local raw = issuer(([[return 200, '{"access_token":"a' .. n .. '","expires_in":3600,"%s":%s,"refresh_token":"R' .. n .. '"}']]):format(field, life))
+      local p = jeton.start(stand_in(raw, "refresh_token = 'R0', jitter = 0,"))
+      process.poll(function() return token(p).valid end, 5, "a token")
+      assert.is_true(token(p).next_attempt_in < 2)
+      process.poll(function() return asked(raw) >= 2 end, 5, "the renewal")
+      assert.is_true(token(p).expires_in > 3000)
+      p:finish()
+    end)
+  end
+
+  it("that never ends, as some issuers say with 0, changes nothing", function()
+    local raw = issuer [[return 200, '{"access_token":"a","expires_in":3600,"refresh_expires_in":0,"refresh_token":"R1"}']]
+    local p = jeton.start(stand_in(raw, "refresh_token = 'R0', jitter = 0,"))
+    process.poll(function() return token(p).valid end, 5, "a token")
+    assert.is_true(token(p).next_attempt_in > 2000)
+    p:finish()
+  end)
+end)

@@ -141,6 +141,24 @@ static void expires_at_is_carried_over_from_the_wall_clock(void) {
   CHECK(expiry(&r) == 10000 + 20000 - 1000);
 }
 
+static int64_t renewal(double refresh_expires_in) {
+  struct fetch_result r = good();
+  const char *why = NULL;
+  r.refresh_expires_in = refresh_expires_in;
+  struct token *t = result_token(&r, &TIMES, &why);
+  CHECK(t != NULL && t->expires_at == 10000 + 100000 - 1000);
+  int64_t at = t->renew_by;
+  token_unref(t);
+  return at;
+}
+static void what_a_refresh_needs_may_end_first(void) {
+  CHECK(renewal(20) == 10000 + 20000 - 1000);
+  CHECK(renewal(4) == 10000 + 4000 - 400);
+  CHECK(renewal(0.5) == 10000 + 450); /* over already: due at once */
+  const double no_bound[] = {0, -1, NAN, INFINITY, 1e300, 500};
+  for (size_t i = 0; i < sizeof no_bound / sizeof *no_bound; i++) CHECK(renewal(no_bound[i]) == 10000 + 100000 - 1000);
+}
+
 static void lifetimes_that_are_none_are_refused(void) {
   const double bad[] = {NAN, INFINITY, -INFINITY, 0, -0.0, -1, -1e300, 1e-9, 0.0005, 2.0, 2.2225};
   struct fetch_result r = good();
@@ -271,6 +289,7 @@ int main(void) {
   RUN(due_heap_gives_the_earliest_first);
   RUN(expires_in_counts_from_the_sending_less_leeway);
   RUN(expires_at_is_carried_over_from_the_wall_clock);
+  RUN(what_a_refresh_needs_may_end_first);
   RUN(lifetimes_that_are_none_are_refused);
   RUN(a_life_without_an_end_is_ten_years);
   RUN(another_unit_is_asked_about);

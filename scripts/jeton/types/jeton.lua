@@ -32,6 +32,8 @@ function token:refresh() end
 ---@param timeout? jeton.duration
 ---@return true? ok, string? message, string? code
 function token:wait(timeout) end
+---@param why? string why what a fetch brought could not be saved; nil: it is
+function token:unsaved(why) end
 ---@return string? bytes, string? message, string? code
 function token:reveal() end
 
@@ -46,6 +48,7 @@ local previous = {}
 function previous:field(name) end
 
 ---@class jeton.fetch_context
+---@field name string of the token in the policy
 ---@field reason "first"|"expiring"|"rejected"|"manual"
 ---@field attempt integer
 ---@field key string? of a family
@@ -55,6 +58,7 @@ function previous:field(name) end
 ---@field value string|jeton.secret
 ---@field expires_in? number|string seconds from when the fetch began
 ---@field expires_at? number|string seconds since the epoch
+---@field refresh_expires_in? number|string seconds that what the next fetch needs lives
 ---@field fields? table<string, string|jeton.secret>
 
 ---@class jeton.fetch_failure
@@ -275,6 +279,20 @@ function jeton.file.read(path, options) end
 ---@param options? { mode: string } octal digits: "0600"
 ---@return true? ok, string? message, string? code
 function jeton.file.write(path, data, options) end
+---Whether write would succeed, found by trying.
+---@async
+---@param path string
+---@return true? ok, string? message, string? code
+function jeton.file.writable(path) end
+---@class jeton.lock
+local lock = {}
+function lock:unlock() end
+---`local lock <close> = assert(jeton.file.lock(path))`
+---@async
+---@param path string
+---@param options? { timeout: jeton.duration? }
+---@return jeton.lock? lock, string? message, string? code
+function jeton.file.lock(path, options) end
 ---@async
 ---@param path string
 ---@return { size: integer, mtime: number, type: "file"|"directory"|"other", mode: string }? stat, string? message, string? code
