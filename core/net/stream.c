@@ -299,6 +299,11 @@ uint64_t stream_untaken(const struct stream *s) {
   return queued + kernel_holds(s);
 }
 
+bool stream_unread(const struct stream *s) {
+  int n = 0;
+  return ioctl(fd_of(s), FIONREAD, &n) == 0 && n > 0;
+}
+
 int stream_peer_end(const struct stream *s) {
   struct pollfd p = {.fd = fd_of(s), .events = POLLRDHUP};
   if (poll(&p, 1, 0) <= 0) return 0;

@@ -109,6 +109,7 @@ static inline size_t stream_queued(const struct stream *s) { return s->queued; }
 uint64_t stream_taken(const struct stream *s);
 /* Bytes that the peer has not taken yet: in the queue, and in the kernel. One system call. */
 uint64_t stream_untaken(const struct stream *s);
+bool stream_unread(const struct stream *s); /* bytes of the peer wait in the kernel. One system call. */
 /* While reading is stopped, an end comes to nobody's notice: UV_EOF when the peer has sent FIN, perhaps behind bytes that are not read yet, an error when the
  * connection has failed, else 0. One system call: for timers. */
 int stream_peer_end(const struct stream *s);

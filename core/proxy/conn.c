@@ -74,6 +74,27 @@ void conn_become_busy(struct conn *c) {
   list_push(&c->worker->busy, &c->link);
 }
 
+enum { SHED_TRIES = 16 };
+
+/* What has come since this turn of the loop began to wait is read in it. */
+static bool is_silent(const struct conn *c) { return !stream_unread(&c->stream); }
+
+struct conn *conn_to_shed(struct worker *w) {
+  uint64_t patience = w->runtime->policy->timeouts.head;
+  uint32_t now = (uint32_t)uv_now(&w->services.loop);
+  unsigned tries = SHED_TRIES;
+  for (struct link *l = w->idle.next; l != &w->idle && tries > 0; l = l->next, tries--) {
+    struct conn *c = CONTAINER_OF(l, struct conn, link);
+    if (is_silent(c)) return c;
+  }
+  for (struct link *l = w->fresh.next; l != &w->fresh && patience > 0 && tries > 0; l = l->next, tries--) {
+    struct conn *c = CONTAINER_OF(l, struct conn, link);
+    if (now - c->accepted < patience) break; /* and so is what comes behind it */
+    if (is_silent(c)) return c;
+  }
+  return NULL;
+}
+
 /* --- opening --- */
 
 static void open_conn(struct conn *c) {
@@ -160,6 +181,7 @@ bool conn_accept(struct worker *w, int fd, const union address *peer, const stru
   c->speaks = CONN_HTTP1;
   h1_init(c);
   timeout_init(&c->timeout, &w->services.wheel, on_due);
+  c->accepted = (uint32_t)uv_now(&w->services.loop);
   worker_conn_new(w, c);
   stream_nodelay(&c->stream);
   if (!c->tls) {

@@ -40,11 +40,12 @@ struct conn_protocol {
 
 struct conn {
   struct stream stream; /* .owner is the conn */
-  struct link link;     /* the worker's list: idle ones in the order they became idle, or busy ones */
+  struct link link;     /* the worker's list: fresh, idle or busy ones */
   struct worker *worker;
   struct timeout timeout;
   struct address_key address;
   struct h1_conn h1;
+  uint32_t accepted;       /* uv_now, cut off: while it is fresh */
   char peer[ADDRESS_HOST]; /* the client's address as text: of a client that has gone the kernel tells none any more */
   uint8_t phase;           /* enum conn_phase; written by conn.c alone */
   uint8_t speaks;          /* enum conn_speaks */
@@ -69,5 +70,8 @@ void conn_drain(struct conn *c);
 /* For protocols: nothing is under way, and it may be closed to make room for another one; or something is again. */
 void conn_become_idle(struct conn *c);
 void conn_become_busy(struct conn *c);
+/* For listeners, when all places are taken: the connection to close for a new one, idle longest and with nothing of its client unread. One that is new counts as
+ * idle when it has been silent for timeouts.head: its request is on its way. NULL: the new one has to wait. */
+struct conn *conn_to_shed(struct worker *w);
 
 #endif

@@ -3,9 +3,11 @@
  * The socket is watched by a uv_poll_t and accepted from here, rather than by uv_listen, whose accept loop ends only when the kernel has nothing more: without
  * descriptors it would throw clients away, or go round in circles while another thread holds the last descriptor. Here a listener that can take nobody
  * stops watching, so that nothing spins and the kernel's queue is what waits:
- *  - all places are taken and no connection is idle: `held`, until one goes or becomes idle (listeners_resume);
+ *  - all places are taken and no connection is idle: `held`, until one goes or becomes idle (listeners_resume), or a new one has been silent for so long that it
+ *    counts as idle (`pause`);
  *  - no descriptor, no memory: for PAUSE_MS.
- * When all places are taken, or descriptors are, the connection idle longest is closed for the new one. An address that has its share is turned
+ * When all places are taken, or descriptors are, the connection idle longest is closed for the new one. New connections counted as idle at first: then a crowd of clients threw
+ * one another out before their requests were read. An address that has its share is turned
  * away before that, so that it cannot drive others out. */
 #include "proxy/listener.h"
 
@@ -43,21 +45,19 @@ struct listener {
 static bool has_room(const struct listener *l) {
   const struct worker *w = l->worker;
   if (l->settings.tls != NULL && w->handshakes >= w->runtime->policy->limits.handshakes) return false;
-  return w->nconns < w->max_conns || !list_empty(&w->idle);
+  return w->nconns < w->max_conns || conn_to_shed(l->worker) != NULL;
 }
 
-/* False: none is idle. */
-static bool close_idlest(struct worker *w) {
-  if (list_empty(&w->idle)) return false;
+static void shed(struct worker *w, struct conn *c) {
   COUNT(w, shed, 1);
-  conn_close(CONTAINER_OF(w->idle.next, struct conn, link));
-  return true;
+  conn_close(c);
 }
 
 static void on_ready(uv_poll_t *poll, int status, int events);
 
 static void watch(struct listener *l) {
   l->held = false;
+  timeout_clear(&l->pause);
   uv_poll_start(&l->poll, UV_READABLE, on_ready);
 }
 
@@ -77,7 +77,11 @@ static bool accept_failed(struct listener *l, int error) {
   if (error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM)
     return false; /* the one connection's own trouble (accept(2)); what waits behind it is told of again */
   tell_failure(l, error);
-  if (error == EMFILE && close_idlest(l->worker)) return true; /* its descriptor is free at once */
+  struct conn *idlest = error == EMFILE ? conn_to_shed(l->worker) : NULL;
+  if (idlest != NULL) { /* its descriptor is free at once */
+    shed(l->worker, idlest);
+    return true;
+  }
   uv_poll_stop(&l->poll);
   timeout_set(&l->pause, PAUSE_MS);
   return false;
@@ -85,8 +89,21 @@ static bool accept_failed(struct listener *l, int error) {
 
 static void take(struct listener *l, int fd, const union address *peer) {
   struct worker *w = l->worker;
-  bool full = w->nconns >= w->max_conns;
-  if (conn_accept(w, fd, peer, &l->settings) && full) close_idlest(w);
+  struct conn *idlest = w->nconns >= w->max_conns ? conn_to_shed(w) : NULL;
+  if (conn_accept(w, fd, peer, &l->settings) && idlest != NULL) shed(w, idlest);
+}
+
+/* Stops watching until there is a place. */
+static void hold(struct listener *l) {
+  const struct worker *w = l->worker;
+  uint64_t patience = w->runtime->policy->timeouts.head;
+  l->held = true;
+  uv_poll_stop(&l->poll);
+  if (!list_empty(&w->fresh) && patience > 0) {
+    uint32_t age = (uint32_t)uv_now(l->poll.loop) - CONTAINER_OF(w->fresh.next, struct conn, link)->accepted;
+    patience = age < patience ? patience - age : 1;
+  }
+  timeout_set(&l->pause, patience);
 }
 
 static void on_ready(uv_poll_t *poll, int status, int events) {
@@ -94,8 +111,7 @@ static void on_ready(uv_poll_t *poll, int status, int events) {
   (void)status, (void)events; /* what is wrong, accept tells */
   for (unsigned i = 0; i < ACCEPTS_MAX; i++) {
     if (!has_room(l)) {
-      l->held = true;
-      uv_poll_stop(&l->poll);
+      hold(l);
       return;
     }
     union address peer = {0};

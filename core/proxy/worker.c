@@ -41,7 +41,7 @@ static void maybe_drained(struct worker *w) {
 
 void worker_conn_new(struct worker *w, struct conn *c) {
   w->nconns++;
-  list_push(&w->idle, &c->link);
+  list_push(&w->fresh, &c->link);
   COUNT(w, accepted, 1);
   COUNT(w, connections, 1);
 }
@@ -118,6 +118,13 @@ static void discard(struct worker *w, struct order *o) {
   order_answer(o, 0);
 }
 
+static void drain_all(struct link *conns) {
+  for (struct link *l = conns->next, *next; l != conns; l = next) {
+    next = l->next;
+    conn_drain(CONTAINER_OF(l, struct conn, link));
+  }
+}
+
 /* What stands in the kernel's accept queue is served, too: two turns of the loop take it before the sockets close. */
 static void on_listeners_mail(struct mail *m) {
   struct worker *w = CONTAINER_OF(m, struct worker, listeners_mail);
@@ -127,10 +134,8 @@ static void on_listeners_mail(struct mail *m) {
   }
   w->draining = true;
   listeners_close(w);
-  for (struct link *l = w->idle.next, *next; l != &w->idle; l = next) {
-    next = l->next;
-    conn_drain(CONTAINER_OF(l, struct conn, link));
-  }
+  drain_all(&w->fresh);
+  drain_all(&w->idle);
   maybe_drained(w);
 }
 
@@ -159,6 +164,7 @@ static void stop(struct worker *w, struct order *o) {
   tunnels_close(w);
   close_all(&w->busy);
   close_all(&w->idle);
+  close_all(&w->fresh);
   maybe_drained(w);
 }
 
@@ -215,6 +221,7 @@ struct worker *worker_new(unsigned index, unsigned count, struct registry *names
   w->addresses = addresses;
   random_bytes(&w->id_base, sizeof w->id_base);
   list_init(&w->listeners);
+  list_init(&w->fresh);
   list_init(&w->idle);
   list_init(&w->busy);
   list_init(&w->tunnels);

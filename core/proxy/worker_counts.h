@@ -20,7 +20,7 @@
   XX(token_timeouts, counter, "Times that it waited in vain.")                                         \
   XX(script_errors, counter, "Hooks that raised, ran too long or wanted too much memory.")             \
   XX(tunnels, gauge, "Upgraded connections and tunnels open now.")                                     \
-  XX(bytes_in, counter, "Bytes of request bodies, and of tunnels, read.")                                               \
+  XX(bytes_in, counter, "Bytes of request bodies, and of tunnels, read.")                              \
   XX(bytes_out, counter, "Bytes written to clients.")                                                  \
   XX(upstream_idle, gauge, "Upstream connections kept and idle.")                                      \
   XX(upstream_leased, gauge, "Upstream connections in use.")                                           \

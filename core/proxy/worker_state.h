@@ -40,7 +40,8 @@ struct worker {
   struct runtime *runtime;  /* the active policy; NULL before the first SWITCH */
   struct runtime *prepared; /* waits for SWITCH */
   struct link listeners;
-  struct link idle, busy; /* struct conn; idle: the one idle longest first */
+  /* struct conn: those that have had nothing of a request yet, in the order they came; between requests, the one idle longest first; the others */
+  struct link fresh, idle, busy;
   struct link tunnels;
   struct laters later;
   struct h1_out out;
