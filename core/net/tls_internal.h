@@ -8,7 +8,8 @@
  *   tls_shared.c  what configurations have in common tls_tickets.c  a server's tickets and sessions
  *   tls_resume.c  a client's saved sessions          tls_verify.c   names, dates, pins: the verdict and its sentence
  *   tls_session.c one connection                     tls_report.c   what went wrong, who the peer is
- *   tls_notes.c   what soon may be wrong             tls_pace.c     handshakes share a budget */
+ *   tls_notes.c   what soon may be wrong             tls_pace.c     handshakes share a budget
+ *   tls_chain.c   the order of a peer's chain */
 #ifndef JETON_NET_TLS_INTERNAL_H
 #define JETON_NET_TLS_INTERNAL_H
 
@@ -105,14 +106,23 @@ const uint8_t *tls_trust_digest(const struct tls_trust *t); /* 32 bytes */
 const char *tls_trust_passed_over(
     const struct tls_trust *t); /* why a certificate of the file is not in the chain, or NULL */
 
+/* --- tls_chain.c --- */
+
+/* Puts what comes behind the peer's own certificate into an order in which mbedTLS finds each issuer. True: that is another order. The list's members stay. */
+bool tls_chain_sort(mbedtls_x509_crt *own);
+bool tls_same_name(const mbedtls_x509_buf *a, const mbedtls_x509_buf *b);
+bool tls_issued_itself(const mbedtls_x509_crt *crt); /* by its names */
+
 /* --- tls_verify.c --- */
 
 struct tls_verdict { /* of one handshake */
   /* set before */
   const char *name;                     /* the name to verify; NULL: none (a server judges a client) */
   const struct tls_client_conf *client; /* its pins; NULL: none */
+  struct tls_trust *trust;              /* by whom the handshake verifies; NULL: by nobody */
   /* set by the handshake */
   bool judged;    /* a certificate was seen: not a resumed session */
+  bool sorted;    /* the chain led nowhere, and is being verified in another order */
   bool pinned;    /* one of the pins matched */
   uint32_t flags; /* MBEDTLS_X509_BADCERT_*, of the whole chain */
   char reason[TLS_REASON_MAX];

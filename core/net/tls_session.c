@@ -584,6 +584,7 @@ int stream_start_tls_client(struct stream *s, struct tls_client *client, const c
   t->peer_id = id_of_peer(s, t->name);
   t->verdict.client = c;
   t->verdict.name = c->insecure ? NULL : t->name;
+  t->verdict.trust = c->trust;
   /* An address is no name for SNI, and 2.28 would compare it with names: tls_verify.c looks for it by itself. NULL must be
    * said, or 3.6 refuses to verify. */
   if (r == 0) r = mbedtls_ssl_set_hostname(&t->ssl, tls_is_ip(t->name) ? NULL : t->name);
@@ -595,6 +596,7 @@ int stream_start_tls_server(struct stream *s, struct tls_server *server, stream_
   struct tls_server_conf *v = tls_server_now(server);
   int r = session_new(s, &v->conf, on_open);
   s->tls->server = v;
+  s->tls->verdict.trust = v->client_trust;
   return session_start(s->tls, r);
 }
 

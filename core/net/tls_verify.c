@@ -9,7 +9,8 @@
  *     should be, it refuses by itself; without that mark it would accept such an authority for any name, though the constraint allows a few.
  *   - what an authority is meant for: one of mail alone must not vouch for servers, though its own issuer is trusted. mbedTLS asks for the extended
  *     key usage of the peer's own certificate only; others ask it of the whole chain.
- * Flags are only added, never taken away (except for an insecure client): a bug here refuses too much, never too little. */
+ * Flags are only added, never taken away (except for an insecure client): a bug here refuses too much, never too little. What a chain out of order has against it
+ * is replaced as a whole, by mbedTLS's own verdict on the same certificates in order (tls_chain.c). */
 #include <arpa/inet.h>
 #include <mbedtls/base64.h>
 #include <stdio.h>
@@ -176,9 +177,7 @@ static const struct phrase phrases[] = {
 
 static void say_untrusted(const mbedtls_x509_crt *crt, int depth, const char *what, char *out, size_t n) {
   char issuer[160];
-  bool self = crt->issuer_raw.len == crt->subject_raw.len &&
-              memcmp(crt->issuer_raw.p, crt->subject_raw.p, crt->issuer_raw.len) == 0;
-  if (self && depth == 0) {
+  if (tls_issued_itself(crt) && depth == 0) {
     snprintf(out, n, "%s is self-signed", what);
     return;
   }
@@ -234,9 +233,8 @@ static void say(struct tls_verdict *v, const mbedtls_x509_crt *crt, int depth, u
     snprintf(v->reason, n, "%s is not valid", what);
 }
 
-int tls_verdict_step(void *p, mbedtls_x509_crt *crt, int depth, uint32_t *flags) {
-  struct tls_verdict *v = p;
-  v->judged = true;
+/* Adds what mbedTLS does not look at, and keeps the sentence of the first fault. */
+static void judge(struct tls_verdict *v, mbedtls_x509_crt *crt, int depth, uint32_t *flags) {
   if (depth > 0 && has_name_constraints(crt)) *flags |= MBEDTLS_X509_BADCERT_OTHER;
   if (depth > 0 && !tls_is_meant_for(crt, v->client != NULL)) *flags |= MBEDTLS_X509_BADCERT_EXT_KEY_USAGE;
   if (v->client != NULL && v->client->insecure) *flags = 0; /* its pins alone count */
@@ -247,6 +245,32 @@ int tls_verdict_step(void *p, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
   }
   if (*flags != 0 && v->reason[0] == '\0') say(v, crt, depth, *flags);
   v->flags |= *flags;
+}
+
+/* The whole verification once more, of the sorted chain: its verdict takes the place of the first one's, unless it comes to none. */
+static void verify_sorted(struct tls_verdict *v, mbedtls_x509_crt *own) {
+  struct tls_verdict first = *v;
+  const char *name = v->name != NULL && !tls_is_ip(v->name) ? v->name : NULL;
+  uint32_t flags;
+  v->sorted = true;
+  v->flags = 0;
+  v->reason[0] = '\0';
+  int r = mbedtls_x509_crt_verify_with_profile(own, tls_trust_chain(v->trust), NULL, &mbedtls_x509_crt_profile_next,
+                                               name, &flags, tls_verdict_step, v);
+  if (r != 0 && r != MBEDTLS_ERR_X509_CERT_VERIFY_FAILED) *v = first;
+}
+
+/* The faults of all steps are reported with the last one, the peer's own certificate's: only there is its list at hand, to be sorted. */
+int tls_verdict_step(void *p, mbedtls_x509_crt *crt, int depth, uint32_t *flags) {
+  struct tls_verdict *v = p;
+  v->judged = true;
+  judge(v, crt, depth, flags);
+  if (v->sorted) return 0; /* verify_sorted's caller reports */
+  *flags = 0;
+  if (depth > 0) return 0;
+  if ((v->flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED) != 0 && v->trust != NULL && tls_chain_sort(crt))
+    verify_sorted(v, crt);
+  *flags = v->flags;
   /* A listener may do without a client's certificate, but not with a bad one: only an error ends the handshake there. */
   return v->client == NULL && *flags != 0 ? MBEDTLS_ERR_X509_FATAL_ERROR : 0;
 }
