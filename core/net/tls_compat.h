@@ -22,6 +22,7 @@
 #include <mbedtls/version.h>
 #include <mbedtls/x509_crt.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "base/rand.h"
@@ -188,7 +189,7 @@ static inline void compat_conf_signatures(mbedtls_ssl_config *conf) {
 
 /* All with forward secrecy; ECDSA before RSA, whose handshakes cost half as much again; ChaCha20 before AES-GCM, which mbedTLS computes block by
  * block even where there is AES-NI: 4.1 s of a processor a GB against 5.5 in 2.28, 3.6 against 4.7 in 3.6. `old` adds what dated servers may
- * be left with: CBC. */
+ * be left with: DHE, CBC. */
 static inline void compat_conf_ciphers(mbedtls_ssl_config *conf, bool old) {
 #if COMPAT_3
 #define COMPAT_TLS_1_3_CIPHERS \
@@ -203,16 +204,45 @@ static inline void compat_conf_ciphers(mbedtls_ssl_config *conf, bool old) {
       MBEDTLS_TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384
   static const int aead[] = {COMPAT_AEAD, 0};
   static const int all[] = {COMPAT_AEAD,
+                            MBEDTLS_TLS_DHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
                             MBEDTLS_TLS_DHE_RSA_WITH_AES_128_GCM_SHA256,
                             MBEDTLS_TLS_DHE_RSA_WITH_AES_256_GCM_SHA384,
                             MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256,
                             MBEDTLS_TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256,
                             MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA384,
                             MBEDTLS_TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA384,
+                            MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA,
                             MBEDTLS_TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA,
+                            MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA,
                             MBEDTLS_TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA,
+                            MBEDTLS_TLS_DHE_RSA_WITH_AES_128_CBC_SHA256,
+                            MBEDTLS_TLS_DHE_RSA_WITH_AES_256_CBC_SHA256,
+                            MBEDTLS_TLS_DHE_RSA_WITH_AES_128_CBC_SHA,
+                            MBEDTLS_TLS_DHE_RSA_WITH_AES_256_CBC_SHA,
                             0};
   mbedtls_ssl_conf_ciphersuites(conf, old ? all : aead);
+}
+
+/* --- a smaller size of records (max_fragment_length, RFC 6066 section 4) --- */
+
+/* mbedtls_ssl_handshake for a server that grants a client no smaller records than `largest` bytes: the largest message of its handshake. mbedTLS grants whatever is
+ * asked for, and then sends each message of the handshake in one record. Between the steps the client has asked, and has not been answered. */
+static inline int compat_serve_handshake(mbedtls_ssl_context *ssl, size_t largest) {
+  static const size_t sizes[] = {SIZE_MAX, 512, 1024, 2048, 4096}; /* by code; 0: none */
+#if COMPAT_3
+#define COMPAT_STATE(ssl) ((ssl)->MBEDTLS_PRIVATE(state))
+#define COMPAT_FRAGMENT(ssl) ((ssl)->MBEDTLS_PRIVATE(session_negotiate)->MBEDTLS_PRIVATE(mfl_code))
+#else
+#define COMPAT_STATE(ssl) ((ssl)->state)
+#define COMPAT_FRAGMENT(ssl) ((ssl)->session_negotiate->mfl_code)
+#endif
+  while (COMPAT_STATE(ssl) != MBEDTLS_SSL_HANDSHAKE_OVER) {
+    int r = mbedtls_ssl_handshake_step(ssl);
+    if (r != 0) return r;
+    if (COMPAT_STATE(ssl) != MBEDTLS_SSL_SERVER_HELLO) continue;
+    if (COMPAT_FRAGMENT(ssl) > 4 || sizes[COMPAT_FRAGMENT(ssl)] < largest) COMPAT_FRAGMENT(ssl) = 0;
+  }
+  return 0;
 }
 
 /* --- sessions --- */

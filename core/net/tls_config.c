@@ -247,6 +247,23 @@ static void server_digest(const struct tls_server_conf *v, uint8_t out[TLS_DIGES
   }
 }
 
+/* Who asks clients for certificates sends them the names of its authorities, and a ticket with what they show: of any size. Else it is a chain, or a signed key
+ * exchange. */
+static size_t largest_message(const struct tls_server_conf *v) {
+  enum { KEY_EXCHANGE = 4 + 4 + 133 /* a point of P-521 */ + 4, ECDSA_EXTRA = 16 };
+  size_t largest = 0;
+  if (v->client_trust != NULL) return SIZE_MAX;
+  for (size_t i = 0; i < v->nidentities; i++) {
+    const struct tls_identity *id = v->identities[i];
+    size_t shown = tls_certificate_message(&id->chain), size = mbedtls_pk_get_len(&id->key);
+    size_t rsa = mbedtls_pk_can_do(&id->key, MBEDTLS_PK_RSA) ? 1 : 2;
+    size_t exchanged = KEY_EXCHANGE + rsa * size + ECDSA_EXTRA;
+    if (shown > largest) largest = shown;
+    if (exchanged > largest) largest = exchanged;
+  }
+  return largest;
+}
+
 /* Tickets and the cache serve every thread, so that a client may come back to any worker. */
 static bool server_resumption(struct tls_server_conf *v) {
   uint8_t digest[TLS_DIGEST];
@@ -309,6 +326,7 @@ struct tls_server_conf *tls_server_conf_new(const struct tls_server_settings *s,
   if (conf_common(&v->conf, MBEDTLS_SSL_IS_SERVER, s->min_version, s->max_version, err, errsize) &&
       server_identities(v, s, err, errsize) && server_client_ca(v, s, err, errsize) && server_resumption(v)) {
     mbedtls_ssl_conf_sni(&v->conf, on_sni, v);
+    v->largest = largest_message(v);
     err[0] = '\0';
     return v;
   }

@@ -35,6 +35,8 @@ struct tls_identity *tls_identity_load(const char *cert, const char *key, char *
 void tls_identity_free(struct tls_identity *id);
 /* Calls `tell` for each reason why tls_identity_load would refuse it: in either file, and in the pair. */
 void tls_identity_problems(const char *cert, const char *key, tls_tell_fn tell, void *arg);
+/* Bytes of the message that shows it. */
+size_t tls_certificate_message(const mbedtls_x509_crt *chain);
 enum tls_load {
   TLS_LOAD_FAILED,
   TLS_LOAD_PART, /* one certificate at least; err names the first that could not be read */
@@ -184,6 +186,7 @@ struct tls_server_conf {
   size_t nidentities;
   struct tls_trust *client_trust; /* NULL: client certificates are not asked for */
   bool client_required;
+  size_t largest; /* message of its handshakes */
   struct tls_tickets *tickets;
 };
 struct tls_client_conf *tls_client_conf_new(const struct tls_client_settings *s, char *err, size_t errsize);

@@ -191,11 +191,16 @@ static bool usable_pair(struct tls_identity *id, const char *cert, const char *k
   return fail(err, errsize, key, "a key on a curve that is not spoken here: P-256, P-384 and P-521 are");
 }
 
+size_t tls_certificate_message(const mbedtls_x509_crt *chain) {
+  enum { FRAME = 64, EACH = 5 }; /* of the message; of each certificate in it (RFC 8446 section 4.4.2) */
+  size_t n = FRAME;
+  for (; chain != NULL; chain = chain->next) n += chain->raw.len + EACH;
+  return n;
+}
+
 /* mbedTLS sends no message of the handshake in two records. */
 static bool sendable(const mbedtls_x509_crt *chain, const char *cert, char *err, size_t errsize) {
-  enum { FRAME = 64, EACH = 5 }; /* of the message; of each certificate in it (RFC 8446 section 4.4.2) */
-  size_t n = FRAME, max = MBEDTLS_SSL_OUT_CONTENT_LEN;
-  for (; chain != NULL; chain = chain->next) n += chain->raw.len + EACH;
+  size_t n = tls_certificate_message(chain), max = MBEDTLS_SSL_OUT_CONTENT_LEN;
   if (n <= max) return true;
   snprintf(err, errsize,
            "%s: a chain of %zu bytes, where %zu can be sent: expected the certificate and its intermediates", cert, n,

@@ -226,11 +226,15 @@ static bool handshake_done(struct tls_session *t) {
   return !s->closing;
 }
 
+static int go_on(struct tls_session *t) {
+  return t->client != NULL ? mbedtls_ssl_handshake(&t->ssl) : compat_serve_handshake(&t->ssl, t->server->largest);
+}
+
 static bool step_handshake(struct tls_session *t) {
   int r;
   t->heard = uv_now(t->stream->net->loop);
   seal_begin();
-  do r = mbedtls_ssl_handshake(&t->ssl);
+  do r = go_on(t);
   while (r == MBEDTLS_ERR_SSL_WANT_READ && !t->dry);
   int sent = seal_end(t);
   if (sent != 0 && t->io_error == 0) t->io_error = sent;
@@ -539,7 +543,7 @@ static int session_new(struct stream *s, const mbedtls_ssl_config *conf, stream_
 
 /* The first flight, unless `r` says that making the session failed. Other than 0: on_open will not be called. */
 static int session_start(struct tls_session *t, int r) {
-  if (r == 0) r = mbedtls_ssl_handshake(&t->ssl);
+  if (r == 0) r = go_on(t);
   if (r == MBEDTLS_ERR_SSL_WANT_READ) {
     stream_plain_read_start(t->stream);
     return 0;

@@ -104,6 +104,36 @@ static void the_ciphers_that_cost_least_are_chosen(void) {
   tls_server_unref(s);
 }
 
+static void smaller_records_are_granted_where_they_are_kept(void) {
+  static const struct {
+    const char *name;
+    int size;
+    bool granted;
+  } cases[] = {{"ecdsa", 512, false},   {"ecdsa", 1024, true}, {"chained", 512, false}, {"chained", 1024, true},
+               {"chained", 2048, true}, {"rsa", 1024, true},   {"rsa", 4096, true},     {"long", 1024, false},
+               {"long", 2048, false},   {"long", 4096, true}};
+  shell("cat chained.pem intermediate.pem intermediate.pem ca.pem > long.pem && cp chained.key long.key");
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    struct lab l;
+    char options[128];
+    struct tls_server *s = server(cases[i].name);
+    snprintf(options, sizeof options, "-servername localhost -tls1_2 -tlsextdebug -maxfraglen %d", cases[i].size);
+    s_client(s, options, &child, &l);
+    expect_text(child.text, "\nhello\n");
+    CHECK((strstr(child.text, "\"max fragment length\"") != NULL) == cases[i].granted);
+    lab_fini(&l);
+    tls_server_unref(s);
+  }
+  struct lab l;
+  struct tls_server *s = server_with((struct tls_server_settings){.client_ca = file("ca.pem")}, "ecdsa");
+  s_client(s, "-servername localhost -tls1_2 -tlsextdebug -maxfraglen 4096 -cert client.pem -key client.key", &child,
+           &l);
+  expect_text(child.text, "\nhello\n");
+  CHECK(strstr(child.text, "\"max fragment length\"") == NULL);
+  lab_fini(&l);
+  tls_server_unref(s);
+}
+
 static void a_name_with_a_final_dot_is_that_name(void) {
   struct tls_certificate_settings list[] = {{file("rsa.pem"), file("rsa.key")}, {file("exact.pem"), file("exact.key")}};
   struct tls_server_settings two = {.certificates = list, .ncertificates = 2, .min_version = TLS_1_2};
@@ -179,9 +209,16 @@ static void dial_s_server(struct lab *l, const char *options) {
 
 static bool client_got_answer(const struct lab *l) { return l->c.got.n >= 6; }
 static void our_client_talks_to_openssl(void) {
-  static const char *const options[] = {"-cert rsa.pem -key rsa.key -alpn http/1.1", "-cert ecdsa.pem -key ecdsa.key",
-                                        "-cert rsa.pem -key rsa.key -tls1_2"};
-  for (int i = 0; i < 3; i++) {
+  static const char *const options[] = {"-cert rsa.pem -key rsa.key -alpn http/1.1",
+                                        "-cert ecdsa.pem -key ecdsa.key",
+                                        "-cert rsa.pem -key rsa.key -tls1_2",
+                                        "-cert ecdsa.pem -key ecdsa.key -tls1_2 -cipher ECDHE-ECDSA-AES128-SHA",
+                                        "-cert ecdsa.pem -key ecdsa.key -tls1_2 -cipher ECDHE-ECDSA-AES256-SHA",
+                                        "-cert rsa.pem -key rsa.key -tls1_2 -cipher ECDHE-RSA-AES128-SHA",
+                                        "-cert rsa.pem -key rsa.key -tls1_2 -cipher DHE-RSA-AES128-SHA",
+                                        "-cert rsa.pem -key rsa.key -tls1_2 -cipher DHE-RSA-AES256-SHA256",
+                                        "-cert rsa.pem -key rsa.key -tls1_2 -cipher DHE-RSA-CHACHA20-POLY1305"};
+  for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
     struct lab l;
     struct tls_client *c = client();
     lab_init(&l, c, NULL, "localhost");
@@ -239,6 +276,7 @@ int main(void) {
   lab_setup();
   RUN(openssl_talks_to_our_server);
   RUN(the_ciphers_that_cost_least_are_chosen);
+  RUN(smaller_records_are_granted_where_they_are_kept);
   RUN(a_name_with_a_final_dot_is_that_name);
   RUN(openssl_resumes_with_our_server);
   RUN(old_versions_and_other_protocols_are_refused);
