@@ -1,8 +1,7 @@
 /* steps_request.c: the steps from a parsed head to a request on its way to the upstream.
  *
  * admit, on_request, route, token, send. A replay comes back to the token step, so everything that a try needs is made from there on: the connection, the head
- * with its secrets, the body from its start. What a head says of the body depends on what is here when it is made: a body at hand has a length, whatever
- * way it came. */
+ * with its secrets, the body from its start. */
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -180,11 +179,13 @@ enum verdict step_token(struct exchange *ex) {
 
 /* --- send --- */
 
+/* As the client framed it, whether or not its end has come by now: what goes out must not depend on how long a connection took. A body that a script has asked
+ * for, or replaced, is here whole, and goes with its length; so on every try. */
 static struct framing request_framing(const struct exchange *ex) {
   const struct request *r = &ex->request;
   const struct request_body *b = &ex->body;
   if (b->place == BODY_REPLACED) return (struct framing){b->bytes.n > 0 ? FRAMING_LENGTH : FRAMING_NONE, b->bytes.n};
-  if (r->framing == FRAMING_CHUNKED && request_body_at_hand(b) && r->trailers.n == 0)
+  if (r->framing == FRAMING_CHUNKED && b->place == BODY_GATHERED && b->complete && r->trailers.n == 0)
     return (struct framing){FRAMING_LENGTH, b->bytes.n};
   return (struct framing){r->framing, r->content_length};
 }

@@ -268,6 +268,30 @@ describe("a body", function()
     end
     c:close()
   end)
+  it("goes in the client's framing, on a new connection as on one that was kept", function()
+    local reader = peers.raw [[
+      while true do
+        local head = c:read "head"
+        if not head then return c:close() end
+        local chunked = head:find "chunked"
+        local body = c:read(chunked and #"5\r\nhello\r\n0\r\n\r\n" or 5)
+        local said = (chunked and "chunks" or "length " .. head:match "Length: (%d+)") .. " " .. body:match "hello" .. " on " .. c.number
+        c:write(("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"):format(#said, said))
+      end]]
+    local p = wire.proxy(reader, "on_request = function(req) if req.path == '/gathered' then req:body() elseif req.path == '/replaced' then req:set_body 'hello' end end,")
+    local function post(path)
+      local c = http.connect(p.port)
+      c:send("POST " .. path .. " HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+      local res = c:read_response "POST"
+      c:close()
+      return res.body
+    end
+    assert.same({ "chunks hello on 1", "chunks hello on 1" }, { post "/", post "/" })
+    assert.same({ "length 5 hello on 1", "length 5 hello on 1" }, { post "/gathered", post "/replaced" })
+    assert.equal("length 5 hello on 1", http.request(p.port, "POST", "/", nil, "hello").body)
+    p:finish()
+    reader.process:stop()
+  end)
   it("that is empty goes in any framing", function()
     local c = http.connect(proxy.port)
     assert.equal("", echoed(c:request("POST", "/open", { ["Content-Length"] = "0" })).body)
