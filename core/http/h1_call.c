@@ -58,6 +58,10 @@ static void switch_over(struct call *c, const uint8_t *p, size_t n) {
     call_failed(c, ERR_PROTOCOL, "101 Switching Protocols that nobody asked for");
     return;
   }
+  if (!c->body_done) { /* what of the request is still to come would be the other protocol's (RFC 9110 section 7.8) */
+    call_failed(c, ERR_PROTOCOL, "101 Switching Protocols before the request was sent");
+    return;
+  }
   buf_add(&c->h1.stash, p, n);
   stream_read_stop(&c->place.conn->stream);
   call_told_switch(c);

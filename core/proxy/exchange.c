@@ -53,7 +53,7 @@ static void release(struct exchange *ex) {
   call_fini(&ex->call);
   later_cancel(&ex->nudge);
   timeout_fini(&ex->token_wait);
-  timeout_fini(&ex->continue_wait);
+  timeout_fini(&ex->body_wait_limit);
   timeout_fini(&ex->deadline);
   arena_reset(&ex->arena);
   struct runtime *r = ex->runtime;
@@ -68,7 +68,7 @@ void exchange_cancel_waits(struct exchange *ex) {
   ex->task = NULL;
   slot_wait_cancel(&ex->waiter);
   timeout_clear(&ex->token_wait);
-  timeout_clear(&ex->continue_wait);
+  timeout_clear(&ex->body_wait_limit);
   call_cancel(&ex->call);
   if (ex->forward != NULL) forward_cancel(ex->forward);
 }
@@ -141,13 +141,24 @@ static void on_token_due(struct timeout *t) {
   exchange_resume(ex, STEP_TOKEN); /* sees that wait_until has passed */
 }
 
-static void on_continue_due(struct timeout *t) {
-  request_body_continue(CONTAINER_OF(t, struct exchange, continue_wait));
+static void on_body_due(struct timeout *t) {
+  struct exchange *ex = CONTAINER_OF(t, struct exchange, body_wait_limit);
+  if (ex->step == STEP_REPLY)
+    exchange_resume(ex, STEP_REPLY);
+  else
+    request_body_continue(ex);
 }
+
+/* A client that sends its head and its body by two calls sends the second one now. */
+enum { BODY_END_MS = 20 };
 
 static void on_nudge(struct later *l) {
   struct exchange *ex = CONTAINER_OF(l, struct exchange, nudge);
-  if (ex->body.wait.waiting)
+  if (ex->step == STEP_REPLY && request_body_nearly_there(ex))
+    timeout_set(&ex->body_wait_limit, BODY_END_MS);
+  else if (ex->step == STEP_REPLY)
+    exchange_resume(ex, STEP_REPLY);
+  else if (ex->body.wait.waiting)
     ex->down->ops->want(ex->down);
   else if (ex->reply.wait.waiting)
     call_resume(&ex->call);
@@ -173,7 +184,7 @@ struct exchange *exchange_begin(struct worker *w, struct downstream *d) {
   call_init(&ex->call, &upstream_events, ex, &ex->arena, &w->services.wheel);
   later_init(&ex->nudge, on_nudge);
   timeout_init(&ex->token_wait, &w->services.wheel, on_token_due);
-  timeout_init(&ex->continue_wait, &w->services.wheel, on_continue_due);
+  timeout_init(&ex->body_wait_limit, &w->services.wheel, on_body_due);
   timeout_init(&ex->deadline, &w->services.wheel, on_deadline);
   return ex;
 }
@@ -192,6 +203,7 @@ void exchange_start(struct exchange *ex) {
 
 void exchange_refuse(struct exchange *ex, const struct http_fault *fault, bool in_head) {
   COUNT(ex->worker, refused, 1);
+  ex->body.place = BODY_REFUSED;
   exchange_cancel_waits(ex);
   exchange_fail(ex, fault->status, fault->disagreed ? ERR_AMBIGUOUS : ERR_PROTOCOL, fault->text);
   if (!in_head) {

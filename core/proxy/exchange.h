@@ -74,7 +74,7 @@ struct exchange {
   struct str host;          /* Host as a script set it; .p NULL: not set */
   struct str
       unread; /* the first line of a head that was not read to its end, or could not be: for the log. .p NULL: it was read */
-  struct later nudge; /* starts the reading that a script awaits */
+  struct later nudge; /* starts the reading that a script awaits; ends the reply step's wait for the client's body */
 
   /* the hook that runs */
   struct task *task;
@@ -87,13 +87,14 @@ struct exchange {
   struct str host_field; /* Host for that URL */
   struct origin *origin;
   struct slot_waiter waiter;
-  struct timeout token_wait;    /* how long a token may be waited for */
-  struct timeout continue_wait; /* how long the upstream may take to say 100 (Continue) */
-  struct timeout deadline;      /* the whole exchange */
-  uint64_t wait_until;          /* uv_now's clock; 0: has not waited yet */
-  bool replayed;                /* the one replay was made: outlives the steps that it goes through again */
-  unsigned token_races;         /* times that a token was gone when the head was written */
-  unsigned failed_dials;        /* addresses of the upstream that gave no connection */
+  struct timeout token_wait; /* how long a token may be waited for */
+  struct timeout
+      body_wait_limit; /* how long the upstream may take to say 100 (Continue), or the client to end a body that nobody wants */
+  struct timeout deadline; /* the whole exchange */
+  uint64_t wait_until;     /* uv_now's clock; 0: has not waited yet */
+  bool replayed;           /* the one replay was made: outlives the steps that it goes through again */
+  unsigned token_races;    /* times that a token was gone when the head was written */
+  unsigned failed_dials;   /* addresses of the upstream that gave no connection */
 
   /* the response: the upstream's, or one made here */
   struct response response;

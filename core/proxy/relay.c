@@ -49,7 +49,7 @@ static void on_head(struct call *call) {
   ex->response = call->response;
   bool names_upgrade = ex->response.status == 101 || ex->response.status == 426;
   ex->upgrade = names_upgrade ? headers_join(&ex->response.headers, STR("Upgrade")) : (struct str){0};
-  if (call->phase != CALL_TUNNEL) headers_strip_hop_by_hop(&ex->response.headers);
+  headers_strip_hop_by_hop(&ex->response.headers);
   if (ex->forward != NULL) forward_sign(ex, &ex->response);
   exchange_resume(ex, STEP_JUDGE);
 }

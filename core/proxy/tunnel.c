@@ -145,7 +145,6 @@ static void join(struct tunnel *t, struct buf *from_client, struct buf *from_ups
 
 bool tunnel_begin(struct exchange *ex) {
   struct buf from_client, from_upstream;
-  headers_strip_hop_by_hop(&ex->response.headers);
   bool said = ex->upgrade.n > 0; /* the one that it took, of all that were offered (RFC 9110 section 7.8) */
   say_head(ex, said ? ex->upgrade : ex->request.upgrade_protocol);
   struct tunnel *t = tunnel_new(ex);
