@@ -35,9 +35,9 @@ static uint64_t keep_limit(const struct call *c) {
     unsigned long long seconds;
     if (member.n <= key.n || !str_ieq((struct str){member.p, key.n}, key)) continue;
     if (!str_to_u64((struct str){member.p + key.n, member.n - key.n}, &seconds)) continue;
-    if (seconds < c->pool_ms / 1000) return seconds > 1 ? (seconds - 1) * 1000 : seconds * 500;
+    if (seconds < c->pool.keep_ms / 1000) return seconds > 1 ? (seconds - 1) * 1000 : seconds * 500;
   }
-  return c->pool_ms;
+  return c->pool.keep_ms;
 }
 
 /* left: bytes behind the reply. */
@@ -79,7 +79,7 @@ static bool told_head(struct call *c, const uint8_t *p, size_t n) {
     begin_reply(c);
     return true;
   }
-  c->h1.keep_ms = headers_may_have(&c->response.headers, H_KEEP_ALIVE) ? keep_limit(c) : c->pool_ms;
+  c->h1.keep_ms = headers_may_have(&c->response.headers, H_KEEP_ALIVE) ? keep_limit(c) : c->pool.keep_ms;
   call_told_head(c);
   return true;
 }

@@ -20,7 +20,7 @@ int services_init(struct services *s, struct registry *names) {
   }
   net_init(&s->net, &s->loop);
   wheel_init(&s->wheel, &s->loop);
-  s->resolver = resolver_new(&s->loop);
+  s->resolver = resolver_new(names, &s->loop, &s->mailbox, &s->wheel);
   s->origins = origins_new(&s->net, &s->wheel, s->resolver);
   s->names = names;
   return 0;

@@ -20,7 +20,7 @@
 #include "lua/guard.h"
 #include "token/secret.h"
 
-enum { POOL_MS = 30 * 1000, POOL_IDLE = 8 };
+enum { POOL_MS = 30 * 1000, POOL_AGE_MS = 60 * 60 * 1000, POOL_IDLE = 8 };
 
 static void hop(struct http_op *op);
 
@@ -272,8 +272,7 @@ static void start_call(struct http_op *op) {
   op->calling = true;
   c->method = op->method;
   c->connect_ms = c->first_byte_ms = c->response_ms = c->send_ms = op->timeout_ms;
-  c->pool_ms = POOL_MS;
-  c->pool_idle = POOL_IDLE;
+  c->pool = (struct pool_terms){.keep_ms = POOL_MS, .age_ms = POOL_AGE_MS, .idle = POOL_IDLE};
   c->repeatable = method_idempotent(op->method);
   call_start(c, op->origin);
 }

@@ -32,7 +32,7 @@ const struct field_place *keys_net_places(void);
 const struct field_place *keys_tls_places(void);
 const struct field_place *keys_forward_places(void);
 const struct field_place *keys_token_places(void);
-unsigned keys_pool_default(void); /* idle connections kept, unless an upstream says otherwise */
+void keys_pool_defaults(struct upstream_conf *u); /* what is kept, unless an upstream says otherwise */
 bool keys_is_type(struct schema *s, int table, const char *key, int type); /* the key's value has this Lua type */
 
 #endif

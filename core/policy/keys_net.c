@@ -166,6 +166,7 @@ void keys_override_listen(struct schema *s) {
 struct upstream_keys { /* what a table says beside its URLs */
   struct timeouts_conf timeouts;
   unsigned pool_idle;
+  uint64_t pool_age_ms;
   bool preserve_host, rewrite_location;
 };
 
@@ -180,6 +181,7 @@ static const struct field timeout_fields[] = {
 /* Offsets from the start of upstream_keys. */
 static const struct field pool_fields[] = {{"idle", FIELD_COUNT, AT(upstream_keys, pool_idle), "256", 0, 65536, {0}},
                                            {"keep", FIELD_DURATION, AT(upstream_keys, timeouts.pool), NULL, 0, 0, {0}},
+                                           {"age", FIELD_DURATION, AT(upstream_keys, pool_age_ms), "1h", 0, 0, {0}},
                                            {0}};
 
 static const struct field upstream_fields[] = {
@@ -190,10 +192,11 @@ static const struct field upstream_fields[] = {
     {"rewrite_location", FIELD_BOOLEAN, AT(upstream_keys, rewrite_location), "false", 0, 0, {0}},
     {0}};
 
-unsigned keys_pool_default(void) {
+void keys_pool_defaults(struct upstream_conf *u) {
   struct upstream_keys keys = {0};
   schema_defaults(upstream_fields, &keys);
-  return keys.pool_idle;
+  u->pool_idle = keys.pool_idle;
+  u->pool_age_ms = keys.pool_age_ms;
 }
 
 static const char url_expected[] = "a URL";
@@ -273,10 +276,11 @@ static size_t add_upstream(struct schema *s, struct str name) {
 }
 
 static void read_upstream_table(struct schema *s, const struct path *at, int value, struct upstream_conf *u) {
-  struct upstream_keys keys = {.timeouts = u->timeouts, .pool_idle = u->pool_idle};
+  struct upstream_keys keys = {.timeouts = u->timeouts, .pool_idle = u->pool_idle, .pool_age_ms = u->pool_age_ms};
   schema_read(s, at, value, upstream_fields, &keys, true);
   u->timeouts = keys.timeouts;
   u->pool_idle = keys.pool_idle;
+  u->pool_age_ms = keys.pool_age_ms;
   u->preserve_host = keys.preserve_host;
   u->rewrite_location = keys.rewrite_location;
   read_urls(s, at, value, u);
@@ -285,7 +289,7 @@ static void read_upstream_table(struct schema *s, const struct path *at, int val
 static void read_one(struct schema *s, const struct path *at, int value, struct str name) {
   size_t index = add_upstream(s, name);
   struct upstream_conf *u = &s->policy->upstreams[index];
-  u->pool_idle = keys_pool_default();
+  keys_pool_defaults(u);
   if (lua_istable(s->L, value)) {
     read_upstream_table(s, at, value, u);
     lua_pushliteral(s->L, "tls");

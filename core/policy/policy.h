@@ -70,6 +70,7 @@ struct upstream_conf {
   const char *insecure;          /* the name under which the policy turned verification off; NULL: it is on */
   struct timeouts_conf timeouts; /* the policy's, with the upstream's own on top */
   unsigned pool_idle;            /* kept connections a worker */
+  uint64_t pool_age_ms;          /* how old a connection may grow; 0: any */
   bool preserve_host;            /* Host as the client sent it; else the upstream's */
   bool rewrite_location;         /* a Location that names the upstream is said as its clients know it */
   bool has_base;                 /* a URL of it has a path, which requests may not leave */

@@ -244,8 +244,7 @@ enum verdict step_send(struct exchange *ex) {
   c->first_byte_ms = u->timeouts.first_byte;
   c->response_ms = u->timeouts.response;
   c->send_ms = u->timeouts.send;
-  c->pool_ms = u->timeouts.pool;
-  c->pool_idle = u->pool_idle;
+  c->pool = (struct pool_terms){.keep_ms = u->timeouts.pool, .age_ms = u->pool_age_ms, .idle = u->pool_idle};
   c->upgrade = ex->request.upgrade;
   c->repeatable = method_idempotent(ex->request.method) && request_body_at_hand(&ex->body);
   request_body_hold(&ex->body);

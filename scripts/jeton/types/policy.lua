@@ -100,7 +100,7 @@ function response:set_body(body) end
 ---@field [integer] string URLs, taken in turn
 ---@field tls? jeton.tls
 ---@field timeouts? jeton.upstream.timeouts
----@field pool? { idle: integer?, keep: jeton.duration? }
+---@field pool? { idle: integer?, keep: jeton.duration?, age: jeton.duration? }
 ---@field preserve_host? boolean
 ---@field rewrite_location? boolean a Location that names this upstream is said as clients of jeton know it
 
