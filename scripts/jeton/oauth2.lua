@@ -6,6 +6,7 @@
 --   tokens = { api = oauth2.client_credentials { token_url = "https://…", client_id = "…", client_secret = jeton.secret.file "…" } }
 
 local authentication = require "jeton.oauth2.authentication"
+local family = require "jeton.oauth2.family"
 local login = require "jeton.oauth2.login"
 local names = require "jeton.names"
 local reply = require "jeton.oauth2.reply"
@@ -68,36 +69,69 @@ local function check_tls(tls)
   if not good then fail("tls: %s", (why:gsub("^.-jeton%.http[.:] ?tls: ", ""))) end
 end
 
-local function check(options, own_keys)
-  if type(options) ~= "table" then fail("expected a table of options, got %s", type(options)) end
-  check_keys(options, set_of(TOKEN_KEYS, CLIENT_KEYS, own_keys))
-  if type(options.token_url) ~= "string" or not options.token_url:find "^https?://" then
-    fail("token_url: expected an http or https URL, got %s", type(options.token_url))
-  end
-  authentication.check(options)
-  if options.tls ~= nil then check_tls(options.tls) end
-  check_strings(options, "scope")
-  check_strings(options, "audience")
-  if options.extra ~= nil then check_extra(options.extra) end
-  if own_keys == REFRESH_KEYS and (options.path == nil or options.refresh_token ~= nil) then
+local function check_url(url)
+  if type(url) ~= "string" or not url:find "^https?://" then fail("token_url: expected an http or https URL, got %s", type(url)) end
+end
+
+local function check_path(path)
+  if type(path) ~= "string" or path == "" then fail("path: expected the path of a file, got %s", path == "" and "an empty string" or type(path)) end
+end
+
+local owners = {} -- by path: whose login is kept there
+
+--- Two tokens may share a login. Two logins in one file would each present the other's refresh token to its own issuer.
+local function check_owner(options)
+  if type(options.path) ~= "string" or type(options.token_url) ~= "string" or type(options.client_id) ~= "string" then return end
+  local owner = options.token_url .. " " .. options.client_id
+  if (owners[options.path] or owner) ~= owner then fail "path: another token keeps the login of another client or issuer there: give each its own" end
+  owners[options.path] = owner
+end
+
+local function check_login(options)
+  if options.path ~= nil and family.is_fixed(options, "path") then check_path(options.path) end
+  if (options.path == nil or options.refresh_token ~= nil) and family.is_fixed(options, "refresh_token") then
     authentication.check_credential(options, "refresh_token")
   end
-  if own_keys == REFRESH_KEYS and options.path ~= nil and (type(options.path) ~= "string" or options.path == "") then
-    fail("path: expected the path of a file, got %s", options.path == "" and "an empty string" or type(options.path))
+end
+
+--- What is a function of the key is checked for each key, when it is there.
+local function check(options, own_keys)
+  local fixed = function(...) return family.is_fixed(options, ...) end
+  if fixed "token_url" then check_url(options.token_url) end
+  if fixed("token_url", "client_id", "client_secret", "assertion", "tls") then authentication.check(options) end
+  if options.tls ~= nil and fixed "tls" then check_tls(options.tls) end
+  if fixed "scope" then check_strings(options, "scope") end
+  if fixed "audience" then check_strings(options, "audience") end
+  if options.extra ~= nil and fixed "extra" then check_extra(options.extra) end
+  if own_keys == REFRESH_KEYS then check_login(options) end
+  if fixed "lifetime" and options.lifetime ~= nil and type(options.lifetime) ~= "number" then
+    fail("lifetime: expected seconds as a number, got %s", type(options.lifetime))
   end
-  if options.lifetime ~= nil and type(options.lifetime) ~= "number" then fail("lifetime: expected seconds as a number, got %s", type(options.lifetime)) end
 end
 
---- A file that cannot be written is of use until the issuer rotates: then the login is lost with the next restart. It may be mended while the program runs, so
---- this is a warning. Says it at the policy's line.
-local function warn_of_path(where, path, level)
-  local ok, why = jeton.file.writable(path)
-  if ok then return end
-  local _, place = pcall(error, "", level + 2)
-  warn(("%soauth2.%s: path: %s: a new refresh token could not be saved, and a restart would be locked out"):format(place, where, why))
+local function check_all(options, own_keys)
+  if type(options) ~= "table" then fail("expected a table of options, got %s", type(options)) end
+  check_keys(options, set_of(TOKEN_KEYS, CLIENT_KEYS, own_keys))
+  authentication.check_method(options.auth)
+  check(options, own_keys)
+  family.check(options, own_keys == REFRESH_KEYS)
+  if own_keys == REFRESH_KEYS then check_owner(options) end
 end
 
---- The options, with the whole name of the authentication method. Raises with the policy's line for what is wrong with them.
+--- What is wrong and yet no reason to refuse the policy, or nil. A file that cannot be written is of use until the issuer rotates, and may be mended while the
+--- program runs; after that the login is lost with the next restart.
+local function doubt(options, own_keys)
+  local refreshes = own_keys == REFRESH_KEYS
+  local constant = family.constant(options, refreshes)
+  if constant then return constant .. ": the same for every key, so that all of them get one login" end
+  if not refreshes or type(options.path) ~= "string" then return nil end
+  local ok, why = jeton.file.writable(options.path)
+  if ok then return nil end
+  return ("path: %s: a new refresh token could not be saved, and a restart would be locked out"):format(why)
+end
+
+--- The options, with the whole name of the authentication method, and a function that gives those of a key. Raises with the policy's line for what is wrong with
+--- them.
 local function checked(where, options, own_keys)
   local made = options
   if type(options) == "table" then
@@ -105,10 +139,12 @@ local function checked(where, options, own_keys)
     for key, value in pairs(options) do made[key] = value end
     made.auth = authentication.method(options.auth)
   end
-  local ok, why = pcall(check, made, own_keys)
+  local ok, why = pcall(check_all, made, own_keys)
   if not ok then error(("oauth2.%s: %s"):format(where, why), 3) end
-  if own_keys == REFRESH_KEYS and type(made.path) == "string" then warn_of_path(where, made.path, 3) end
-  return made
+  local doubtful = doubt(made, own_keys)
+  local _, place = pcall(error, "", 4) -- the policy's
+  if doubtful then warn(("%soauth2.%s: %s"):format(place, where, doubtful)) end
+  return made, family.resolver(made, function(resolved) check(resolved, own_keys) end)
 end
 
 --- The token's table: the keys that the policy knows, and fetch.
@@ -137,8 +173,15 @@ end
 
 -- the exchange with the issuer --------------------------------------------------------------------------------------------------
 
---- POSTs the grant. Returns the reply's body; or nil, message, the OAuth error code if there was one, what the fetch's third result is to be, and the reply's
---- status.
+--- A reply of success without a token that is any good may have a new refresh token all the same, and the old one is spent.
+local function rotated_in_vain(res)
+  if res.status < 200 or res.status > 299 then return nil end
+  local body = res:json()
+  return type(body) == "table" and body.refresh_token or nil
+end
+
+--- POSTs the grant. Returns the reply's body; or nil, message, the OAuth error code if there was one, what the fetch's third result is to be, the reply's status,
+--- and a refresh token that has come in vain.
 local function request_token(options, grant)
   local request = {
     form = form_of(options, grant),
@@ -154,7 +197,7 @@ local function request_token(options, grant)
   if not res then return nil, why end
   local body, code, how
   body, why, code, how = reply.read(res)
-  return body, why, code, how, res.status
+  return body, why, code, how, res.status, not body and rotated_in_vain(res) or nil
 end
 
 local function result(options, body) return { value = body.access_token, expires_in = reply.life(body, options.lifetime) } end
@@ -165,11 +208,14 @@ local function result(options, body) return { value = body.access_token, expires
 ---@param options jeton.oauth2.client_credentials
 ---@return jeton.token_options
 function M.client_credentials(options)
-  options = checked("client_credentials", options, {})
-  return token(options, function()
-    local body, why, _, how = request_token(options, { grant_type = "client_credentials" })
+  local of
+  options, of = checked("client_credentials", options, {})
+  return token(options, function(ctx)
+    local mine, wrong = of(ctx.key)
+    if not mine then return nil, wrong end
+    local body, why, _, how = request_token(mine, { grant_type = "client_credentials" })
     if not body then return nil, why, how end
-    return result(options, body)
+    return result(mine, body)
   end)
 end
 
@@ -177,14 +223,17 @@ end
 ---@param options jeton.oauth2.refresh_token
 ---@return jeton.token_options
 function M.refresh_token(options)
-  options = checked("refresh_token", options, REFRESH_KEYS)
+  local of
+  options, of = checked("refresh_token", options, REFRESH_KEYS)
   local kept = login.new()
   return token(options, function(ctx)
-    local body, fields, how = kept:fetch(options, ctx, function(refresh_token)
-      return request_token(options, { grant_type = "refresh_token", refresh_token = refresh_token })
+    local mine, wrong = of(ctx.key)
+    if not mine then return nil, wrong end
+    local body, fields, how = kept:fetch(mine, ctx, function(refresh_token)
+      return request_token(mine, { grant_type = "refresh_token", refresh_token = refresh_token })
     end)
     if not body then return nil, fields, how end
-    local made = result(options, body)
+    local made = result(mine, body)
     made.fields = fields
     made.refresh_expires_in = login.life(body)
     return made

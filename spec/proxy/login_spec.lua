@@ -325,6 +325,29 @@ describe("a refresh token", function()
     p:finish()
   end)
 
+  for what, bad in pairs {
+    ["no access token"] = [[{"expires_in":3600,"refresh_token":"R1"}]],
+    ["a token of another type"] = [[{"access_token":"a","token_type":"mac","expires_in":3600,"refresh_token":"R1"}]],
+    ["no lifetime"] = [[{"access_token":"a","refresh_token":"R1"}]],
+    ["a lifetime that is none"] = [[{"access_token":"a","expires_in":-5,"refresh_token":"R1"}]],
+  } do
+    for _, kept in ipairs { "memory", "a file" } do
+      it("that comes with " .. what .. " is not lost: in " .. kept, function()
+        local raw = issuer(([[
+          if n == 1 then return 200, %q end
+          if form:find("refresh_token=R1", 1, true) then return 200, '{"access_token":"b","expires_in":3600,"refresh_token":"R2"}' end
+          return 400, '{"error":"invalid_grant"}' ]]):format(bad))
+        local path = process.write_file(dir .. "/refresh", "R0")
+        local option = kept == "memory" and "refresh_token = 'R0'," or ("path = %q,"):format(path)
+        local p = jeton.start(stand_in(raw, option .. " backoff = { min = '50ms', max = '100ms' },"))
+        process.poll(function() return token(p).valid end, 5, "a token; " .. p:errors())
+        assert.equal(2, asked(raw))
+        if kept == "a file" then assert.equal("R2", process.read_file(path)) end
+        p:finish()
+      end)
+    end
+  end
+
   it("without a path that is rotated is a warning", function()
     local p = jeton.start(policy(("refresh_token = jeton.secret.value %q,"):format(ports.refresh)))
     assert.equal(200, http.get(p.port).status, p:errors())
@@ -350,5 +373,107 @@ describe("a refresh token", function()
     process.poll(function() return token(p).valid end, 5, "a token")
     assert.is_true(token(p).next_attempt_in > 2000)
     p:finish()
+  end)
+end)
+
+describe("a family", function()
+  local function check(options, grant)
+    local file = process.write_file(dir .. "/policy.lua", ([[
+local oauth2 = require "jeton.oauth2"
+return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:1", tokens = { tenant = oauth2.%s {
+  family = true, token_url = "https://login.example.com/token", auth = "none", %s } } }]]):format(grant, options))
+    local code, out, err = jeton.run { "check", file }
+    return code, out .. err
+  end
+
+  for what, case in pairs {
+    ["one path"] = { "refresh_token", "client_id = 'a', path = '/tmp/refresh'", "path: with family = true every key would get the same login" },
+    ["one refresh token"] = { "refresh_token", "client_id = 'a', refresh_token = 'r'", "path: a family needs one for each key" },
+    ["one first refresh token"] = { "refresh_token", "client_id = 'a', refresh_token = 'r', path = function(key) return '/tmp/' .. key end",
+      "refresh_token: with family = true every key would get the same login" },
+    ["a client id of the key, and one path"] = { "refresh_token", "client_id = function(key) return key end, path = '/tmp/refresh'", "path: with family = true" },
+    ["client credentials without the key"] = { "client_credentials", "client_id = 'a', scope = 'b'", "every key would get the same token" },
+    ["only a lifetime of the key"] = { "client_credentials", "client_id = 'a', lifetime = function() return 5 end", "every key would get the same token" },
+  } do
+    it("whose keys would all have one login is refused: " .. what, function()
+      local code, said = check(case[2], case[1])
+      assert.equal(78, code)
+      assert.is_truthy(said:find("policy.lua:2: oauth2." .. case[1] .. ": ", 1, true), said)
+      assert.is_truthy(said:find(case[3], 1, true), said)
+    end)
+  end
+
+  it("whose function does not look at the key is a warning", function()
+    local code, said = check("client_id = 'a', scope = function() return 'all' end", "client_credentials")
+    assert.equal(0, code)
+    assert.matches("warning: .*scope: the same for every key", said)
+    code, said = check("client_id = 'a', scope = function(key) return key end", "client_credentials")
+    assert.equal(0, code)
+    assert.is_nil(said:find("warning", 1, true))
+  end)
+
+  it("alone has options that are functions", function()
+    local file = process.write_file(dir .. "/policy.lua", ([[
+return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:1", tokens = { api = require "jeton.oauth2".client_credentials {
+  token_url = "https://login.example.com/token", auth = "none", client_id = function(key) return key end } } }]]))
+    local code, out, err = jeton.run { "check", file }
+    assert.equal(78, code)
+    assert.matches("client_id: a function of the key is for a token with family = true", out .. err)
+  end)
+
+  it("gets each key's token with that key's options, and keeps each key's login in its own file", function()
+    local raw = issuer [[
+      local who, at = form:match "client_id=(%w+)", form:match "refresh_token=([%w-]+)"
+      if at:match "^%w+" ~= who then return 400, '{"error":"invalid_grant"}' end
+      return 200, '{"access_token":"a","expires_in":3600,"refresh_token":"' .. at .. '-next"}' ]]
+    local p = jeton.start(([==[
+return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:1",
+  tokens = { tenant = require "jeton.oauth2".refresh_token {
+    family = true, token_url = "http://127.0.0.1:%d/token", auth = "none",
+    client_id = function(key) return key end, path = function(key) return %q .. key end,
+    wait = "2s", backoff = { min = "60s", max = "60s" } } },
+  on_request = function(req, tokens) req.headers.authorization = "Bearer " .. tokens.tenant[req.headers["x-tenant"]] end,
+}]==]):format(raw.port, dir .. "/login-"))
+    for _, who in ipairs { "acme", "other" } do process.write_file(dir .. "/login-" .. who, who .. "-login\n") end
+    for _, who in ipairs { "acme", "other", "acme" } do assert.equal(502, http.get(p.port, "/", { ["X-Tenant"] = who }).status, p:errors()) end
+    assert.equal("acme-login-next", process.read_file(dir .. "/login-acme"))
+    assert.equal("other-login-next", process.read_file(dir .. "/login-other"))
+    assert.equal(2, asked(raw))
+    for _, who in ipairs { "../login-acme", "x/../../etc/passwd" } do
+      assert.equal(503, http.get(p.port, "/", { ["X-Tenant"] = who }).status)
+    end
+    assert.matches("path: it has a '..'", p:errors())
+    assert.equal(503, http.get(p.port, "/", { ["X-Tenant"] = "nobody" }).status)
+    assert.matches("no refresh token: read .*login%-nobody: no such file", p:errors())
+    assert.equal(2, asked(raw))
+    p:finish()
+  end)
+
+  it("gets no login of another key, though the function gives both one file", function()
+    local raw = issuer [[return 200, '{"access_token":"a","expires_in":3600,"refresh_token":"R1"}']]
+    process.write_file(dir .. "/login", "R0")
+    local p = jeton.start(([==[
+return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:1",
+  tokens = { tenant = require "jeton.oauth2".refresh_token {
+    family = true, token_url = "http://127.0.0.1:%d/token", auth = "none", client_id = "app", wait = "1s", path = function(key) return %q end } },
+  on_request = function(req, tokens) req.headers.authorization = "Bearer " .. tokens.tenant[req.headers["x-tenant"]] end,
+}]==]):format(raw.port, dir .. "/login"))
+    assert.equal(502, http.get(p.port, "/", { ["X-Tenant"] = "one" }).status)
+    assert.equal(503, http.get(p.port, "/", { ["X-Tenant"] = "two" }).status)
+    assert.matches("path: another key has the same one", p:errors())
+    p:finish()
+  end)
+end)
+
+describe("two tokens", function()
+  it("of two clients with one path are refused, of one client they share the login", function()
+    local function text(second)
+      local function one(client) return ("oauth2.refresh_token { token_url = 'https://a.example.com/t', auth = 'none', client_id = %q, path = %q }"):format(client, dir .. "/login") end
+      return ("local oauth2 = require 'jeton.oauth2'\nreturn { listen = '127.0.0.1:0', upstream = 'http://127.0.0.1:1', tokens = { a = %s, b = %s } }"):format(one "x", one(second))
+    end
+    local code, out, err = jeton.run { "check", process.write_file(dir .. "/policy.lua", text "y") }
+    assert.equal(78, code)
+    assert.matches("path: another token keeps the login of another client", out .. err)
+    assert.equal(0, (jeton.run { "check", process.write_file(dir .. "/policy.lua", text "x") }))
   end)
 end)

@@ -146,10 +146,14 @@ function M.method(auth)
   return SHORT[auth] or auth
 end
 
---- Raises for what does not fit options.auth, which is a whole name.
+--- Raises for what is no method's whole name.
+function M.check_method(auth)
+  if not METHODS[auth] then fail("auth: expected %s", NAMES) end
+end
+
+--- Raises for what does not fit options.auth.
 function M.check(options)
   local method = METHODS[options.auth]
-  if not method then fail("auth: expected %s", NAMES) end
   M.check_credential(options, "client_id")
   for _, key in ipairs { "client_secret", "assertion" } do
     if options[key] ~= nil and not method.takes[key] then fail("%s: has no use with auth = %q, leave it out", key, options.auth) end

@@ -6,10 +6,12 @@
 ---   * One at a time, over all processes: the lock of `path` is held from reading to saving.
 ---   * What stands at `path` comes first when it is not what this login last read or wrote there: somebody has logged in anew, or another process has rotated.
 ---     Otherwise memory is the newest, since a save may have failed.
----   * The new one is saved before the fetch counts as done. A save that fails is tried again until it succeeds or a newer one has; status and metrics show it.
+---   * The new one is saved before the fetch counts as done, also when nothing else in the reply is any good. A save that fails is tried again until it succeeds
+---     or a newer one has come; status and metrics show it.
 ---   * One that the issuer has refused is not presented again. The file is read again at once, watched, and a new one in it is a reason to fetch.
 ---
 --- Memory is the extra fields of the token at hand (ctx.previous), which outlive reloads: the refresh token, and a fingerprint of what was at `path` then.
+--- What a fetch brought that came to nothing is kept here until one succeeds.
 
 local M = {}
 local Login = {}
@@ -90,10 +92,12 @@ end
 --- Is what is on disk what this login last read or wrote there? `saved`: the fingerprint of that, or nil.
 local function is_known(disk, saved) return saved ~= nil and disk.print ~= nil and jeton.crypto.equal(saved, disk.print) end
 
---- The refresh tokens to try, the newest first, each once.
-local function candidates(options, previous, disk)
+--- The refresh tokens to try, the newest first, each once. `rescued`: what a fetch brought since the token at hand was published, or nil.
+local function candidates(options, previous, disk, rescued)
   local list = {}
-  if not is_known(disk, previous and previous:field(SAVED)) then add(list, disk.token) end
+  local saved = rescued and rescued.saved or previous and previous:field(SAVED)
+  if not is_known(disk, saved) then add(list, disk.token) end
+  add(list, rescued and rescued.token)
   add(list, previous and previous:field "refresh_token")
   add(list, disk.token)
   add(list, options.refresh_token)
@@ -106,16 +110,17 @@ function Login:refuse(print, why)
   self.refused[print] = why
 end
 
---- Presents one after the other. Returns the reply's body and the candidate; or nil, message, what the fetch's third result is to be, and whether it is the issuer's
---- last word.
+--- Presents one after the other. Returns the reply's body and the candidate; or nil, message, what the fetch's third result is to be, whether it is the issuer's
+--- last word, and the candidate and the new refresh token if one has come in vain.
 function Login:try(list, present, anew)
   local why, how, asked
   for _, candidate in ipairs(list) do
     if anew or not self.refused[candidate.print] then
       asked = true
-      local body, code, status
-      body, why, code, how, status = present(candidate.token)
+      local body, code, status, rotated
+      body, why, code, how, status, rotated = present(candidate.token)
       if body then return body, candidate end
+      if type(rotated) == "string" and rotated ~= "" then return nil, why, how, false, candidate, rotated end
       if not is_definite(code, status) then return nil, why, how, false end
       if DEAD[code] then self:refuse(candidate.print, why) end
     end
@@ -216,6 +221,14 @@ function Login:watch(path, ctx)
   end)
 end
 
+--- Until a token is published that has it among its fields. Nothing is known here of whether this one will be: it may lack a lifetime.
+function Login:remember(ctx, generation, rotated, saved)
+  if self.nrescued >= REFUSED_MAX then self.rescued, self.nrescued = {}, 0 end
+  local key = ctx.key or ""
+  if not self.rescued[key] then self.nrescued = self.nrescued + 1 end
+  self.rescued[key] = { generation = generation, token = jeton.secret.value(rotated), saved = saved }
+end
+
 -- the fetch -------------------------------------------------------------------------------------------------------------------
 
 --- Returns the reply's body and the extra fields of the token; or nil, message, and what the fetch's third result is to be.
@@ -226,25 +239,35 @@ function Login:fetch(options, ctx, present)
   if not lock and locked then return nil, locked end
   self:try_path(path, ctx)
   local disk = on_disk(path)
-  local list = candidates(options, ctx.previous, disk)
+  local at_hand = ctx.previous and ctx.previous.generation or 0
+  local rescued = self.rescued[ctx.key or ""]
+  if rescued and rescued.generation ~= at_hand then rescued = nil end
+  local list = candidates(options, ctx.previous, disk, rescued)
   local by_hand = ctx.reason == "manual" and not (path and self.woken[path])
   if path then self.woken[path] = nil end
-  local body, used, how, final = self:try(list, present, by_hand)
+  local _, body, used, how, final, spent, rotated
+  body, used, how, final, spent, rotated = self:try(list, present, by_hand)
   if not body and final and path then
     local before = disk
     self:watch(path, ctx)
     disk = on_disk(path)
     if disk.token and disk.print ~= before.print then
       list = { disk }
-      body, used, how = self:try(list, present, false)
+      body, used, how, _, spent, rotated = self:try(list, present, false)
     end
+  end
+  if body then
+    spent = used
+    if type(body.refresh_token) == "string" and body.refresh_token ~= "" then rotated = body.refresh_token end
+  end
+  local saved = disk.print or ctx.previous and ctx.previous:field(SAVED)
+  if rotated then
+    saved = self:save(path, ctx, rotated, spent, saved)
+    self:remember(ctx, at_hand, rotated, saved)
   end
   if not body then return nil, used or self:explain(options, list, disk), how end
   if path then self.dead[path] = nil end
-  local rotated = type(body.refresh_token) == "string" and body.refresh_token ~= "" and body.refresh_token or nil
-  local saved = disk.print or ctx.previous and ctx.previous:field(SAVED)
-  if rotated then saved = self:save(path, ctx, rotated, used, saved) end
-  return body, { refresh_token = rotated or used.token, [SAVED] = saved }
+  return body, { refresh_token = rotated or spent.token, [SAVED] = saved }
 end
 
 --- What the fetches of one token have in common, over all its keys.
@@ -253,6 +276,7 @@ function M.new()
     refused = {}, nrefused = 0, -- by fingerprint: what the issuer said
     pending = {}, -- by path: the fingerprint of what is still to be saved
     trouble = {}, -- by path: why it could not be written when it was tried
+    rescued = {}, nrescued = 0, -- by key: { generation = of the token at hand then, token =, saved = }
     dead = {}, -- by path: the context of the fetch that was refused for good
     watched = {}, nwatched = 0, woken = {},
   }, Login)
