@@ -10,6 +10,7 @@
 #include "lua/arg.h"
 #include "lua/guard.h"
 #include "lua/l_secret.h"
+#include "lua/vm.h"
 
 enum { ARGV_MAX = 1024 };
 extern char **environ;
@@ -81,8 +82,9 @@ static struct str env_name(lua_State *L, int idx, const char *what) {
 int argv_read_env(lua_State *L, int idx, struct argv *a, const char *what) {
   for (char **e = environ; e != NULL && *e != NULL; e++) add(a, str_of(*e), "", (struct str){0});
   struct buf *value = guard_buf(L);
-  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
+  for (lua_pushnil(L); vm_next(L, idx); lua_pop(L, 1)) {
     struct str name = env_name(L, -2, what);
+    vm_burn(L, a->n / 4);
     drop_named(a, name);
     if (lua_isboolean(L, -1) && !lua_toboolean(L, -1)) continue;
     buf_reset(value);

@@ -111,7 +111,7 @@ static void read_headers(lua_State *L, int opts, struct http_op *op) {
   if (lua_getfield(L, opts, "headers") != LUA_TNIL) {
     if (!lua_istable(L, -1)) arg_wrong(L, what, "headers", "a table", -1);
     int table = lua_gettop(L);
-    for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
+    for (lua_pushnil(L); vm_next(L, table); lua_pop(L, 1)) {
       vm_burn(L, 1);
       if (lua_type(L, -2) != LUA_TSTRING)
         luaL_error(L, "%s: headers: expected { [\"name\"] = value, … }, got %s in place of a name", what,

@@ -158,7 +158,7 @@ static void push_member(lua_State *L, struct str name) {
 static bool is_empty(lua_State *L, int idx) {
   idx = lua_absindex(L, idx);
   lua_pushnil(L);
-  if (lua_next(L, idx) == 0) return true;
+  if (!vm_next(L, idx)) return true;
   lua_pop(L, 2);
   return false;
 }
@@ -298,7 +298,7 @@ static lua_Integer list_length(lua_State *L, int idx) {
     if (n > 0 || is_empty(L, idx)) return n;
   }
   if (n == 0) return -1;
-  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) count++;
+  for (lua_pushnil(L); vm_next(L, idx); lua_pop(L, 1)) count++;
   return count == n ? n : -1;
 }
 
@@ -330,7 +330,7 @@ static const char *add_key(struct encoder *e, int idx) {
 static const char *add_object(struct encoder *e, int idx, int depth) {
   bool any = false;
   buf_addz(&e->p->text, "{");
-  for (lua_pushnil(e->L); lua_next(e->L, idx); lua_pop(e->L, 1)) {
+  for (lua_pushnil(e->L); vm_next(e->L, idx); lua_pop(e->L, 1)) {
     if (any) buf_addz(&e->p->text, ",");
     any = true;
     const char *wrong = add_key(e, lua_gettop(e->L) - 1);

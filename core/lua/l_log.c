@@ -28,7 +28,7 @@ static void add_value(lua_State *L, int idx, struct buf *b, bool quote) {
 }
 
 static void add_fields(lua_State *L, int idx, struct buf *b) {
-  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
+  for (lua_pushnil(L); vm_next(L, idx); lua_pop(L, 1)) {
     buf_addz(b, " ");
     add_value(L, lua_gettop(L) - 1, b, true);
     buf_addz(b, "=");

@@ -89,7 +89,7 @@ size_t message_measure(lua_State *L, int idx, const char *what) {
   size_t size = sizeof(struct message);
   if (!lua_istable(L, idx)) return size + measure_part(L, idx, what, "");
   luaL_checkstack(L, 4, what);
-  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
+  for (lua_pushnil(L); vm_next(L, idx); lua_pop(L, 1)) {
     vm_burn(L, 1);
     if (lua_type(L, -2) == LUA_TUSERDATA) luaL_error(L, "%s: a key of a table that is sent cannot be a secret", what);
     size += measure_part(L, -2, what, " as a key");

@@ -95,7 +95,7 @@ static void add_pair(lua_State *L, struct parts *p, struct str name, const char 
 
 static void add_list(lua_State *L, struct parts *p, struct str name, const char *what) {
   lua_Integer n = (lua_Integer)lua_rawlen(L, -1), found = 0;
-  for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) found++;
+  for (lua_pushnil(L); vm_next(L, -2); lua_pop(L, 1)) found++;
   if (found != n)
     luaL_error(L,
                "%s: %s: expected a value or a list of values, got a table with names (a form has no tables in tables)",
@@ -111,7 +111,7 @@ static void add_list(lua_State *L, struct parts *p, struct str name, const char 
 void parts_add_form(lua_State *L, int idx, struct parts *p, const char *what) {
   idx = lua_absindex(L, idx);
   luaL_checkstack(L, 8, what);
-  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
+  for (lua_pushnil(L); vm_next(L, idx); lua_pop(L, 1)) {
     vm_burn(L, 1);
     if (lua_type(L, -2) != LUA_TSTRING)
       luaL_error(L, "%s: expected { name = value, … }, got %s in place of a name", what, arg_push_noun(L, -2));

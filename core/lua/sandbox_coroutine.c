@@ -75,6 +75,7 @@ static int l_resume(lua_State *L) {
 /* Runs the to-be-closed variables; the error, if any, is on co's top. The count of C calls does not follow from L into co in all versions of Lua 5.4. */
 static int close_thread(lua_State *L, lua_State *co) {
   if (!vm_has_stack()) return luaL_error(L, "coroutines close one another too deeply");
+  budget_keep_pace(co, &vm_at(L)->budget);
 #if LUA_VERSION_RELEASE_NUM >= 50406
   int status = lua_closethread(co, L);
 #else

@@ -135,6 +135,7 @@ static void close_coroutine(struct task *t) {
   t->cancelled = true; /* a closing variable may not wait */
   vm->running = t;
   vm_enter(vm);
+  budget_keep_pace(t->L, &vm->budget);
 #if LUA_VERSION_RELEASE_NUM >= 50406
   (void)lua_closethread(t->L, NULL);
 #else
@@ -202,6 +203,7 @@ static void run(struct task *t, int nargs) {
   vm->running = t;
   vm->resumed = NULL;
   vm_enter(vm);
+  if (vm->budget.count != BUDGET_COUNT) budget_keep_pace(t->L, &vm->budget);
   int status = lua_resume(t->L, from, nargs, &nresults);
   vm->running = t->next;
   vm->resumed = resumed;

@@ -104,6 +104,7 @@ int vm_call(struct vm *vm, lua_CFunction fn, void *arg, const char **message) {
   int status = ERR_MEMORY;
   vm_ref(vm);
   vm_enter(vm);
+  if (vm->budget.count != BUDGET_COUNT) budget_keep_pace(L, &vm->budget);
   int top = lua_gettop(L);
   if (lua_checkstack(L, 4)) {
     lua_pushcfunction(L, vm_on_error);
@@ -153,6 +154,10 @@ void vm_warn(const struct vm *vm, const char *text) {
 }
 void vm_cancel_tasks(struct vm *vm) { tasks_cancel(vm); }
 void vm_burn(lua_State *L, size_t steps) { budget_burn(L, &vm_at(L)->budget, steps); }
+bool vm_next(lua_State *L, int idx) {
+  vm_burn(L, 1);
+  return lua_next(L, idx) != 0;
+}
 uint64_t vm_memory(const struct vm *vm) { return vm->alloc.used; }
 
 bool vm_long_run(const struct vm *vm) {

@@ -47,6 +47,8 @@ void vm_cancel_tasks(struct vm *vm);
 uint64_t vm_memory(const struct vm *vm);
 /* Charges `steps` of a loop in C, a few ns each, to the time budget; raises when it is over. For loops that a script can make long. */
 void vm_burn(lua_State *L, size_t steps);
+/* lua_next, charged: it goes over the empty places of a table, which may have been large. For every walk over a script's table. */
+bool vm_next(lua_State *L, int idx);
 /* True: the run of Lua that this is called from has lasted a while, up to half of its budget. An operation that a script could repeat without ever waiting
  * should then wait for an iteration of the loop. */
 bool vm_long_run(const struct vm *vm);

@@ -18,18 +18,23 @@ static void on_count(lua_State *L, lua_Debug *ar) {
 
 /* --- callbacks of the allocator --- */
 
-/* One instruction can compare the contents of two large blocks, or copy a stack of that size. */
 static bool on_heavy(void *arg, size_t size) {
-  enum { LARGE = 1024 * 1024 };
-  struct vm *vm = arg;
-  if (size >= LARGE && vm->budget.depth > 0 && vm->L != NULL) budget_hurry(tasks_running(vm), &vm->budget);
-  return !budget_spent(&vm->budget);
+  (void)size;
+  return !budget_spent(&((struct vm *)arg)->budget);
 }
 
-/* Lua gives no place when memory ends, so it is noted here. A block that grows may be a Lua stack that is being moved and must not be read. */
+static void hurry(struct vm *vm, int count) {
+  if (vm->budget.depth > 0 && vm->L != NULL) budget_hurry(tasks_running(vm), &vm->budget, count);
+}
+
+static void on_grown(void *arg) { hurry(arg, vm_pace(arg)); }
+
+/* Lua gives no place when memory ends, so it is noted here. A block that grows may be a Lua stack that is being moved and must not be read. Lua collects
+ * everything before it gives up: where little is garbage each allocation may cost that, a tenth of a second and more. */
 static void on_refused(void *arg, bool fresh) {
   struct vm *vm = arg;
   vm->refused = true;
+  hurry(vm, 1);
   if (vm->L == NULL || !fresh) return;
   lua_place(tasks_running(vm), vm->refused_at);
 }
@@ -86,6 +91,7 @@ struct vm *vm_new(const struct vm_settings *s) {
   vm->budget.hook = on_count;
   alloc_init(&vm->alloc, s->memory_max, s->wipe);
   vm->alloc.heavy = on_heavy;
+  vm->alloc.grown = on_grown;
   vm->alloc.refused = on_refused;
   vm->alloc.arg = vm;
   vm->collect_above = UINT64_MAX;

@@ -187,7 +187,7 @@ static void add_response_field(lua_State *L, struct exchange *ex, int name, int 
 
 static void add_response_fields(lua_State *L, struct exchange *ex) {
   lua_pushnil(L);
-  while (lua_next(L, 3) != 0) {
+  while (vm_next(L, 3)) {
     int top = lua_gettop(L);
     if (lua_type(L, top - 1) != LUA_TSTRING)
       luaL_error(L, "req:respond: headers: expected { [\"name\"] = value, … }, got %s in place of a name",
