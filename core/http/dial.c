@@ -113,6 +113,7 @@ static void on_open(struct stream *s, int status) {
   struct origin_conn *c = s->owner;
   struct dial *d = c->user;
   const struct dial_target *t = d->target;
+  if (status == 0) stream_keepalive(s, &t->keepalive);
   if (status == 0 && t->client != NULL) {
     c->fingerprint = tls_client_fingerprint(t->client);
     c->hows |= 1U << c->how;

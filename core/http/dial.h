@@ -15,6 +15,7 @@
 #include "base/wheel.h"
 #include "http/health.h"
 #include "http/origin_conn.h"
+#include "net/keepalive.h"
 #include "net/resolver.h"
 #include "net/tls.h"
 
@@ -29,8 +30,9 @@ struct dial_target { /* outlives its dials; immutable, but for what is below */
   uint16_t port;
   char *unix_path;           /* NULL: TCP */
   struct tls_client *client; /* NULL: plain */
-  unsigned turn;             /* round robin */
-  unsigned how;              /* of enum tls_how: TLS_CAPPED if its server had to be dialled so the last time */
+  struct keepalive keepalive;
+  unsigned turn; /* round robin */
+  unsigned how;  /* of enum tls_how: TLS_CAPPED if its server had to be dialled so the last time */
 };
 
 struct dial;

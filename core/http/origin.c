@@ -69,6 +69,7 @@ static bool same_settings(const struct origin *o, const struct origin_settings *
   if ((t->client != NULL) != s->tls || t->port != s->port || !str_eq(str_of(t->host), s->host) ||
       strcmp(t->unix_path != NULL ? t->unix_path : "", path) != 0)
     return false;
+  if (!keepalive_equal(&t->keepalive, &s->keepalive)) return false;
   return !s->tls || tls_client_fingerprint(t->client) == tls_client_fingerprint(s->client);
 }
 
@@ -96,7 +97,8 @@ struct origin *origin_get(struct origins *all, const struct origin_settings *s) 
                                    .host = must_dup(s->host),
                                    .port = s->port,
                                    .unix_path = s->unix_path != NULL ? must_dup(str_of(s->unix_path)) : NULL,
-                                   .client = s->tls ? tls_client_ref(s->client) : NULL};
+                                   .client = s->tls ? tls_client_ref(s->client) : NULL,
+                                   .keepalive = s->keepalive};
   list_init(&o->open);
   list_init(&o->idle);
   list_init(&o->shared);

@@ -23,6 +23,7 @@
 #include "base/wheel.h"
 #include "http/origin_conn.h"
 #include "net/address.h"
+#include "net/keepalive.h"
 #include "net/pipe.h"
 #include "net/resolver.h"
 #include "net/stream.h"
@@ -42,6 +43,7 @@ struct origin_settings {
   uint16_t port;
   const char *unix_path;     /* NULL: TCP */
   struct tls_client *client; /* when tls */
+  struct keepalive keepalive;
 };
 /* Finds or makes; a new reference. */
 struct origin *origin_get(struct origins *o, const struct origin_settings *s);

@@ -24,6 +24,7 @@
 #include "base/must.h"
 #include "base/secmem.h"
 #include "net/address.h"
+#include "net/keepalive.h"
 #include "net/stream_internal.h"
 
 struct stream_queue {
@@ -466,6 +467,10 @@ void stream_reset(struct stream *s, stream_closed_fn on_closed) {
 
 void stream_nodelay(struct stream *s) {
   if (s->uv.handle.type == UV_TCP && !s->closing) uv_tcp_nodelay(&s->uv.tcp, 1);
+}
+
+void stream_keepalive(struct stream *s, const struct keepalive *k) {
+  if (s->uv.handle.type == UV_TCP && !s->closing) keepalive_set(fd_of(s), k);
 }
 
 const char *stream_reason(const struct stream *s) { return s->ops->reason(s); }

@@ -19,6 +19,7 @@
 #include "base/str.h"
 #include "net/splice.h"
 
+struct keepalive;
 struct stream;
 struct tls_session; /* net/tls.h: the state of one TLS connection */
 
@@ -125,6 +126,7 @@ void stream_close(struct stream *s, stream_closed_fn on_closed);
 void stream_reset(struct stream *s, stream_closed_fn on_closed);
 
 void stream_nodelay(struct stream *s);
+void stream_keepalive(struct stream *s, const struct keepalive *k); /* TCP only */
 /* Why a TLS stream failed, as a sentence; "" when there is nothing to say. */
 const char *stream_reason(const struct stream *s);
 

@@ -309,6 +309,7 @@ static void switch_over(struct keeper_thread *k, struct order *o) {
   bool mended = old != NULL && !same_text(old->policy, k->candidate->policy);
   k->active = k->candidate;
   k->candidate = NULL;
+  k->services.keepalive = k->active->policy->tcp_keepalive;
   if (old != NULL) {
     let_linger(k, old, k->active->policy);
     list_push(&k->retired, &old->link);

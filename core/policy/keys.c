@@ -106,9 +106,10 @@ static const struct field log_fields[] = {
     {"access", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_access}},
     {0}};
 
-/* In the order of reading: listeners inherit half_close, upstreams timeouts, and log comes before access_log. */
+/* In the order of reading: listeners and upstreams inherit what stands before them, and log comes before access_log. */
 static const struct field top_fields[] = {
     {"half_close", FIELD_BOOLEAN, AT(policy, half_close), "false", 0, 0, {0}},
+    {"tcp_keepalive", FIELD_CUSTOM, AT(policy, tcp_keepalive), NULL, 0, 0, {.read = keys_read_keepalive}},
     {"listen", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = keys_read_listen}},
     {"timeouts", FIELD_TABLE, AT(policy, timeouts), NULL, 0, 0, {.fields = timeout_fields}},
     {"limits", FIELD_TABLE, AT(policy, limits), NULL, 0, 0, {.fields = limit_fields}},
@@ -131,6 +132,7 @@ void keys_defaults(struct policy *p) {
   p->limits.http = http_limits_default;
   p->access_log = true;
   p->forwarded = FORWARDED_DROP;
+  p->tcp_keepalive = keys_keepalive_default();
   schema_defaults(top_fields, p);
 }
 
@@ -148,7 +150,6 @@ static void apply_overrides(struct schema *s, int table) {
   const struct policy_overrides *o = s->overrides;
   if (o == NULL) return;
   if (o->nlisten > 0) {
-    keys_override_listen(s);
     lua_pushstring(s->L, "listen");
     lua_pushnil(s->L);
     lua_rawset(s->L, table);
@@ -171,6 +172,7 @@ void keys_read(struct schema *s, int table) {
   s->places = places;
   schema_read(s, NULL, table, top_fields, s->policy, false);
   s->places = NULL;
+  if (s->overrides != NULL && s->overrides->nlisten > 0) keys_override_listen(s); /* which inherit what was read */
   bool not_there = s->overrides != NULL && s->overrides->stdout_is_own && s->policy->access_path == NULL;
   if (not_there) s->policy->access_log = false;
 }

@@ -20,6 +20,8 @@ void keys_read_upstream(struct schema *s, const struct path *at, int value, void
 void keys_read_upstreams(struct schema *s, const struct path *at, int value, void *unused);
 void keys_read_forward(struct schema *s, const struct path *at, int value, void *unused);
 void keys_read_tokens(struct schema *s, const struct path *at, int value, void *unused);
+void keys_read_keepalive(struct schema *s, const struct path *at, int value, void *to);
+struct keepalive keys_keepalive_default(void);
 void keys_override_listen(struct schema *s);
 void keys_finish_tokens(struct schema *s);
 /* The key `tls` of one; KEYS_FORWARD stands for the targets of `forward`. */

@@ -167,7 +167,9 @@ static const struct field forward_fields[] = {{"hosts", FIELD_CUSTOM, 0, NULL, 0
 void keys_read_forward(struct schema *s, const struct path *at, int value, void *unused) {
   (void)unused;
   struct forward_conf *f = arena_alloc(s->arena, sizeof *f);
-  *f = (struct forward_conf){.conf = {.name = "forward", .timeouts = s->policy->timeouts, .nurls = 1}};
+  *f = (struct forward_conf){
+      .conf = {
+          .name = "forward", .timeouts = s->policy->timeouts, .nurls = 1, .tcp_keepalive = s->policy->tcp_keepalive}};
   keys_pool_defaults(&f->conf);
   s->policy->forward = f;
   if (!schema_is_table(s, at, value, "a table such as { hosts = { \"api.example.com\" } }")) return;

@@ -62,8 +62,10 @@ static bool add_listen(struct schema *s, const struct path *at, struct str text,
     schema_problem(s, at, "listens on the same address as %.*s", STR_FMT(quoted));
     return false;
   }
-  p->listens[p->nlistens++] =
-      (struct listen_conf){.text = arena_dup(s->arena, text).p, .address = *address, .half_close = p->half_close};
+  p->listens[p->nlistens++] = (struct listen_conf){.text = arena_dup(s->arena, text).p,
+                                                   .address = *address,
+                                                   .half_close = p->half_close,
+                                                   .tcp_keepalive = p->tcp_keepalive};
   return true;
 }
 
@@ -81,6 +83,33 @@ static bool read_address(struct schema *s, const struct path *at, int value) {
   return false;
 }
 
+/* --- TCP keep-alive, of either side --- */
+
+static const struct field keepalive_fields[] = {
+    {"idle", FIELD_DURATION, AT(keepalive, idle_ms), "60s", KEEPALIVE_MIN_MS, KEEPALIVE_MAX_MS, {0}},
+    {"interval", FIELD_DURATION, AT(keepalive, interval_ms), "15s", KEEPALIVE_MIN_MS, KEEPALIVE_MAX_MS, {0}},
+    {"probes", FIELD_COUNT, AT(keepalive, probes), "4", 1, KEEPALIVE_PROBES_MAX, {0}},
+    {0}};
+
+struct keepalive keys_keepalive_default(void) {
+  struct keepalive k = {0};
+  schema_defaults(keepalive_fields, &k);
+  return k;
+}
+
+void keys_read_keepalive(struct schema *s, const struct path *at, int value, void *to) {
+  struct keepalive *k = to;
+  if (lua_isboolean(s->L, value)) {
+    *k = lua_toboolean(s->L, value) ? keys_keepalive_default() : (struct keepalive){0};
+    return;
+  }
+  if (!schema_is_table(s, at, value, "true, false or a table such as { idle = \"60s\" }")) return;
+  *k = keys_keepalive_default();
+  schema_read(s, at, value, keepalive_fields, k, false);
+}
+
+/* --- a listener's own settings --- */
+
 static void skip(struct schema *s, const struct path *at, int value, void *unused) {
   (void)s, (void)at, (void)value, (void)unused; /* read by its owner, which knows what else is there */
 }
@@ -89,6 +118,7 @@ static void skip(struct schema *s, const struct path *at, int value, void *unuse
 static const struct field listener_fields[] = {
     {"tls", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = skip}},
     {"half_close", FIELD_BOOLEAN, AT(listen_conf, half_close), NULL, 0, 0, {0}},
+    {"tcp_keepalive", FIELD_CUSTOM, AT(listen_conf, tcp_keepalive), NULL, 0, 0, {.read = keys_read_keepalive}},
     {0}};
 
 /* One listener with settings, where a list of listeners could stand as well. */
@@ -100,7 +130,7 @@ static bool has_settings(struct schema *s, int value) {
 
 /* { "ADDRESS", tls = {…}, half_close = true } */
 static void read_listen_table(struct schema *s, const struct path *at, int value) {
-  struct listen_conf settings = {.half_close = s->policy->half_close};
+  struct listen_conf settings = {.half_close = s->policy->half_close, .tcp_keepalive = s->policy->tcp_keepalive};
   schema_read(s, at, value, listener_fields, &settings, true);
   size_t n = lua_rawlen(s->L, value);
   if (n != 1) {
@@ -110,7 +140,11 @@ static void read_listen_table(struct schema *s, const struct path *at, int value
   struct path first = {at, {NULL, 0}, 1}, tls = {at, STR("tls"), 0};
   lua_rawgeti(s->L, value, 1);
   bool added = read_address(s, &first, lua_gettop(s->L));
-  if (added) s->policy->listens[s->policy->nlistens - 1].half_close = settings.half_close;
+  if (added) {
+    struct listen_conf *l = &s->policy->listens[s->policy->nlistens - 1];
+    l->half_close = settings.half_close;
+    l->tcp_keepalive = settings.tcp_keepalive;
+  }
   lua_pushliteral(s->L, "tls");
   lua_rawget(s->L, value);
   if (!lua_isnil(s->L, -1) && added) keys_tls_listen(s, &tls, lua_gettop(s->L), s->policy->nlistens - 1);
@@ -167,6 +201,7 @@ struct upstream_keys { /* what a table says beside its URLs */
   struct timeouts_conf timeouts;
   unsigned pool_idle;
   uint64_t pool_age_ms;
+  struct keepalive tcp_keepalive;
   bool preserve_host, rewrite_location;
 };
 
@@ -188,6 +223,7 @@ static const struct field upstream_fields[] = {
     {"tls", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = skip}},
     {"timeouts", FIELD_TABLE, AT(upstream_keys, timeouts), NULL, 0, 0, {.fields = timeout_fields}},
     {"pool", FIELD_TABLE, 0, NULL, 0, 0, {.fields = pool_fields}},
+    {"tcp_keepalive", FIELD_CUSTOM, AT(upstream_keys, tcp_keepalive), NULL, 0, 0, {.read = keys_read_keepalive}},
     {"preserve_host", FIELD_BOOLEAN, AT(upstream_keys, preserve_host), "false", 0, 0, {0}},
     {"rewrite_location", FIELD_BOOLEAN, AT(upstream_keys, rewrite_location), "false", 0, 0, {0}},
     {0}};
@@ -271,16 +307,21 @@ static size_t add_upstream(struct schema *s, struct str name) {
   struct upstream_conf *grown = arena_alloc(s->arena, (p->nupstreams + 1) * sizeof *grown);
   if (p->nupstreams > 0) memcpy(grown, p->upstreams, p->nupstreams * sizeof *grown);
   p->upstreams = grown;
-  grown[p->nupstreams] = (struct upstream_conf){.name = name.p, .timeouts = p->timeouts};
+  grown[p->nupstreams] =
+      (struct upstream_conf){.name = name.p, .timeouts = p->timeouts, .tcp_keepalive = p->tcp_keepalive};
   return p->nupstreams++;
 }
 
 static void read_upstream_table(struct schema *s, const struct path *at, int value, struct upstream_conf *u) {
-  struct upstream_keys keys = {.timeouts = u->timeouts, .pool_idle = u->pool_idle, .pool_age_ms = u->pool_age_ms};
+  struct upstream_keys keys = {.timeouts = u->timeouts,
+                               .pool_idle = u->pool_idle,
+                               .pool_age_ms = u->pool_age_ms,
+                               .tcp_keepalive = u->tcp_keepalive};
   schema_read(s, at, value, upstream_fields, &keys, true);
   u->timeouts = keys.timeouts;
   u->pool_idle = keys.pool_idle;
   u->pool_age_ms = keys.pool_age_ms;
+  u->tcp_keepalive = keys.tcp_keepalive;
   u->preserve_host = keys.preserve_host;
   u->rewrite_location = keys.rewrite_location;
   read_urls(s, at, value, u);
@@ -338,10 +379,8 @@ void keys_read_upstreams(struct schema *s, const struct path *at, int value, voi
 }
 
 const struct field_place *keys_net_places(void) {
-  static const struct field_place places[] = {{"listen", listener_fields},
-                                              {"upstream", upstream_fields},
-                                              {"upstream.timeouts", timeout_fields},
-                                              {"upstream.pool", pool_fields},
-                                              {0}};
+  static const struct field_place places[] = {{"listen", listener_fields},    {"tcp_keepalive", keepalive_fields},
+                                              {"upstream", upstream_fields},  {"upstream.timeouts", timeout_fields},
+                                              {"upstream.pool", pool_fields}, {0}};
   return places;
 }

@@ -15,6 +15,7 @@
 #include "http/forwarded.h"
 #include "http/message.h"
 #include "net/address.h"
+#include "net/keepalive.h"
 #include "net/range.h"
 #include "net/tls.h"
 #include "net/url.h"
@@ -27,7 +28,9 @@ struct listen_conf {
   const char *text; /* as the user wrote it */
   union address address;
   struct tls_server *tls; /* NULL: plain */
-  bool half_close;        /* the policy's, unless the listener says otherwise */
+  /* the policy's, unless the listener says otherwise */
+  bool half_close;
+  struct keepalive tcp_keepalive;
 };
 
 /* Defaults stand in the tables of keys (keys*.c), and for people in docs/reference.md. */
@@ -71,9 +74,10 @@ struct upstream_conf {
   struct timeouts_conf timeouts; /* the policy's, with the upstream's own on top */
   unsigned pool_idle;            /* kept connections a worker */
   uint64_t pool_age_ms;          /* how old a connection may grow; 0: any */
-  bool preserve_host;            /* Host as the client sent it; else the upstream's */
-  bool rewrite_location;         /* a Location that names the upstream is said as its clients know it */
-  bool has_base;                 /* a URL of it has a path, which requests may not leave */
+  struct keepalive tcp_keepalive;
+  bool preserve_host;    /* Host as the client sent it; else the upstream's */
+  bool rewrite_location; /* a Location that names the upstream is said as its clients know it */
+  bool has_base;         /* a URL of it has a path, which requests may not leave */
 };
 struct forward_conf {           /* jeton as a forward proxy */
   struct audience *hosts;       /* targets of requests with an absolute URL; NULL: none */
@@ -136,7 +140,8 @@ struct policy {
   const char *access_path; /* NULL: standard output */
   enum forwarded_mode forwarded;
   bool via;
-  bool half_close;        /* a client's FIN does not end its exchange */
+  bool half_close; /* a client's FIN does not end its exchange */
+  struct keepalive tcp_keepalive;
   bool hooks[HOOK_COUNT]; /* which it has */
   struct arena *memory;   /* all of the above lives here */
 };

@@ -128,8 +128,11 @@ static void unref_origin(void *o) { origin_unref(o); }
 
 static struct origin *target_origin(struct forward_target *t, const struct upstream_conf *conf) {
   struct exchange *ex = t->ex;
-  struct origin_settings s = {
-      .tls = t->url.tls, .host = t->url.host, .port = t->url.port, .client = t->url.tls ? conf->tls : NULL};
+  struct origin_settings s = {.tls = t->url.tls,
+                              .host = t->url.host,
+                              .port = t->url.port,
+                              .client = t->url.tls ? conf->tls : NULL,
+                              .keepalive = conf->tcp_keepalive};
   struct origin *o = origin_get(ex->worker->services.origins, &s);
   arena_defer(&ex->arena, unref_origin, o);
   return o;

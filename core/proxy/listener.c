@@ -181,6 +181,7 @@ static int listener_open(struct worker *w, const struct listen_conf *conf, int f
   l->key = must_strdup(conf->text);
   l->settings = settings_of(conf);
   timeout_init(&l->pause, &w->services.wheel, on_pause_over);
+  keepalive_set(fd, &conf->tcp_keepalive);
   list_push(&w->listeners, &l->link);
   watch(l);
   return 0;
@@ -190,6 +191,7 @@ static void keep(struct listener *l, const struct listen_conf *conf) { /* the ce
   struct conn_settings settings = settings_of(conf);
   if (l->settings.tls != NULL) tls_server_unref(l->settings.tls);
   l->settings = settings;
+  keepalive_set(l->fd, &conf->tcp_keepalive); /* of connections that come from now on */
   l->wanted = true;
 }
 

@@ -26,8 +26,11 @@ static void make_upstreams(struct runtime *r, struct origins *all) {
     u->hosts = must_calloc(u->conf->nurls, sizeof *u->hosts);
     for (size_t j = 0; j < u->conf->nurls; j++) {
       const struct url *url = &u->conf->urls[j];
-      struct origin_settings s = {
-          .tls = url->tls, .host = url->host, .port = url->port, .client = url->tls ? u->conf->tls : NULL};
+      struct origin_settings s = {.tls = url->tls,
+                                  .host = url->host,
+                                  .port = url->port,
+                                  .client = url->tls ? u->conf->tls : NULL,
+                                  .keepalive = u->conf->tcp_keepalive};
       char path[108];
       if (url->unix_path.p != NULL) {
         snprintf(path, sizeof path, "%.*s", STR_FMT(url->unix_path));

@@ -104,6 +104,7 @@ static void switch_runtime(struct worker *w, struct order *o) {
   struct runtime *old = w->runtime;
   w->runtime = w->prepared;
   w->prepared = NULL;
+  w->services.keepalive = w->runtime->policy->tcp_keepalive;
   w->max_conns = connection_limit(w, w->runtime->policy);
   switch_access_log(w, w->runtime->policy);
   int rc = listeners_switch(w, w->runtime->policy, o->listen_fds);

@@ -27,6 +27,7 @@ local places = {
   ["keys.c timeout_fields"] = { "timeouts", "jeton.timeouts" },
   ["keys.c limit_fields"] = { "limits", "jeton.limits" },
   ["keys.c log_fields"] = { "log", "jeton.log.options" },
+  ["keys_net.c keepalive_fields"] = { "Top level", "jeton.tcp_keepalive", "tcp_keepalive." },
   ["keys_net.c listener_fields"] = { "listen", "jeton.listen" },
   ["keys_net.c upstream_fields"] = { "upstream and upstreams", "jeton.upstream" },
   ["keys_net.c timeout_fields"] = { "timeouts", "jeton.upstream.timeouts" },

@@ -137,7 +137,9 @@ static void a_plain_proxy_has_the_defaults(void) {
 
 static void every_key_is_taken(void) {
   struct loaded l = expect_good(
-      "return { listen = { '127.0.0.1:8080', 'unix:/tmp/x.sock', { '[::1]:8081', half_close = true }, ':0', ':0' },\n"
+      "return { listen = { '127.0.0.1:8080', 'unix:/tmp/x.sock', { '[::1]:8081', half_close = true, tcp_keepalive = "
+      "false }, ':0', ':0' },\n"
+      " half_close = false, tcp_keepalive = { idle = '5m' },\n"
       " upstream = { 'http://a:1', 'http://b:2/x', timeouts = { connect = '1s' }, pool = { idle = 3, keep = 5 }, "
       "preserve_host = true, rewrite_location = true },\n"
       " upstreams = { z = 'unix:/run/z.sock', ['a.b-c'] = { 'http://10.0.0.7:9000' } },\n"
@@ -151,6 +153,8 @@ static void every_key_is_taken(void) {
   CHECK(p->nlistens == 5 && p->listens[1].address.sa.sa_family == AF_UNIX &&
         strcmp(p->listens[2].text, "[::1]:8081") == 0);
   CHECK(!p->half_close && !p->listens[1].half_close && p->listens[2].half_close);
+  CHECK(p->listens[1].tcp_keepalive.idle_ms == 300000 && p->listens[1].tcp_keepalive.probes == 4 &&
+        p->listens[2].tcp_keepalive.idle_ms == 0 && p->upstreams[0].tcp_keepalive.idle_ms == 300000);
   CHECK(p->nupstreams == 3 && p->upstreams[0].nurls == 2 && p->upstreams[0].timeouts.connect == 1000);
   CHECK(p->upstreams[0].timeouts.first_byte == 1500 && p->upstreams[0].timeouts.pool == 5000 &&
         p->upstreams[0].pool_idle == 3);
@@ -298,9 +302,12 @@ static void unknown_keys_are_told_with_the_nearest(void) {
       {PLAIN("upstraem = 1"), "policy.lua:3: upstraem: unknown key (did you mean \"upstream\"?)\n"},
       {PLAIN("Via = 1"), "policy.lua:3: Via: unknown key (did you mean \"via\"?)\n"},
       {PLAIN("timeouts = {\nconect = 1 }"), "policy.lua:4: timeouts.conect: unknown key (did you mean \"connect\"?)\n"},
+      {PLAIN("tcp_keepalive = { idel = '5m' }"),
+       "policy.lua:3: tcp_keepalive.idel: unknown key (did you mean \"idle\"?)\n"},
       {PLAIN("log = { colour = 1 }"), "policy.lua:3: log.colour: unknown key (known here: level, format, access)\n"},
       {PLAIN("['a b'] = 1, log = { ['x y\"'] = 1 }"),
-       "policy.lua:3: [\"a b\"]: unknown key (known here: half_close, listen, timeouts, limits, upstream, upstreams, "
+       "policy.lua:3: [\"a b\"]: unknown key (known here: half_close, tcp_keepalive, listen, timeouts, limits, "
+       "upstream, upstreams, "
        "forward, "
        "workers, log, "
        "access_log, forwarded, via, tokens, "
@@ -322,6 +329,11 @@ static void wrong_values_are_told(void) {
   static const struct bad cases[] = {
       {PLAIN("via = 'true'"), "policy.lua:3: via: expected true or false, got \"true\" (did you mean true?)\n"},
       {PLAIN("via = 1"), "policy.lua:3: via: expected true or false, got 1\n"},
+      {PLAIN("half_close = 'yes'"), "policy.lua:3: half_close: expected true or false, got \"yes\"\n"},
+      {PLAIN("tcp_keepalive = 60"),
+       "policy.lua:3: tcp_keepalive: expected true, false or a table such as { idle = \"60s\" }, got 60\n"},
+      {PLAIN("tcp_keepalive = { idle = 0 }"),
+       "policy.lua:3: tcp_keepalive.idle: expected a duration from 1s to 32767s, got 0\n"},
       {PLAIN("workers = 0"), "policy.lua:3: workers: expected a whole number from 1 to 256, got 0\n"},
       {PLAIN("workers = 1.5"), "policy.lua:3: workers: expected a whole number from 1 to 256, got 1.5\n"},
       {PLAIN("workers = '4'"), "policy.lua:3: workers: expected a whole number, got \"4\" (did you mean 4?)\n"},
@@ -435,7 +447,8 @@ static void wrong_urls_are_told(void) {
       {"return { listen = ':1', upstream = 5 }", "policy.lua:1: upstream: expected a URL, got 5\n"},
       {"return { listen = ':1', upstream = { url = 'http://a' } }",
        "policy.lua:1: upstream: expected at least one URL in it\n"
-       "policy.lua:1: upstream.url: unknown key (known here: tls, timeouts, pool, preserve_host, rewrite_location)\n"},
+       "policy.lua:1: upstream.url: unknown key (known here: tls, timeouts, pool, tcp_keepalive, preserve_host, "
+       "rewrite_location)\n"},
       {PLAIN("upstreams = { default = 'http://a' }"),
        "policy.lua:3: upstreams.default: the default upstream is the key upstream\n"},
       {PLAIN("upstreams = { ['a/b'] = 'http://a' }"),

@@ -95,12 +95,19 @@ function response:set_body(body) end
 ---@field [1] string address
 ---@field tls? jeton.listen.tls
 ---@field half_close? boolean
+---@field tcp_keepalive? boolean|jeton.tcp_keepalive
+
+---@class jeton.tcp_keepalive
+---@field idle? jeton.duration
+---@field interval? jeton.duration
+---@field probes? integer
 
 ---@class jeton.upstream
 ---@field [integer] string URLs, taken in turn
 ---@field tls? jeton.tls
 ---@field timeouts? jeton.upstream.timeouts
 ---@field pool? { idle: integer?, keep: jeton.duration?, age: jeton.duration? }
+---@field tcp_keepalive? boolean|jeton.tcp_keepalive
 ---@field preserve_host? boolean
 ---@field rewrite_location? boolean a Location that names this upstream is said as clients of jeton know it
 
@@ -166,6 +173,7 @@ function response:set_body(body) end
 ---@field forwarded? "drop"|"set"|"append"|"off"|false what the upstream is told of the client; "drop" unless it is given
 ---@field via? boolean
 ---@field half_close? boolean
+---@field tcp_keepalive? boolean|jeton.tcp_keepalive
 ---@field on_start? async fun()
 ---@field on_request? async fun(req: jeton.request, tokens: jeton.tokens)
 ---@field on_response? async fun(res: jeton.response, req: jeton.request, tokens: jeton.tokens)
