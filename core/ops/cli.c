@@ -68,7 +68,10 @@ static const struct option OPTIONS[] = {
      "instead of the policy's: 127.0.0.1:8080, [::1]:8080, :8080, unix:/path; may be repeated"},
     {"--workers", OPTION_WORKERS, "N", "threads that serve; default: the policy's, else one a processor"},
     {"--watch", OPTION_WATCH, NULL, "reload when the policy or one of its modules changes"},
-    {"--prove", OPTION_PROVE, NULL, "first run each changed fetch once: one that fails refuses the reload"},
+    {"--prove", OPTION_PROVE, NULL,
+     "reload: first run each changed fetch once, one that fails refuses it;\n                     run: end with 69 "
+     "when a token has no "
+     "value after timeouts.prove (30 s)"},
     {"--json", OPTION_JSON, NULL, "all of it, for programs"},
     {"--control", OPTION_CONTROL, "PATH",
      "the control socket; default: $XDG_RUNTIME_DIR/jeton.sock,\n                     /run/jeton.sock for root, else "
@@ -127,6 +130,7 @@ static int command_run(const struct arguments *a) {
                               .overrides = overrides_of(a),
                               .control_path = a->control,
                               .watch = (a->given & OPTION_WATCH) != 0,
+                              .prove = (a->given & OPTION_PROVE) != 0,
                               .debug_dumpable = (a->given & OPTION_DUMPABLE) != 0};
   return process_run(&o);
 }
@@ -252,7 +256,8 @@ static const struct command COMMANDS[] = {
     {NULL, "init", "[FILE]", "write a commented policy to begin with (policy.lua)", OPTION_HELP, command_init},
     {NULL, "check", "POLICY", "say what is wrong with a policy, without running it", OPTION_HELP, command_check},
     {NULL, "run", "POLICY", "run a policy; events go to standard error, a line a request to standard output",
-     OPTION_LISTEN | OPTION_WORKERS | OPTION_WATCH | OPTION_CONTROL | OPTION_DUMPABLE | OPTION_HELP, command_run},
+     OPTION_LISTEN | OPTION_WORKERS | OPTION_WATCH | OPTION_PROVE | OPTION_CONTROL | OPTION_DUMPABLE | OPTION_HELP,
+     command_run},
     {"of a running jeton, found by its control socket", "status", NULL, "what it does: tokens, connections, counters",
      OF_A_RUNNING_ONE | OPTION_JSON, command_status},
     {NULL, "reload", NULL, "load the policy again, or say why not", OF_A_RUNNING_ONE | OPTION_PROVE, command_reload},
@@ -288,7 +293,8 @@ static void say_usage(FILE *to) {
   (void)fputs("\noptions:\n", to);
   say_options(to, ~0U);
   (void)fputs(
-      "\nexit codes: 0 good, 64 usage, 66 no such file, 69 unavailable (nobody answers, address in use), "
+      "\nexit codes: 0 good, 64 usage, 66 no such file, 69 unavailable (nobody answers, address in use,\nno token with "
+      "--prove), "
       "70 the other side\n"
       "failed, 71 no memory or descriptors, 73 cannot create, 77 no permission, 78 the policy is not valid\n",
       to);

@@ -142,6 +142,25 @@ void keeper_runtime_fetch(struct keeper_runtime *r, struct fetch *f, fetch_ended
   (void)uv_timer_start(&run->timer, on_fetch_start, 0, 0);
 }
 
+static bool may_have_spent(const struct fetch_run *run) {
+  const struct token *previous = run->fetch->previous;
+  return (run->token != NULL && run->token->rotates) || (previous != NULL && previous->nfields > 0);
+}
+
+bool keeper_runtime_give_up(struct keeper_runtime *r, struct fetch *f) {
+  struct link *l = r->runs.next;
+  while (l != &r->runs && CONTAINER_OF(l, struct fetch_run, link)->fetch != f) l = l->next;
+  if (l == &r->runs) return false;
+  struct fetch_run *run = CONTAINER_OF(l, struct fetch_run, link);
+  if (may_have_spent(run)) return false;
+  struct task *task = run->task;
+  run->task = NULL;
+  if (task != NULL) task_cancel(task);
+  list_remove(&run->link);
+  uv_close((uv_handle_t *)&run->timer, on_run_closed);
+  return true;
+}
+
 void keeper_runtime_end_fetches(struct keeper_runtime *r) {
   while (!list_empty(&r->runs)) fail_run(CONTAINER_OF(r->runs.next, struct fetch_run, link), "the fetch was ended");
 }

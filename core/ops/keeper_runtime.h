@@ -41,6 +41,9 @@ void keeper_runtime_activate(struct keeper_runtime *r);
 void keeper_runtime_retire(struct keeper_runtime *r);
 /* A retired one lingers no more. The VM goes now, or with its last fetch. */
 void keeper_runtime_leave(struct keeper_runtime *r);
+/* Ends that fetch, which nobody hears of: f is the caller's again. False, and it goes on, when what it carries may be spent by now: the token's `rotates` says so,
+ * or extra fields of the token before it, among which a refresh token would be. */
+bool keeper_runtime_give_up(struct keeper_runtime *r, struct fetch *f);
 /* Ends its fetches as well, each with a failure. For a stop that has waited long enough, before keeper_runtime_retire. */
 void keeper_runtime_end_fetches(struct keeper_runtime *r);
 

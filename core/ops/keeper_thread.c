@@ -135,6 +135,11 @@ static void host_start_fetch(void *ctx, struct fetch *f) {
   keeper_runtime_fetch(r, f, on_fetch_ended, k);
 }
 
+static bool host_give_up_fetch(void *ctx, struct fetch *f) {
+  (void)ctx;
+  return keeper_runtime_give_up(f->host_data, f);
+}
+
 /* --- slots of a policy --- */
 
 /* Settings of what serves are the active policy's until the switch: so what is there is found, not adopted. */
@@ -513,8 +518,12 @@ struct keeper_thread *keeper_thread_new(struct registry *names) {
   (void)uv_timer_init(&k->services.loop, &k->linger);
   (void)uv_timer_init(&k->services.loop, &k->collect);
   (void)uv_timer_start(&k->collect, on_collect, COLLECT_MS, COLLECT_MS);
-  struct keeper_host host = {
-      .ctx = k, .now = host_now, .wall = host_wall, .start_fetch = host_start_fetch, .set_timer = host_set_timer};
+  struct keeper_host host = {.ctx = k,
+                             .now = host_now,
+                             .wall = host_wall,
+                             .start_fetch = host_start_fetch,
+                             .give_up_fetch = host_give_up_fetch,
+                             .set_timer = host_set_timer};
   k->keeper = keeper_new(&host, &k->services.mailbox, 0);
   return k;
 }

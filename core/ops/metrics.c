@@ -12,6 +12,7 @@
 #include "base/must.h"
 #include "base/shared.h"
 #include "base/version.h"
+#include "ops/readiness.h"
 #include "token/family.h"
 
 /* --- lines --- */
@@ -50,6 +51,9 @@ static uint64_t fetches_of(const struct slot_facts *f) { return f->fetches; }
 static uint64_t failures_of(const struct slot_facts *f) { return f->failures; }
 static uint64_t in_a_row_of(const struct slot_facts *f) { return f->consecutive_failures; }
 static uint64_t rejections_of(const struct slot_facts *f) { return f->rejections; }
+static uint64_t fetching_of(const struct slot_facts *f) {
+  return f->fetching_ms > 0 ? (uint64_t)f->fetching_ms / 1000 : 0;
+}
 static uint64_t waiters_of(const struct slot_facts *f) { return f->waiters; }
 static uint64_t unsaved_of(const struct slot_facts *f) { return f->unsaved[0] != '\0'; }
 
@@ -63,6 +67,7 @@ static const struct token_metric {
     {"token_failures_total", "counter", "Fetches failed.", failures_of},
     {"token_consecutive_failures", "gauge", "Fetches failed since the last one that succeeded.", in_a_row_of},
     {"token_rejections_total", "counter", "Values that an upstream refused.", rejections_of},
+    {"token_fetching_seconds", "gauge", "How long the fetch under way has taken; 0 when there is none.", fetching_of},
     {"token_waiters", "gauge", "Requests that wait for the token now.", waiters_of},
     {"token_unsaved", "gauge", "Whether its new refresh token could not be saved, so that a restart may be locked out.",
      unsaved_of},
@@ -209,6 +214,8 @@ void metrics_text(const struct status_view *v, struct buf *out) {
   add_count(out, "info", "version", JETON_VERSION, 1);
   add_one(out, "uptime_seconds", "gauge", "Since the start.", (uint64_t)v->uptime_ms / 1000);
   add_one(out, "stopping", "gauge", "Whether the process is ending: 1 from SIGTERM on.", v->stopping);
+  add_one(out, "ready", "gauge", "Whether /ready answers 200: every token that counts is valid.",
+          !v->stopping && readiness_of(v->policy, v->tokens));
   add_one(out, "policy_number", "gauge", "The number of the load that is active.",
           v->policy != NULL ? v->policy->number : 0);
   add_one(out, "reloads_total", "counter", "Reloads that became active.", v->reload.done);

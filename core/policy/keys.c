@@ -26,6 +26,7 @@ static const struct field timeout_fields[] = {
     {"half_close", FIELD_DURATION, AT(timeouts_conf, half_close), "60s", 0, 0, {0}},
     {"drain", FIELD_DURATION, AT(timeouts_conf, drain), "30s", 0, 0, {0}},
     {"pool", FIELD_DURATION, AT(timeouts_conf, pool), "60s", 0, 0, {0}},
+    {"prove", FIELD_DURATION, AT(timeouts_conf, prove), "30s", 0, 0, {0}},
     {0}};
 
 /* The first five have their defaults from http_limits_default. */

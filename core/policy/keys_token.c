@@ -123,6 +123,8 @@ static const struct field token_fields[] = {
     {"reject_on", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_reject_on}},
     {"hosts", FIELD_CUSTOM, AT(audience), NULL, 0, 0, {.read = read_hosts}},
     {"reveal", FIELD_BOOLEAN, AT(reveal), "false", 0, 0, {0}},
+    {"rotates", FIELD_BOOLEAN, AT(rotates), "false", 0, 0, {0}},
+    {"ready", FIELD_BOOLEAN, AT(counts_for_ready), "true", 0, 0, {0}},
     {"timeout", FIELD_DURATION, AT(fetch_timeout_ms), "30s", 1, 0, {0}},
     {"backoff", FIELD_TABLE, AT(schedule), NULL, 0, 0, {.fields = backoff_fields}},
     {"family", FIELD_BOOLEAN, AT(family), "false", 0, 0, {0}},

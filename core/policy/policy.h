@@ -48,6 +48,7 @@ struct timeouts_conf { /* milliseconds; 0: none */
   uint64_t half_close; /* what a reply may still take when its client has sent FIN, and that is no reason to end it */
   uint64_t drain;      /* SIGTERM to the end */
   uint64_t pool;       /* an idle upstream connection */
+  uint64_t prove;      /* jeton run --prove: the start to every token's first value */
 };
 struct limits_conf {
   struct http_limits http;
@@ -99,6 +100,8 @@ struct token_conf {
   unsigned nreject_on;
   struct audience *audience; /* hosts, or the policy's upstreams */
   bool reveal;
+  bool rotates;           /* its fetch spends what the last one brought */
+  bool counts_for_ready;  /* the process is not ready without it */
   unsigned family_max;    /* keys */
   int64_t family_idle_ms; /* of a key that nobody uses */
 };

@@ -116,13 +116,31 @@ static void on_slot(struct slot_waiter *w, int status) {
     exchange_resume(ex, STEP_TOKEN);
 }
 
+enum { TOKEN_REASON_MAX = 120 };
+
+/* Why there is none, for the log; and what the client may know of it, or NULL. An old failure is of another time. */
+static const char *why_missing(const struct slot_facts *f, char out[TOKEN_REASON_MAX]) {
+  const char *last = f->consecutive_failures > 0 ? f->last_error : "";
+  int n = 0;
+  out[0] = '\0';
+  if (f->fetching_ms >= 0)
+    n = snprintf(out, TOKEN_REASON_MAX, ": its fetch has taken %.1f s so far%s", (double)f->fetching_ms / 1000,
+                 last[0] != '\0' ? ", the last one" : "");
+  if (last[0] != '\0')
+    (void)snprintf(out + n, (size_t)(TOKEN_REASON_MAX - n), "%s%s", n > 0 ? " failed: " : ": ", last);
+  if (f->fetching_ms >= 0) return "there is no valid token, and its fetch has not ended yet";
+  if (last[0] != '\0') return "there is no valid token, and its last fetch failed";
+  if (!f->has_fetch) return "there is no valid token, and none has been set";
+  return NULL;
+}
+
 static enum verdict token_missing(struct exchange *ex, struct slot *s) {
-  char reason[sizeof ex->failure.reason];
+  char reason[sizeof ex->failure.reason], why[TOKEN_REASON_MAX];
   struct slot_facts facts;
   int64_t now = clock_boot_ms();
   slot_facts(s, now, &facts);
-  const char *why = facts.consecutive_failures > 0 ? facts.last_error : ""; /* else it is of another time */
-  snprintf(reason, sizeof reason, "no valid token %.60s%s%.120s", slot_name(s), why[0] != '\0' ? ": " : "", why);
+  ex->failure.told = why_missing(&facts, why);
+  snprintf(reason, sizeof reason, "no valid token %.60s%s", slot_name(s), why);
   ex->failure.retry_after = slot_retry_after(s, now);
   return exchange_fail(ex, 503, ERR_TOKEN_MISSING, reason);
 }

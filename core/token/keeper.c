@@ -40,11 +40,6 @@ struct keeper {
   enum keeper_pace pace;
 };
 
-const char *fetch_reason_name(enum fetch_reason r) {
-  static const char *const names[] = {"first", "expiring", "rejected", "manual"};
-  return names[r];
-}
-
 static int64_t now(const struct keeper *k) { return k->host.now(k->host.ctx); }
 
 static void arm(struct keeper *k) {
@@ -106,6 +101,10 @@ static struct fetch *begin_fetch_locked(struct slot *s, int64_t at) {
   f->sent_at = at;
   f->previous = s->last != NULL ? token_ref(s->last) : NULL;
   s->fetching = true;
+  s->fetch = f;
+  s->reason = f->reason;
+  s->began_at = at;
+  s->slow_at = at + SLOT_SLOW_MS;
   s->manual = s->asked = false;
   s->fetches++;
   return f;
@@ -116,17 +115,72 @@ static int64_t next_look_locked(const struct slot *s, int64_t at) {
   if (s->closed) return INT64_MAX;
   int64_t next = s->current != NULL ? s->current->expires_at : INT64_MAX;
   bool planned = s->has_fetch && !s->fetching && s->next_attempt > at;
-  return planned && s->next_attempt < next ? s->next_attempt : next;
+  int64_t due = planned ? s->next_attempt : s->fetching ? s->slow_at : INT64_MAX;
+  return due < next ? due : next;
+}
+
+/* Said once a fetch, while it still hangs: an operator must not wait for its time-out to learn whom everybody waits for. */
+static bool slow_is_due_locked(struct slot *s, int64_t at) {
+  if (!s->fetching || s->closed || at < s->slow_at) return false;
+  s->slow_at = SLOT_NEVER;
+  return true;
+}
+
+static void report_slow(const struct slot *s, enum fetch_reason reason, unsigned attempt, int64_t ms, bool serves) {
+  char source[80];
+  snprintf(source, sizeof source, "token %s", slot_name(s));
+  log_from(LOG_WARN, source, "a fetch has taken %lld s and has not ended (%s, attempt %u); %s", (long long)(ms / 1000),
+           fetch_reason_name(reason), attempt, serves ? "the token at hand still serves" : "there is no valid token");
+}
+
+/* The refresh by hand that it makes way for begins in attend. Those that wait for one attempt wait for that. */
+static void end_given_up(struct keeper *k, struct fetch *f) {
+  struct slot *s = f->slot;
+  char source[80];
+  pthread_mutex_lock(&s->mutex);
+  int64_t ms = now(k) - s->began_at;
+  s->fetching = false;
+  s->fetch = NULL;
+  s->failures++;
+  pthread_mutex_unlock(&s->mutex);
+  k->fetching--;
+  snprintf(source, sizeof source, "token %s", slot_name(s));
+  log_from(LOG_WARN, source, "a fetch that had not ended after %lld s is given up for a refresh by hand",
+           (long long)(ms / 1000));
+  token_unref(f->previous);
+  free(f);
+  slot_unref(s);
+}
+
+/* A refresh was asked for while a slow fetch runs: gives that up, or joins it. */
+static void make_way(struct keeper *k, struct slot *s) {
+  pthread_mutex_lock(&s->mutex);
+  bool asked = s->fetching && s->manual;
+  pthread_mutex_unlock(&s->mutex);
+  if (!asked) return;
+  struct fetch *f = s->fetch;
+  if (k->host.give_up_fetch != NULL && k->host.give_up_fetch(k->host.ctx, f)) {
+    end_given_up(k, f);
+    return;
+  }
+  pthread_mutex_lock(&s->mutex);
+  s->manual = false;
+  pthread_mutex_unlock(&s->mutex);
+  log_info("token %s: the fetch under way may have spent its refresh token: it goes on, and the refresh waits for it",
+           slot_name(s));
 }
 
 static void attend(struct keeper *k, struct slot *s) {
   int64_t at = now(k);
   struct fetch *f = NULL;
+  make_way(k, s);
   pthread_mutex_lock(&s->mutex);
   if (s->current != NULL && !slot_valid_locked(s, at)) slot_unpublish_locked(s);
   if (fetch_is_due_locked(k, s, at)) f = begin_fetch_locked(s, at);
-  bool closed = s->closed;
-  int64_t next = next_look_locked(s, at);
+  bool closed = s->closed, slow = slow_is_due_locked(s, at), serves = slot_valid_locked(s, at);
+  int64_t next = next_look_locked(s, at), taken = at - s->began_at;
+  enum fetch_reason reason = s->reason;
+  unsigned attempt = s->consecutive + 1;
   slot_check_locked(s);
   pthread_mutex_unlock(&s->mutex);
 
@@ -134,6 +188,7 @@ static void attend(struct keeper *k, struct slot *s) {
     forget(k, s);
     return;
   }
+  if (slow) report_slow(s, reason, attempt, taken, serves);
   due_set(&k->due, &s->due, next);
   if (f == NULL) return;
   k->fetching++;
@@ -170,19 +225,22 @@ void keeper_run_due(struct keeper *k) {
 
 /* --- the outcome --- */
 
-static void report(const struct slot *s, const struct token *published, const char *why, bool serves, int64_t retry_ms,
+static void report(const struct fetch *f, const struct token *published, const char *why, bool serves, int64_t retry_ms,
                    int64_t at) {
-  char source[80];
+  const struct slot *s = f->slot;
+  char source[80], how[80];
   if (why == NULL && published == NULL) return;
   snprintf(source, sizeof source, "token %s", slot_name(s));
+  snprintf(how, sizeof how, "(%s, attempt %u, %lld ms)", fetch_reason_name(f->reason), f->attempt,
+           (long long)(at - f->sent_at));
   if (why == NULL) {
-    log_from(LOG_INFO, source, "generation %llu, expires in %lld s", (unsigned long long)published->generation,
-             (long long)((published->expires_at - at) / 1000));
+    log_from(LOG_INFO, source, "generation %llu, expires in %lld s %s", (unsigned long long)published->generation,
+             (long long)((published->expires_at - at) / 1000), how);
   } else {
     char next[48] = "no further attempt";
     if (retry_ms >= 0) (void)snprintf(next, sizeof next, "next attempt in %lld ms", (long long)retry_ms);
-    log_from(LOG_WARN, source, "fetch failed: %s; %s, %s", why,
-             serves ? "the token at hand still serves" : "there is no valid token", next);
+    log_from(LOG_WARN, source, "fetch failed: %s; %s, %s %s", why,
+             serves ? "the token at hand still serves" : "there is no valid token", next, how);
   }
 }
 
@@ -192,6 +250,8 @@ static bool conclude_locked(struct slot *s, const struct fetch *f, struct token 
   /* Set by another thread after this fetch was sent, and still good: newer knowledge than ours, whatever ours is. */
   bool outdone = slot_valid_locked(s, at) && s->current->obtained_at > f->sent_at;
   s->fetching = false;
+  s->manual = false; /* asked for while this one was slow: it was joined */
+  s->fetch = NULL;
   if (token != NULL && !s->closed && !outdone) {
     slot_publish_locked(s, token, at);
     return true;
@@ -229,7 +289,7 @@ void keeper_fetch_done(struct keeper *k, struct fetch *f, const struct fetch_res
   k->fetching--;
 
   slot_wake(s);
-  report(s, shown, why, serves, retry_ms, at);
+  report(f, shown, why, serves, retry_ms, at);
   token_unref(shown);
   attend(k, s);
   token_unref(f->previous);

@@ -18,9 +18,6 @@
 #include "token/schedule.h"
 #include "token/slot.h"
 
-enum fetch_reason { FETCH_FIRST, FETCH_EXPIRING, FETCH_REJECTED, FETCH_MANUAL };
-const char *fetch_reason_name(enum fetch_reason r); /* "first" "expiring" "rejected" "manual" */
-
 /* One running fetch: owned by the host from start_fetch until keeper_fetch_done. Which function to run: slot_token_name(f->slot), slot_key(f->slot). */
 struct fetch {
   struct slot *slot; /* a reference */
@@ -41,6 +38,9 @@ struct keeper_host {
   void (*start_fetch)(void *ctx, struct fetch *f);
   /* One timer for the whole keeper: call keeper_run_due at or after `at` (CLOCK_BOOTTIME ms; INT64_MAX: none). */
   void (*set_timer)(void *ctx, int64_t at);
+  /* Ends a fetch that hangs, without keeper_fetch_done: f is the keeper's again. False: it goes on, since what it carries (a refresh token) may be spent, and its
+   * reply is the only successor. NULL: none is given up. */
+  bool (*give_up_fetch)(void *ctx, struct fetch *f);
 };
 
 struct keeper;

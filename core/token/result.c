@@ -13,7 +13,7 @@ static const double LIFE_MAX_S = 10.0 * 366 * 86400;
 /* Seconds since the epoch for the year 5138, and 2^62: between them lie milliseconds and smaller units of now; beyond are the largest integers, which mean "for
  * ever". */
 static const double UNIT_FROM = 1e11, UNIT_TO = 4611686018427387904.0;
-static const double YEAR_S = 366.0 * 86400;
+static const double YEAR_S = 366.0 * 86400, MOMENT_FROM = 1e9;
 
 static const char *check_value(const struct fetch_result *r) {
   if (r->value.n == 0) return "the token's value is empty";
@@ -33,7 +33,8 @@ static int64_t life_ms(double seconds) { return (int64_t)((seconds < LIFE_MAX_S 
  * dead token serve for decades. 2^31-1 means "for ever". */
 static bool is_moment(double seconds, const struct result_times *t) {
   double wall = (double)t->wall / 1000;
-  return seconds != INT32_MAX && seconds > wall - YEAR_S && seconds < wall + 2 * YEAR_S;
+  if (seconds < MOMENT_FROM || seconds == INT32_MAX) return false; /* also with a clock that stands at 1970 */
+  return seconds > wall - YEAR_S && seconds < wall + 2 * YEAR_S;
 }
 
 static const char *check_in(double seconds, const struct result_times *t) {

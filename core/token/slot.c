@@ -41,7 +41,7 @@ struct slot *slot_new(struct str name, struct str key) {
   list_init(&s->waiters);
   list_init(&s->woken);
   list_init(&s->link);
-  s->next_attempt = SLOT_NEVER;
+  s->next_attempt = s->slow_at = SLOT_NEVER;
   s->schedule = schedule_default;
   rng_seed(&s->rng, 0);
   return s;
@@ -121,6 +121,11 @@ static enum slot_state state_locked(const struct slot *s, int64_t now) {
   return s->generation > 0 ? SLOT_EXPIRED : SLOT_EMPTY;
 }
 
+const char *fetch_reason_name(enum fetch_reason r) {
+  static const char *const names[] = {"first", "expiring", "rejected", "manual"};
+  return names[r];
+}
+
 static int64_t next_attempt_in_locked(const struct slot *s, int64_t now) {
   if (s->closed || !s->has_fetch || s->fetching) return -1;
   if (s->manual) return 0;
@@ -135,6 +140,8 @@ void slot_facts(struct slot *s, int64_t now_boot_ms, struct slot_facts *out) {
   out->has_fetch = s->has_fetch;
   out->generation = s->generation;
   out->expires_in_ms = out->valid ? s->current->expires_at - now_boot_ms : 0;
+  out->fetching_ms = s->fetching ? now_boot_ms - s->began_at : -1;
+  out->reason = s->reason;
   out->next_attempt_ms = next_attempt_in_locked(s, now_boot_ms);
   out->fetches = s->fetches;
   out->failures = s->failures;

@@ -20,6 +20,9 @@
 enum slot_state { SLOT_EMPTY, SLOT_FETCHING, SLOT_VALID, SLOT_REFRESHING, SLOT_FAILING, SLOT_EXPIRED, SLOT_CLOSED };
 const char *slot_state_name(enum slot_state s);
 
+enum fetch_reason { FETCH_FIRST, FETCH_EXPIRING, FETCH_REJECTED, FETCH_MANUAL };
+const char *fetch_reason_name(enum fetch_reason r); /* "first" "expiring" "rejected" "manual" */
+
 struct slot; /* refcounted; the body is in slot_internal.h, for the keeper and the family */
 
 struct slot *slot_new(struct str name, struct str key); /* key.p NULL unless it is a family's */
@@ -45,10 +48,12 @@ struct token *slot_read(struct slot_reader *r, int64_t now_boot_ms);
 struct slot_facts {
   enum slot_state state;
   bool valid;
-  bool has_fetch;          /* false: filled by scripts with :set only */
-  uint64_t generation;     /* of the token published last; goes on counting after expiry and rejection */
-  int64_t expires_in_ms;   /* of the current token; <= 0 when there is none that is valid */
-  int64_t next_attempt_ms; /* until the next planned fetch, 0 when it is due; < 0: none planned, or one is running */
+  bool has_fetch;           /* false: filled by scripts with :set only */
+  uint64_t generation;      /* of the token published last; goes on counting after expiry and rejection */
+  int64_t expires_in_ms;    /* of the current token; <= 0 when there is none that is valid */
+  int64_t fetching_ms;      /* how long the fetch under way has taken; < 0: there is none */
+  enum fetch_reason reason; /* of the fetch under way, or of the last one */
+  int64_t next_attempt_ms;  /* until the next planned fetch, 0 when it is due; < 0: none planned, or one is running */
   uint64_t fetches, failures, rejections;
   unsigned consecutive_failures;
   unsigned waiters;
@@ -97,7 +102,9 @@ void slot_replay_rejected(struct slot *s, uint64_t generation);
 void slot_accepted(struct slot *s, uint64_t generation);
 enum { SLOT_DAMP_MIN_MS = 1000, SLOT_DAMP_PROVEN_MS = 4000, SLOT_DAMP_MAX_MS = 60 * 1000 };
 
-/* Asks for a refresh by hand, backoff or not; joins a fetch that is running. Nothing happens when the slot has no fetch. */
+/* Asks for a refresh by hand, backoff or not; joins a fetch that is running, unless that has taken SLOT_SLOW_MS and can be given up (keeper.h). Nothing happens
+ * when the slot has no fetch. */
+enum { SLOT_SLOW_MS = 2000 }; /* a fetch that takes longer leaves a line in the log */
 void slot_refresh(struct slot *s);
 /* What a fetch brought could not be saved where a restart looks for it, and why; NULL: now it is. For status and metrics. */
 void slot_note_unsaved(struct slot *s, const char *why);

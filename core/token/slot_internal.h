@@ -55,12 +55,15 @@ struct slot {
   bool has_fetch;
   bool leaving; /* only a policy that was replaced names it: fetched when a request waits, not ahead of its end */
   bool fetching;
-  bool manual;          /* a refresh by hand that has not begun */
-  bool asked;           /* somebody wanted a token since the last attempt began */
-  bool rejected;        /* an upstream refused the token published last */
-  int64_t next_attempt; /* CLOCK_BOOTTIME ms, not before; SLOT_NEVER */
-  int64_t asked_off;    /* CLOCK_BOOTTIME ms: the issuer asked for no attempt before, in its last refusal */
-  unsigned consecutive; /* failed attempts since the last publication */
+  bool manual;              /* a refresh by hand that has not begun */
+  enum fetch_reason reason; /* of the last fetch */
+  int64_t began_at;         /* the same, CLOCK_BOOTTIME ms */
+  int64_t slow_at;          /* when the fetch under way is reported as slow; SLOT_NEVER: it has been */
+  bool asked;               /* somebody wanted a token since the last attempt began */
+  bool rejected;            /* an upstream refused the token published last */
+  int64_t next_attempt;     /* CLOCK_BOOTTIME ms, not before; SLOT_NEVER */
+  int64_t asked_off;        /* CLOCK_BOOTTIME ms: the issuer asked for no attempt before, in its last refusal */
+  unsigned consecutive;     /* failed attempts since the last publication */
   struct schedule schedule;
   struct rng rng;
 
@@ -82,6 +85,7 @@ struct slot {
   /* keeper's thread */
   struct link link;
   struct due due;
+  struct fetch *fetch; /* under way, or NULL */
 };
 
 /* The part of a keeper that its slots use; copied. */

@@ -4,10 +4,12 @@
  * A rejection names the generation it is about; it takes away that one or nothing, so any number of 401s for one generation cause
  * one fetch, and a late 401 for an older one causes none. */
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "token/keeper.h"
 #include "token/slot_internal.h"
 
@@ -101,12 +103,26 @@ const char *slot_set(struct slot *s, const struct fetch_result *r) {
 
 /* --- rejection --- */
 
+enum refusal { REFUSAL_OLD, REFUSAL_TAKES, REFUSAL_KEEPS };
+
+/* Once a generation, or the log would be as long as the upstream's. */
+static void report_refusal(const struct slot *s, uint64_t generation, enum refusal kind, int64_t age_ms) {
+  char source[80];
+  if (kind == REFUSAL_OLD) return;
+  (void)snprintf(source, sizeof source, "token %s", slot_name(s));
+  log_from(LOG_WARN, source, "an upstream refused generation %llu, %lld s after it was fetched; %s",
+           (unsigned long long)generation, (long long)(age_ms / 1000),
+           kind == REFUSAL_TAKES ? "it is fetched anew" : "there is no fetch to replace it, it goes on");
+}
+
 enum slot_rejected slot_reject(struct slot *s, uint64_t generation) {
   enum slot_rejected outcome = SLOT_REFRESHES;
+  enum refusal refusal = REFUSAL_OLD;
   pthread_mutex_lock(&s->mutex);
   assert(generation <= s->generation);
   int64_t now = s->clock();
   bool valid = slot_valid_locked(s, now);
+  int64_t age = valid ? now - s->current->obtained_at : 0;
   if (s->closed) {
     outcome = SLOT_DAMPED;
   } else if (valid && s->current->generation != generation) {
@@ -114,6 +130,7 @@ enum slot_rejected slot_reject(struct slot *s, uint64_t generation) {
   } else if (valid && now < s->damped_until) {
     outcome = SLOT_DAMPED;
   } else if (valid && !s->has_fetch) { /* it cannot be replaced: one path's 401 must not take it from all others */
+    if (!s->rejected) refusal = REFUSAL_KEEPS;
     if (!s->rejected) s->rejections++;
     s->rejected = true;
     outcome = SLOT_DAMPED;
@@ -122,11 +139,13 @@ enum slot_rejected slot_reject(struct slot *s, uint64_t generation) {
       slot_unpublish_locked(s);
       s->rejected = true;
       s->rejections++;
+      refusal = REFUSAL_TAKES;
     }
     slot_ask_locked(s, now);
   }
   slot_check_locked(s);
   pthread_mutex_unlock(&s->mutex);
+  report_refusal(s, generation, refusal, age);
   return outcome;
 }
 
@@ -138,6 +157,7 @@ static int64_t damp_ms(unsigned level) {
 
 /* Once a generation: a hundred replays that waited for one refresh are refused a hundred times, which is one piece of news. */
 void slot_replay_rejected(struct slot *s, uint64_t generation) {
+  int64_t damped = 0;
   pthread_mutex_lock(&s->mutex);
   if (!s->closed && generation > s->damp_generation) {
     int64_t now = s->clock();
@@ -145,10 +165,18 @@ void slot_replay_rejected(struct slot *s, uint64_t generation) {
     s->damp_level++;
     s->damp_generation = generation;
     s->damped_at = now;
-    s->damped_until = now + damp_ms(s->damp_level);
+    damped = damp_ms(s->damp_level);
+    s->damped_until = now + damped;
     atomic_store_explicit(&s->damping, true, memory_order_relaxed);
   }
   pthread_mutex_unlock(&s->mutex);
+  if (damped == 0) return;
+  char source[80];
+  (void)snprintf(source, sizeof source, "token %s", slot_name(s));
+  log_from(
+      LOG_WARN, source,
+      "an upstream refused generation %llu, which was fetched because of a refusal: for %lld s refusals cause no fetch",
+      (unsigned long long)generation, (long long)(damped / 1000));
 }
 
 /* A generation not older than the refused one works somewhere: the refusals are one path's. A real revocation must not be taken for one of

@@ -60,7 +60,8 @@ void slot_want(struct slot *s) {
 }
 
 static void refresh_locked(struct slot *s) {
-  if (s->closed || !s->has_fetch || s->fetching) return;
+  if (s->closed || !s->has_fetch) return;
+  if (s->fetching && s->clock() - s->began_at < SLOT_SLOW_MS) return;
   s->manual = true;
   slot_post_locked(s);
 }

@@ -16,6 +16,7 @@ local M = {}
 --- Keys of a policy's token, passed through as they are.
 local TOKEN_KEYS = {
   "refresh_at", "jitter", "leeway", "wait", "missing", "reject_on", "hosts", "reveal", "timeout", "backoff", "family", "max", "idle",
+  "rotates", "ready",
 }
 
 local CLIENT_KEYS = { "token_url", "client_id", "client_secret", "auth", "assertion", "scope", "audience", "extra", "tls", "lifetime" }
@@ -225,6 +226,7 @@ end
 function M.refresh_token(options)
   local of
   options, of = checked("refresh_token", options, REFRESH_KEYS)
+  if options.rotates == nil then options.rotates = true end
   local kept = login.new()
   return token(options, function(ctx)
     local mine, wrong = of(ctx.key)

@@ -36,7 +36,12 @@ struct fixture {
   bool ready, stopped;
 };
 
-static bool host_ready(void *ctx) { return ((struct fixture *)ctx)->ready; }
+static bool host_ready(void *ctx, enum control_form form, struct buf *out) {
+  bool ready = ((struct fixture *)ctx)->ready;
+  CHECK(form == CONTROL_JSON);
+  buf_addf(out, "{\"ready\":%s}\n", ready ? "true" : "false");
+  return ready;
+}
 static void host_status(void *ctx, enum control_form form, struct buf *out) {
   (void)ctx;
   buf_addz(out, form == CONTROL_METRICS ? "fine 1\n" : form == CONTROL_TEXT ? "fine\n" : "{\"fine\":true}\n");
@@ -156,6 +161,8 @@ static void health_is_503_until_ready(void) {
   f.ready = false;
   serve(&f);
   expect("GET", "/health", 503, "false");
+  expect("GET", "/ready", 503, "false");
+  expect("GET", "/live", 200, "{\"live\":true}");
   end(&f);
 }
 

@@ -68,9 +68,19 @@ static struct slot *adopt(const char *name, bool has_fetch, bool fetch_now) {
   return slot;
 }
 
+static bool carries_state;
+static bool host_give_up(void *ctx, struct fetch *f) {
+  (void)ctx;
+  CHECK(only_fetch() == f);
+  if (carries_state) return false;
+  nrunning = 0;
+  return true;
+}
+
 static void begin(bool has_fetch, bool fetch_now) {
   at_once = NULL;
-  world_begin(START, &(struct keeper_host){NULL, host_now, host_wall, host_start_or_answer, host_timer});
+  carries_state = false;
+  world_begin(START, &(struct keeper_host){NULL, host_now, host_wall, host_start_or_answer, host_timer, host_give_up});
   api = adopt("api", has_fetch, fetch_now);
   slot_reader_init(&reader, api);
 }
@@ -313,6 +323,45 @@ static void results_without_a_usable_token_are_failures(void) {
 }
 
 /* Requests that ask meanwhile do not shorten it, a refresh by hand does. */
+static void a_fetch_that_hangs_makes_way_for_a_refresh_by_hand(void) {
+  begin(true, true);
+  advance(SLOT_SLOW_MS - 1);
+  slot_refresh(api); /* joined */
+  deliver();
+  CHECK(started == 1 && facts().fetching_ms == SLOT_SLOW_MS - 1 && facts().reason == FETCH_FIRST);
+  advance(1);
+  slot_refresh(api);
+  deliver();
+  CHECK(started == 2 && nrunning == 1 && facts().fetching_ms == 0 && facts().reason == FETCH_MANUAL);
+  CHECK(facts().failures == 1 && facts().consecutive_failures == 0);
+  succeed("one", 100);
+  CHECK(reads_as("one") && facts().fetching_ms < 0 && nrunning == 0);
+  end();
+}
+
+static void a_fetch_that_may_have_spent_its_refresh_token_makes_no_way(void) {
+  begin(true, true);
+  carries_state = true;
+  advance(12000);
+  CHECK(facts().fetching_ms == 12000);
+  slot_refresh(api);
+  deliver();
+  CHECK(started == 1 && nrunning == 1);
+  succeed("one", 100); /* late, and taken */
+  CHECK(reads_as("one") && started == 1);
+  end();
+}
+
+/* The refresh and the end of the fetch that it would give up meet: that end is its answer. */
+static void a_refresh_that_comes_with_the_end_of_a_slow_fetch_joins_it(void) {
+  begin(true, true);
+  advance(5000);
+  slot_refresh(api);
+  succeed("one", 100);
+  CHECK(reads_as("one") && started == 1 && nrunning == 0);
+  end();
+}
+
 static void an_issuer_that_asks_for_time_is_left_alone(void) {
   begin(true, true);
   end_fetch(&(struct fetch_result){.ok = false, .error = "429", .retry_after = 20});
@@ -799,6 +848,9 @@ int main(void) {
   RUN(expiry_while_a_fetch_hangs);
   RUN(a_slow_issuer_of_short_tokens_is_not_asked_in_a_tight_loop);
   RUN(results_without_a_usable_token_are_failures);
+  RUN(a_fetch_that_hangs_makes_way_for_a_refresh_by_hand);
+  RUN(a_fetch_that_may_have_spent_its_refresh_token_makes_no_way);
+  RUN(a_refresh_that_comes_with_the_end_of_a_slow_fetch_joins_it);
   RUN(an_issuer_that_asks_for_time_is_left_alone);
   RUN(an_error_text_is_cut_and_cleaned);
   RUN(a_hundred_rejections_of_one_generation_cause_one_fetch);

@@ -319,7 +319,7 @@ static void unknown_keys_are_told_with_the_nearest(void) {
       {PLAIN("tokens = { api = { fetch = print, refresh = 1, host = {} } }"),
        "policy.lua:3: tokens.api.host: unknown key (did you mean \"hosts\"?)\n"
        "policy.lua:3: tokens.api.refresh: unknown key (known here: fetch, refresh_at, jitter, leeway, wait, missing, "
-       "reject_on, hosts, reveal, timeout, "
+       "reject_on, hosts, reveal, rotates, ready, timeout, "
        "backoff, family, max, idle)\n"},
   };
   EXPECT_ALL_BAD(cases);
@@ -605,7 +605,7 @@ static void a_helper_table_with_an_unknown_key_is_told_at_its_call(void) {
       "policy.lua:4: tokens.api.wait: expected " DURATION
       ", got \"5 sec\" (did you mean \"5s\"?)\n"
       "policy.lua:5: tokens.api.id: unknown key (known here: fetch, refresh_at, jitter, leeway, wait, missing, "
-      "reject_on, hosts, reveal, timeout, "
+      "reject_on, hosts, reveal, rotates, ready, timeout, "
       "backoff, family, max, idle)\n");
 }
 

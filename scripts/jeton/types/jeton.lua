@@ -74,6 +74,8 @@ function previous:field(name) end
 ---@field reject_on? integer[]
 ---@field hosts? string[]
 ---@field reveal? boolean
+---@field rotates? boolean the fetch spends what the last one brought
+---@field ready? boolean false: the process is ready without it
 ---@field timeout? jeton.duration
 ---@field backoff? { min: jeton.duration?, max: jeton.duration? }
 ---@field family? boolean

@@ -121,6 +121,7 @@ function response:set_body(body) end
 ---@class jeton.timeouts : jeton.upstream.timeouts
 ---@field handshake? jeton.duration
 ---@field head? jeton.duration
+---@field prove? jeton.duration of jeton run --prove: to every token's first value
 ---@field body? jeton.duration
 ---@field idle? jeton.duration
 ---@field exchange? jeton.duration
