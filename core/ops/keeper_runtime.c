@@ -157,6 +157,7 @@ bool keeper_runtime_give_up(struct keeper_runtime *r, struct fetch *f) {
   run->task = NULL;
   if (task != NULL) task_cancel(task);
   list_remove(&run->link);
+  under_way_end(r->under_way, &run->under_way);
   uv_close((uv_handle_t *)&run->timer, on_run_closed);
   return true;
 }

@@ -135,9 +135,10 @@ static void host_start_fetch(void *ctx, struct fetch *f) {
   keeper_runtime_fetch(r, f, on_fetch_ended, k);
 }
 
+/* Not when the thread ends: nothing would be begun in its place. */
 static bool host_give_up_fetch(void *ctx, struct fetch *f) {
-  (void)ctx;
-  return keeper_runtime_give_up(f->host_data, f);
+  const struct keeper_thread *k = ctx;
+  return k->stop == NULL && keeper_runtime_give_up(f->host_data, f);
 }
 
 /* --- slots of a policy --- */

@@ -188,7 +188,7 @@ describe("the life of an issuer's token", function()
       json(('{"access_token":"a","expires_in":%s}'):format(life))
       brings(3600)
     end
-    for life, said in pairs { ["-1"] = "not positive", ['"soon"'] = "not a decimal number", ["true"] = "expected a number", ["0"] = "no lifetime", ['""'] = "no lifetime", ["null"] = "no lifetime" } do
+    for life, said in pairs { ["-1"] = "not positive", ['"soon"'] = "not a decimal number", ["true"] = "expected a number", ["0"] = "not positive", ['""'] = "no lifetime", ["null"] = "no lifetime" } do
       json(('{"access_token":"a","expires_in":%s}'):format(life))
       fails(said)
     end

@@ -152,12 +152,10 @@ local function date_of(res)
   return date + (age and tonumber(age:match "^%s*(%d+)%s*$") or 0)
 end
 
---- Seconds as they stand there; nil: not told. Zero is no life: issuers write it for "I do not say".
+--- Seconds as they stand there; nil: not told.
 local function told_seconds(value)
   value = present(value)
   if type(value) == "string" then value = present(value:match "^%s*(.-)%s*$") end
-  local number = tonumber(value)
-  if number == 0 then return nil end
   return value
 end
 
@@ -181,8 +179,12 @@ end
 
 --- Seconds, or as the issuer wrote them; nil: it tells none. `lifetime` is the policy's, for an issuer that tells none beside the token itself.
 function M.life(body, lifetime)
-  local seconds = told_seconds(body.expires_in) or told_moment(body, body.date)
-  if seconds then return seconds end
+  local seconds = told_seconds(body.expires_in)
+  local zero = tonumber(seconds) == 0 -- some write it for "I do not say", others for "over": the policy's `lifetime` says which
+  if seconds and not zero then return seconds end
+  local left = told_moment(body, body.date)
+  if left then return left end
+  if zero and not lifetime then return 0 end
   local life = jwt_life(body.access_token, body.date)
   if life and lifetime then return math.min(life, lifetime) end
   return life or lifetime
