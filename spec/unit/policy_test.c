@@ -454,7 +454,8 @@ static void wrong_urls_are_told(void) {
       {PLAIN("upstreams = { ['a/b'] = 'http://a' }"),
        "policy.lua:3: upstreams[\"a/b\"]: expected a name made of letters, digits, '_', '-' and '.'\n"},
       {PLAIN("upstreams = { a = { 'http://a', timeouts = { idle = 1 } } }"),
-       "policy.lua:3: upstreams.a.timeouts.idle: unknown key here (it is a key of timeouts or upstream.pool or "
+       "policy.lua:3: upstreams.a.timeouts.idle: unknown key here (it is a key of timeouts or tcp_keepalive or "
+       "upstream.pool or "
        "tokens.NAME)\n"},
       {PLAIN("upstreams = { a = { 'http://a', timeouts = { grace = 1 } } }"),
        "policy.lua:3: upstreams.a.timeouts.grace: unknown key (known here: connect, first_byte, response, send, "
