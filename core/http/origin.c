@@ -38,6 +38,7 @@ struct origin {
   unsigned nwaiting, ndials;
   unsigned expected;   /* places that a dial is likely to bring */
   uint64_t down_until; /* on uv_now's clock */
+  struct standing standing;
 };
 struct origins {
   struct net *net;
@@ -121,7 +122,22 @@ void origin_unref(struct origin *o) {
   origin_maybe_free(o);
 }
 
-bool origin_down(const struct origin *o) { return o->down_until > uv_now(o->origins->net->loop); }
+static uint64_t now_of(const struct origin *o) { return uv_now(o->origins->net->loop); }
+
+bool origin_down(const struct origin *o) { return o->down_until > now_of(o); }
+
+enum standing_news origin_failed(struct origin *o, bool behind_head) {
+  return standing_failed(&o->standing, behind_head, now_of(o));
+}
+
+enum standing_news origin_served(struct origin *o, bool whole) { return standing_served(&o->standing, whole); }
+
+bool origin_serves(const struct origin *o) { return !origin_down(o) && !standing_out(&o->standing); }
+
+bool origin_may_serve(struct origin *o, bool can_move) {
+  return !origin_down(o) && (!standing_out(&o->standing) || standing_try(&o->standing, can_move, now_of(o)));
+}
+
 struct origins *origin_owner(const struct origin *o) {
   return o->origins;
 }

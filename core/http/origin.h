@@ -22,6 +22,7 @@
 #include "base/str.h"
 #include "base/wheel.h"
 #include "http/origin_conn.h"
+#include "http/standing.h"
 #include "net/address.h"
 #include "net/keepalive.h"
 #include "net/pipe.h"
@@ -51,6 +52,12 @@ struct origin *origin_ref(struct origin *o);
 void origin_unref(struct origin *o);
 /* The last connection attempt failed on every address, less than ORIGIN_DOWN_MS ago: another server is the better choice. */
 bool origin_down(const struct origin *o);
+/* What requests tell (standing.h), for whoever has several servers to choose from. */
+enum standing_news origin_failed(struct origin *o, bool behind_head);
+enum standing_news origin_served(struct origin *o, bool whole);
+/* It is neither down nor out. And the same, or it is this request's turn to find out whether it still is. */
+bool origin_serves(const struct origin *o);
+bool origin_may_serve(struct origin *o, bool can_move);
 enum { ORIGIN_DOWN_MS = 10 * 1000 };
 
 /* As many places from now on (n > 0): for a protocol whose peer says so, in `done` of the first of them or later. Those who wait may get theirs before this returns. */

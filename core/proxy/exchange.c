@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "proxy/failover.h"
 #include "proxy/forward.h"
 #include "proxy/steps.h"
 #include "proxy/worker_state.h"
@@ -75,6 +76,7 @@ void exchange_cancel_waits(struct exchange *ex) {
 
 void exchange_abort(struct exchange *ex) {
   assert(!ex->running && ex->down->exchange == NULL && ex->down->ended != REPLY_WHOLE);
+  failover_given_up(ex);
   exchange_cancel_waits(ex);
   if (ex->failure.status == 0) ex->failure.status = 499;
   exchange_log(ex);
@@ -128,6 +130,7 @@ void exchange_fail_now(struct exchange *ex, int status, int code, const char *re
 
 static void on_deadline(struct timeout *t) {
   struct exchange *ex = CONTAINER_OF(t, struct exchange, deadline);
+  failover_given_up(ex);
   exchange_cancel_waits(ex);
   exchange_fail_now(ex, 504, UV_ETIMEDOUT, "the whole exchange took too long");
 }

@@ -94,7 +94,8 @@ struct exchange {
   uint64_t wait_until;     /* uv_now's clock; 0: has not waited yet */
   bool replayed;           /* the one replay was made: outlives the steps that it goes through again */
   unsigned token_races;    /* times that a token was gone when the head was written */
-  unsigned failed_dials;   /* addresses of the upstream that gave no connection */
+  unsigned failed_dials;   /* URLs of the upstream that gave no connection */
+  unsigned moves;          /* to another URL behind a failure of one that did: one at the most */
 
   /* the response: the upstream's, or one made here */
   struct response response;

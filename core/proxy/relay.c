@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "proxy/exchange.h"
+#include "proxy/failover.h"
 #include "proxy/forward.h"
 #include "proxy/steps.h"
 #include "proxy/worker_state.h"
@@ -99,6 +100,7 @@ static void on_end(struct call *call) {
     return;
   }
   flush_spans(ex);
+  failover_served(ex);
   ex->response.trailers = call->response.trailers;
   bool gathered = b->flow == REPLY_IS_GATHERED;
   b->flow = REPLY_ENDED;
@@ -114,14 +116,6 @@ static void on_drain(struct call *call) {
 }
 
 /* --- failures --- */
-
-/* No connection, so nothing of the request was sent: another address of the upstream may have it, whatever its method. */
-static bool try_another(struct exchange *ex) {
-  if (ex->call.phase != CALL_CONNECT || ++ex->failed_dials >= ex->upstream->conf->nurls) return false;
-  ex->origin = upstream_next(ex->upstream, &ex->url, &ex->host_field);
-  exchange_resume(ex, STEP_TOKEN);
-  return true;
-}
 
 /* It expired while the connection was made; or it is valid, and yet without bytes: a field that the fetch did not return. */
 static void token_gone(struct exchange *ex, int status) {
@@ -163,7 +157,7 @@ static void on_error(struct call *call, int status, const char *reason) {
     return;
   }
   log_upstream(ex, reason);
-  if (try_another(ex)) return;
+  if (failover_after_error(ex, status)) return;
   if (ex->task != NULL) { /* res:body() waits: it gets the failure, and then the exchange does */
     ex->reply.flow = REPLY_PASSES;
     ex->reply.broke = status;

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "http/base_path.h"
+#include "proxy/failover.h"
 #include "proxy/l_exchange.h"
 #include "proxy/relay.h"
 #include "proxy/stamp.h"
@@ -66,6 +67,11 @@ enum verdict step_judge(struct exchange *ex) {
       again = true;
   }
   if (again && can_replay(ex)) return replay(ex);
+  if (failover_instead(ex)) {
+    call_cancel(&ex->call);
+    ex->step = STEP_TOKEN;
+    return NEXT;
+  }
   if (ex->response.status == 407) /* it asks jeton, not the client, who could do nothing about it */
     return exchange_fail(ex, 502, ERR_PROTOCOL,
                          "the upstream asks jeton for proxy credentials: 407 (RFC 9110 section 11.7.1)");

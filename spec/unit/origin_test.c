@@ -535,6 +535,32 @@ static void the_system_s_family_comes_first_and_then_they_alternate(void) {
   CHECK(address_same(&back[0], &six));
 }
 
+static void a_server_is_out_after_three_failures_in_a_row_and_tried_by_one_request_at_a_time(void) {
+  struct standing s = {0};
+  CHECK(standing_failed(&s, false, 1000) == STANDING_AS_BEFORE &&
+        standing_failed(&s, false, 1000) == STANDING_AS_BEFORE);
+  CHECK(standing_served(&s, false) == STANDING_AS_BEFORE && s.failures == 0);
+  for (int i = 0; i < 2; i++) CHECK(standing_failed(&s, false, 1000) == STANDING_AS_BEFORE);
+  CHECK(standing_failed(&s, false, 1000) == STANDING_WENT_OUT && standing_out(&s));
+  for (int i = 0; i < 20; i++) CHECK(standing_failed(&s, false, 1000) == STANDING_AS_BEFORE); /* were under way */
+  uint64_t t = 1000 + STANDING_OUT_MS;
+  CHECK(!standing_try(&s, true, t - 1) && !standing_try(&s, false, t));
+  CHECK(standing_try(&s, true, t) && !standing_try(&s, true, t));
+  CHECK(!standing_try(&s, true, t + STANDING_OUT_MS) && standing_try(&s, true, t + 2 * STANDING_OUT_MS)); /* doubled */
+  CHECK(standing_try(&s, false, t + 10 * STANDING_OUT_MOST_MS)); /* nobody came who could have gone elsewhere */
+  CHECK(standing_served(&s, false) == STANDING_CAME_BACK && !standing_out(&s));
+}
+
+static void a_good_head_says_nothing_of_a_server_that_breaks_its_replies_off(void) {
+  struct standing s = {0};
+  for (int i = 0; i < 2; i++) {
+    CHECK(standing_served(&s, false) == STANDING_AS_BEFORE);
+    CHECK(standing_failed(&s, true, 1000) == STANDING_AS_BEFORE);
+  }
+  CHECK(standing_served(&s, false) == STANDING_AS_BEFORE && standing_failed(&s, true, 1000) == STANDING_WENT_OUT);
+  CHECK(standing_served(&s, false) == STANDING_AS_BEFORE && standing_served(&s, true) == STANDING_CAME_BACK);
+}
+
 /* --- connections that lead where the name does not any more, and old ones --- */
 
 /* A sweep over connections, and the lookups that it begins. */
@@ -653,6 +679,8 @@ int main(void) {
   RUN(a_caller_that_leaves_closes_all_that_was_begun_for_it);
   RUN(an_answer_whose_addresses_all_fail_is_asked_for_anew);
   RUN(the_system_s_family_comes_first_and_then_they_alternate);
+  RUN(a_server_is_out_after_three_failures_in_a_row_and_tried_by_one_request_at_a_time);
+  RUN(a_good_head_says_nothing_of_a_server_that_breaks_its_replies_off);
   RUN(connections_to_an_address_that_the_name_has_left_retire);
   RUN(shared_connections_retire_with_their_last_place);
   RUN(connections_of_a_name_that_answers_with_parts_of_its_addresses_stay);
