@@ -78,7 +78,7 @@ void exchange_abort(struct exchange *ex) {
   assert(!ex->running && ex->down->exchange == NULL && ex->down->ended != REPLY_WHOLE);
   failover_given_up(ex);
   exchange_cancel_waits(ex);
-  if (ex->failure.status == 0) ex->failure.status = 499;
+  if (ex->failure.status == 0) ex->failure.status = ex->down->ended == REPLY_CUT ? 503 : 499;
   exchange_log(ex);
   release(ex);
 }

@@ -135,14 +135,15 @@ bool exchange_wants_body(const struct exchange *ex);
  * of them. */
 struct stream *exchange_pass_to(struct exchange *ex, uint64_t left);
 void exchange_body_passed(struct exchange *ex, size_t n);
-/* The client is gone: cancels whatever the exchange waits for, and ends it. From the loop; downstream->exchange is NULL by then. */
+/* The client is gone, or has to be left (down->ended says which): cancels whatever the exchange waits for, and ends it. From the loop; downstream->exchange is NULL by then. */
 void exchange_abort(struct exchange *ex);
 /* The client took what was queued. */
 void exchange_drained(struct exchange *ex);
 
 /* --- exchange_log.c --- */
 
-int exchange_status(const struct exchange *ex);        /* what the client got, or 499 */
+int exchange_status(
+    const struct exchange *ex); /* what the client got, or 499; 503 when it got nothing, and that was not its doing */
 const char *exchange_asked(const struct exchange *ex); /* the upstream's name; NULL: none was asked */
 /* The exchange has ended: counts it, writes its line, and runs on_log. */
 void exchange_log(struct exchange *ex);

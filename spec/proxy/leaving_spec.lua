@@ -307,6 +307,18 @@ describe("a reply that breaks off", function()
     c:close()
   end)
 
+  it("before its head, by the program's end, is not the client's doing either", function()
+    local upstream = peers.raw [[ c:read "head" c:read(1) c:close() ]]
+    local p = wire.proxy(upstream, "timeouts = { drain = '300ms' },")
+    local c = http.connect(p.port)
+    c:send "GET /none HTTP/1.1\r\nHost: a\r\n\r\n"
+    process.poll(function() return upstream.received():find("\r\n\r\n", 1, true) end, 5, "the request to arrive")
+    p:kill "sigterm"
+    assert.equal(0, (p:wait(10)))
+    assert.matches('"GET /none HTTP/1.1" 503 0 [^\n]* cut\n', p:output())
+    c:close()
+  end)
+
   it("because its client left says so in the log, with the bytes that the client has taken", function()
     local upstream = peers.raw(BREAKING)
     local p = wire.proxy(upstream, "on_log = function(entry) jeton.log.info(('%s cut %s aborted %s bytes %d'):format(entry.path, entry.cut, entry.aborted, entry.bytes_out)) end,")
