@@ -55,3 +55,21 @@ bool tls_chain_sort(mbedtls_x509_crt *own) {
   last->next = NULL;
   return changed;
 }
+
+unsigned tls_chain_unread(const unsigned char *message, size_t n) {
+  enum { FRAME = 7 }; /* the header, and the length of the list */
+  if (message == NULL || n <= FRAME) return 0;
+  const unsigned char *p = message + FRAME, *end = message + n;
+  for (unsigned at = 1; end - p > 3; at++) {
+    size_t size = (size_t)(p[0] << 16 | p[1] << 8 | p[2]);
+    mbedtls_x509_crt crt;
+    p += 3;
+    if (size > (size_t)(end - p)) return 0;
+    mbedtls_x509_crt_init(&crt);
+    int r = mbedtls_x509_crt_parse_der(&crt, p, size);
+    mbedtls_x509_crt_free(&crt);
+    if (-(-r & 0xff80) == MBEDTLS_ERR_X509_UNKNOWN_SIG_ALG) return at;
+    p += size;
+  }
+  return 0;
+}

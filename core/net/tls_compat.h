@@ -132,9 +132,9 @@ static inline int compat_sha256(const unsigned char *p, size_t n, unsigned char 
 
 enum { COMPAT_HAS_TLS_1_3 = COMPAT_3 };
 #if COMPAT_3
-#define COMPAT_SPOKEN ""
+#define COMPAT_SPOKEN "1.2 and 1.3 are spoken here, within min_version and max_version"
 #else
-#define COMPAT_SPOKEN ": 1.2 alone is spoken here, since 1.3 needs mbedTLS 3.6"
+#define COMPAT_SPOKEN "1.2 alone is spoken here (1.3 would need mbedTLS 3.6)"
 #endif
 
 static inline void compat_conf_versions(mbedtls_ssl_config *conf, bool only_1_3, bool only_1_2) {
@@ -313,6 +313,43 @@ static inline void compat_forget_empty(mbedtls_ssl_context *ssl) {
   ssl->MBEDTLS_PRIVATE(nb_zero) = 0;
 #else
   ssl->nb_zero = 0;
+#endif
+}
+
+/* What has come last, behind the header of its record. Some bytes of it may be read, whatever it is. */
+static inline const unsigned char *compat_input(const mbedtls_ssl_context *ssl) {
+#if COMPAT_3
+  return ssl->MBEDTLS_PRIVATE(in_msg);
+#else
+  return ssl->in_msg;
+#endif
+}
+
+/* If that is a message of the handshake, other than a client's hello: its type, three bytes of length, its body. Else NULL. */
+static inline const unsigned char *compat_message(const mbedtls_ssl_context *ssl) {
+#if COMPAT_3
+  return ssl->MBEDTLS_PRIVATE(in_msgtype) == MBEDTLS_SSL_MSG_HANDSHAKE ? compat_input(ssl) : NULL;
+#else
+  return ssl->in_msgtype == MBEDTLS_SSL_MSG_HANDSHAKE ? compat_input(ssl) : NULL;
+#endif
+}
+
+/* After mbedtls_ssl_read: the last that came was a HelloRequest (RFC 5246 section 7.4.1.1). */
+static inline bool compat_asked_anew(const mbedtls_ssl_context *ssl) {
+  const unsigned char *m = compat_message(ssl);
+  return m != NULL && m[0] == MBEDTLS_SSL_HS_HELLO_REQUEST;
+}
+
+/* The peer's certificates as they came, while they are verified; NULL: 3.6 refuses what it cannot read, so nobody needs to look. */
+static inline const unsigned char *compat_certificate_message(const mbedtls_ssl_context *ssl, size_t *n) {
+#if COMPAT_3
+  (void)ssl;
+  *n = 0;
+  return NULL;
+#else
+  const unsigned char *m = compat_message(ssl);
+  *n = ssl->in_hslen;
+  return m != NULL && m[0] == MBEDTLS_SSL_HS_CERTIFICATE ? m : NULL;
 #endif
 }
 

@@ -112,6 +112,9 @@ const char *tls_trust_passed_over(
 
 /* Puts what comes behind the peer's own certificate into an order in which mbedTLS finds each issuer. True: that is another order. The list's members stay. */
 bool tls_chain_sort(mbedtls_x509_crt *own);
+/* Of 2.28, which passes over a certificate of its peer that is signed in an unknown way, even the peer's own: which one of the Certificate message (RFC 5246 section
+ * 7.4.2; of n bytes, or NULL) that is; 0: none. */
+unsigned tls_chain_unread(const unsigned char *message, size_t n);
 bool tls_same_name(const mbedtls_x509_buf *a, const mbedtls_x509_buf *b);
 bool tls_issued_itself(const mbedtls_x509_crt *crt); /* by its names */
 
@@ -122,11 +125,13 @@ struct tls_verdict { /* of one handshake */
   const char *name;                     /* the name to verify; NULL: none (a server judges a client) */
   const struct tls_client_conf *client; /* its pins; NULL: none */
   struct tls_trust *trust;              /* by whom the handshake verifies; NULL: by nobody */
+  const mbedtls_ssl_context *ssl;
   /* set by the handshake */
-  bool judged;    /* a certificate was seen: not a resumed session */
-  bool sorted;    /* the chain led nowhere, and is being verified in another order */
-  bool pinned;    /* one of the pins matched */
-  uint32_t flags; /* MBEDTLS_X509_BADCERT_*, of the whole chain */
+  bool judged;                   /* a certificate was seen: not a resumed session */
+  bool sorted;                   /* the chain led nowhere, and is being verified in another order */
+  bool pinned;                   /* one of the pins matched */
+  uint32_t flags;                /* MBEDTLS_X509_BADCERT_*, of the whole chain */
+  const mbedtls_x509_crt *stuck; /* while it is verified: whose issuer was not found, if `reason` is about that */
   char reason[TLS_REASON_MAX];
 };
 /* For mbedtls_ssl_set_verify; p is the struct tls_verdict. */

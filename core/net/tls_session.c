@@ -62,11 +62,12 @@ struct tls_session {
   unsigned how, other_how; /* a client: of enum tls_how; once it has failed: how it may do better, or `how` */
   uv_idle_t kick;          /* delivers the kept bytes when reading starts again; never from inside stream_read_start */
   bool kick_made;
-  bool spoken;   /* a server has heard something of its client */
-  bool text;     /* and it was no TLS, but text */
-  bool offered;  /* a saved session was offered to the server */
-  bool verified; /* the peer's certificate was, now or when the resumed session was made */
-  int64_t until; /* end of that verification (clock_boot_ms) */
+  bool spoken;     /* something of the peer was heard */
+  bool text;       /* and it was no TLS, but a client's text */
+  bool asked_anew; /* a server has asked for another handshake, and mbedTLS has declined */
+  bool offered;    /* a saved session was offered to the server */
+  bool verified;   /* the peer's certificate was, now or when the resumed session was made */
+  int64_t until;   /* end of that verification (clock_boot_ms) */
   struct tls_verdict verdict;
   struct tls_peer_text *peer; /* NULL: no certificate */
   char *name;                 /* client: the name that is verified */
@@ -130,15 +131,20 @@ void tls_session_saw_sni(mbedtls_ssl_context *ssl, const unsigned char *name, si
   t->sni[n] = '\0';
 }
 
+static void set_reason(struct tls_session *t, const char *text) {
+  if (t->verdict.reason[0] == '\0') snprintf(t->verdict.reason, sizeof t->verdict.reason, "%s", text);
+}
+
 /* The code for an mbedTLS error, its sentence put into the reason unless a better one is there. */
 static int failure(struct tls_session *t, int code) {
   if (t->io_error != 0) return t->io_error;
+  if (t->asked_anew && code == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE)
+    set_reason(
+        t,
+        "the server wanted to renegotiate, most likely for a client certificate on this path alone, which is not "
+        "done here: it has to ask in the first handshake");
   if (t->verdict.reason[0] == '\0') tls_report_error(&t->ssl, code, t->verdict.reason, sizeof t->verdict.reason);
   return ERR_TLS;
-}
-
-static void set_reason(struct tls_session *t, const char *text) {
-  if (t->verdict.reason[0] == '\0') snprintf(t->verdict.reason, sizeof t->verdict.reason, "%s", text);
 }
 
 /* --- handshake --- */
@@ -259,6 +265,7 @@ static size_t decrypt(struct tls_session *t, uint8_t *out, size_t size) {
   while (t->end == 0 && n < size) {
     compat_forget_empty(&t->ssl);
     int r = mbedtls_ssl_read(&t->ssl, out + n, size - n);
+    if (r < 0 && compat_asked_anew(&t->ssl)) t->asked_anew = true;
     if (r >= 0)
       n += (size_t)r;
     else if (r == MBEDTLS_ERR_SSL_WANT_READ && t->dry)
@@ -434,11 +441,15 @@ static void step_in_turn(struct tls_session *t, const uint8_t *data, size_t n) {
   kick(t);
 }
 
-/* A method of HTTP, where a record of TLS begins with 22. */
-static bool is_text(struct tls_session *t, const uint8_t *data) {
-  t->text = !t->spoken && data[0] >= 'A' && data[0] <= 'Z';
+/* The first bytes of a peer that speaks text, where a record of TLS begins with 22: a method of HTTP, or a reply. */
+static const char *what_text(struct tls_session *t, const uint8_t *data, size_t n) {
+  bool first = !t->spoken;
   t->spoken = true;
-  return t->text;
+  if (!first || data[0] < 'A' || data[0] > 'Z') return NULL;
+  if (t->server != NULL) return "what the client sent is not TLS, but text";
+  return n >= 5 && memcmp(data, "HTTP/", 5) == 0
+             ? "the server answered in plain HTTP: is its URL one that begins with http://?"
+             : "what the server sent is not TLS, but text";
 }
 
 static void tls_raw_read(struct stream *s, ssize_t n, const uint8_t *data) {
@@ -447,8 +458,10 @@ static void tls_raw_read(struct stream *s, ssize_t n, const uint8_t *data) {
     raw_ended(t, (int)n);
     return;
   }
-  if (t->phase == PHASE_HANDSHAKE && t->server != NULL && is_text(t, data)) {
-    set_reason(t, "what the client sent is not TLS, but text");
+  const char *text = t->phase == PHASE_HANDSHAKE ? what_text(t, data, (size_t)n) : NULL;
+  if (text != NULL) {
+    t->text = t->server != NULL;
+    set_reason(t, text);
     open_failed(t, 0);
     return;
   }
@@ -538,6 +551,7 @@ static int session_new(struct stream *s, const mbedtls_ssl_config *conf, stream_
   s->on_open = on_open;
   mbedtls_ssl_set_bio(&t->ssl, t, on_send, on_recv, NULL);
   mbedtls_ssl_set_verify(&t->ssl, tls_verdict_step, &t->verdict);
+  t->verdict.ssl = &t->ssl;
   return mbedtls_ssl_setup(&t->ssl, conf);
 }
 

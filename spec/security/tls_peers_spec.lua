@@ -147,3 +147,18 @@ describe("max_version", function()
     assert.matches('jeton.http: tls: max_version: expected "1.3" beside min_version = "1.3", got "1.2"', http.get(proxy.port).body)
   end)
 end)
+
+describe("a server that speaks no TLS", function()
+  it("but HTTP is told by its answer", function()
+    for answer, text in pairs {
+      ["HTTP/1.1 400 Bad Request\\r\\n\\r\\n"] = "the server answered in plain HTTP: is its URL one that begins with http://?",
+      ["SSH-2.0-x\\r\\n"] = "what the server sent is not TLS, but text",
+    } do
+      start(peers.raw(('c:write("%s") c:sleep(200) c:close()'):format(answer)).port)
+      assert.equal(502, http.get(proxy.port).status)
+      proxy:wait_log(text)
+      proxy:finish()
+      proxy = nil
+    end
+  end)
+end)

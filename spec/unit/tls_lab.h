@@ -226,7 +226,7 @@ static inline void lab_open(struct lab *l, struct tls_client *c, struct tls_serv
 /* --- configurations --- */
 
 static inline void shell(const char *what) {
-  char command[512];
+  char command[1024];
   snprintf(command, sizeof command, "cd %s && %s", dir, what);
   CHECK(system(command) == 0);
 }
