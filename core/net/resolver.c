@@ -341,7 +341,8 @@ static enum serve how_to_serve(const struct resolve *q, const struct name *e, in
     return hangs || lately ? SERVE_NOTHING_NEWER : SERVE_WAIT_A_WHILE;
   }
   if (!usable(e, now)) return SERVE_WAIT;
-  if (now - e->answers.last.at <= RESOLVE_STALE_MS || hangs || last_failed(e)) return SERVE_NOW;
+  bool failing = last_failed(e) && now - e->failed_at < RESOLVE_FRESH_MS; /* not: it failed before a long rest */
+  if (now - e->answers.last.at <= RESOLVE_STALE_MS || hangs || failing) return SERVE_NOW;
   return SERVE_WAIT_A_WHILE;
 }
 
