@@ -2,6 +2,8 @@
 --- to some addresses gets lost.
 local dns = require "spec.support.dns"
 local http = require "spec.support.http"
+local jeton = require "spec.support.jeton"
+local peers = require "spec.support.peers"
 local process = require "spec.support.process"
 local wire = require "spec.support.wire"
 
@@ -130,5 +132,19 @@ describe("a name that has moved", function()
     stub:say("mover", "never")
     for _ = 1, 3 do assert.same(all(10, 200), burst(p, 10)) end
     p:finish()
+  end)
+end)
+
+describe("pool.age", function()
+  it("ends a connection under steady traffic", function()
+    local peer = peers.raw [[ while c:read "head" do c:write(("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d"):format(c.number % 10)) end ]]
+    local p = jeton.start(([[return { listen = "127.0.0.1:0", upstream = { "http://127.0.0.1:%d", pool = { age = "1s" } } }]]):format(peer.port))
+    local c = http.connect(p.port)
+    local first = c:request("GET", "/").body
+    assert.equal(first, c:request("GET", "/").body)
+    process.poll(function() return c:request("GET", "/").body ~= first end, 10, "another connection")
+    c:close()
+    p:finish()
+    peer.process:stop()
   end)
 end)

@@ -120,8 +120,8 @@ static void a_plain_proxy_has_the_defaults(void) {
   CHECK(p->has_default && p->nupstreams == 1 && p->upstreams[0].nurls == 1);
   CHECK(str_eq(p->upstreams[0].urls[0].host, STR("api.example.com")) &&
         str_eq(p->upstreams[0].urls[0].path, STR("/base")));
-  CHECK(p->upstreams[0].pool_idle == 256 && !p->upstreams[0].preserve_host && !p->upstreams[0].rewrite_location &&
-        p->upstreams[0].tls == NULL);
+  CHECK(p->upstreams[0].pool_age_ms == 3600000 && p->upstreams[0].pool_idle == 256 && !p->upstreams[0].preserve_host &&
+        !p->upstreams[0].rewrite_location && p->upstreams[0].tls == NULL);
   CHECK(p->workers == 0 && p->access_log && p->access_path == NULL && !p->via && p->forwarded == FORWARDED_DROP);
   CHECK(p->log.level == LOG_INFO && p->log.format == LOG_TEXT);
   CHECK(p->limits.connections_per_address == 0 && p->limits.body_rate == 240 && p->timeouts.body == 30 * 1000);
