@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/must.h"
 #include "base/secmem.h"
 #include "base/thread.h"
 #include "ops/cli.h"
@@ -27,6 +28,7 @@ static void *run(void *arg) {
 }
 
 int main(int argc, char **argv) {
+  abort_with_a_line();
   secmem_on_unlocked(on_unlocked);
   struct program p = {argc, argv, 0};
   pthread_t thread;

@@ -13,6 +13,7 @@
  * only libuv's own callbacks still come (the write and connect requests are cancelled), then on_close. */
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/sockios.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -381,12 +382,37 @@ static struct attempt *attempt_new(struct stream *s, stream_open_fn on_open) {
   return a;
 }
 
+bool net_may_keep(struct net *net, int fd) {
+  bool may = net->fd_max == 0 || fd < net->fd_max;
+  if (!may) net->fd_tight = true;
+  return may;
+}
+
+bool net_has_descriptor(struct net *net) {
+  if (!net->fd_tight) return true;
+  int fd = fcntl(uv_backend_fd(net->loop), F_DUPFD_CLOEXEC, 0);
+  if (fd < 0) return false;
+  close(fd);
+  return net_may_keep(net, fd);
+}
+
+/* With its socket. On an error the handle is there all the same. */
+static int open_tcp(struct net *net, uv_tcp_t *tcp, int family) {
+  uv_os_fd_t fd;
+  bool may = net_has_descriptor(net);
+  int rc = may ? uv_tcp_init_ex(net->loop, tcp, (unsigned)family) : UV_EMFILE;
+  if (rc != 0)
+    (void)uv_tcp_init(net->loop, tcp); /* cannot fail without a socket */
+  else if (uv_fileno((uv_handle_t *)tcp, &fd) == 0 && !net_may_keep(net, fd))
+    rc = UV_EMFILE;
+  return rc;
+}
+
 int stream_init_connect(struct stream *s, struct net *net, const struct sockaddr *addr, stream_open_fn on_open) {
   reset_fields(s, net);
-  int rc = uv_tcp_init(net->loop, &s->uv.tcp);
-  if (rc != 0) return rc;
+  int rc = open_tcp(net, &s->uv.tcp, addr->sa_family);
   struct attempt *a = attempt_new(s, on_open);
-  a->status = uv_tcp_connect(&a->req, &s->uv.tcp, addr, on_connected);
+  a->status = rc != 0 ? rc : uv_tcp_connect(&a->req, &s->uv.tcp, addr, on_connected);
   if (a->status == 0) return 0;
   /* No descriptor, no route, …: the handle is the loop's already and can only be closed, so this comes as a failed attempt. */
   uv_timer_init(net->loop, &a->late);

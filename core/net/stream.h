@@ -33,6 +33,9 @@ struct net {
   uint8_t *clear;         /* CLEAR_SIZE bytes; TLS streams decrypt into them */
   uint64_t reads, writes; /* system calls made by streams: checked by the cost specs */
   uint64_t queued;        /* bytes that wait in all write queues of this thread */
+  /* Descriptors from this one on are not for connections; 0: there is no such bound. fd_tight: it has been met, and from then on it is asked each time */
+  int fd_max;
+  bool fd_tight;
   /* of tls_pace.c: handshakes of clients that wait, and the time that this iteration of the loop (its uv_now) has spent on others */
   struct link handshakes;
   uint64_t handshake_iteration;
@@ -47,6 +50,12 @@ enum {
 /* The buffers are secret memory: replies of token issuers pass through them. */
 void net_init(struct net *net, uv_loop_t *loop);
 void net_fini(struct net *net);
+
+/* The last descriptors of the process are not for connections of clients or to upstreams: whoever asks the control socket why there are none needs one, and so do
+ * fetches, look-ups of names and files. The system gives the lowest that is free, so one beyond the bound says that all others are taken. It costs nothing before
+ * that has happened once. has_descriptor: the next one may be kept. may_keep: this one may. */
+bool net_has_descriptor(struct net *net);
+bool net_may_keep(struct net *net, int fd);
 
 /* n > 0: data of n bytes, valid during the call; data is NULL when they have been passed on (stream_pass_on). n < 0: UV_EOF (the peer sent FIN, or close_notify), or an error;
  * reading has stopped then. Never called with 0. */

@@ -9,6 +9,7 @@
 #include "ops/process.h"
 
 #include <assert.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -340,8 +341,23 @@ static void host_stop(void *ctx) { begin_stop(ctx); }
 /* --- start --- */
 
 /* libuv's threads resolve names, at most half of them at a time, and libc waits for a name server that does not answer for ten seconds and more: with libuv's
- * four threads two such names would hold up all others. Before the pool's first use, and before there are other threads. */
-static void size_thread_pool(void) { (void)setenv("UV_THREADPOOL_SIZE", "32", 0); }
+ * four threads two such names would hold up all others. libuv starts all of them at the pool's first use, and aborts when it is refused one. So under a limit on
+ * the address space (ulimit -v) their stacks get an eighth of that, and all threads share one heap, since glibc lays out 64 MiB for each of several. Before the
+ * pool's first use, and before there are other threads that allocate. */
+static void size_thread_pool(void) {
+  enum { THREADS = 32, STACK = 8 * 1024 * 1024, SHARE = 8 };
+  struct rlimit space, stack;
+  char text[8];
+  rlim_t each = STACK, n = THREADS;
+  if (getrlimit(RLIMIT_STACK, &stack) == 0 && stack.rlim_cur != RLIM_INFINITY && stack.rlim_cur > each)
+    each = stack.rlim_cur;
+  if (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY) {
+    n = space.rlim_cur / SHARE / each;
+    (void)mallopt(M_ARENA_MAX, 1);
+  }
+  (void)snprintf(text, sizeof text, "%u", n < 1 ? 1 : n > THREADS ? THREADS : (unsigned)n);
+  (void)setenv("UV_THREADPOOL_SIZE", text, 0);
+}
 
 static void harden(const struct process_options *o) {
   if (!o->debug_dumpable) {

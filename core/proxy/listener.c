@@ -5,7 +5,7 @@
  * stops watching, so that nothing spins and the kernel's queue is what waits:
  *  - all places are taken and no connection is idle: `held`, until one goes or becomes idle (listeners_resume), or a new one has been silent for so long that it
  *    counts as idle (`pause`);
- *  - no descriptor, no memory: for PAUSE_MS.
+ *  - no descriptor, no memory: for PAUSE_MS. The last descriptors are not for clients (net_has_descriptor).
  * When all places are taken, or descriptors are, the connection idle longest is closed for the new one. New connections counted as idle at first: then a crowd of clients threw
  * one another out before their requests were read. An address that has its share is turned
  * away before that, so that it cannot drive others out. */
@@ -70,21 +70,35 @@ static void tell_failure(struct listener *l, int error) {
   log_warn("accepting on %s: %s", l->key, err_text(uv_translate_sys_error(error)));
 }
 
+static void rest(struct listener *l, int error) {
+  tell_failure(l, error);
+  uv_poll_stop(&l->poll);
+  timeout_set(&l->pause, PAUSE_MS);
+}
+
 /* Nothing was accepted. True: it is worth trying again at once. */
 static bool accept_failed(struct listener *l, int error) {
   if (error == EINTR || error == ECONNABORTED) return true;
   if (error == EAGAIN || error == EWOULDBLOCK) return false;
   if (error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM)
     return false; /* the one connection's own trouble (accept(2)); what waits behind it is told of again */
-  tell_failure(l, error);
   struct conn *idlest = error == EMFILE ? conn_to_shed(l->worker) : NULL;
   if (idlest != NULL) { /* its descriptor is free at once */
+    tell_failure(l, error);
     shed(l->worker, idlest);
     return true;
   }
-  uv_poll_stop(&l->poll);
-  timeout_set(&l->pause, PAUSE_MS);
+  rest(l, error);
   return false;
+}
+
+static bool has_descriptor(const struct listener *l) {
+  struct net *net = &l->worker->services.net;
+  if (net_has_descriptor(net)) return true;
+  struct conn *idlest = conn_to_shed(l->worker);
+  if (idlest == NULL) return false;
+  shed(l->worker, idlest);
+  return net_has_descriptor(net);
 }
 
 static void take(struct listener *l, int fd, const union address *peer) {
@@ -114,13 +128,19 @@ static void on_ready(uv_poll_t *poll, int status, int events) {
       hold(l);
       return;
     }
+    if (!has_descriptor(l)) {
+      rest(l, EMFILE);
+      return;
+    }
     union address peer = {0};
     socklen_t n = sizeof peer;
     int fd = accept4(l->fd, &peer.sa, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd >= 0)
-      take(l, fd, &peer);
-    else if (!accept_failed(l, errno))
-      return;
+    if (fd < 0) {
+      if (!accept_failed(l, errno)) return;
+      continue;
+    }
+    take(l, fd, &peer);
+    (void)net_may_keep(&l->worker->services.net, fd); /* one that it may not keep is served all the same */
   }
 }
 

@@ -10,6 +10,7 @@
 #include "proxy/worker.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,13 +64,28 @@ static void prepare(struct worker *w, struct order *o) {
   order_answer(o, w->prepared != NULL ? 0 : ERR_CONFIG);
 }
 
-static unsigned connection_limit(const struct worker *w, const struct policy *p) {
-  enum { RESERVED = 64, PER_CONNECTION = 2 /* the client's and the upstream's descriptor */ };
-  if (p->limits.connections > 0) return (p->limits.connections + w->count - 1) / w->count;
+/* RLIM_INFINITY: as many as one likes. */
+static rlim_t descriptor_limit(void) {
   struct rlimit r;
-  if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur == RLIM_INFINITY) return 1u << 20;
-  rlim_t per_worker = (r.rlim_cur - RESERVED) / PER_CONNECTION / w->count;
-  return per_worker > 16 ? (unsigned)per_worker : 16;
+  return getrlimit(RLIMIT_NOFILE, &r) == 0 ? r.rlim_cur : RLIM_INFINITY;
+}
+
+/* See net_has_descriptor. */
+static int descriptor_bound(void) {
+  enum { KEPT_MIN = 2, KEPT_MAX = 16, SHARE = 8 };
+  rlim_t all = descriptor_limit();
+  if (all == RLIM_INFINITY || all > INT_MAX) return 0;
+  rlim_t kept = all / SHARE;
+  return (int)(all - (kept < KEPT_MIN ? KEPT_MIN : kept > KEPT_MAX ? KEPT_MAX : kept));
+}
+
+static unsigned connection_limit(const struct worker *w, const struct policy *p) {
+  enum { RESERVED = 64, PER_CONNECTION = 2 /* the client's and the upstream's descriptor */, LEAST = 16 };
+  if (p->limits.connections > 0) return (p->limits.connections + w->count - 1) / w->count;
+  rlim_t all = descriptor_limit();
+  if (all == RLIM_INFINITY) return 1u << 20;
+  rlim_t per_worker = all > RESERVED ? (all - RESERVED) / PER_CONNECTION / w->count : 0;
+  return per_worker > LEAST ? (unsigned)per_worker : LEAST;
 }
 
 static bool same_path(const char *a, const char *b) { return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0); }
@@ -106,6 +122,7 @@ static void switch_runtime(struct worker *w, struct order *o) {
   w->prepared = NULL;
   w->services.keepalive = w->runtime->policy->tcp_keepalive;
   w->max_conns = connection_limit(w, w->runtime->policy);
+  w->services.net.fd_max = descriptor_bound();
   switch_access_log(w, w->runtime->policy);
   int rc = listeners_switch(w, w->runtime->policy, o->listen_fds);
   if (old != NULL) runtime_unref(old);

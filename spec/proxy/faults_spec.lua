@@ -423,6 +423,23 @@ describe("without descriptors", function()
       p:finish()
     end)
   end
+  it("for clients and upstreams there are some for the control socket, and a reload", function()
+    local upstream = peers.raw [[ c:read "head" c:sleep(60000) ]]
+    local p = limited(64, upstream, "limits = { connections = 1000 },")
+    local all = crowd(p, 120)
+    for _, s in ipairs(all) do s:send "GET / HTTP/1.1\r\nHost: a\r\n\r\n" end -- busy: none can be closed for another one, and each wants an upstream
+    p:wait_log "too many open files"
+    for _ = 1, 5 do
+      assert.is_true(p:status().workers[1].connections > 5)
+      assert.equal(200, (p:control("POST", "/reload")).status)
+      socket.sleep(0.15) -- the listeners try again
+    end
+    leave(all)
+    upstream.process:stop()
+    p:kill "sigterm"
+    p:kill "sigterm"
+    p:wait(15)
+  end)
   it("for upstream connections a request is a 502 or 503, and service returns", function()
     local upstream = peers.raw(wire.fine)
     local p = limited(40, upstream, "limits = { connections = 1000 },")
@@ -595,5 +612,27 @@ describe("the access log", function()
       assert.matches("Z " .. host:gsub("%p", "%%%0") .. ' "GET /gone HTTP/1.1" 499 ', p:output())
     end
     p:finish()
+  end)
+end)
+
+describe("without memory", function()
+  --- The release binary (a sanitized one wants terabytes of addresses) under `ulimit -v`, in KiB.
+  local function limited(kib, upstream, more, env)
+    return wire.release_proxy(upstream, more, { prefix = { "sh", "-c", ('ulimit -v %d; exec "$@"'):format(kib), "sh" }, env = env })
+  end
+  for _, kib in ipairs { 100000, 400000 } do
+    it("for 32 threads a name is looked up by fewer: ulimit -v " .. kib, function()
+      local upstream = peers.raw(wire.fine)
+      local p = limited(kib, "http://localhost:" .. upstream.port)
+      assert.equal("fine", http.get(p.port).body)
+      p:finish()
+      upstream.process:stop()
+    end)
+  end
+  it("the process ends with a line that says so, whoever was refused it: libuv its threads", function()
+    local p = limited(200000, "http://localhost:1", nil, { UV_THREADPOOL_SIZE = "1000" })
+    pcall(http.get, p.port)
+    process.poll(function() return p:ended() end, 10, "its end")
+    assert.matches("\njeton: ended by an abort: [^\n]*memory[^\n]*\n$", p:errors())
   end)
 end)
