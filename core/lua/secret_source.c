@@ -137,13 +137,32 @@ static void file_free(void *data) {
 
 static const struct secret_source_ops file_ops = {.read = file_read, .free = file_free};
 
+/* --- one that cannot be read while a policy is tried --- */
+
+static int unread_read(void *data, struct str *bytes) {
+  (void)data, (void)bytes;
+  return ERR_SECRET_SOURCE;
+}
+static void unread_free(void *data) { (void)data; }
+static const struct secret_source_ops unread_ops = {.read = unread_read, .free = unread_free};
+
+/* The policy is refused for it, but its file runs on, so that one round shows whatever else is wrong with it. Raises where nobody gathers what is. */
+static int unread(lua_State *L, const char *text) {
+  if (!vm_problem(L, text)) return luaL_error(L, "%s", text);
+  l_secret_push(L, secret_source(&unread_ops, NULL, "that cannot be read"));
+  return 1;
+}
+
 static int l_file(lua_State *L) {
   struct str path = arg_string(L, 1, "jeton.secret.file", "path");
   struct file_source *f = guard_new(L, sizeof *f, file_free);
   f->path = must_strdup(path.p);
   f->checked_at = clock_boot_ms();
   int rc = load(f);
-  if (rc != 0) return luaL_error(L, "jeton.secret.file: %s: %s", path.p, file_error(rc));
+  if (rc != 0) {
+    guard_close(L, -1);
+    return unread(L, lua_pushfstring(L, "jeton.secret.file: %s: %s", path.p, file_error(rc)));
+  }
   guard_release(L, -1);
   char label[200];
   (void)snprintf(label, sizeof label, "file %s", path.p);
@@ -156,7 +175,8 @@ static int l_file(lua_State *L) {
 static int l_env(lua_State *L) {
   struct str name = arg_string(L, 1, "jeton.secret.env", "name");
   const char *value = getenv(name.p);
-  if (value == NULL || value[0] == '\0') return luaL_error(L, "jeton.secret.env: %s is not set", name.p);
+  if (value == NULL || value[0] == '\0')
+    return unread(L, lua_pushfstring(L, "jeton.secret.env: %s is not set", name.p));
   char label[200];
   (void)snprintf(label, sizeof label, "env %s", name.p);
   l_secret_push(L, secret_bytes(str_of(value), label, NULL));

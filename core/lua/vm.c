@@ -152,6 +152,37 @@ void vm_warn(const struct vm *vm, const char *text) {
   else
     log_warn("%s", text);
 }
+void vm_on_problem(struct vm *vm, void (*tell)(void *arg, const char *chunk, unsigned line, const char *text),
+                   void *arg) {
+  vm->problem = tell;
+  vm->problem_arg = arg;
+}
+/* A script that catches the error has another way: pcall and xpcall, or a coroutine of its own. */
+static bool is_caught(lua_State *L) {
+  static const char *const catchers[] = {"pcall", "xpcall"};
+  lua_Debug d;
+  bool main = lua_pushthread(L) == 1, caught = false;
+  lua_pop(L, 1);
+  for (int level = 1; main && !caught && lua_getstack(L, level, &d) != 0; level++) {
+    (void)lua_getinfo(L, "f", &d);
+    for (size_t i = 0; i < 2; i++) {
+      lua_getglobal(L, catchers[i]);
+      caught = caught || lua_rawequal(L, -1, -2);
+      lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+  }
+  return caught || !main;
+}
+bool vm_problem(lua_State *L, const char *text) {
+  const struct vm *vm = vm_of(L);
+  lua_Debug d;
+  luaL_checkstack(L, 4, "a problem");
+  if (vm->problem == NULL || !vm->loading || is_caught(L)) return false;
+  if (lua_getstack(L, 1, &d) == 0 || lua_getinfo(L, "Sl", &d) == 0 || d.currentline <= 0) return false;
+  vm->problem(vm->problem_arg, d.short_src, (unsigned)d.currentline, text);
+  return true;
+}
 void vm_cancel_tasks(struct vm *vm) { tasks_cancel(vm); }
 void vm_burn(lua_State *L, size_t steps) { budget_burn(L, &vm_at(L)->budget, steps); }
 bool vm_next(lua_State *L, int idx) {

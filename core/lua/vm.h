@@ -42,6 +42,11 @@ bool vm_loading(const struct vm *vm);
 /* Warnings about a policy while its file runs go to `tell`, or to the log when it is NULL. */
 void vm_on_warning(struct vm *vm, void (*tell)(void *arg, const char *text), void *arg);
 void vm_warn(const struct vm *vm, const char *text);
+/* What is wrong with a policy and yet lets its file run on, so that its other mistakes show as well; the load fails in the end. `chunk` and `line` are the script's
+ * place. vm_problem is false when nobody gathers them: then raise it. */
+void vm_on_problem(struct vm *vm, void (*tell)(void *arg, const char *chunk, unsigned line, const char *text),
+                   void *arg);
+bool vm_problem(lua_State *L, const char *text);
 /* No new task starts; every task is cancelled. For the keeper's old VM on reload and for shutdown. */
 void vm_cancel_tasks(struct vm *vm);
 uint64_t vm_memory(const struct vm *vm);

@@ -22,6 +22,8 @@ struct vm {
   bool loading, stopping;
   void (*warn)(void *arg, const char *text); /* NULL: the log */
   void *warn_arg;
+  void (*problem)(void *arg, const char *chunk, unsigned line, const char *text); /* NULL: it is raised */
+  void *problem_arg;
   lua_State *L;
   struct services *services;
   struct budget budget;

@@ -63,12 +63,22 @@ static void on_warning(void *arg, const char *text) {
   schema_warning_at(s, placed ? (unsigned)line : 0, "", placed ? end + 2 : text);
 }
 
+static void on_problem(void *arg, const char *chunk, unsigned line, const char *text) {
+  struct schema *s = arg;
+  if (strcmp(chunk, s->policy->sources[0].chunk) == 0)
+    schema_problem_at(s, line, "", text);
+  else
+    schema_problem_at(s, 0, "", arena_printf(s->arena, "%s:%u: %s", chunk, line, text).p);
+}
+
 static void run(struct vm *vm, struct schema *s, struct report *r) {
   const char *message = NULL;
   vm_set_loading(vm, true);
   vm_on_warning(vm, on_warning, s);
+  vm_on_problem(vm, on_problem, s);
   int status = vm_call(vm, l_load, s, &message);
   vm_on_warning(vm, NULL, NULL);
+  vm_on_problem(vm, NULL, NULL);
   vm_set_loading(vm, false);
   if (status != 0) report_script(s, status, message, r);
   if (status == 0 && s->is_table) {

@@ -6,6 +6,9 @@
  * on_error decides what a broken call means by the step that it breaks in: another try, another address, the client's 502, or a reply that is cut. */
 #include "proxy/relay.h"
 
+#include <stdio.h>
+
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "proxy/exchange.h"
@@ -13,6 +16,8 @@
 #include "proxy/forward.h"
 #include "proxy/steps.h"
 #include "proxy/worker_state.h"
+#include "token/secret.h"
+#include "token/slot.h"
 
 enum { TOKEN_RACES_MAX = 4 };
 
@@ -117,14 +122,46 @@ static void on_drain(struct call *call) {
 
 /* --- failures --- */
 
+struct fieldless { /* a field that a header is made of, and its token, which has none of that name */
+  struct slot *slot;
+  struct token *token;
+  struct str field;
+};
+
+static int find_fieldless(void *arg, const struct secret_token_view *t) {
+  struct fieldless *f = arg;
+  struct token *token = slot_read(t->reader, clock_boot_ms());
+  if (token == NULL || t->field.p == NULL || token_bytes(token, t->field).p != NULL) return 0;
+  *f = (struct fieldless){t->reader->slot, token, t->field};
+  return 1;
+}
+
+/* Which field of which token, and what that has. */
+static void say_fieldless(struct exchange *ex, char *out, size_t size) {
+  const struct headers *hs = &ex->request.headers;
+  struct fieldless f = {0};
+  for (unsigned i = 0; i < hs->n && f.slot == NULL; i++)
+    if (hs->v[i].name.p != NULL && hs->v[i].secret != NULL)
+      (void)secret_each_token(hs->v[i].secret, find_fieldless, &f);
+  if (f.slot == NULL) {
+    (void)snprintf(out, size, "the token has no such field");
+    return;
+  }
+  size_t n = (size_t)snprintf(out, size, "the token %.60s has no such field, \"%.*s\": its fetch returned %s",
+                              slot_name(f.slot), STR_FMT(f.field), f.token->nfields == 0 ? "no fields" : "");
+  for (unsigned i = 0; i < f.token->nfields && n < size; i++)
+    n += (size_t)snprintf(out + n, size - n, "%s%.*s", i > 0 ? ", " : "", STR_FMT(f.token->fields[i].name));
+}
+
 /* It expired while the connection was made; or it is valid, and yet without bytes: a field that the fetch did not return. */
 static void token_gone(struct exchange *ex, int status) {
-  if (++ex->token_races < TOKEN_RACES_MAX)
+  char reason[sizeof ex->failure.reason] = "each token ended before the upstream was connected";
+  if (++ex->token_races < TOKEN_RACES_MAX) {
     exchange_resume(ex, STEP_TOKEN);
-  else
-    exchange_fail_now(ex, 503, status,
-                      status == ERR_TOKEN_MISSING ? "the token has no such field"
-                                                  : "each token ended before the upstream was connected");
+    return;
+  }
+  if (status == ERR_TOKEN_MISSING) say_fieldless(ex, reason, sizeof reason);
+  exchange_fail_now(ex, 503, status, reason);
 }
 
 static int status_of(int error) {
@@ -140,7 +177,8 @@ static int status_of(int error) {
 static void log_upstream(const struct exchange *ex, const char *reason) {
   char where[URL_WHERE_SIZE];
   url_where(ex->url, where, sizeof where);
-  log_warn("upstream %s (%s): %s", ex->upstream->conf->name, where, reason);
+  bool shown = repeats_shown(&ex->worker->repeats, uv_now(&ex->worker->services.loop), where, reason);
+  log_line(shown ? LOG_WARN : LOG_DEBUG, "upstream %s (%s): %s", ex->upstream->conf->name, where, reason);
 }
 
 static void on_error(struct call *call, int status, const char *reason) {

@@ -217,6 +217,7 @@ static void on_gauge(uv_timer_t *t) {
   if (w->runtime != NULL) vm_collect_step(w->runtime->vm);
   uint64_t vm = w->runtime != NULL ? vm_memory(w->runtime->vm) : 0;
   atomic_store_explicit(&w->counts.vm_bytes, vm, memory_order_relaxed);
+  repeats_report(&w->repeats, uv_now(&w->services.loop), false);
 }
 
 void worker_counts(const struct worker *w, struct worker_counts *out) {
@@ -252,6 +253,7 @@ struct worker *worker_new(unsigned index, unsigned count, struct registry *names
 }
 
 static void take_down(struct worker *w) {
+  repeats_report(&w->repeats, uv_now(&w->services.loop), true);
   uv_close((uv_handle_t *)&w->gauge, NULL);
   laters_close(&w->later);
   if (w->prepared != NULL) runtime_unref(w->prepared);

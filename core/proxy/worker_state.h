@@ -15,6 +15,7 @@
 #include "http/services.h"
 #include "proxy/h1_message.h"
 #include "proxy/pool.h"
+#include "proxy/repeats.h"
 #include "proxy/runtime.h"
 #include "proxy/stamp.h"
 #include "proxy/worker_counts.h"
@@ -49,6 +50,7 @@ struct worker {
   struct link sinks;
   struct access_sink *access; /* NULL: off */
   struct stamp stamp;
+  struct repeats repeats; /* failures that the log has had enough of */
   unsigned nconns, max_conns;
   unsigned handshakes; /* connections among them whose TLS handshake is under way */
   bool draining, stopping;

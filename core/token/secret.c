@@ -233,7 +233,7 @@ int secret_each_token(struct secret *s, int (*fn)(void *arg, const struct secret
   } else if (s->kind == SECRET_ENCODED) {
     rc = secret_each_token(s->u.encoded.of, fn, arg);
   } else if (s->kind == SECRET_TOKEN) {
-    struct secret_token_view view = {&s->u.token.reader, s->u.token.audience, s->u.token.missing};
+    struct secret_token_view view = {&s->u.token.reader, s->u.token.audience, s->u.token.missing, s->u.token.field};
     rc = fn(arg, &view);
   }
   return rc;

@@ -63,6 +63,7 @@ struct secret_token_view {
   struct slot_reader *reader;
   const struct audience *audience;
   enum token_missing missing;
+  struct str field; /* .p NULL: the value */
 };
 int secret_each_token(struct secret *s, int (*fn)(void *arg, const struct secret_token_view *t), void *arg);
 

@@ -43,7 +43,7 @@ local function fail(text, ...) error(text:format(...), 0) end
 
 local function check_keys(options, known)
   for key in pairs(options) do
-    if not known[key] then fail("unknown option '%s': %s", tostring(key), names.known(known)) end
+    if not known[key] then fail("unknown option '%s': %s", tostring(key), names.meant(known, key)) end
   end
 end
 

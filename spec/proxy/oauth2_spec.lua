@@ -264,7 +264,7 @@ end)
 
 describe("misuse of jeton.oauth2", function()
   for what, case in pairs {
-    ["an unknown option"] = { "token_url = 'https://a/t', client_id = 'x', client_secret = 'y', client_secrte = 'z'", "unknown option 'client_secrte': there are assertion, audience, auth," },
+    ["an unknown option"] = { "token_url = 'https://a/t', client_id = 'x', client_secret = 'y', client_secrte = 'z'", "unknown option 'client_secrte': did you mean 'client_secret'?" },
     ["a scope that is no text"] = { "token_url = 'https://a/t', client_id = 'x', client_secret = 'y', scope = { 'a', 5 }", "scope: expected a string or a list of strings" },
     ["a lifetime that is text"] = { "token_url = 'https://a/t', client_id = 'x', client_secret = 'y', lifetime = '1h'", "lifetime: expected seconds as a number, got string" },
     ["no token_url"] = { "client_id = 'x', client_secret = 'y'", "token_url" },
@@ -284,7 +284,7 @@ describe("misuse of jeton.oauth2", function()
   end
 
   for module, case in pairs {
-    ["jeton.oauth2"] = { "client_credential {}", "has no 'client_credential': there are client_credentials and refresh_token" },
+    ["jeton.oauth2"] = { "client_credential {}", "has no 'client_credential': did you mean 'client_credentials'?" },
     ["jeton.jwt"] = { "verify 'x'", "has no 'verify': there are claims and sign" },
   } do
     it("names the functions of " .. module .. " when it is asked for one that it has not", function()

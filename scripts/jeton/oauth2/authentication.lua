@@ -77,7 +77,7 @@ local function check_assertion(options)
   local how = options.assertion or {}
   if type(how) ~= "table" then fail("assertion: expected a table { key, alg, kid, … }, got %s", type(how)) end
   for key in pairs(how) do
-    if not ASSERTION_KEYS[key] then fail("unknown option 'assertion.%s': %s", tostring(key), names.known(ASSERTION_KEYS)) end
+    if not ASSERTION_KEYS[key] then fail("unknown option 'assertion.%s': %s", tostring(key), names.meant(ASSERTION_KEYS, key)) end
   end
   if how.audience ~= nil and type(how.audience) ~= "string" and type(how.audience) ~= "table" then
     fail("assertion.audience: expected a string or a list, got %s", type(how.audience))
