@@ -342,7 +342,7 @@ describe("CONNECT", function()
   end)
   it("keeps each direction open until its own end", function()
     local peer = peers.raw [[ local all = "" while true do local b = c:read(1) if not b then break end all = all .. b end c:write("all: " .. all) c:close() ]]
-    local p = to_local("connect", peer.port)
+    local p = to_local("connect", peer.port, "half_close = true,") -- for the second one: a FIN before the tunnel is a client that has left
     local c = open(p, "localhost:" .. peer.port)
     c:send "abc"
     c:finish()
