@@ -89,7 +89,11 @@ int argv_read_env(lua_State *L, int idx, struct argv *a, const char *what) {
     if (lua_isboolean(L, -1) && !lua_toboolean(L, -1)) continue;
     buf_reset(value);
     int rc = l_secret_bytes(L, -1, value, what, name.p);
-    if (rc != 0) return rc;
+    if (rc != 0) {
+      guard_close(L, -3);
+      lua_pop(L, 3);
+      return rc;
+    }
     if (value->n > 0 && memchr(value->p, '\0', value->n) != NULL)
       luaL_error(L, "%s: a NUL byte in the value of '%s'", what, name.p);
     add(a, name, "=", buf_str(value));

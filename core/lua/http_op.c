@@ -47,6 +47,7 @@ void http_op_unmake(void *p) {
   buf_fini(&op->reply);
   buf_fini(&op->plain);
   arena_reset(&op->arena);
+  charge_end(&op->charge);
   free(op);
 }
 
@@ -160,7 +161,10 @@ static void finish_too_large(struct http_op *op) {
 static void on_body(struct call *c, struct str span) {
   struct http_op *op = c->owner;
   if (op->reply.n + span.n <= gathered_max(op)) {
-    buf_adds(&op->reply, span);
+    if (charge_more(&op->charge, span.n))
+      buf_adds(&op->reply, span);
+    else
+      finish(op, ERR_LIMIT, "its response has no room within limits.memory");
     return;
   }
   finish_too_large(op);
@@ -210,7 +214,9 @@ static void queue(struct http_op *op, uv_work_cb work, uv_after_work_cb after) {
 
 static void on_undo(uv_work_t *w) {
   struct http_op *op = w->data;
-  op->error = coding_undo(op->coding, buf_str(&op->reply), op->reply_max, &op->plain);
+  const size_t room = charge_room(&op->charge);
+  op->error = coding_undo(op->coding, buf_str(&op->reply), room < op->reply_max ? room : op->reply_max, &op->plain);
+  if (op->error == 0 && !charge_more(&op->charge, op->plain.n)) op->error = ERR_LIMIT;
 }
 
 /* The script gets the body as it was meant, and no field that says otherwise. */

@@ -12,6 +12,7 @@
 #include "http/call.h"
 #include "http/coding.h"
 #include "http/headers.h"
+#include "lua/charge.h"
 #include "lua/parts.h"
 #include "lua/secret_source.h"
 #include "lua/tls_choice.h"
@@ -50,9 +51,10 @@ struct http_op {
   bool gated, started, calling, working, ended;
   unsigned holders; /* the timer and the work under way: the memory goes when both are over */
   /* the outcome */
-  enum coding coding; /* of the reply */
-  struct buf reply;   /* sensitive; as it came, until its coding is undone */
-  struct buf plain;   /* sensitive; where that is done */
+  enum coding coding;   /* of the reply */
+  struct buf reply;     /* sensitive; as it came, until its coding is undone */
+  struct charge charge; /* of request and reply */
+  struct buf plain;     /* sensitive; where that is done */
   int error;
   char reason[256];
   char tls_error[256];

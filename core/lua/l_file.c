@@ -19,17 +19,24 @@
 #include "base/file_save.h"
 #include "base/list.h"
 #include "lua/arg.h"
+#include "lua/charge.h"
 #include "lua/guard.h"
 #include "lua/l_secret.h"
 #include "lua/work.h"
 
-enum { FILE_READ_MAX = 1024 * 1024, FILE_MODE = 0600, FILE_CHUNK = 16 * 1024 };
+enum {
+  FILE_READ_MAX = 1024 * 1024,
+  FILE_MODE = 0600,
+  WRITE_FREE = 64 * 1024 /* bytes that are not charged */,
+  FILE_CHUNK = 16 * 1024
+};
 
 struct file_op {
   struct work work;
   const char *name; /* static: "read", "write", … */
   char *path;
   struct buf data;
+  struct charge charge; /* of data, too */
   uint64_t max;
   mode_t mode;
   struct stat stat;
@@ -41,6 +48,7 @@ static struct file_op *op_of(struct work *w) { return CONTAINER_OF(w, struct fil
 static void unmake(void *p) {
   struct file_op *op = p;
   buf_fini(&op->data);
+  charge_end(&op->charge);
   free(op->path);
   free(op);
 }
@@ -48,6 +56,8 @@ static void unmake(void *p) {
 static int failure(lua_State *L, const struct file_op *op) {
   if (op->error == ERR_LIMIT)
     return arg_failure(L, op->error, "%s %s: more than %llu bytes", op->name, op->path, (unsigned long long)op->max);
+  if (op->error == UV_ENOMEM)
+    return arg_failure(L, ERR_LIMIT, "%s %s: it has no room within limits.memory", op->name, op->path);
   return arg_failure(L, op->error, "%s %s: %s", op->name, op->path, err_text(op->error));
 }
 
@@ -68,6 +78,7 @@ static int read_all(struct file_op *op, int fd) {
     if (n < 0) return -errno;
     op->data.n += (size_t)n;
     if (op->data.n > op->max) return ERR_LIMIT;
+    if (!charge_more(&op->charge, (size_t)n)) return UV_ENOMEM;
   }
 }
 
@@ -154,6 +165,7 @@ static struct file_op *op_new(lua_State *L, const char *name, void (*run)(struct
   op->work.run = run;
   op->work.push = push;
   op->work.unmake = unmake;
+  lua_toclose(L, -1); /* an error frees it at once: it may hold much that the collector does not see */
   return op;
 }
 
@@ -164,6 +176,10 @@ static int l_read(lua_State *L) {
   uint64_t max = arg_field_size(L, 2, "jeton.file.read", "max", FILE_READ_MAX);
   struct file_op *op = op_new(L, "read", run_read, push_data);
   op->max = max;
+  if (!charge_begin(L, &op->charge, CHARGE_FILE)) {
+    op->error = UV_ENOMEM;
+    return failure(L, op);
+  }
   return work_await(L, &op->work);
 }
 
@@ -198,6 +214,8 @@ static int l_write(lua_State *L) {
   op->mode = mode;
   op->work.must_run = true;
   op->error = l_secret_bytes(L, 2, &op->data, "jeton.file.write", "data");
+  /* a refresh token has to be saved however much others hold */
+  if (op->error == 0 && op->data.n > WRITE_FREE && !charge_begin(L, &op->charge, op->data.n)) op->error = UV_ENOMEM;
   if (op->error != 0) return failure(L, op);
   return work_await(L, &op->work);
 }

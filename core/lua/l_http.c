@@ -264,10 +264,19 @@ static void read_tls(lua_State *L, int opts, struct http_op *op) {
   op->client = tls_choice_known(L, &op->tls);
 }
 
+/* What a call under way costs before its reply. */
+static size_t size_of(const struct http_op *op) {
+  size_t n = CHARGE_CALL + op->body.text.n + op->url.path.n + op->url.query.n;
+  if (op->body_secret != NULL) n += 2 * secret_size(op->body_secret); /* it is expanded for each head */
+  for (unsigned i = 0; i < op->headers.n; i++) n += op->headers.v[i].name.n + op->headers.v[i].value.n;
+  return n;
+}
+
 /* opts: the index of a table; url: of the URL. */
 static int request(lua_State *L, const char *method, int url, int opts) {
   struct http_op *op = guard_new(L, sizeof *op, http_op_unmake);
   int guard = lua_gettop(L);
+  lua_toclose(L, guard); /* an error frees it at once: it may hold much that the collector does not see */
   http_op_init(op, vm_services(vm_of(L)));
   luaL_checkstack(L, 16, what);
   read_method(L, opts, op, method);
@@ -277,6 +286,8 @@ static int request(lua_State *L, const char *method, int url, int opts) {
   read_body(L, opts, op);
   read_limits(L, opts, op);
   read_tls(L, opts, op);
+  if (!charge_begin(L, &op->charge, size_of(op)))
+    return arg_failure(L, ERR_LIMIT, "jeton.http: the calls under way have no room for another within limits.memory");
   return http_op_await(L, guard, op);
 }
 

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "lua/arg.h"
+#include "lua/charge.h"
 #include "lua/guard.h"
 #include "lua/type.h"
 
@@ -24,11 +25,19 @@ int l_secret_refuse(lua_State *L) {
                     "jeton.file.write or jeton.crypto");
 }
 
+/* What a few bytes cost is in proportion to the userdata, which the VM's allocator counts: they are not charged. */
+enum { CHARGED_FROM = 256 };
+struct own_secret {
+  struct l_secret_holder head;
+  struct charge charge;
+};
+
 static int l_collect(lua_State *L) {
-  struct l_secret_holder *h = type_check(L, SECRET);
-  struct secret *s = h->secret;
-  h->secret = NULL;
+  struct own_secret *h = type_check(L, SECRET);
+  struct secret *s = h->head.secret;
+  h->head.secret = NULL;
   if (s != NULL) secret_unref(s);
+  charge_end(&h->charge);
   return 0;
 }
 
@@ -63,9 +72,9 @@ static const luaL_Reg metamethods[] = {
     {NULL, NULL},
 };
 
-static struct l_secret_holder *push_handle(lua_State *L) {
-  struct l_secret_holder *h = lua_newuserdatauv(L, sizeof *h, 0);
-  h->secret = NULL;
+static struct own_secret *push_handle(lua_State *L) {
+  struct own_secret *h = lua_newuserdatauv(L, sizeof *h, 0);
+  *h = (struct own_secret){0};
   if (type_new(L, SECRET)) {
     luaL_setfuncs(L, metamethods, 0);
     lua_pushliteral(L, "secret");
@@ -75,8 +84,10 @@ static struct l_secret_holder *push_handle(lua_State *L) {
   return h;
 }
 
-static int push_empty(lua_State *L) {
-  (void)push_handle(L);
+static int push_charged(lua_State *L) { /* of as many bytes as the integer at 1 says */
+  struct own_secret *h = push_handle(L);
+  const size_t size = (size_t)lua_tointeger(L, 1);
+  if (size >= CHARGED_FROM) charge_must(L, &h->charge, size);
   return 1;
 }
 
@@ -85,8 +96,9 @@ void l_secret_push(lua_State *L, struct secret *s) {
   if (s == NULL)
     luaL_error(L, "a secret of more than %d parts, %d encodings in each other, or %d bytes", SECRET_PARTS_MAX,
                SECRET_DEPTH_MAX, SECRET_BYTES_MAX);
-  lua_pushcfunction(L, push_empty);
-  if (lua_pcall(L, 0, 1, 0) != LUA_OK) {
+  lua_pushcfunction(L, push_charged);
+  lua_pushinteger(L, (lua_Integer)secret_size(s));
+  if (lua_pcall(L, 1, 1, 0) != LUA_OK) {
     secret_unref(s);
     lua_error(L);
   }

@@ -21,6 +21,7 @@
 #include "lua/l_secret.h"
 #include "lua/l_token_await.h"
 #include "lua/type.h"
+#include "lua/vm.h"
 #include "token/family.h"
 #include "token/secret.h"
 #include "token/slot.h"
@@ -172,6 +173,7 @@ static int l_reveal(lua_State *L) {
   struct buf *b = guard_buf(L);
   struct secret_context any = {.any_target = true};
   int rc = secret_expand(h->value.secret, &any, b);
+  if (rc != 0) guard_close(L, -1);
   if (rc != 0) return arg_failure(L, rc, "token %s: %s", name, err_text(rc));
   lua_pushlstring(L, (const char *)b->p, b->n);
   guard_close(L, -2);
@@ -253,8 +255,7 @@ void l_token_push(lua_State *L, const struct token_terms *terms, struct slot *sl
 static struct slot *place(lua_State *L, struct family_handle *h, struct str key) {
   struct slot *slot = family_get(h->family, key, clock_boot_ms());
   if (slot != NULL || key.n == 0 || key.n > FAMILY_KEY_MAX) return slot;
-  lua_gc(L, LUA_GCCOLLECT);
-  return family_get(h->family, key, clock_boot_ms());
+  return vm_collect_rarely(vm_of(L)) ? family_get(h->family, key, clock_boot_ms()) : NULL;
 }
 
 static int no_place(lua_State *L, const struct family_handle *h, struct str key) {

@@ -6,5 +6,7 @@
 
 /* Pushes it; raises when a part cannot be opened. vm_of(L) has to work already. Returns 1. */
 int library_open(lua_State *L);
+/* Sets a field of it to the value on the top, which it pops: scripts cannot. */
+void library_set(lua_State *L, const char *name);
 
 #endif

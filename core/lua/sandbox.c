@@ -106,6 +106,8 @@ static int l_rawset(lua_State *L) {
   lua_settop(L, 3);
   lua_pushglobaltable(L);
   if (lua_rawequal(L, 1, 4)) return luaL_error(L, "globals cannot be set with rawset: use a local");
+  if (luaL_getmetafield(L, 1, SANDBOX_FROZEN) != LUA_TNIL)
+    return luaL_error(L, "this table cannot be set with rawset: all requests see it");
   lua_settop(L, 3);
   lua_rawset(L, 1);
   return 1;

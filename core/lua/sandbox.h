@@ -8,6 +8,9 @@
 #include <lua.h>
 #include <stddef.h>
 
+/* In the metatable of an empty table in front of another: rawset refuses it. */
+#define SANDBOX_FROZEN "__frozen"
+
 /* Protected by the caller. All of the below, in order. */
 void sandbox_open(lua_State *L);
 /* Makes a global of the value on the top, which it pops. */

@@ -79,6 +79,19 @@ void vm_collect(struct vm *vm) {
   vm->collect_above = a->max == 0 ? UINT64_MAX : a->used >= a->max ? a->used : a->used + (a->max - a->used) / 2;
 }
 
+bool vm_collect_rarely(struct vm *vm) {
+  enum {
+    REST = 4,
+    AHEAD_US = 20 * 1000
+  }; /* a rest is that many times as long as the collection took; so much of it need not have come yet */
+  const int64_t before = clock_mono_us();
+  if (before < vm->collect_from - AHEAD_US) return false;
+  vm_collect(vm);
+  const int64_t after = clock_mono_us();
+  vm->collect_from = (vm->collect_from > after ? vm->collect_from : after) + REST * (after - before);
+  return true;
+}
+
 void vm_collect_step(struct vm *vm) {
   enum { STEP_KB = 64 };
   if (vm->budget.depth == 0) lua_gc(vm->L, LUA_GCSTEP, STEP_KB);

@@ -54,6 +54,10 @@ uint64_t vm_memory(const struct vm *vm);
 void vm_burn(lua_State *L, size_t steps);
 /* lua_next, charged: it goes over the empty places of a table, which may have been large. For every walk over a script's table. */
 bool vm_next(lua_State *L, int idx);
+/* For a resource that garbage may hold (a family's places, memory outside of the state): collects everything, so that it is free again. What a stranger can bring about
+ * must not cost a whole collection each time, so these take a fifth of the thread's time at the most, a few short ones aside: false, and nothing is done, when
+ * the last ones were just now. */
+bool vm_collect_rarely(struct vm *vm);
 /* True: the run of Lua that this is called from has lasted a while, up to half of its budget. An operation that a script could repeat without ever waiting
  * should then wait for an iteration of the loop. */
 bool vm_long_run(const struct vm *vm);

@@ -16,6 +16,7 @@ enum {
   MARKS = 7
 };
 
+struct account; /* charge.h */
 struct vm {
   unsigned refs;
   enum vm_role role;
@@ -28,6 +29,8 @@ struct vm {
   struct services *services;
   struct budget budget;
   struct alloc alloc;
+  struct account *outside;     /* what C holds for this VM's scripts */
+  int64_t collect_from;        /* CLOCK_MONOTONIC us: when the rests of vm_collect_rarely are over */
   uint64_t collect_above;      /* bytes in use with which no run begins: garbage must not make the cap look reached */
   char refused_at[PLACE_SIZE]; /* where memory was refused last in this run, or "" */
   bool refused;                /* in this run */

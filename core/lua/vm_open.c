@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "lua/charge.h"
 #include "lua/library.h"
 #include "lua/sandbox.h"
 #include "lua/vm.h"
@@ -78,6 +79,7 @@ static void vm_close(struct vm *vm) {
   tasks_fini(vm);
   if (vm->L != NULL) lua_close(vm->L);
   alloc_fini(&vm->alloc);
+  account_unref(vm->outside);
   free(vm->message);
   free(vm);
 }
@@ -90,6 +92,7 @@ struct vm *vm_new(const struct vm_settings *s) {
   vm->services = s->services;
   vm->budget.hook = on_count;
   alloc_init(&vm->alloc, s->memory_max, s->wipe);
+  vm->outside = account_new(s->memory_max);
   vm->alloc.heavy = on_heavy;
   vm->alloc.grown = on_grown;
   vm->alloc.refused = on_refused;
@@ -116,6 +119,7 @@ void vm_unref(struct vm *vm) {
 
 void vm_limit(struct vm *vm, uint64_t memory_max, int64_t budget_us) {
   vm->alloc.max = memory_max;
+  account_limit(vm->outside, memory_max);
   vm->collect_above = memory_max == 0 ? UINT64_MAX : memory_max / 2;
   vm->budget.limit_us = budget_us;
 }

@@ -193,17 +193,36 @@ static int command_init(const struct arguments *a) {
   return EXIT_GOOD;
 }
 
+/* What answers is asked by a path: bytes that a terminal would act on are shown, not sent to it (C0, DEL, and C1 in UTF-8). */
+static void print_answer(struct str text, FILE *to) {
+  for (size_t i = 0; i < text.n; i++) {
+    const unsigned char c = (unsigned char)text.p[i];
+    const bool c1 = c == 0xc2 && i + 1 < text.n && (unsigned char)text.p[i + 1] < 0xa0;
+    if ((c < ' ' && c != '\n' && c != '\t') || c == 0x7f || c1)
+      (void)fprintf(to, "\\x%02x", c1 ? (unsigned char)text.p[++i] : c);
+    else
+      (void)fputc(c, to);
+  }
+}
+
 /* One request of a running jeton: prints its text, to stderr when it is no success. The HTTP status, or a negative code. */
 static int ask(const struct arguments *a, const char *method, const char *target) {
   struct buf body;
   buf_init(&body);
-  int status = control_ask(a->control, method, target, &body);
-  if (status < 0) {
+  unsigned stranger;
+  int status = control_ask(a->control, method, target, &body, &stranger);
+  if (stranger != CONTROL_OWN) {
+    (void)fprintf(
+        stderr,
+        "jeton: the process that answers on the control socket %s is another user's (uid %u), so it was asked "
+        "nothing; --control names the socket of your own\n",
+        a->control, stranger);
+  } else if (status < 0) {
     (void)fprintf(
         stderr, "jeton: no answer on the control socket %s: %s%s\n", a->control, err_text(status),
         status == UV_ENOENT || status == UV_ECONNREFUSED ? " (is jeton running? --control names another socket)" : "");
   } else {
-    if (body.n > 0) (void)fwrite(body.p, 1, body.n, status < 400 ? stdout : stderr);
+    print_answer(buf_str(&body), status < 400 ? stdout : stderr);
   }
   buf_fini(&body);
   return status;

@@ -410,7 +410,14 @@ static int open_socket(const char *path, char *err, size_t errsize) {
     fd = address_listen(&a, BACKLOG);
     (void)umask(before);
   }
-  if (fd == UV_EADDRINUSE) {
+  struct stat there;
+  if (fd < 0 && lstat(path, &there) == 0 && there.st_uid != geteuid()) {
+    (void)snprintf(
+        err, errsize,
+        "cannot open the control socket %s: what stands there belongs to another user (uid %u): give this one "
+        "its own with --control, or set XDG_RUNTIME_DIR to a directory of yours",
+        path, (unsigned)there.st_uid);
+  } else if (fd == UV_EADDRINUSE) {
     (void)snprintf(err, errsize,
                    "another jeton answers on the control socket %s: stop it, or give this one its own with --control",
                    path);

@@ -5,6 +5,7 @@
  * later, by the workers: a policy can be checked where its hosts are not. Control's thread. */
 #include <ctype.h>
 
+#include "base/hash.h"
 #include "policy/hint.h"
 #include "policy/keys.h"
 
@@ -46,17 +47,25 @@ static bool is_any_port(const union address *a) {
 }
 
 /* The number of an earlier listener on the same address, from 1; 0: none. */
-static size_t find_same(const struct policy *p, const union address *a) {
+static size_t find_same(const struct policy *p, const union address *a, uint64_t digest) {
   char text[160], other[160];
   if (is_any_port(a) || address_format(a, text, sizeof text) < 0) return 0;
-  for (size_t i = 0; i < p->nlistens; i++)
+  for (size_t i = 0; i < p->nlistens; i++) {
+    if (p->listens[i].digest != digest) continue;
     if (address_format(&p->listens[i].address, other, sizeof other) >= 0 && strcmp(text, other) == 0) return i + 1;
+  }
   return 0;
+}
+
+static uint64_t digest_of(const union address *a) {
+  char text[160];
+  return address_format(a, text, sizeof text) < 0 ? 0 : hash_plain(HASH_START, str_of(text));
 }
 
 static bool add_listen(struct schema *s, const struct path *at, struct str text, const union address *address) {
   struct policy *p = s->policy;
-  size_t same = find_same(p, address);
+  const uint64_t digest = digest_of(address);
+  size_t same = find_same(p, address, digest);
   if (same > 0) {
     struct str quoted = path_quote(s->arena, str_of(p->listens[same - 1].text));
     schema_problem(s, at, "listens on the same address as %.*s", STR_FMT(quoted));
@@ -64,6 +73,7 @@ static bool add_listen(struct schema *s, const struct path *at, struct str text,
   }
   p->listens[p->nlistens++] = (struct listen_conf){.text = arena_dup(s->arena, text).p,
                                                    .address = *address,
+                                                   .digest = digest,
                                                    .half_close = p->half_close,
                                                    .tcp_keepalive = p->tcp_keepalive};
   return true;

@@ -27,6 +27,7 @@
 struct listen_conf {
   const char *text; /* as the user wrote it */
   union address address;
+  uint64_t digest;        /* of the address as text: finds the same among many */
   struct tls_server *tls; /* NULL: plain */
   /* the policy's, unless the listener says otherwise */
   bool half_close;

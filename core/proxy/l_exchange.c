@@ -453,8 +453,12 @@ static int l_request_newindex(lua_State *L) {
 
 static int l_request_tostring(lua_State *L) {
   struct exchange *ex = check_self(L, REQUEST_TYPE, "request");
-  lua_pushfstring(L, "request<%s %s>", arena_dup(&ex->arena, ex->request.method).p,
-                  arena_dup(&ex->arena, ex->request.path).p);
+  lua_pushliteral(L, "request<");
+  lua_pushlstring(L, ex->request.method.p, ex->request.method.n);
+  lua_pushliteral(L, " ");
+  lua_pushlstring(L, ex->request.path.p, ex->request.path.n);
+  lua_pushliteral(L, ">");
+  lua_concat(L, 5);
   return 1;
 }
 

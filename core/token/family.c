@@ -42,7 +42,7 @@ struct token_family {
   bool closed;
 };
 
-enum { CHAINS_FIRST = 16, SWEEP_MIN_MS = 1000 };
+enum { CHAINS_FIRST = 16, SWEEP_MIN_MS = 1000, LOOKED_AT_MAX = 256 /* slots in use that one request passes over */ };
 
 struct token_family *family_new(struct str name) {
   struct token_family *f = must_calloc(1, sizeof *f);
@@ -148,10 +148,16 @@ static bool drop_if_unused(struct token_family *f, struct entry *e) {
   return true;
 }
 
-static bool make_room(struct token_family *f) {
-  for (struct link *l = f->used.next, *next; f->n >= f->max && l != &f->used; l = next) {
-    next = l->next;
-    drop_if_unused(f, CONTAINER_OF(l, struct entry, used));
+/* A stranger who sends key after key that nobody knows must not cost a walk over all that are in use each time: one that is found in use counts as used now and goes to
+ * the end, so the next look begins behind it. */
+static bool make_room(struct token_family *f, int64_t now_boot_ms) {
+  unsigned looked = 0;
+  while (f->n >= f->max && looked++ < LOOKED_AT_MAX && !list_empty(&f->used)) {
+    struct entry *e = CONTAINER_OF(f->used.next, struct entry, used);
+    if (drop_if_unused(f, e)) continue;
+    e->last_used = now_boot_ms;
+    list_remove(&e->used);
+    list_push(&f->used, &e->used);
   }
   return f->n < f->max;
 }
@@ -180,7 +186,7 @@ struct slot *family_get(struct token_family *f, struct str key, int64_t now_boot
   uint64_t h = hash_keyed(&f->hash, key);
   pthread_mutex_lock(&f->mutex);
   struct entry *e = f->closed ? NULL : find(f, h, key);
-  if (e == NULL && !f->closed && make_room(f)) e = add(f, h, key);
+  if (e == NULL && !f->closed && make_room(f, now_boot_ms)) e = add(f, h, key);
   if (e != NULL) {
     e->last_used = now_boot_ms;
     list_remove(&e->used);

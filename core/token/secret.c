@@ -23,6 +23,8 @@ static struct secret *node_new(enum secret_kind kind, size_t extra) {
   return s;
 }
 
+size_t secret_size(const struct secret *s) { return s->size; }
+
 struct secret *secret_ref(struct secret *s) {
   atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
   return s;

@@ -53,6 +53,8 @@ struct secret *secret_encode(struct secret *s, enum secret_encoding e);
 /* The secret for use in another thread: s itself where nothing in it belongs to this one; else a copy, in which tokens have readers of their own, and what a source
  * gives now stands for the source. Call it on the thread that owns s. 0 with a new reference in *out; what a source's read said; or ERR_LIMIT: over the bounds. */
 int secret_carry(struct secret *s, struct secret **out);
+size_t secret_size(
+    const struct secret *s); /* bytes of the texts and secrets in it; what it shares with others counts, too */
 struct secret *secret_ref(struct secret *s);
 void secret_unref(struct secret *s); /* NULL is fine */
 /* "Bearer <token api>", for tostring. Control bytes of literals come out as '?'. */

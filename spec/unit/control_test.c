@@ -20,6 +20,8 @@
 #include "token/slot_internal.h"
 
 enum { END_MS = 60 };
+static unsigned stranger;
+
 static char path[64];
 struct fixture {
   struct registry *names;
@@ -131,7 +133,7 @@ static void end(struct fixture *f) {
 static void expect(const char *method, const char *target, int status, const char *part) {
   struct buf body;
   buf_init(&body);
-  int got = control_ask(path, method, target, &body);
+  int got = control_ask(path, method, target, &body, &stranger);
   if (got != status || strstr(buf_z(&body), part) == NULL)
     fprintf(stderr, "%s %s: %d %s\n", method, target, got, buf_z(&body));
   CHECK(got == status);
@@ -191,7 +193,7 @@ static void a_refresh_waits_for_its_outcome_and_shows_no_secret(void) {
   serve(&f);
   struct buf body;
   buf_init(&body);
-  CHECK(control_ask(path, "POST", "/refresh/api?format=text", &body) == 200);
+  CHECK(control_ask(path, "POST", "/refresh/api?format=text", &body, &stranger) == 200);
   CHECK(strstr(buf_z(&body), "generation 1") != NULL);
   CHECK(strstr(buf_z(&body), "wowser") == NULL);
   buf_fini(&body);
@@ -312,7 +314,7 @@ static void a_client_that_leaves_harms_nobody(void) {
 static void nobody_there_is_told_apart(void) {
   struct buf body;
   buf_init(&body);
-  CHECK(control_ask(path, "GET", "/health", &body) == UV_ENOENT);
+  CHECK(control_ask(path, "GET", "/health", &body, &stranger) == UV_ENOENT);
   CHECK(control_wait_gone(path, 1000) == 0);
   buf_fini(&body);
 }

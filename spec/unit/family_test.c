@@ -205,6 +205,27 @@ static void a_slot_in_use_is_never_dropped(void) {
   end();
 }
 
+/* What a flood of unknown keys may cost each time: a bounded number of slots in use is passed over, and the next key goes on behind them. */
+static void a_key_without_a_place_passes_over_some_slots_in_use_only(void) {
+  enum { MANY = 300 };
+  static struct slot *held[MANY];
+  begin(MANY, 1000000);
+  for (int i = 0; i < MANY; i++) {
+    char key[16];
+    (void)snprintf(key, sizeof key, "k%d", i);
+    held[i] = get(key);
+    CHECK(held[i] != NULL);
+  }
+  CHECK(get("new") == NULL);
+  slot_unref(held[MANY - 1]);
+  struct slot *s = get("new");
+  if (s == NULL) s = get("new");
+  CHECK(s != NULL && family_size(tenant) == MANY);
+  slot_unref(s);
+  for (int i = 0; i < MANY - 1; i++) slot_unref(held[i]);
+  end();
+}
+
 static void idle_slots_are_dropped_and_their_tokens_with_them(void) {
   begin(100, 60000);
   for (int i = 0; i < 40; i++) {
@@ -415,6 +436,7 @@ int main(void) {
   RUN(a_failing_key_that_nobody_wants_is_not_tried_again);
   RUN(the_one_idle_longest_makes_room);
   RUN(a_slot_in_use_is_never_dropped);
+  RUN(a_key_without_a_place_passes_over_some_slots_in_use_only);
   RUN(idle_slots_are_dropped_and_their_tokens_with_them);
   RUN(a_reload_keeps_slots_and_gives_them_the_new_plan);
   RUN(the_slots_of_a_family_that_leaves_are_fetched_for_who_wants_them);
