@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <stdbool.h>
 
+#include "base/mask.h"
 #include "http/origin.h"
 #include "net/resolver.h"
 
@@ -47,4 +48,5 @@ void services_close(struct services *s) {
   assert(status == 0);
   (void)status;
   net_fini(&s->net);
+  mask_end_thread();
 }

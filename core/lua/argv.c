@@ -79,7 +79,7 @@ static struct str env_name(lua_State *L, int idx, const char *what) {
   return name;
 }
 
-int argv_read_env(lua_State *L, int idx, struct argv *a, const char *what) {
+int argv_read_env(lua_State *L, int idx, struct str command, struct argv *a, const char *what) {
   for (char **e = environ; e != NULL && *e != NULL; e++) add(a, str_of(*e), "", (struct str){0});
   struct buf *value = guard_buf(L);
   for (lua_pushnil(L); vm_next(L, idx); lua_pop(L, 1)) {
@@ -88,7 +88,7 @@ int argv_read_env(lua_State *L, int idx, struct argv *a, const char *what) {
     drop_named(a, name);
     if (lua_isboolean(L, -1) && !lua_toboolean(L, -1)) continue;
     buf_reset(value);
-    int rc = l_secret_bytes(L, -1, value, what, name.p);
+    int rc = l_secret_bytes(L, lua_gettop(L), SECRET_TO_COMMAND, command, value, what, name.p);
     if (rc != 0) {
       guard_close(L, -3);
       lua_pop(L, 3);

@@ -5,6 +5,8 @@
 #include <lua.h>
 #include <stddef.h>
 
+#include "base/str.h"
+
 struct argv { /* zeroed: empty */
   char **v;   /* NULL-terminated, each malloc'd */
   size_t n;
@@ -12,8 +14,8 @@ struct argv { /* zeroed: empty */
 /* The list part of the table at idx. Raises when it is empty or an entry is not a string: secrets too, since /proc shows them to every user.
  * *a then holds the entries read so far: the caller's guard frees it. */
 void argv_read(lua_State *L, int idx, struct argv *a, const char *what);
-/* This process's environment with the table at idx on top: a string or a secret sets, false removes. May raise. 0, or secret_expand's error. */
-int argv_read_env(lua_State *L, int idx, struct argv *a, const char *what);
+/* This process's environment, for that command, with the table at idx on top: a string or a secret sets, false removes. May raise. 0, or secret_expand's error. */
+int argv_read_env(lua_State *L, int idx, struct str command, struct argv *a, const char *what);
 void argv_fini(struct argv *a); /* wipes */
 
 #endif

@@ -115,7 +115,8 @@ static int make_body(struct http_op *op) {
 static int make_head(struct call *c, struct request_head *head, struct str *body) {
   struct http_op *op = c->owner;
   const struct url *u = &op->url;
-  op->target = (struct secret_context){.tls = u->tls, .host = u->host, .port = u->port, .unix_path = u->unix_path};
+  op->target = (struct secret_context){
+      .tls = u->tls, .host = u->host, .port = u->port, .unix_path = u->unix_path, .mask = mask_of_thread()};
   int rc = make_body(op);
   if (rc != 0) return rc;
   *body = op->body_secret != NULL ? buf_str(&op->body_bytes) : buf_str(&op->body.text);
@@ -343,7 +344,26 @@ static void begin(struct http_op *op) {
   (void)uv_timer_start(&op->timer, on_start, 0, 0);
 }
 
+/* A snapshot of the list may be shared by a token already: so a longer one is made. */
+static void note_server(struct audience **servers, const struct url *u) {
+  struct audience *longer = audience_new();
+  if (*servers != NULL) audience_add_all(longer, *servers);
+  if (u->unix_path.p != NULL)
+    audience_add_unix(longer, u->unix_path);
+  else
+    audience_add(longer, u->tls, u->host, u->port);
+  audience_unref(*servers);
+  *servers = longer;
+}
+
+static bool is_noted(const struct audience *a, const struct url *u) {
+  return a != NULL && (u->unix_path.p != NULL ? audience_allows_unix(a, u->unix_path)
+                                              : audience_allows(a, u->tls, u->host, u->port));
+}
+
 int http_op_await(lua_State *L, int guard, struct http_op *op) {
+  struct audience **servers = task_servers(L);
+  if (servers != NULL && !is_noted(*servers, &op->url)) note_server(servers, &op->url);
   if (op->credentials || op->body_secret != NULL) {
     op->gate.open = on_gate;
     op->gated = secret_gate_wait(L, &op->gate);

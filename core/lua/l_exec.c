@@ -87,7 +87,7 @@ static void read_limits(lua_State *L, struct child_settings *s) {
 static int read_stdin(lua_State *L, struct exec_op *op, struct str *in) {
   int rc = 0;
   if (lua_getfield(L, 1, "stdin") != LUA_TNIL) {
-    rc = l_secret_bytes(L, -1, &op->in, what, "stdin");
+    rc = l_secret_bytes(L, lua_gettop(L), SECRET_TO_COMMAND, str_of(op->argv.v[0]), &op->in, what, "stdin");
     *in = op->in.n > 0 ? buf_str(&op->in) : (struct str){"", 0};
   }
   lua_pop(L, 1);
@@ -103,7 +103,7 @@ static size_t bytes_of(const struct argv *a) {
 static int read_env(lua_State *L, struct exec_op *op, struct child_settings *s) {
   if (lua_getfield(L, 1, "env") == LUA_TNIL) return 0;
   if (!lua_istable(L, -1)) arg_wrong(L, what, "env", "a table", -1);
-  int rc = argv_read_env(L, lua_gettop(L), &op->env, "jeton.exec: env");
+  int rc = argv_read_env(L, lua_gettop(L), str_of(op->argv.v[0]), &op->env, "jeton.exec: env");
   s->env = op->env.v;
   return rc;
 }

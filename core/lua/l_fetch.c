@@ -30,9 +30,19 @@ static const double RETRY_MAX_S = 86400; /* the schedule has a bound of its own 
 /* --- its argument --- */
 
 struct previous {
-  struct token *token; /* a reference */
+  struct token *token;     /* a reference */
+  const struct slot *slot; /* only compared */
+  bool changed;            /* it was fetched by a fetch that is made of something else */
+  bool sealed;             /* it may not be revealed */
   char label[80];
 };
+
+/* A refresh token goes back to its issuer. A fetch that is made of something else may ask another one, which is to see no refresh token of the first: so it may send
+ * what the one before it brought only to servers that that one asked. */
+static struct audience *servers_of(const struct previous *p) { /* a new reference; NULL: all */
+  if (!p->changed) return NULL;
+  return p->token->asked != NULL ? audience_ref(p->token->asked) : audience_new();
+}
 
 static int l_previous_field(lua_State *L) {
   struct previous *p = luaL_checkudata(L, 1, PREVIOUS);
@@ -40,7 +50,12 @@ static int l_previous_field(lua_State *L) {
   if (!lua_isnoneornil(L, 2)) name = arg_string(L, 2, "previous:field", "name");
   struct str bytes = token_bytes(p->token, name);
   if (bytes.p == NULL) return 0;
-  l_secret_push(L, secret_bytes(bytes, p->label, NULL));
+  struct token_bond bond = p->token->bond; /* its audience is borrowed */
+  bond.sealed = bond.sealed || p->sealed;
+  struct audience *servers = servers_of(p);
+  struct secret *secret = secret_bytes_of_token(bytes, p->label, servers, &bond, p->slot);
+  audience_unref(servers);
+  l_secret_push(L, secret);
   return 1;
 }
 
@@ -80,16 +95,20 @@ static const luaL_Reg previous_metamethods[] = {
     {NULL, NULL},
 };
 
-static void push_previous(lua_State *L, const struct fetch *f) {
+static void push_previous(lua_State *L, const struct fetch *f, bool open) {
   struct previous *p = lua_newuserdatauv(L, sizeof *p, 0);
   p->token = NULL;
   (void)snprintf(p->label, sizeof p->label, "previous token %s", slot_name(f->slot));
   if (luaL_newmetatable(L, PREVIOUS)) luaL_setfuncs(L, previous_metamethods, 0);
   lua_setmetatable(L, -2);
   p->token = token_ref(f->previous);
+  p->slot = f->slot;
+  p->sealed = !open;
+  const struct token_bond *then = &f->previous->bond;
+  p->changed = then->made_of[0] != f->bond.made_of[0] || then->made_of[1] != f->bond.made_of[1];
 }
 
-int l_fetch_push_context(lua_State *L, const struct fetch *f) {
+int l_fetch_push_context(lua_State *L, const struct fetch *f, bool open) {
   luaL_checkstack(L, 4, "a fetch's context");
   lua_createtable(L, 0, 5);
   lua_pushstring(L, slot_token_name(f->slot));
@@ -104,7 +123,7 @@ int l_fetch_push_context(lua_State *L, const struct fetch *f) {
     lua_setfield(L, -2, "key");
   }
   if (f->previous != NULL) {
-    push_previous(L, f);
+    push_previous(L, f, open);
     lua_setfield(L, -2, "previous");
   }
   return 1;
@@ -119,6 +138,8 @@ struct reader {
   lua_State *L;
   struct buf *hold;
   struct fetch_result *out;
+  struct token_bond *bond; /* narrowed by the tokens among the values */
+  const struct slot *slot; /* whose own refresh token may stay a field of its value; NULL: nobody's */
   struct span value, names[TOKEN_FIELDS_MAX], bytes[TOKEN_FIELDS_MAX];
   char error[ERROR_MAX]; /* "": none */
   bool own_words;        /* the error is the script's */
@@ -133,12 +154,12 @@ static bool fail(struct reader *r, const char *fmt, ...) {
   return false;
 }
 
-static bool keep(struct reader *r, int idx, const char *what, struct span *span) {
+static bool keep(struct reader *r, int idx, const char *what, const struct slot *owner, struct span *span) {
   lua_State *L = r->L;
   span->at = r->hold->n;
   struct secret *secret = l_secret_test(L, idx);
   if (secret != NULL) {
-    struct secret_context any = {.any_target = true};
+    struct secret_context any = {.any_target = true, .bond = r->bond, .owner = owner};
     int rc = secret_expand(secret, &any, r->hold);
     if (rc != 0) return fail(r, "%s: %s", what, err_text(rc));
   } else {
@@ -190,7 +211,8 @@ static bool read_fields(struct reader *r, int idx) {
     if (n == TOKEN_FIELDS_MAX) return fail(r, "fields: more than %d", TOKEN_FIELDS_MAX);
     char what[64];
     (void)snprintf(what, sizeof what, "fields.%.40s", lua_tostring(L, -2));
-    if (!keep(r, lua_gettop(L) - 1, what, &r->names[n]) || !keep(r, lua_gettop(L), what, &r->bytes[n])) return false;
+    if (!keep(r, lua_gettop(L) - 1, what, NULL, &r->names[n]) || !keep(r, lua_gettop(L), what, r->slot, &r->bytes[n]))
+      return false;
     n++;
   }
   r->out->nfields = n;
@@ -225,13 +247,14 @@ static void fill_result(struct reader *r) {
     r->out->fields[i] = (struct token_field){.name = slice(r, r->names[i]), .bytes = slice(r, r->bytes[i])};
 }
 
-const char *l_fetch_options(lua_State *L, int value, int options, struct fetch_result *out, struct buf *hold) {
-  struct reader r = {.L = L, .hold = hold, .out = out};
+const char *l_fetch_options(lua_State *L, int value, int options, struct fetch_result *out, struct buf *hold,
+                            struct token_bond *bond) {
+  struct reader r = {.L = L, .hold = hold, .out = out, .bond = bond};
   memset(out, 0, sizeof *out);
   luaL_checkstack(L, 16, "a token's options");
   if (!lua_istable(L, options))
     return "expected a table with expires_in (seconds) or expires_at (seconds since the epoch)";
-  if (keep(&r, value, "value", &r.value) && read_options(&r, options)) {
+  if (keep(&r, value, "value", NULL, &r.value) && read_options(&r, options)) {
     fill_result(&r);
     return NULL;
   }
@@ -290,7 +313,7 @@ static int l_read(lua_State *L) {
     (void)fail(r, misshaped, "a bare ", luaL_typename(L, 2));
   } else if (lua_isnil(L, push_raw(L, 2, "value"))) {
     (void)fail(r, misshaped, "a table without a value", "");
-  } else if (keep(r, lua_gettop(L), "value", &r->value)) {
+  } else if (keep(r, lua_gettop(L), "value", NULL, &r->value)) {
     (void)read_options(r, 2);
   }
   return 0;
@@ -313,8 +336,9 @@ static bool protected_read(lua_State *L, int nresults, struct reader *r) {
   return ok;
 }
 
-void l_fetch_read(lua_State *L, int nresults, int fn, struct fetch_result *out, struct buf *hold) {
-  struct reader r = {.hold = hold, .out = out};
+void l_fetch_read(lua_State *L, int nresults, int fn, const struct slot *slot, struct fetch_result *out,
+                  struct buf *hold) {
+  struct reader r = {.hold = hold, .out = out, .bond = &out->bond, .slot = slot};
   memset(out, 0, sizeof *out);
   if (!protected_read(L, nresults, &r)) (void)fail(&r, "what the fetch returned could not be read: out of memory");
   if (r.error[0] == '\0') {

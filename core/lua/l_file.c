@@ -213,7 +213,7 @@ static int l_write(lua_State *L) {
   struct file_op *op = op_new(L, "write", run_write, push_true);
   op->mode = mode;
   op->work.must_run = true;
-  op->error = l_secret_bytes(L, 2, &op->data, "jeton.file.write", "data");
+  op->error = l_secret_bytes(L, 2, SECRET_TO_FILE, str_of(op->path), &op->data, "jeton.file.write", "data");
   /* a refresh token has to be saved however much others hold */
   if (op->error == 0 && op->data.n > WRITE_FREE && !charge_begin(L, &op->charge, op->data.n)) op->error = UV_ENOMEM;
   if (op->error != 0) return failure(L, op);

@@ -18,6 +18,7 @@
 #include "lua/l_json.h"
 #include "lua/l_secret.h"
 #include "lua/parts.h"
+#include "lua/sent.h"
 #include "lua/vm.h"
 #include "token/secret.h"
 
@@ -91,7 +92,10 @@ static void add_header(lua_State *L, struct http_op *op, struct str name) {
   } else {
     headers_add(&op->headers, keep(op, name), keep(op, value));
   }
-  if (has_trait(name, HEADER_CREDENTIAL)) op->credentials = true;
+  if (has_trait(name, HEADER_CREDENTIAL)) {
+    op->credentials = true;
+    sent_header(value);
+  }
   lua_pop(L, 1);
 }
 
@@ -144,7 +148,7 @@ static void add_auth_part(lua_State *L, int auth, int i, struct parts *p, bool f
     struct str text = arg_string(L, -1, what, i == 1 ? "auth: user" : "auth: password");
     if (i == 1 && !form && memchr(text.p, ':', text.n) != NULL)
       luaL_error(L, "%s: auth: a user with a colon (RFC 7617 section 2)", what);
-    s = secret_bytes(text, i == 1 ? "user" : "password", NULL);
+    s = i == 1 ? secret_literal(text) : secret_bytes(text, "password", NULL); /* a user's name is no secret */
   }
   struct secret *encoded = form ? secret_encode(s, SECRET_FORM) : s;
   if (form) secret_unref(s);
@@ -200,18 +204,21 @@ static void read_plain(lua_State *L, struct http_op *op) {
     parts_add_secret(&op->body, secret_ref(s));
   else
     buf_adds(&op->body.text, body_text(L));
+  if (s == NULL) sent_form_text(buf_str(&op->body.text));
 }
 
 static void read_form(lua_State *L, struct http_op *op) {
   if (!lua_istable(L, -1))
     arg_wrong(L, what, "form", "a table of names and values (a form that is text already is a body)", -1);
   parts_add_form(L, -1, &op->body, "jeton.http: form");
+  sent_table(L, -1);
   default_type(op, STR("application/x-www-form-urlencoded"));
 }
 
 static void read_json(lua_State *L, struct http_op *op) {
   const char *wrong = l_json_add(L, -1, &op->body, true);
   if (wrong != NULL) luaL_error(L, "%s: json: cannot hold %s", what, wrong);
+  sent_table(L, -1);
   default_type(op, STR("application/json"));
 }
 

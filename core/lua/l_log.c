@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/mask.h"
 #include "lua/arg.h"
 #include "lua/guard.h"
 #include "lua/vm.h"
@@ -67,10 +68,29 @@ static int l_debug(lua_State *L) { return write_line(L, LOG_DEBUG, 1); }
 static int l_info(lua_State *L) { return write_line(L, LOG_INFO, 1); }
 static int l_warn(lua_State *L) { return write_line(L, LOG_WARN, 1); }
 static int l_error(lua_State *L) { return write_line(L, LOG_ERROR, 1); }
+/* For a script that cuts a text or compares it before it logs it. */
+static int l_masked(lua_State *L) {
+  struct str s;
+  if (lua_type(L, 1) != LUA_TSTRING) return luaL_typeerror(L, 1, "string");
+  lua_settop(L, 1);
+  s.p = lua_tolstring(L, 1, &s.n);
+  vm_burn(L, s.n);
+  if (mask_is_empty()) return 1;
+  struct buf *b = guard_buf(L);
+  if (!mask_apply(mask_of_thread(), s, b)) {
+    guard_close(L, 2);
+    lua_settop(L, 1);
+    return 1;
+  }
+  lua_pushlstring(L, (const char *)b->p, b->n);
+  guard_close(L, 2);
+  return 1;
+}
+
 static int l_call(lua_State *L) { return write_line(L, LOG_INFO, 2); }
 
-static const luaL_Reg functions[] = {
-    {"debug", l_debug}, {"info", l_info}, {"warn", l_warn}, {"error", l_error}, {NULL, NULL}};
+static const luaL_Reg functions[] = {{"debug", l_debug}, {"info", l_info},     {"warn", l_warn},
+                                     {"error", l_error}, {"masked", l_masked}, {NULL, NULL}};
 
 int l_log_open(lua_State *L) {
   luaL_newlib(L, functions);

@@ -10,6 +10,7 @@
 #include <lauxlib.h>
 #include <string.h>
 
+#include "base/err.h"
 #include "lua/arg.h"
 #include "lua/charge.h"
 #include "lua/guard.h"
@@ -155,11 +156,26 @@ void l_secret_check_text(lua_State *L, struct str text) {
   }
 }
 
-int l_secret_bytes(lua_State *L, int idx, struct buf *out, const char *what, const char *key) {
+static int refuse_place(lua_State *L, struct secret *s, enum secret_place place, struct str path, const char *what,
+                        const char *key) {
+  const char *kind = place == SECRET_TO_FILE ? "file:" : "exec:";
+  struct buf *b = guard_buf(L);
+  secret_describe(s, b);
+  buf_addf(b, " may not go there: its bytes would be free. If they shall, list \"%s%.*s\" among the token's hosts",
+           kind, STR_FMT(path));
+  if (path.n == 0 || path.p[0] != '/') buf_addz(b, ", with an absolute path there and here");
+  buf_addz(b, ", or say reveal = true for it");
+  return luaL_error(L, "%s: %s: %s", what, key, buf_z(b));
+}
+
+int l_secret_bytes(lua_State *L, int idx, enum secret_place place, struct str path, struct buf *out, const char *what,
+                   const char *key) {
   struct secret *s = l_secret_test(L, idx);
   if (s != NULL) {
-    struct secret_context any = {.any_target = true};
-    return secret_expand(s, &any, out);
+    struct secret_context there = {.place = place, .path = path};
+    if (place == SECRET_TO_COMMAND) there.mask = mask_of_thread(); /* what it prints may repeat it */
+    int rc = secret_expand(s, &there, out);
+    return rc == ERR_TOKEN_AUDIENCE ? refuse_place(L, s, place, path, what, key) : rc;
   }
   if (lua_type(L, idx) != LUA_TSTRING) arg_wrong(L, what, key, "a string or a secret", idx);
   size_t n;

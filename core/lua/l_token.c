@@ -139,13 +139,13 @@ static int l_tostring(lua_State *L) {
 static int l_field(lua_State *L) {
   struct token_handle *h = check(L);
   struct str name = arg_string(L, 2, "token:field", "name");
-  l_secret_push(L, secret_token(h->slot, name, h->audience, (int)h->missing));
+  l_secret_push(L, (h->reveal ? secret_token_open : secret_token)(h->slot, name, h->audience, (int)h->missing));
   return 1;
 }
 
 static int l_set(lua_State *L) {
   struct token_handle *h = check(L);
-  return token_set(L, h->slot);
+  return token_set(L, h->slot, h->audience);
 }
 
 static int l_refresh(lua_State *L) {
@@ -171,9 +171,13 @@ static int l_reveal(lua_State *L) {
   if (!h->reveal)
     return luaL_error(L, "token %s may not be revealed: the policy has to say reveal = true for it", name);
   struct buf *b = guard_buf(L);
-  struct secret_context any = {.any_target = true};
-  int rc = secret_expand(h->value.secret, &any, b);
+  struct secret_context script = {.place = SECRET_TO_SCRIPT};
+  int rc = secret_expand(h->value.secret, &script, b);
   if (rc != 0) guard_close(L, -1);
+  if (rc == ERR_TOKEN_AUDIENCE)
+    return luaL_error(
+        L, "token %s may not be revealed: its value is made of another token whose policy does not say reveal = true",
+        name);
   if (rc != 0) return arg_failure(L, rc, "token %s: %s", name, err_text(rc));
   lua_pushlstring(L, (const char *)b->p, b->n);
   guard_close(L, -2);
@@ -238,7 +242,7 @@ static struct token_handle *push_empty(lua_State *L) {
 static void fill(struct token_handle *h, const struct token_terms *t, struct slot *slot) {
   h->slot = slot_ref(slot);
   h->audience = t->audience != NULL ? audience_ref(t->audience) : NULL;
-  h->value.secret = secret_token(slot, (struct str){0}, t->audience, (int)t->missing);
+  h->value.secret = (t->reveal ? secret_token_open : secret_token)(slot, (struct str){0}, t->audience, (int)t->missing);
   h->missing = t->missing;
   h->reveal = t->reveal;
   h->wait_ms = t->wait_ms;

@@ -43,9 +43,10 @@ struct task {
   void *push_arg;
   task_done_fn done;
   void *arg;
-  struct task **out;   /* until task_start returns */
-  struct await *await; /* while suspended */
-  struct task *next;   /* idle: in the pool; running: the task it interrupts */
+  struct task **out;         /* until task_start returns */
+  struct await *await;       /* while suspended */
+  struct audience **servers; /* task_note_servers; NULL: nobody asks */
+  struct task *next;         /* idle: in the pool; running: the task it interrupts */
   enum task_state state;
   int lua_status; /* of the protected call inside */
   bool cancelled;
@@ -241,6 +242,7 @@ void task_start(struct vm *vm, int fn, task_push_fn push, task_done_fn done, voi
   t->done = done;
   t->out = out;
   t->lua_status = LUA_OK;
+  t->servers = NULL;
   t->cancelled = false;
   vm_ref(vm);
   lua_pushcfunction(t->L, task_main);
@@ -275,6 +277,13 @@ void task_cancel(struct task *t) {
   t->state = TASK_CANCELLED;
   list_push(&vm->cancelled, &t->link);
   if (!vm->closing && (vm->budget.depth == 0 || vm_has_stack())) tasks_close_cancelled(vm);
+}
+
+void task_note_servers(lua_State *L, struct audience **servers) { vm_at(L)->running->servers = servers; }
+
+struct audience **task_servers(lua_State *L) {
+  const struct task *t = vm_at(L)->running;
+  return t != NULL ? t->servers : NULL;
 }
 
 /* --- awaiting --- */

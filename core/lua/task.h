@@ -26,6 +26,11 @@ void task_start(struct vm *vm, int fn, task_push_fn push, task_done_fn done, voi
  * A task that is running (the call comes from a C function that it called) goes on to its next wait, which raises, or to its end; push and done are
  * called no more. */
 void task_cancel(struct task *t);
+/* To be called by a task's push: what the task's own calls of jeton.http ask is added to *servers, which is NULL first and a reference of its owner's afterwards. The
+ * owner outlives the task. */
+struct audience;
+void task_note_servers(lua_State *L, struct audience **servers);
+struct audience **task_servers(lua_State *L); /* as noted for the task that runs, or NULL */
 
 /* --- awaiting ---
  * start: check arguments, fill an op that embeds `struct await`, call await_begin (raises with a clear message when this coroutine may not wait:

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/mask.h"
 #include "base/must.h"
 #include "lua/l_fetch.h"
 #include "lua/vm.h"
@@ -74,11 +75,21 @@ static void on_run_closed(uv_handle_t *h) {
   let_go(r);
 }
 
-static void end_run(struct fetch_run *run, const struct fetch_result *result) {
+/* A failure is told in the log, in status and to scripts, and its words are the issuer's, which may repeat what was sent to it. */
+static void mask_error(struct fetch_result *result, struct buf *masked) {
+  if (result->ok || result->error == NULL || mask_is_empty()) return;
+  if (mask_apply(mask_of_thread(), str_of(result->error), masked)) result->error = buf_z(masked);
+}
+
+static void end_run(struct fetch_run *run, struct fetch_result *result) {
+  struct buf masked;
+  buf_init(&masked);
+  mask_error(result, &masked);
   list_remove(&run->link);
   under_way_end(run->runtime->under_way, &run->under_way);
   uv_close((uv_handle_t *)&run->timer, on_run_closed);
   run->ended(run->arg, run->fetch, result);
+  buf_fini(&masked);
 }
 
 static void fail_run(struct fetch_run *run, const char *error) {
@@ -89,7 +100,11 @@ static void fail_run(struct fetch_run *run, const char *error) {
   end_run(run, &failed);
 }
 
-static int push_context(lua_State *L, void *arg) { return l_fetch_push_context(L, ((struct fetch_run *)arg)->fetch); }
+static int push_context(lua_State *L, void *arg) {
+  struct fetch_run *run = arg;
+  task_note_servers(L, &run->fetch->asked);
+  return l_fetch_push_context(L, run->fetch, run->token->reveal);
+}
 
 static int fetch_of(const struct fetch_run *run) { /* a reference */
   return run->runtime->binding.fetch[run->token - run->runtime->policy->tokens];
@@ -102,8 +117,9 @@ static void on_fetch_ended(void *arg, lua_State *L, int nresults, int status, co
   buf_init(&hold);
   hold.sensitive = true;
   struct fetch_result result = {.ok = false, .error = message};
-  if (status == 0) l_fetch_read(L, nresults, fetch_of(run), &result, &hold);
+  if (status == 0) l_fetch_read(L, nresults, fetch_of(run), run->fetch->slot, &result, &hold);
   end_run(run, &result);
+  token_bond_fini(&result.bond);
   buf_fini(&hold);
 }
 

@@ -113,6 +113,7 @@ static void on_fetch_ended(void *arg, struct fetch *f, const struct fetch_result
   struct slot *s = slot_ref(f->slot);
   bool again = is_outdated(k, f);
   keeper_fetch_done(k->keeper, f, result);
+  if (list_empty(&k->lingering)) slot_drop_older(s);
   if (again) slot_try_again(s); /* when it failed */
   slot_unref(s);
   check_stop(k);
@@ -216,6 +217,7 @@ static void end_lingerings(struct keeper_thread *k) {
     }
   }
   if (ended) retain_named(k);
+  if (list_empty(&k->lingering)) keeper_drop_older(k->keeper);
   if (next == INT64_MAX) {
     (void)uv_timer_stop(&k->linger);
   } else {
@@ -294,6 +296,8 @@ static void discard(struct keeper_thread *k, struct order *o) {
 static void adopt_tokens(struct keeper_thread *k, const struct policy *p) {
   for (size_t i = 0; i < p->ntokens; i++) {
     const struct token_conf *t = &p->tokens[i];
+    keeper_bind(k->keeper, str_of(t->name), t->family,
+                &(struct token_bond){.audience = t->audience, .made_of = {t->made_of[0], t->made_of[1]}});
     if (t->family) {
       family_unref(adopt_family(k, t));
     } else {
@@ -353,7 +357,7 @@ static void on_proof_ended(void *arg, struct fetch *f, const struct fetch_result
   if (token == NULL && k->proof != NULL) note_unproved(k->proof, t->name, why);
   if (token != NULL) token_unref(token); /* proved, never published */
   slot_unref(f->slot);
-  free(f);
+  fetch_free(f);
   one_proof_less(k);
   check_stop(k);
 }

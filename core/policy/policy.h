@@ -93,6 +93,7 @@ struct token_conf {
   const char *name;
   bool family;
   bool has_fetch;
+  uint64_t made_of[2]; /* a digest of what its fetch is made of: `version`, or its source text */
   struct schedule schedule;
   int64_t wait_ms; /* how long a request waits for it */
   int64_t fetch_timeout_ms;

@@ -147,11 +147,12 @@ static enum verdict token_missing(struct exchange *ex, struct slot *s) {
 
 /* Waits once for one token at a time. The limit is for all tokens of one try: a replay, or a token that ended while the connection was made, has
  * the whole of it again, however long the upstream took. */
-static enum verdict wait_for(struct exchange *ex, struct slot *s, int64_t wait_ms) {
+static enum verdict wait_for(struct exchange *ex, struct slot *s, uint64_t beyond, int64_t wait_ms) {
   uint64_t now = uv_now(&ex->worker->services.loop);
   if (ex->wait_until == 0) ex->wait_until = now + (uint64_t)wait_ms;
   if (now >= ex->wait_until) return token_missing(ex, s);
   ex->waiter.done = on_slot;
+  ex->waiter.beyond = beyond;
   int rc = slot_wait(s, &ex->waiter, &ex->worker->services.mailbox, ex->runtime->policy->limits.waiters);
   if (rc < 0) return exchange_fail(ex, 503, rc, rc == ERR_LIMIT ? "too many requests wait for a token" : REMOVED);
   if (rc == 1) return NEXT; /* it has come meanwhile */
@@ -160,15 +161,22 @@ static enum verdict wait_for(struct exchange *ex, struct slot *s, int64_t wait_m
   return WAIT;
 }
 
-struct missing { /* the first token of a secret that is not there */
+struct missing {            /* the first token of a secret that is not there */
+  struct secret_context to; /* the upstream */
   struct slot *slot;
+  uint64_t beyond; /* the generation that is there is not for this upstream, and the next may be; 0: none is there */
   enum token_missing policy;
 };
 
+/* A token that this upstream may never have is no missing one: the write refuses it. */
 static int find_missing(void *arg, const struct secret_token_view *t) {
   struct missing *m = arg;
-  if (slot_read(t->reader, clock_boot_ms()) != NULL) return 0;
+  bool outdated;
+  if (secret_token_for(t, &m->to, clock_boot_ms(), &outdated) != NULL) return 0;
+  const struct token *there = t->reader->token;
+  if (there != NULL && !outdated) return 0;
   m->slot = t->reader->slot;
+  m->beyond = there != NULL ? there->generation : 0;
   m->policy = t->missing;
   return 1;
 }
@@ -178,7 +186,9 @@ enum verdict step_token(struct exchange *ex) {
   for (unsigned i = 0; hs->secrets && i < hs->n; i++) {
     struct header *h = &hs->v[i];
     struct missing m;
-    if (h->secret == NULL || h->name.p == NULL || secret_each_token(h->secret, find_missing, &m) == 0) continue;
+    if (h->secret == NULL || h->name.p == NULL) continue;
+    secret_context_aim(&m.to, ex->url->tls, ex->url->host, ex->url->port, ex->url->unix_path);
+    if (secret_each_token(h->secret, find_missing, &m) == 0) continue;
     const struct token_conf *conf = runtime_token_conf(ex->runtime, m.slot);
     enum token_missing policy = ex->replayed ? MISSING_WAIT : m.policy;
     if (policy != MISSING_WAIT) slot_want(m.slot); /* nobody waits, and yet it is wanted */
@@ -187,7 +197,7 @@ enum verdict step_token(struct exchange *ex) {
       continue;
     }
     if (policy == MISSING_FAIL) return token_missing(ex, m.slot);
-    enum verdict v = wait_for(ex, m.slot, conf != NULL ? conf->wait_ms : 2000);
+    enum verdict v = wait_for(ex, m.slot, m.beyond, conf != NULL ? conf->wait_ms : 2000);
     if (v != NEXT) return v;
     i--; /* look at it again */
   }

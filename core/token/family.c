@@ -37,7 +37,9 @@ struct token_family {
   struct link used;
   unsigned n, max;
   int64_t idle_ms;
-  struct slot_home home; /* home.inbox NULL: not attached */
+  struct slot_home home;  /* home.inbox NULL: not attached */
+  struct token_bond bond; /* of new slots */
+  bool bound;
   struct rng seeds;
   bool closed;
 };
@@ -73,6 +75,7 @@ void family_unref(struct token_family *f) {
   if (f == NULL || atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) > 1) return;
   family_close(f, close_slot, NULL);
   pthread_mutex_destroy(&f->mutex);
+  token_bond_fini(&f->bond);
   free(f->table);
   free(f->name);
   free(f);
@@ -84,6 +87,16 @@ void family_configure(struct token_family *f, unsigned max, int64_t idle_ms) {
   pthread_mutex_lock(&f->mutex);
   f->max = max > 0 ? max : 1;
   f->idle_ms = idle_ms;
+  pthread_mutex_unlock(&f->mutex);
+}
+
+void family_bind(struct token_family *f, const struct token_bond *bond) {
+  pthread_mutex_lock(&f->mutex);
+  token_bond_fini(&f->bond);
+  token_bond_copy(&f->bond, bond);
+  f->bound = true;
+  for (struct link *l = f->used.next; l != &f->used; l = l->next)
+    slot_bind(CONTAINER_OF(l, struct entry, used)->slot, bond);
   pthread_mutex_unlock(&f->mutex);
 }
 
@@ -167,6 +180,7 @@ static struct entry *add(struct token_family *f, uint64_t h, struct str key) {
   struct entry *e = must_calloc(1, sizeof *e), **to = chain(f, h);
   e->hash = h;
   e->slot = slot_new(str_of(f->name), key);
+  if (f->bound) slot_bind(e->slot, &f->bond);
   if (f->home.inbox != NULL) {
     f->home.seed = rng_next(&f->seeds) | 1;
     slot_attach(e->slot, &f->home);

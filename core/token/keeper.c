@@ -90,6 +90,7 @@ static bool fetch_is_due_locked(const struct keeper *k, const struct slot *s, in
 static enum fetch_reason reason_locked(const struct slot *s) {
   if (s->manual) return FETCH_MANUAL;
   if (s->rejected) return FETCH_REJECTED;
+  if (slot_outdated_locked(s)) return FETCH_CHANGED;
   return s->generation == 0 ? FETCH_FIRST : FETCH_EXPIRING;
 }
 
@@ -100,6 +101,7 @@ static struct fetch *begin_fetch_locked(struct slot *s, int64_t at) {
   f->attempt = s->consecutive + 1;
   f->sent_at = at;
   f->previous = s->last != NULL ? token_ref(s->last) : NULL;
+  token_bond_copy(&f->bond, &s->bond);
   s->fetching = true;
   s->fetch = f;
   s->reason = f->reason;
@@ -114,6 +116,7 @@ static struct fetch *begin_fetch_locked(struct slot *s, int64_t at) {
 static int64_t next_look_locked(const struct slot *s, int64_t at) {
   if (s->closed) return INT64_MAX;
   int64_t next = s->current != NULL ? s->current->expires_at : INT64_MAX;
+  if (s->older != NULL && s->older->expires_at < next) next = s->older->expires_at;
   bool planned = s->has_fetch && !s->fetching && s->next_attempt > at;
   int64_t due = planned ? s->next_attempt : s->fetching ? s->slow_at : INT64_MAX;
   return due < next ? due : next;
@@ -147,8 +150,7 @@ static void end_given_up(struct keeper *k, struct fetch *f) {
   snprintf(source, sizeof source, "token %s", slot_name(s));
   log_from(LOG_WARN, source, "a fetch that had not ended after %lld s is given up for a refresh by hand",
            (long long)(ms / 1000));
-  token_unref(f->previous);
-  free(f);
+  fetch_free(f);
   slot_unref(s);
 }
 
@@ -176,6 +178,7 @@ static void attend(struct keeper *k, struct slot *s) {
   make_way(k, s);
   pthread_mutex_lock(&s->mutex);
   if (s->current != NULL && !slot_valid_locked(s, at)) slot_unpublish_locked(s);
+  if (s->older != NULL && at >= s->older->expires_at) slot_drop_older_locked(s);
   if (fetch_is_due_locked(k, s, at)) f = begin_fetch_locked(s, at);
   bool closed = s->closed, slow = slow_is_due_locked(s, at), serves = slot_valid_locked(s, at);
   int64_t next = next_look_locked(s, at), taken = at - s->began_at;
@@ -248,7 +251,8 @@ static void report(const struct fetch *f, const struct token *published, const c
 static bool conclude_locked(struct slot *s, const struct fetch *f, struct token *token, const char *why,
                             int64_t retry_ms, int64_t at) {
   /* Set by another thread after this fetch was sent, and still good: newer knowledge than ours, whatever ours is. */
-  bool outdone = slot_valid_locked(s, at) && s->current->obtained_at > f->sent_at;
+  bool outdone =
+      slot_valid_locked(s, at) && (s->current->obtained_at > f->sent_at || s->current->bond.epoch > f->bond.epoch);
   s->fetching = false;
   s->manual = false; /* asked for while this one was slow: it was joined */
   s->fetch = NULL;
@@ -270,7 +274,19 @@ static struct token *judge(struct keeper *k, const struct fetch *f, const struct
   int64_t leeway_ms = s->schedule.leeway_ms;
   pthread_mutex_unlock(&s->mutex);
   struct result_times times = {f->sent_at, at, k->host.wall(k->host.ctx), leeway_ms};
-  return result_token(r, &times, why);
+  struct token *token = result_token(r, &times, why);
+  if (token == NULL) return NULL;
+  token_bond_copy(&token->bond, &f->bond);
+  token_bond_narrow(&token->bond, r->bond.audience, r->bond.sealed);
+  token->asked = f->asked != NULL ? audience_ref(f->asked) : NULL;
+  return token;
+}
+
+void fetch_free(struct fetch *f) {
+  token_unref(f->previous);
+  token_bond_fini(&f->bond);
+  audience_unref(f->asked);
+  free(f);
 }
 
 void keeper_fetch_done(struct keeper *k, struct fetch *f, const struct fetch_result *r) {
@@ -292,8 +308,7 @@ void keeper_fetch_done(struct keeper *k, struct fetch *f, const struct fetch_res
   report(f, shown, why, serves, retry_ms, at);
   token_unref(shown);
   attend(k, s);
-  token_unref(f->previous);
-  free(f);
+  fetch_free(f);
   slot_unref(s);
   arm(k);
 }
@@ -388,6 +403,16 @@ struct token_family *keeper_find_family(struct keeper *k, struct str name) {
   return kf != NULL ? family_ref(kf->family) : NULL;
 }
 
+void keeper_bind(struct keeper *k, struct str name, bool family, const struct token_bond *bond) {
+  if (family) {
+    struct keeper_family *kf = known_family(k, name);
+    if (kf != NULL) family_bind(kf->family, bond);
+  } else {
+    struct slot *s = known_slot(k, name, (struct str){0});
+    if (s != NULL) slot_bind(s, bond);
+  }
+}
+
 void keeper_leave(struct keeper *k, struct str name, bool family) {
   if (family) {
     struct keeper_family *kf = known_family(k, name);
@@ -443,6 +468,10 @@ void keeper_slow_down(struct keeper *k, enum keeper_pace pace) { k->pace = pace;
 
 void keeper_try_again(struct keeper *k) {
   for (struct link *l = k->slots.next; l != &k->slots; l = l->next) slot_try_again(CONTAINER_OF(l, struct slot, link));
+}
+
+void keeper_drop_older(struct keeper *k) {
+  for (struct link *l = k->slots.next; l != &k->slots; l = l->next) slot_drop_older(CONTAINER_OF(l, struct slot, link));
 }
 
 void keeper_each(struct keeper *k, void (*fn)(void *arg, struct slot *s), void *arg) {

@@ -26,8 +26,14 @@ struct fetch {
   int64_t sent_at;  /* CLOCK_BOOTTIME ms at the start: expires_in counts from here */
   struct token *
       previous; /* a reference to the token published last, over or rejected as it may be (its extra fields may hold a refresh token), or NULL */
+  struct token_bond bond; /* the slot's when it began; the token's when it has ended well */
+  struct audience
+      *asked; /* a reference, or NULL: the servers that it has sent requests to so far. The host's to fill */
   void *host_data;
 };
+void fetch_free(
+    struct fetch
+        *f); /* for a fetch that the host made itself, as a proof does; the slot's reference stays the caller's */
 
 struct keeper_host {
   void *ctx;
@@ -60,6 +66,8 @@ struct slot *keeper_adopt(struct keeper *k, struct str name, struct str key, con
 /* The same for a family: its slots, those there are and those to come, have this schedule. Returns a new reference. Keeper's thread. */
 struct token_family *keeper_adopt_family(struct keeper *k, struct str name, const struct schedule *s, bool has_fetch,
                                          unsigned max, int64_t idle_ms);
+/* What a slot that is there, or a family's, is fetched with from now on (slot_bind). Before it is adopted. Keeper's thread. */
+void keeper_bind(struct keeper *k, struct str name, bool family, const struct token_bond *bond);
 /* The slot of a single token, or the family, as it is: unlike adopting, finding changes no schedule. A new reference, or NULL. Keeper's thread. */
 struct slot *keeper_find(struct keeper *k, struct str name);
 struct token_family *keeper_find_family(struct keeper *k, struct str name);
@@ -69,6 +77,7 @@ struct token_family *keeper_find_family(struct keeper *k, struct str name);
 void keeper_leave(struct keeper *k, struct str name, bool family);
 /* The fetch functions have changed: those that failed are tried at once where a request wants the token. Keeper's thread. */
 void keeper_try_again(struct keeper *k);
+void keeper_drop_older(struct keeper *k); /* slot_drop_older of all. Keeper's thread. */
 /* Closes the slots and families that no policy names any longer, ends their waiters and drops their tokens. Keeper's thread. `keep` answers which stay.
  * Exchanges pin their policy: call it when the last exchange of a policy that names them is over. A fetch that runs for a closed slot ends as ever, with
  * keeper_fetch_done; its outcome is dropped. */

@@ -24,6 +24,8 @@ struct fetch_result {
       refresh_expires_in; /* seconds from sent_at that what the next fetch needs (a refresh token) lives; <= 0: nothing is known */
   const char *error;
   double retry_after; /* 0: not told */
+  struct token_bond
+      bond; /* what the values that it was made of are bound to: `audience` and `sealed` alone count. The caller's */
 };
 
 struct result_times {

@@ -80,7 +80,8 @@ int secret_carry(struct secret *s, struct secret **out) {
     case SECRET_SOURCE: return carry_source(&s->u.source, out);
     case SECRET_TOKEN: {
       const struct secret_token_node *t = &s->u.token;
-      return give(secret_token(t->reader.slot, t->field, t->audience, (int)t->missing), out);
+      return give((t->open ? secret_token_open : secret_token)(t->reader.slot, t->field, t->audience, (int)t->missing),
+                  out);
     }
     case SECRET_ENCODED: return carry_encoded(&s->u.encoded, out);
     case SECRET_STORED: break;

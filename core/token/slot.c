@@ -60,6 +60,8 @@ void slot_unref(struct slot *s) {
   assert(list_empty(&s->waiters) && list_empty(&s->woken) && !s->posted && !s->known && s->due.place == 0);
   token_unref(s->current);
   token_unref(s->last);
+  token_unref(s->older);
+  token_bond_fini(&s->bond);
   pthread_mutex_destroy(&s->mutex);
   must_free(s->key.p);
   free(s->token);
@@ -76,23 +78,26 @@ void slot_use_clock(struct slot *s, int64_t (*clock)(void)) { s->clock = clock; 
 
 /* --- reading --- */
 
-void slot_reader_init(struct slot_reader *r, struct slot *s) { *r = (struct slot_reader){slot_ref(s), NULL, 0}; }
+void slot_reader_init(struct slot_reader *r, struct slot *s) { *r = (struct slot_reader){.slot = slot_ref(s)}; }
 
 void slot_reader_fini(struct slot_reader *r) {
   token_unref(r->token);
+  token_unref(r->older);
   slot_unref(r->slot);
-  *r = (struct slot_reader){NULL, NULL, 0};
+  *r = (struct slot_reader){0};
 }
 
 static void reader_catch_up(struct slot_reader *r) {
   struct slot *s = r->slot;
-  struct token *old = r->token;
+  struct token *old = r->token, *older = r->older;
   pthread_mutex_lock(&s->mutex);
   r->token = s->current != NULL ? token_ref(s->current) : NULL;
+  r->older = s->older != NULL ? token_ref(s->older) : NULL;
   r->seen = atomic_load_explicit(&s->changes, memory_order_relaxed);
   pthread_mutex_unlock(&s->mutex);
   assert(r->token == NULL || old == NULL || r->token->generation > old->generation);
   token_unref(old);
+  token_unref(older);
 }
 
 struct token *slot_read(struct slot_reader *r, int64_t now_boot_ms) {
@@ -103,6 +108,19 @@ struct token *slot_read(struct slot_reader *r, int64_t now_boot_ms) {
   r->token = NULL; /* over for good: let go now, so that its bytes are wiped soon */
   token_unref(t);
   return NULL;
+}
+
+struct token *slot_read_older(struct slot_reader *r, int64_t now_boot_ms) {
+  if (atomic_load_explicit(&r->slot->changes, memory_order_acquire) != r->seen) reader_catch_up(r);
+  struct token *t = r->older;
+  return t != NULL && now_boot_ms < t->expires_at ? t : NULL;
+}
+
+bool slot_outdated(struct slot *s, unsigned epoch) {
+  pthread_mutex_lock(&s->mutex);
+  bool outdated = epoch != s->bond.epoch && s->has_fetch && !s->closed;
+  pthread_mutex_unlock(&s->mutex);
+  return outdated;
 }
 
 /* --- facts --- */
@@ -122,7 +140,7 @@ static enum slot_state state_locked(const struct slot *s, int64_t now) {
 }
 
 const char *fetch_reason_name(enum fetch_reason r) {
-  static const char *const names[] = {"first", "expiring", "rejected", "manual"};
+  static const char *const names[] = {"first", "expiring", "rejected", "manual", "changed"};
   return names[r];
 }
 
@@ -164,10 +182,13 @@ unsigned slot_retry_after(struct slot *s, int64_t now_boot_ms) {
 
 bool slot_valid_locked(const struct slot *s, int64_t now) { return s->current != NULL && now < s->current->expires_at; }
 
+bool slot_outdated_locked(const struct slot *s) { return s->last != NULL && s->last->bond.epoch != s->bond.epoch; }
+
 void slot_check_locked(const struct slot *s) {
   assert(s->current == NULL || s->current == s->last);
   assert(s->last == NULL || s->last->generation == s->generation);
   assert((s->nwaiters == 0) == list_empty(&s->waiters));
+  assert(s->older == NULL || (s->last != NULL && s->older->bond.epoch < s->last->bond.epoch));
   assert(!s->closed || (s->last == NULL && s->nwaiters == 0));
   assert(!s->posted || s->inbox != NULL);
   (void)s;
@@ -215,7 +236,7 @@ static void replan_locked(struct slot *s, int64_t now) {
     int64_t latest = now + schedule_backoff_max(&s->schedule);
     if (latest < s->asked_off) latest = s->asked_off;
     if (s->next_attempt > latest) s->next_attempt = latest;
-  } else if (slot_valid_locked(s, now)) {
+  } else if (slot_valid_locked(s, now) && !slot_outdated_locked(s)) {
     int64_t at = schedule_refresh_at(&s->schedule, s->current->obtained_at, s->current->renew_by, &s->rng);
     if (at > now || s->next_attempt == SLOT_NEVER) s->next_attempt = at;
   }
@@ -241,6 +262,33 @@ void slot_configure(struct slot *s, const struct schedule *schedule, bool has_fe
   slot_wake(s);
 }
 
+/* Failures and refusals were another fetch's: the new one has had no attempt yet. */
+void slot_bind(struct slot *s, const struct token_bond *bond) {
+  pthread_mutex_lock(&s->mutex);
+  bool first = s->bond.epoch == 0;
+  if (!s->closed && (first || !token_bond_same(&s->bond, bond))) {
+    unsigned epoch = s->bond.epoch + 1;
+    token_bond_fini(&s->bond);
+    token_bond_copy(&s->bond, bond);
+    s->bond.epoch = epoch;
+    if (!first) {
+      int64_t now = s->clock();
+      s->consecutive = 0;
+      s->damp_level = 0;
+      s->damped_until = now;
+      if (s->generation > 0 || s->next_attempt != SLOT_NEVER) s->next_attempt = now;
+      if (s->has_fetch && !s->fetching) slot_post_locked(s);
+    }
+  }
+  pthread_mutex_unlock(&s->mutex);
+}
+
+void slot_drop_older(struct slot *s) {
+  pthread_mutex_lock(&s->mutex);
+  slot_drop_older_locked(s);
+  pthread_mutex_unlock(&s->mutex);
+}
+
 void slot_leave(struct slot *s) {
   pthread_mutex_lock(&s->mutex);
   s->leaving = true;
@@ -261,6 +309,7 @@ void slot_close(struct slot *s, bool tell_keeper) {
   pthread_mutex_lock(&s->mutex);
   if (!s->closed) {
     slot_unpublish_locked(s);
+    slot_drop_older_locked(s);
     token_unref(s->last);
     s->last = NULL;
     s->closed = true;

@@ -20,7 +20,8 @@
 enum slot_state { SLOT_EMPTY, SLOT_FETCHING, SLOT_VALID, SLOT_REFRESHING, SLOT_FAILING, SLOT_EXPIRED, SLOT_CLOSED };
 const char *slot_state_name(enum slot_state s);
 
-enum fetch_reason { FETCH_FIRST, FETCH_EXPIRING, FETCH_REJECTED, FETCH_MANUAL };
+/* FETCH_CHANGED: what the token is fetched with is not what the one at hand was fetched with. */
+enum fetch_reason { FETCH_FIRST, FETCH_EXPIRING, FETCH_REJECTED, FETCH_MANUAL, FETCH_CHANGED };
 const char *fetch_reason_name(enum fetch_reason r); /* "first" "expiring" "rejected" "manual" */
 
 struct slot; /* refcounted; the body is in slot_internal.h, for the keeper and the family */
@@ -36,13 +37,22 @@ struct str slot_key(const struct slot *s);         /* "acme", as given; .p NULL 
 struct slot_reader {
   struct slot *slot;   /* a reference */
   struct token *token; /* a reference to the token last seen, or NULL */
-  uint64_t seen;       /* the change counter it was seen at */
+  struct token *older; /* the same of the slot's older one */
+  uint64_t seen;       /* the change counter they were seen at */
 };
 void slot_reader_init(struct slot_reader *r, struct slot *s); /* takes a reference of its own */
 void slot_reader_fini(struct slot_reader *r);
 /* The current token if it is valid at now_boot_ms, else NULL: never an expired one, never a rejected one. Borrowed until the next call
  * with this reader. No lock and no atomic write while nothing has changed. */
 struct token *slot_read(struct slot_reader *r, int64_t now_boot_ms);
+/* The same for the token of before the last change of the slot's bond: while it is valid it serves receivers that only it is for, which are those of exchanges
+ * that a replaced policy began. NULL: there is none. */
+struct token *slot_read_older(struct slot_reader *r, int64_t now_boot_ms);
+/* Is a token of that epoch of an earlier bond than what the slot is fetched with now? Then another is on its way. Takes the mutex. */
+bool slot_outdated(struct slot *s, unsigned epoch);
+
+/* Exchanges of the policies before the last change of the slot's bond are over. */
+void slot_drop_older(struct slot *s);
 
 /* Facts for scripts, status and logs: no secret among them. Consistent with each other. */
 struct slot_facts {
@@ -71,6 +81,7 @@ struct slot_waiter {
   struct link link;     /* guarded by the slot's mutex */
   struct slot *slot;    /* home's thread: a reference; non-NULL while it waits or its mail is under way */
   struct mailbox *home; /* where done is delivered */
+  uint64_t beyond;      /* set by the caller: a token of this generation is not what it waits for; 0: any is */
   bool one_attempt;     /* of slot_refresh_wait: also woken by an attempt that failed; guarded by the slot's mutex */
   bool woken;           /* no longer counted as waiting; guarded by the same */
   int status;           /* the same, until the mail is posted */

@@ -2,6 +2,7 @@
  *
  * Invariants, asserted by slot_check under the mutex:
  *  - `changes` grows by one with every change of `current`, and only then; a reader whose `seen` equals it holds the current token.
+ *  - older is NULL, or of an earlier epoch than last and for another audience.
  *  - current is NULL or last; last has the slot's generation. A rejected or expired token is `last` but not `current`: it is never
  *    served again, but a fetch may need its extra fields (a refresh token).
  *  - at most one fetch is running: `fetching`.
@@ -43,9 +44,11 @@ struct slot {
   _Atomic uint64_t changes; /* written under the mutex, release; read by slot_read, acquire */
   atomic_bool damping;      /* written under the mutex; relaxed: it only spares slot_accepted the mutex */
 
-  pthread_mutex_t mutex; /* guards what follows */
-  struct token *current; /* the token that is served: a reference, or NULL */
-  struct token *last;    /* the token published last: a reference, or NULL */
+  pthread_mutex_t mutex;  /* guards what follows */
+  struct token *current;  /* the token that is served: a reference, or NULL */
+  struct token *last;     /* the token published last: a reference, or NULL */
+  struct token *older;    /* what was current before a bond with another audience: a reference, or NULL */
+  struct token_bond bond; /* of what is fetched from now on; epoch 0: it was never told */
   uint64_t generation;
   struct link waiters;
   struct link woken; /* taken from waiters, mail not posted yet */
@@ -103,6 +106,10 @@ void slot_attach(struct slot *s, const struct slot_home *home);
  * `leaving` afterwards. */
 void slot_configure(struct slot *s, const struct schedule *schedule, bool has_fetch);
 void slot_leave(struct slot *s);
+/* What its values are fetched with from now on. When that differs from before, the value at hand goes on serving those that both allow, and a fetch begins at
+ * once. Call it before slot_configure. */
+void slot_bind(struct slot *s, const struct token_bond *bond);
+
 /* Drops tokens, ends waits. From then on nothing is published. tell_keeper: it is to forget the slot (not needed when it is the caller). */
 void slot_close(struct slot *s, bool tell_keeper);
 /* Is anybody but the keeper and the family (which holds one reference) interested in it? */
@@ -111,6 +118,10 @@ void slot_use_clock(struct slot *s, int64_t (*clock)(void)); /* tests; before it
 
 /* With the mutex held. */
 bool slot_valid_locked(const struct slot *s, int64_t now);
+void slot_drop_older_locked(struct slot *s);
+bool slot_outdated_locked(
+    const struct slot *s); /* the token published last was fetched with something else than the next will be */
+
 void slot_check_locked(const struct slot *s);
 void slot_post_locked(struct slot *s);             /* "check", once */
 void slot_ask_locked(struct slot *s, int64_t now); /* somebody needs a token and there is none */

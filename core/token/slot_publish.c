@@ -22,6 +22,22 @@ void slot_unpublish_locked(struct slot *s) {
   bump_locked(s);
 }
 
+void slot_drop_older_locked(struct slot *s) {
+  if (s->older == NULL) return;
+  token_unref(s->older);
+  s->older = NULL;
+  bump_locked(s);
+}
+
+/* Exchanges of the policy before may be on their way to servers that the new token is not for. */
+static void keep_older_locked(struct slot *s, const struct token *next, int64_t now) {
+  if (!slot_valid_locked(s, now) || s->current->bond.epoch == next->bond.epoch ||
+      audience_same(s->current->bond.audience, next->bond.audience))
+    return;
+  token_unref(s->older);
+  s->older = token_ref(s->current);
+}
+
 /* The refresh may be planned for a time that is over when the fetch took long, or for the next millisecond when the life is tiny: the
  * shortest backoff is the least distance, so that no issuer is asked in a tight loop. */
 static int64_t plan_refresh_locked(struct slot *s, int64_t now) {
@@ -35,6 +51,7 @@ static int64_t plan_refresh_locked(struct slot *s, int64_t now) {
 
 void slot_publish_locked(struct slot *s, struct token *t, int64_t now) {
   assert(!s->closed && t->generation == 0 && t->obtained_at <= now && now < t->expires_at);
+  keep_older_locked(s, t, now);
   token_unref(s->current);
   token_unref(s->last);
   t->generation = ++s->generation;
@@ -43,7 +60,7 @@ void slot_publish_locked(struct slot *s, struct token *t, int64_t now) {
   bump_locked(s);
   s->consecutive = 0;
   s->asked = s->rejected = false;
-  s->next_attempt = plan_refresh_locked(s, now);
+  s->next_attempt = slot_outdated_locked(s) && s->has_fetch ? now : plan_refresh_locked(s, now);
   slot_gather_locked(s, WAKE_ALL, 0);
   slot_check_locked(s);
 }
@@ -78,11 +95,19 @@ void slot_fail_locked(struct slot *s, const char *why, int64_t retry_ms, int64_t
 const char *slot_set(struct slot *s, const struct fetch_result *r) {
   pthread_mutex_lock(&s->mutex);
   int64_t leeway_ms = s->schedule.leeway_ms, sent = s->clock();
+  struct token_bond bond;
+  token_bond_copy(&bond, &s->bond);
   pthread_mutex_unlock(&s->mutex);
 
   const char *why = NULL;
   struct result_times times = {sent, sent, clock_wall_ms(), leeway_ms};
   struct token *t = result_token(r, &times, &why);
+  if (t != NULL) {
+    t->bond = bond; /* but for the audience: the policy that sets it says who may receive it */
+    t->bond.audience = r->bond.audience != NULL ? audience_ref(r->bond.audience) : NULL;
+    t->bond.sealed = r->bond.sealed;
+  }
+  token_bond_fini(&bond);
   if (t == NULL) return why;
 
   pthread_mutex_lock(&s->mutex);

@@ -39,7 +39,7 @@ int slot_wait(struct slot *s, struct slot_waiter *w, struct mailbox *home, unsig
   int64_t now = s->clock();
   if (s->closed) {
     result = UV_ECANCELED;
-  } else if (slot_valid_locked(s, now)) {
+  } else if (slot_valid_locked(s, now) && (s->current->generation > w->beyond || !s->has_fetch)) {
     result = 1;
   } else if (s->nwaiters >= max_waiters) {
     result = ERR_LIMIT;

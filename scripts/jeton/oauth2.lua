@@ -16,7 +16,7 @@ local M = {}
 --- Keys of a policy's token, passed through as they are.
 local TOKEN_KEYS = {
   "refresh_at", "jitter", "leeway", "wait", "missing", "reject_on", "hosts", "reveal", "timeout", "backoff", "family", "max", "idle",
-  "rotates", "ready",
+  "rotates", "ready", "version",
 }
 
 local CLIENT_KEYS = { "token_url", "client_id", "client_secret", "auth", "assertion", "scope", "audience", "extra", "tls", "lifetime" }
@@ -26,6 +26,8 @@ local RESERVED = {
   grant_type = true, client_id = true, client_secret = true, client_assertion = true, client_assertion_type = true,
   refresh_token = true, scope = true, audience = true,
 }
+
+local CREDENTIALS = { client_secret = true, refresh_token = true }
 
 local REPLY_MAX = "256k"
 
@@ -148,10 +150,31 @@ local function checked(where, options, own_keys)
   return made, family.resolver(made, function(resolved) check(resolved, own_keys) end)
 end
 
+--- What the token is made of, by which a reload sees that it is another one: all but the keys that pass through. A credential counts by where it comes from, and
+-- one that stands in the policy as a string comes from there.
+local function version(where, options)
+  local made = {}
+  for key, value in pairs(options) do made[key] = CREDENTIALS[key] and type(value) == "string" and "a string" or value end
+  for _, key in ipairs(TOKEN_KEYS) do made[key] = nil end
+  return { where, made, options.version }
+end
+
+--- The hosts of a token whose refresh token is kept at `path`: a fetch of the policy's own may write it there as well.
+local function hosts(options)
+  if type(options.path) ~= "string" or options.path:sub(1, 1) ~= "/" then return options.hosts end
+  if options.hosts ~= nil and (type(options.hosts) ~= "table" or #options.hosts == 0) then return options.hosts end
+  local list = {}
+  for key, host in pairs(options.hosts or {}) do list[key] = host end
+  list[#list + 1] = "file:" .. options.path
+  return list
+end
+
 --- The token's table: the keys that the policy knows, and fetch.
-local function token(options, fetch)
+local function token(where, options, fetch)
   local made = { fetch = fetch }
   for _, key in ipairs(TOKEN_KEYS) do made[key] = options[key] end
+  made.version = version(where, options)
+  made.hosts = hosts(options)
   return made
 end
 
@@ -193,10 +216,10 @@ local function request_token(options, grant)
   }
   local ready, why = authentication.add(options, request)
   if not ready then return nil, why end
-  local res
-  res, why = jeton.http.post(options.token_url, request)
-  if not res then return nil, why end
-  local body, code, how
+  local res, code
+  res, why, code = jeton.http.post(options.token_url, request)
+  if not res then return nil, why, code end
+  local body, how
   body, why, code, how = reply.read(res)
   return body, why, code, how, res.status, not body and rotated_in_vain(res) or nil
 end
@@ -211,7 +234,7 @@ local function result(options, body) return { value = body.access_token, expires
 function M.client_credentials(options)
   local of
   options, of = checked("client_credentials", options, {})
-  return token(options, function(ctx)
+  return token("client_credentials", options, function(ctx)
     local mine, wrong = of(ctx.key)
     if not mine then return nil, wrong end
     local body, why, _, how = request_token(mine, { grant_type = "client_credentials" })
@@ -228,7 +251,7 @@ function M.refresh_token(options)
   options, of = checked("refresh_token", options, REFRESH_KEYS)
   if options.rotates == nil then options.rotates = true end
   local kept = login.new()
-  return token(options, function(ctx)
+  return token("refresh_token", options, function(ctx)
     local mine, wrong = of(ctx.key)
     if not mine then return nil, wrong end
     local body, fields, how = kept:fetch(mine, ctx, function(refresh_token)

@@ -546,7 +546,7 @@ end)
 
 describe("--prove", function()
   local function with_fetch(word_, body)
-    return policy(word_, ("tokens = { api = { fetch = function(ctx) jeton.log.info('fetched by %s') %s end } },"):format(word_, body))
+    return policy(word_, ("tokens = { api = { version = 1, fetch = function(ctx) jeton.log.info('fetched by %s') %s end } },"):format(word_, body))
   end
   local good = "return { value = 'proof-value', expires_in = 60 }"
 

@@ -599,7 +599,7 @@ static struct fetch context_fetch;
 
 static int push_context(lua_State *L, void *arg) {
   (void)arg;
-  return l_fetch_push_context(L, &context_fetch);
+  return l_fetch_push_context(L, &context_fetch, false);
 }
 
 static void a_fetch_sees_its_context(void) {

@@ -21,11 +21,11 @@ local function present(value)
   return value
 end
 
---- A word or number that may be shown, or nil.
+--- A word or number that may be shown, or nil. What it repeats of what was sent is masked before the cut, behind which half a secret would not be known as one.
 local function word(value)
   if type(value) == "number" then return tostring(value) end
   if type(value) ~= "string" or value == "" then return nil end
-  return (value:sub(1, SHOWN_MAX):gsub("%c", " "))
+  return (jeton.log.masked(value):sub(1, SHOWN_MAX):gsub("%c", " "))
 end
 
 local function first(table_, keys)

@@ -49,7 +49,7 @@ function previous:field(name) end
 
 ---@class jeton.fetch_context
 ---@field name string of the token in the policy
----@field reason "first"|"expiring"|"rejected"|"manual"
+---@field reason "first"|"expiring"|"rejected"|"manual"|"changed"
 ---@field attempt integer
 ---@field key string? of a family
 ---@field previous jeton.previous?
@@ -72,7 +72,8 @@ function previous:field(name) end
 ---@field wait? jeton.duration
 ---@field missing? "wait"|"fail"|"pass"
 ---@field reject_on? integer[]
----@field hosts? string[]
+---@field hosts? string[] "h", "h:port", "http://h", "unix:/path"; "exec:/path" and "file:/path" for jeton.exec and jeton.file.write
+---@field version? string|number|table what the token is, where its fetch does not say
 ---@field reveal? boolean
 ---@field rotates? boolean the fetch spends what the last one brought
 ---@field ready? boolean false: the process is ready without it
@@ -391,3 +392,7 @@ jeton.log = {}
 ---@param fields? table
 function jeton.log.debug(message, fields) end
 jeton.log.info, jeton.log.warn, jeton.log.error = jeton.log.debug, jeton.log.debug, jeton.log.debug
+--- The text with *** in place of the secrets that this thread has sent.
+---@param text string
+---@return string
+function jeton.log.masked(text) end
