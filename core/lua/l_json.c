@@ -1,15 +1,9 @@
 /* l_json.c: see l_json.h. Owned by the VM's thread.
  *
- * Decoding is lua-cjson's; encoding is done here. cjson knows nothing of opaque secrets, keeps what it encoded in a buffer that nobody wipes, and writes
- * integers above 2^46 in 14 digits. For the same reason what it decodes is walked once: it makes a float of every number, and an id of 42 that a
- * script puts into a path must not read "42.0". And it makes the same empty table of [] and {}: where the text has an empty list, text and tables are
- * walked side by side and the list is marked, so that a body which is decoded, changed and encoded keeps it.
- *
- * The module is looked up along the C path that Lua was built with (or LUA_CPATH_5_4, LUA_CPATH) and never shows in package.loaded: a policy's
- * require serves Lua sources only. */
+ * Decoding is in json_decode.c, encoding here: it knows opaque secrets, wipes its buffer, and writes integers as they are. An empty list is marked, so that a body which
+ * is decoded, changed and encoded keeps it. */
 #include "lua/l_json.h"
 
-#include <dlfcn.h>
 #include <lauxlib.h>
 #include <math.h>
 #include <stdio.h>
@@ -21,56 +15,15 @@
 #include "base/json.h"
 #include "lua/arg.h"
 #include "lua/guard.h"
+#include "lua/json_decode.h"
 #include "lua/l_secret.h"
 #include "lua/lib.h"
 #include "lua/vm.h"
 
 #define ARRAY "jeton.json.array"
-#define DECODE "jeton.json.decode"
 
-enum { DEPTH_MAX = 100, ARRAY_HOLES = 10 };
+enum { DEPTH_MAX = JSON_DEPTH_MAX };
 static const double EXACT_MAX = 9007199254740992.0; /* 2^53: floats up to here are exact integers */
-
-/* --- loading cjson --- */
-
-/* Absolute places only: Lua's path ends in "./?.so", and machine code from whatever folder the process was started in is nobody's wish. */
-static void *open_at(struct str pattern) {
-  char path[512];
-  const char *mark = memchr(pattern.p, '?', pattern.n);
-  if (mark == NULL || pattern.p[0] != '/') return NULL;
-  int before = (int)(mark - pattern.p), after = (int)pattern.n - before - 1;
-  int n = snprintf(path, sizeof path, "%.*scjson%.*s", before, pattern.p, after, mark + 1);
-  if (n < 0 || (size_t)n >= sizeof path) return NULL;
-  return dlopen(path, RTLD_NOW | RTLD_LOCAL);
-}
-
-static lua_CFunction find_cjson(const char *paths) {
-  while (paths != NULL && *paths != '\0') {
-    size_t n = strcspn(paths, ";");
-    void *library = open_at((struct str){paths, n});
-    if (library != NULL) {
-      lua_CFunction open;
-      void *symbol = dlsym(library, "luaopen_cjson");
-      memcpy(&open, &symbol, sizeof open); /* ISO C has no conversion from void * to a function */
-      if (open != NULL) return open;
-    }
-    paths += n + (paths[n] == ';');
-  }
-  return NULL;
-}
-
-static lua_CFunction cjson(void) {
-  lua_CFunction open = find_cjson(getenv("LUA_CPATH_5_4"));
-  if (open == NULL) open = find_cjson(getenv("LUA_CPATH"));
-  if (open == NULL) open = find_cjson(LUA_CPATH_DEFAULT);
-  return open;
-}
-
-static void set_option(lua_State *L, const char *name, bool value) {
-  lua_getfield(L, -1, name);
-  lua_pushboolean(L, value);
-  lua_call(L, 1, 0);
-}
 
 /* --- decoding --- */
 
@@ -85,76 +38,6 @@ static void mark_array(lua_State *L) {
   lua_setmetatable(L, -2);
 }
 
-static void keep_integers(lua_State *L, int depth) { /* the table on top */
-  luaL_checkstack(L, 4, "JSON nested too deep");
-  int table = lua_gettop(L);
-  for (lua_pushnil(L); lua_next(L, table);) {
-    vm_burn(L, 1);
-    if (lua_istable(L, -1) && depth < DEPTH_MAX) keep_integers(L, depth + 1);
-    if (lua_type(L, -1) == LUA_TNUMBER && fabs(lua_tonumber(L, -1)) <= EXACT_MAX &&
-        floor(lua_tonumber(L, -1)) == lua_tonumber(L, -1)) {
-      lua_pushvalue(L, -2);
-      lua_pushinteger(L, (lua_Integer)lua_tonumber(L, -2));
-      lua_rawset(L, table); /* an existing key: allowed during a traversal */
-    }
-    lua_pop(L, 1);
-  }
-}
-
-/* The text has been decoded, so it is JSON; wherever it should not be, the walk still stays inside of it and comes to an end. */
-struct walk {
-  const char *p, *end;
-};
-
-static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
-
-static char walk_peek(struct walk *w) { /* behind white space; 0 at the end */
-  while (w->p < w->end && is_space(*w->p)) w->p++;
-  return w->p < w->end ? *w->p : '\0';
-}
-
-static bool walk_past(struct walk *w, char c) {
-  bool there = walk_peek(w) == c && c != '\0';
-  if (there) w->p++;
-  return there;
-}
-
-static void walk_scalar(struct walk *w) {
-  while (w->p < w->end && !is_space(*w->p) && *w->p != ',' && *w->p != ']' && *w->p != '}') w->p++;
-}
-
-static struct str walk_string(struct walk *w) { /* with its quotes */
-  const char *begin = w->p++;
-  while (w->p < w->end && *w->p != '"') w->p += *w->p == '\\' ? 2 : 1;
-  w->p = w->p < w->end ? w->p + 1 : w->end;
-  return (struct str){begin, (size_t)(w->p - begin)};
-}
-
-static void push_name(lua_State *L, struct str text) {
-  if (memchr(text.p, '\\', text.n) == NULL && text.n >= 2) {
-    lua_pushlstring(L, text.p + 1, text.n - 2);
-    return;
-  }
-  lua_getfield(L, LUA_REGISTRYINDEX, DECODE); /* what escapes mean is cjson's business */
-  lua_pushliteral(L, "[");
-  lua_pushlstring(L, text.p, text.n);
-  lua_pushliteral(L, "]");
-  lua_concat(L, 3);
-  lua_call(L, 1, 1);
-  lua_rawgeti(L, -1, 1);
-  lua_remove(L, -2);
-}
-
-/* The member of that name of the value on top; nil when that is no table. */
-static void push_member(lua_State *L, struct str name) {
-  if (!lua_istable(L, -1)) {
-    lua_pushnil(L);
-    return;
-  }
-  push_name(L, name);
-  lua_rawget(L, -2);
-}
-
 static bool is_empty(lua_State *L, int idx) {
   idx = lua_absindex(L, idx);
   lua_pushnil(L);
@@ -163,98 +46,16 @@ static bool is_empty(lua_State *L, int idx) {
   return false;
 }
 
-static void mark_value(lua_State *L, struct walk *w, int depth);
-
-static void mark_object(lua_State *L, struct walk *w, int depth) {
-  while (walk_peek(w) == '"') {
-    push_member(L, walk_string(w));
-    (void)walk_past(w, ':');
-    mark_value(L, w, depth);
-    lua_pop(L, 1);
-    (void)walk_past(w, ',');
-  }
-  (void)walk_past(w, '}');
-}
-
-static void mark_list(lua_State *L, struct walk *w, int depth) {
-  if (walk_past(w, ']')) {
-    if (lua_istable(L, -1) && is_empty(L, -1)) mark_array(L);
-    return;
-  }
-  for (lua_Integer i = 1; walk_peek(w) != '\0'; i++) {
-    if (lua_istable(L, -1))
-      lua_rawgeti(L, -1, i);
-    else
-      lua_pushnil(L);
-    mark_value(L, w, depth);
-    lua_pop(L, 1);
-    if (!walk_past(w, ',')) break;
-  }
-  (void)walk_past(w, ']');
-}
-
-static void mark_value(lua_State *L, struct walk *w, int depth) { /* the value on top */
-  if (depth > DEPTH_MAX) return;
-  luaL_checkstack(L, 8, "JSON nested too deep");
-  vm_burn(L, 1);
-  char c = walk_peek(w);
-  if (c == '"') {
-    (void)walk_string(w);
-  } else if (walk_past(w, '{')) {
-    mark_object(L, w, depth + 1);
-  } else if (walk_past(w, '[')) {
-    mark_list(L, w, depth + 1);
-  } else {
-    walk_scalar(w);
-  }
-}
-
-static bool has_empty_list(struct str text) {
-  struct walk w = {text.p, text.p + text.n};
-  while ((w.p = memchr(w.p, '[', (size_t)(w.end - w.p))) != NULL) {
-    w.p++;
-    if (walk_peek(&w) == ']') return true;
-  }
-  return false;
-}
-
-static int l_decode_raw(lua_State *L) { /* the text; raises cjson's error */
-  struct str text;
-  text.p = lua_tolstring(L, 1, &text.n);
-  lua_getfield(L, LUA_REGISTRYINDEX, DECODE);
-  lua_pushvalue(L, 1);
-  lua_call(L, 1, 1);
-  if (has_empty_list(text)) mark_value(L, &(struct walk){text.p, text.p + text.n}, 0);
-  lua_createtable(L, 1, 0);
-  lua_insert(L, -2);
-  lua_rawseti(L, -2, 1); /* so that a bare number is a table's value too */
-  keep_integers(L, 0);
-  lua_rawgeti(L, -1, 1);
-  return 1;
-}
-
-/* Without the mark of UTF-8 that some servers write first (RFC 8259 section 8.1 lets a reader ignore it). */
-static void push_unmarked(lua_State *L, int idx) {
-  size_t n;
-  const char *text = lua_tolstring(L, idx, &n);
-  if (n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0)
-    lua_pushlstring(L, text + 3, n - 3);
-  else
-    lua_pushvalue(L, idx);
-}
-
 int l_json_decode_at(lua_State *L, int idx) {
-  idx = lua_absindex(L, idx);
-  lua_pushcfunction(L, l_decode_raw);
-  push_unmarked(L, idx);
-  int status = lua_pcall(L, 1, 1, 0);
-  if (status == LUA_OK) return 1;
-  if (status != LUA_ERRRUN || lua_type(L, -1) != LUA_TSTRING) return lua_error(L); /* memory, the time budget */
-  /* cjson's text names kinds and offsets ("Expected value but found T_END at character 1"), except for a string it cannot
-   * read, where it may show the text: what is behind "invalid" is cut. */
-  const char *text = lua_tostring(L, -1);
-  const char *at = strstr(text, "at character");
-  return arg_failure(L, UV_EINVAL, "not JSON, %s", at != NULL ? at : "or nested too deep");
+  static const struct str mark = {"\xef\xbb\xbf",
+                                  3}; /* some servers write it first; RFC 8259 section 8.1 lets a reader ignore it */
+  struct str text;
+  text.p = lua_tolstring(L, lua_absindex(L, idx), &text.n);
+  if (str_starts(text, mark)) text = (struct str){text.p + mark.n, text.n - mark.n};
+  size_t wrong = json_decode(L, text, mark_array);
+  if (wrong == 0) return 1;
+  if (wrong == JSON_TOO_DEEP) return arg_failure(L, UV_EINVAL, "not JSON, or nested too deep");
+  return arg_failure(L, UV_EINVAL, "not JSON, at character %llu", (unsigned long long)wrong);
 }
 
 static int l_decode(lua_State *L) {
@@ -424,20 +225,8 @@ static int l_array(lua_State *L) {
 static const luaL_Reg functions[] = {{"encode", l_encode}, {"decode", l_decode}, {"array", l_array}, {NULL, NULL}};
 
 int l_json_open(lua_State *L) {
-  lua_CFunction open = cjson();
-  if (open == NULL)
-    return luaL_error(L, "lua-cjson is not installed: no cjson.so at the absolute places of %s", LUA_CPATH_DEFAULT);
-  lua_pushcfunction(L, open);
-  lua_call(L, 0, 1);
-  set_option(L, "decode_invalid_numbers", false);
-  lua_getfield(L, -1, "decode_max_depth");
-  lua_pushinteger(L, DEPTH_MAX);
-  lua_call(L, 1, 0);
-  lua_getfield(L, -1, "decode");
-  lua_setfield(L, LUA_REGISTRYINDEX, DECODE);
   luaL_newlib(L, functions);
-  lua_getfield(L, -2, "null");
+  lua_pushlightuserdata(L, NULL);
   lua_setfield(L, -2, "null");
-  lua_remove(L, -2);
   return 1;
 }

@@ -20,7 +20,7 @@ int l_file_watch(lua_State *L);
 int l_file_lock(lua_State *L);
 /* request, and get, head, post, put, patch, delete. */
 int l_http_open(lua_State *L);
-/* encode, decode, array, null. Raises when lua-cjson cannot be loaded. */
+/* encode, decode, array, null. */
 int l_json_open(lua_State *L);
 /* jeton.log(message), jeton.log.debug|info|warn|error(message, fields). */
 int l_log_open(lua_State *L);

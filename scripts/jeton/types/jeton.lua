@@ -315,12 +315,14 @@ function jeton.file.watch(path, fn) end
 
 jeton.secret = {}
 ---@param path string
+---@param options? { raw: boolean? } raw: nothing at the edges is left out
 ---@return jeton.secret
-function jeton.secret.file(path) end
+function jeton.secret.file(path, options) end
 ---@param name string
+---@param options? { raw: boolean? } raw: nothing at the edges is left out
 ---@return jeton.secret
-function jeton.secret.env(name) end
----@param command { [integer]: string, ttl: jeton.duration?, timeout: jeton.duration? }
+function jeton.secret.env(name, options) end
+---@param command { [integer]: string, ttl: jeton.duration?, timeout: jeton.duration?, raw: boolean? }
 ---@return jeton.secret
 function jeton.secret.exec(command) end
 ---@param text string
