@@ -8,6 +8,11 @@
  *   that end by mail (policy/serving.h), and the only timer is that of the limit. The first design polled a counter every 100 ms.
  * Without the second, a request that was in its hook at the switch could find its token over, and nobody to fetch it.
  *
+ * A proof fetches with the functions of a policy that may be refused yet. Its fetch takes the slot's place (token/keeper.h), since two at a time would spend one
+ * refresh token twice, and what it brings outlives the refusal: it serves at once where the token is made of the same as before. Otherwise it is held until the
+ * switch, and the slot has the new refresh token meanwhile. What only the refused policy can use (a token or a login that is its own) is kept for the next one,
+ * until one is taken.
+ *
  * A VM is freed by keeper_runtime.c when it is retired, lingers no more, and none of its fetches runs: this file only says which of these holds.
  * The end: while the workers drain, only what a request waits for is fetched. Then nothing begins any more, and what is under way is waited for: a refresh
  * token that its issuer has rotated may be on its way to us, and its fetch saves it. Scripts' tasks go on until then, since a fetch may need one.
@@ -39,6 +44,18 @@ struct lingering {  /* a policy that was replaced; exchanges of it may be under 
   int64_t until;                  /* when they are waited for no longer; INT64_MAX: no limit */
   bool over;                      /* nobody serves under it any more */
 };
+struct proof {                    /* of one token */
+  struct link link;               /* in waiting: a fetch of its slot runs; or in held */
+  struct slot *slot;              /* a reference */
+  const struct token_conf *token; /* the candidate's */
+  struct token *held;             /* a reference: what it brought, for the switch */
+  bool handed_back;               /* its login goes on in the slot */
+};
+struct kept { /* what a proof has brought for a policy that was refused */
+  struct link link;
+  char *name;          /* of the token: its slot stays */
+  struct token *token; /* a reference: another one than the slot's; NULL: the slot has it */
+};
 struct keeper_thread {
   struct services services;
   struct under_way under_way; /* has a lock of its own */
@@ -50,8 +67,10 @@ struct keeper_thread {
   int64_t due_at;
   struct keeper_runtime *active, *candidate;
   struct link retired, lingering;
-  struct order *proof; /* a PROVE under way */
-  unsigned proving;
+  struct order *proof;       /* a PROVE under way */
+  unsigned proving;          /* fetches of it that have not ended */
+  struct link waiting, held; /* struct proof, of the candidate's tokens */
+  struct link kept;
   struct order *stop;
   int64_t stop_at; /* while fetches under way are waited for: until when, CLOCK_BOOTTIME ms; INT64_MAX: no limit */
 };
@@ -107,6 +126,7 @@ static bool is_outdated(const struct keeper_thread *k, const struct fetch *f) {
 }
 
 static void check_stop(struct keeper_thread *k);
+static void begin_waiting_proofs(struct keeper_thread *k);
 
 static void on_fetch_ended(void *arg, struct fetch *f, const struct fetch_result *result) {
   struct keeper_thread *k = arg;
@@ -116,6 +136,7 @@ static void on_fetch_ended(void *arg, struct fetch *f, const struct fetch_result
   if (list_empty(&k->lingering)) slot_drop_older(s);
   if (again) slot_try_again(s); /* when it failed */
   slot_unref(s);
+  begin_waiting_proofs(k);
   check_stop(k);
 }
 
@@ -139,7 +160,7 @@ static void host_start_fetch(void *ctx, struct fetch *f) {
 /* Not when the thread ends: nothing would be begun in its place. */
 static bool host_give_up_fetch(void *ctx, struct fetch *f) {
   const struct keeper_thread *k = ctx;
-  return k->stop == NULL && keeper_runtime_give_up(f->host_data, f);
+  return k->stop == NULL && !f->proof && keeper_runtime_give_up(f->host_data, f);
 }
 
 /* --- slots of a policy --- */
@@ -179,6 +200,9 @@ static bool names(const struct keeper_runtime *r, const char *token_name, bool f
 static bool still_named(void *arg, const char *token_name, bool family) {
   const struct keeper_thread *k = arg;
   if (names(k->active, token_name, family) || names(k->candidate, token_name, family)) return true;
+  for (const struct link *l = k->kept.next; l != &k->kept; l = l->next) {
+    if (!family && strcmp(CONTAINER_OF(l, struct kept, link)->name, token_name) == 0) return true;
+  }
   for (const struct link *l = k->lingering.next; l != &k->lingering; l = l->next) {
     const struct policy *p = CONTAINER_OF(l, struct lingering, link)->policy;
     if (policy_token(p, token_name, family) != NULL) return true;
@@ -281,11 +305,78 @@ static void prepare(struct keeper_thread *k, struct order *o) {
   order_answer(o, status);
 }
 
+static void free_proof(struct proof *p) {
+  list_remove(&p->link);
+  slot_unref(p->slot);
+  token_unref(p->held);
+  free(p);
+}
+
+static void drop_proofs(struct link *proofs) {
+  while (!list_empty(proofs)) free_proof(CONTAINER_OF(proofs->next, struct proof, link));
+}
+
+static void drop_one_kept(struct kept *kept) {
+  list_remove(&kept->link);
+  token_unref(kept->token);
+  free(kept->name);
+  free(kept);
+}
+
+static void drop_kept(struct keeper_thread *k) {
+  while (!list_empty(&k->kept)) drop_one_kept(CONTAINER_OF(k->kept.next, struct kept, link));
+}
+
+/* Takes over token. */
+static void keep(struct keeper_thread *k, const char *name, struct token *token) {
+  struct kept *kept = must_calloc(1, sizeof *kept);
+  kept->name = must_strdup(name);
+  kept->token = token;
+  list_push(&k->kept, &kept->link);
+}
+
+/* What was brought for a token of that name that is made of the same, or NULL. */
+static struct kept *find_kept(const struct keeper_thread *k, const char *name, const struct token_bond *bond) {
+  for (struct link *l = k->kept.next; l != &k->kept; l = l->next) {
+    struct kept *kept = CONTAINER_OF(l, struct kept, link);
+    if (kept->token != NULL && strcmp(kept->name, name) == 0 && token_bond_same(&kept->token->bond, bond)) return kept;
+  }
+  return NULL;
+}
+
+static void keep_held(struct keeper_thread *k) {
+  while (!list_empty(&k->held)) {
+    struct proof *p = CONTAINER_OF(k->held.next, struct proof, link);
+    struct kept *before = find_kept(k, p->token->name, &p->held->bond);
+    if (before != NULL) drop_one_kept(before);
+    if (!p->handed_back) keep(k, p->token->name, token_ref(p->held));
+    free_proof(p);
+  }
+}
+
+/* A refresh token that the proof has spent may stand in the policy that was refused; the next try begins with what came for it. It is not fetched meanwhile. */
+static void keep_proved(struct keeper_thread *k, const struct policy *p) {
+  for (size_t i = 0; i < p->ntokens; i++) {
+    const struct token_conf *t = &p->tokens[i];
+    if (t->family || still_named(k, t->name, false)) continue;
+    struct slot *s = keeper_find(k->keeper, str_of(t->name));
+    struct slot_facts f = {0};
+    if (s != NULL) slot_facts(s, clock_boot_ms(), &f);
+    slot_unref(s);
+    if (f.generation == 0) continue;
+    keep(k, t->name, NULL);
+    keeper_leave(k->keeper, str_of(t->name), false);
+  }
+}
+
 static void discard(struct keeper_thread *k, struct order *o) {
   struct keeper_runtime *c = k->candidate;
   k->candidate = NULL;
   if (c != NULL) {
     (void)serving_leave(&c->policy->serving); /* workers discard it at the same time; nothing is kept for them */
+    drop_proofs(&k->waiting);
+    keep_held(k);
+    keep_proved(k, c->policy);
     list_push(&k->retired, &c->link); /* a proof that was given up: its fetches run on, and save what they get */
     keeper_runtime_retire(c);
     retain_named(k);
@@ -293,11 +384,35 @@ static void discard(struct keeper_thread *k, struct order *o) {
   order_answer(o, 0);
 }
 
+/* Its audience is borrowed. */
+static struct token_bond bond_of(const struct token_conf *t) {
+  return (struct token_bond){.audience = t->audience, .made_of = {t->made_of[0], t->made_of[1]}};
+}
+
+static void publish_held(struct keeper_thread *k, const struct token_conf *t) {
+  for (struct link *l = k->held.next; l != &k->held; l = l->next) {
+    struct proof *p = CONTAINER_OF(l, struct proof, link);
+    if (p->token != t) continue;
+    struct token *held = p->held;
+    p->held = NULL;
+    keeper_publish_held(k->keeper, p->slot, held);
+    free_proof(p);
+    return;
+  }
+  struct token_bond bond = bond_of(t);
+  struct kept *kept = t->family ? NULL : find_kept(k, t->name, &bond);
+  struct slot *s = kept != NULL ? keeper_find(k->keeper, str_of(t->name)) : NULL;
+  if (s == NULL) return;
+  keeper_publish_held(k->keeper, s, token_ref(kept->token));
+  slot_unref(s);
+}
+
 static void adopt_tokens(struct keeper_thread *k, const struct policy *p) {
   for (size_t i = 0; i < p->ntokens; i++) {
     const struct token_conf *t = &p->tokens[i];
-    keeper_bind(k->keeper, str_of(t->name), t->family,
-                &(struct token_bond){.audience = t->audience, .made_of = {t->made_of[0], t->made_of[1]}});
+    struct token_bond bond = bond_of(t);
+    keeper_bind(k->keeper, str_of(t->name), t->family, &bond);
+    publish_held(k, t);
     if (t->family) {
       family_unref(adopt_family(k, t));
     } else {
@@ -326,6 +441,9 @@ static void switch_over(struct keeper_thread *k, struct order *o) {
     keeper_runtime_retire(old);
   }
   adopt_tokens(k, k->active->policy);
+  bool kept = !list_empty(&k->kept);
+  drop_kept(k);
+  if (kept) retain_named(k);
   end_lingerings(k);
   if (mended) keeper_try_again(k->keeper);
   keeper_runtime_activate(k->active);
@@ -347,36 +465,64 @@ static void note_unproved(struct order *o, const char *name, const char *error) 
   o->status = ERR_SCRIPT;
 }
 
+static struct proof *new_proof(struct link *list, struct slot *s, const struct token_conf *t, struct token *held) {
+  struct proof *p = must_calloc(1, sizeof *p);
+  p->slot = slot_ref(s);
+  p->token = t;
+  p->held = held;
+  list_push(list, &p->link);
+  return p;
+}
+
+/* The proof may have been given up, and its policy be gone, while the fetch ran on. */
 static void on_proof_ended(void *arg, struct fetch *f, const struct fetch_result *result) {
   struct keeper_thread *k = arg;
-  const char *why = "";
-  const struct token_conf *t = keeper_runtime_token(f->host_data, f->slot);
-  struct result_times times = {
-      .sent_at = f->sent_at, .now = clock_boot_ms(), .wall = clock_wall_ms(), .leeway_ms = t->schedule.leeway_ms};
-  struct token *token = result_token(result, &times, &why);
-  if (token == NULL && k->proof != NULL) note_unproved(k->proof, t->name, why);
-  if (token != NULL) token_unref(token); /* proved, never published */
-  slot_unref(f->slot);
-  fetch_free(f);
-  one_proof_less(k);
+  struct slot *s = slot_ref(f->slot);
+  bool wanted = k->candidate != NULL && f->host_data == k->candidate;
+  struct proof_outcome out;
+  const char *why = keeper_proof_done(k->keeper, f, result, &out);
+  if (why != NULL && wanted && k->proof != NULL) note_unproved(k->proof, slot_token_name(s), why);
+  if (out.held != NULL && wanted)
+    new_proof(&k->held, s, keeper_runtime_token(k->candidate, s), out.held)->handed_back = out.handed_back;
+  else
+    token_unref(out.held);
+  slot_unref(s);
+  if (wanted) one_proof_less(k);
+  begin_waiting_proofs(k);
   check_stop(k);
 }
 
-static void prove_token(struct keeper_thread *k, const struct token_conf *t) {
-  struct fetch *f = must_calloc(1, sizeof *f);
-  f->slot = find_or_make_slot(k, t);
-  f->reason = FETCH_MANUAL;
-  f->attempt = 1;
-  f->sent_at = clock_boot_ms();
+/* False: a fetch of the slot is under way. */
+static bool begin_proof(struct keeper_thread *k, struct slot *s, const struct token_conf *t) {
+  struct token_bond bond = bond_of(t);
+  const struct kept *kept = find_kept(k, t->name, &bond);
+  struct fetch *f = keeper_begin_proof(k->keeper, s, &bond, kept != NULL ? kept->token : NULL);
+  if (f == NULL) return false;
   f->host_data = k->candidate;
-  k->proving++;
   keeper_runtime_fetch(k->candidate, f, on_proof_ended, k);
+  return true;
+}
+
+static void begin_waiting_proofs(struct keeper_thread *k) {
+  for (struct link *l = k->waiting.next, *next; l != &k->waiting; l = next) {
+    next = l->next;
+    struct proof *p = CONTAINER_OF(l, struct proof, link);
+    if (begin_proof(k, p->slot, p->token)) free_proof(p);
+  }
+}
+
+static void prove_token(struct keeper_thread *k, const struct token_conf *t) {
+  struct slot *s = find_or_make_slot(k, t);
+  k->proving++;
+  if (!begin_proof(k, s, t)) (void)new_proof(&k->waiting, s, t, NULL);
+  slot_unref(s);
 }
 
 /* The proof fails at once. Its fetches run on: what they are about to get may be a refresh token in place of one that is spent. */
 static void end_proof(struct keeper_thread *k, struct order *o) {
   struct order *proof = k->proof;
   k->proof = NULL;
+  drop_proofs(&k->waiting);
   if (proof != NULL) {
     (void)snprintf(proof->message, sizeof proof->message, "the proof was given up");
     order_answer(proof, ERR_CLOSED);
@@ -413,6 +559,9 @@ static void on_collect(uv_timer_t *t) {
 static void retire_all(struct keeper_thread *k) {
   struct keeper_runtime *live[] = {k->candidate, k->active};
   k->candidate = k->active = NULL;
+  drop_proofs(&k->waiting);
+  drop_proofs(&k->held);
+  drop_kept(k);
   while (!list_empty(&k->lingering)) end_lingering(CONTAINER_OF(k->lingering.next, struct lingering, link));
   retain_named(k);
   for (struct link *l = k->retired.next, *next; l != &k->retired; l = next) {
@@ -515,6 +664,9 @@ struct keeper_thread *keeper_thread_new(struct registry *names) {
   }
   list_init(&k->retired);
   list_init(&k->lingering);
+  list_init(&k->waiting);
+  list_init(&k->held);
+  list_init(&k->kept);
   k->due_at = INT64_MAX;
   under_way_init(&k->under_way);
   k->due.data = k->linger.data = k->collect.data = k->end.data = k;

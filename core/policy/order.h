@@ -22,7 +22,8 @@ enum order_kind {
   /* To all. Closes everything, ends every task and fetch, then the thread: it may be joined once the answer is there. A worker takes it while it drains, too,
    * and answers both. The keeper begins no fetch any more and waits for those under way, until `until`. */
   ORDER_STOP,
-  /* To the keeper. Runs each changed token's fetch once in the prepared VM and publishes nothing; status and message say which failed. */
+  /* To the keeper. Runs each token's fetch once in the prepared VM, if anything has changed; status and message say which failed. What they bring is used,
+   * whatever becomes of the policy. */
   ORDER_PROVE,
   ORDER_END_PROOF, /* To the keeper, while PROVE is under way: that one then fails at once; its fetches run on */
   /* To all. A worker accepts no more, and answers when its last connection is gone. The keeper fetches only what a request waits for from now on. */

@@ -94,6 +94,15 @@ static enum fetch_reason reason_locked(const struct slot *s) {
   return s->generation == 0 ? FETCH_FIRST : FETCH_EXPIRING;
 }
 
+static void take_place_locked(struct slot *s, struct fetch *f, int64_t at) {
+  s->fetching = true;
+  s->fetch = f;
+  s->reason = f->reason;
+  s->began_at = at;
+  s->slow_at = at + SLOT_SLOW_MS;
+  s->fetches++;
+}
+
 static struct fetch *begin_fetch_locked(struct slot *s, int64_t at) {
   struct fetch *f = must_calloc(1, sizeof *f);
   f->slot = slot_ref(s);
@@ -102,13 +111,8 @@ static struct fetch *begin_fetch_locked(struct slot *s, int64_t at) {
   f->sent_at = at;
   f->previous = s->last != NULL ? token_ref(s->last) : NULL;
   token_bond_copy(&f->bond, &s->bond);
-  s->fetching = true;
-  s->fetch = f;
-  s->reason = f->reason;
-  s->began_at = at;
-  s->slow_at = at + SLOT_SLOW_MS;
+  take_place_locked(s, f, at);
   s->manual = s->asked = false;
-  s->fetches++;
   return f;
 }
 
@@ -310,6 +314,114 @@ void keeper_fetch_done(struct keeper *k, struct fetch *f, const struct fetch_res
   attend(k, s);
   fetch_free(f);
   slot_unref(s);
+  arm(k);
+}
+
+/* --- proofs --- */
+
+static struct fetch *begin_proof_locked(struct slot *s, const struct token_bond *bond, struct token *previous,
+                                        int64_t at) {
+  struct fetch *f = must_calloc(1, sizeof *f);
+  f->slot = slot_ref(s);
+  f->reason = FETCH_MANUAL;
+  f->attempt = 1;
+  f->sent_at = at;
+  if (previous == NULL) previous = s->last;
+  f->previous = previous != NULL ? token_ref(previous) : NULL;
+  token_bond_copy(&f->bond, bond);
+  f->bond.epoch = s->bond.epoch;
+  f->proof = true;
+  take_place_locked(s, f, at);
+  return f;
+}
+
+struct fetch *keeper_begin_proof(struct keeper *k, struct slot *s, const struct token_bond *bond,
+                                 struct token *previous) {
+  pthread_mutex_lock(&s->mutex);
+  bool free = !s->fetching && !s->closed, unbound = s->bond.epoch == 0;
+  pthread_mutex_unlock(&s->mutex);
+  if (!free) return NULL;
+  if (unbound) slot_bind(s, bond); /* no policy serves it yet */
+  pthread_mutex_lock(&s->mutex);   /* only this thread begins fetches */
+  struct fetch *f = begin_proof_locked(s, bond, previous, now(k));
+  pthread_mutex_unlock(&s->mutex);
+  k->fetching++;
+  return f;
+}
+
+/* Those that joined the proof by asking for a refresh want the outcome of a fetch, whoever makes it. */
+static bool is_awaited_locked(const struct slot *s) {
+  for (const struct link *l = s->waiters.next; l != &s->waiters; l = l->next) {
+    if (CONTAINER_OF(l, struct slot_waiter, link)->one_attempt) return true;
+  }
+  return false;
+}
+
+/* Takes over token, or fails when it is NULL. Returns a reference to what was published, or NULL. */
+static struct token *conclude_proof_locked(struct slot *s, const struct fetch *f, struct token *token, int64_t at,
+                                           struct proof_outcome *out) {
+  *out = (struct proof_outcome){0};
+  bool outdone = slot_valid_locked(s, at) && s->current->obtained_at > f->sent_at;
+  s->fetching = false;
+  s->fetch = NULL;
+  if (token == NULL || s->closed) {
+    if (is_awaited_locked(s)) s->manual = true;
+    token_unref(token);
+  } else if (!token_bond_same(&s->bond, &f->bond)) {
+    out->handed_back = slot_graft_locked(s, token);
+    if (is_awaited_locked(s)) s->manual = true;
+    out->held = token;
+  } else if (outdone) {
+    (void)slot_graft_locked(s, token);
+    slot_gather_locked(s, WAKE_ONE_ATTEMPT, 0);
+    token_unref(token);
+  } else {
+    s->manual = false;
+    slot_publish_locked(s, token, at);
+    return token_ref(token);
+  }
+  return NULL;
+}
+
+const char *keeper_proof_done(struct keeper *k, struct fetch *f, const struct fetch_result *r,
+                              struct proof_outcome *out) {
+  struct slot *s = f->slot;
+  const char *why = NULL;
+  int64_t at = now(k);
+  struct token *token = judge(k, f, r, at, &why);
+  pthread_mutex_lock(&s->mutex);
+  assert(s->fetching && k->fetching > 0);
+  struct token *shown = conclude_proof_locked(s, f, token, at, out);
+  pthread_mutex_unlock(&s->mutex);
+  k->fetching--;
+  slot_wake(s);
+  report(f, shown, NULL, true, 0, at);
+  token_unref(shown);
+  attend(k, s);
+  fetch_free(f);
+  slot_unref(s);
+  arm(k);
+  return why;
+}
+
+void keeper_publish_held(struct keeper *k, struct slot *s, struct token *held) {
+  int64_t at = now(k);
+  struct token *shown = NULL;
+  pthread_mutex_lock(&s->mutex);
+  bool newer = s->last != NULL && s->last->obtained_at > held->obtained_at; /* and what held has may be spent */
+  if (!s->closed && !newer && at < held->expires_at) {
+    held->bond.epoch = s->bond.epoch;
+    slot_publish_locked(s, held, at);
+    shown = token_ref(held);
+  }
+  pthread_mutex_unlock(&s->mutex);
+  if (shown == NULL) token_unref(held);
+  slot_wake(s);
+  if (shown != NULL)
+    log_info("token %s: generation %llu, expires in %lld s (of the proof)", slot_name(s),
+             (unsigned long long)shown->generation, (long long)((shown->expires_at - at) / 1000));
+  token_unref(shown);
+  attend(k, s);
   arm(k);
 }
 

@@ -30,6 +30,7 @@ struct fetch {
   struct audience
       *asked; /* a reference, or NULL: the servers that it has sent requests to so far. The host's to fill */
   void *host_data;
+  bool proof; /* it may be of a function that the slot never gets; it is not given up */
 };
 void fetch_free(
     struct fetch
@@ -84,6 +85,22 @@ void keeper_drop_older(struct keeper *k); /* slot_drop_older of all. Keeper's th
 typedef bool (*keeper_keep_fn)(void *arg, const char *token_name, bool family);
 void keeper_retain(struct keeper *k, keeper_keep_fn keep, void *arg);
 void keeper_run_due(struct keeper *k);
+
+/* A proof: a fetch by a function that is not the slot's yet, made of what `bond` says. It takes the slot's one place for a fetch, has the newest that a refresh needs,
+ * and what it brings is not thrown away, since it may be all that is left of a login. The fetch is the host's, who runs it and ends it with keeper_proof_done.
+ * `previous`, borrowed: what it has instead of the slot's own; NULL: that. NULL is returned when a fetch of the slot runs (ask again when it has ended) or the
+ * slot is closed. Keeper's thread. */
+struct fetch *keeper_begin_proof(struct keeper *k, struct slot *s, const struct token_bond *bond,
+                                 struct token *previous);
+/* Frees f. Returns NULL, or why it failed: then the slot is as before, and no failure counts. A token that is made of the same as the slot's serves at once. One
+ * that is not is in `held`, for keeper_publish_held once the slot is bound to its kind; what the slot has meanwhile goes on with the new extra fields. */
+struct proof_outcome {
+  struct token *held; /* a reference, or NULL */
+  bool handed_back;   /* held's login is the slot's, which goes on with its extra fields */
+};
+const char *keeper_proof_done(struct keeper *k, struct fetch *f, const struct fetch_result *r,
+                              struct proof_outcome *out);
+void keeper_publish_held(struct keeper *k, struct slot *s, struct token *held); /* takes the reference */
 
 /* Takes the outcome of a fetch (result.h) and frees f. Of two tokens the one whose fetch was sent later counts: a fetch that was under way while another thread
  * set a token that is still valid does not replace it. */

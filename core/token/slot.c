@@ -95,7 +95,7 @@ static void reader_catch_up(struct slot_reader *r) {
   r->older = s->older != NULL ? token_ref(s->older) : NULL;
   r->seen = atomic_load_explicit(&s->changes, memory_order_relaxed);
   pthread_mutex_unlock(&s->mutex);
-  assert(r->token == NULL || old == NULL || r->token->generation > old->generation);
+  assert(r->token == NULL || old == NULL || r->token->generation >= old->generation); /* the same: slot_graft */
   token_unref(old);
   token_unref(older);
 }

@@ -130,6 +130,9 @@ void slot_unpublish_locked(struct slot *s);        /* current is served no more 
 void slot_publish_locked(struct slot *s, struct token *t, int64_t now);
 /* The same. retry_ms: how long the issuer asked not to be asked, 0: it did not. */
 void slot_fail_locked(struct slot *s, const char *why, int64_t retry_ms, int64_t now);
+/* The token published last goes on with the extra fields of `from`, which was fetched with them: they are spent. Nothing happens when `from` is of another login:
+ * asked other servers, or has other fields, or another field "login": then it is false. */
+bool slot_graft_locked(struct slot *s, const struct token *from);
 enum wake { WAKE_ALL, WAKE_ONE_ATTEMPT };
 void slot_gather_locked(struct slot *s, enum wake which, int status); /* waiters to woken */
 /* Without the mutex, with a reference held: posts the mails of the woken, a few under the mutex at a time, so that ten thousand

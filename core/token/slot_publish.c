@@ -65,6 +65,37 @@ void slot_publish_locked(struct slot *s, struct token *t, int64_t now) {
   slot_check_locked(s);
 }
 
+static bool is_same_login(const struct token *a, const struct token *b) {
+  const struct str LOGIN = STR("login");
+  if (b->nfields == 0 || a->nfields != b->nfields || !audience_same(a->asked, b->asked)) return false;
+  for (unsigned i = 0; i < a->nfields; i++) {
+    if (token_bytes(b, a->fields[i].name).p == NULL) return false;
+  }
+  return str_eq(token_bytes(a, LOGIN), token_bytes(b, LOGIN));
+}
+
+bool slot_graft_locked(struct slot *s, const struct token *from) {
+  struct token *old = s->last;
+  if (old == NULL || !is_same_login(old, from)) return false;
+  struct token *t = token_new(old->value, from->fields, from->nfields);
+  if (t == NULL) return false; /* too large, though both are not: the fields are of a login that is about to change */
+  t->generation = old->generation;
+  t->obtained_at = old->obtained_at;
+  t->expires_at = old->expires_at;
+  t->renew_by = old->renew_by;
+  token_bond_copy(&t->bond, &old->bond);
+  t->asked = old->asked != NULL ? audience_ref(old->asked) : NULL;
+  s->last = t;
+  if (s->current != NULL) {
+    token_unref(s->current);
+    s->current = token_ref(t);
+    bump_locked(s);
+  }
+  token_unref(old);
+  slot_check_locked(s);
+  return true;
+}
+
 /* Whole text or its beginning; control bytes become '?', since it is shown in places that do not escape. */
 static void note_text(char *to, size_t size, const char *why) {
   size_t n = strlen(why);

@@ -477,3 +477,156 @@ describe("two tokens", function()
     assert.equal(0, (jeton.run { "check", process.write_file(dir .. "/policy.lua", text "x") }))
   end)
 end)
+
+describe("a proof", function()
+  local function reload(p, text)
+    p:reload_file(text)
+    return p:control("POST", "/reload?prove=1").status
+  end
+  --- The policy with a second token, whose fetch fails: so the reload is refused.
+  local function spoiled(text)
+    return (text:gsub("tokens = { api", "tokens = { bad = { fetch = function() jeton.sleep(0.3) return nil, 'on purpose' end }, api"))
+  end
+  local function never_spent_twice()
+    local stats = world()
+    assert.same({}, stats.errors)
+    local seen = {}
+    for _, body in ipairs(stats.bodies) do
+      assert.is_nil(seen[body.refresh_token], "a refresh token was presented twice")
+      seen[body.refresh_token] = true
+    end
+  end
+
+  for _, kept in ipairs { "a path", "memory" } do
+    local function options()
+      if kept == "a path" then return (with_path()) end
+      return ("refresh_token = jeton.secret.value %q,"):format(ports.refresh)
+    end
+
+    it("presents the newest refresh token, and what it brought serves: with " .. kept, function()
+      local option = options()
+      local p = jeton.start(policy(option))
+      assert.equal(200, http.get(p.port).status, p:errors())
+      for i = 1, 3 do
+        assert.equal(0, (refresh(p)))
+        assert.equal(200, reload(p, policy(option) .. "\n-- changed " .. i), p:errors())
+        assert.equal(200, http.get(p.port).status)
+      end
+      assert.equal(7, granted())
+      assert.equal(7, token(p).generation)
+      assert.equal(0, (refresh(p)))
+      never_spent_twice()
+      p:finish()
+    end)
+
+    it("that is refused hands back what it brought: with " .. kept, function()
+      local option = options()
+      local p = jeton.start(policy(option))
+      assert.equal(200, http.get(p.port).status, p:errors())
+      for _ = 1, 3 do
+        assert.equal(422, reload(p, spoiled(policy(option))), p:errors())
+        assert.equal(200, http.get(p.port).status)
+        assert.equal(0, (refresh(p)), p:errors())
+      end
+      assert.equal(7, granted())
+      never_spent_twice()
+      p:finish()
+    end)
+
+    it("of a token that becomes another one hands back what it brought, and uses it when it is taken: with " .. kept, function()
+      local option = options()
+      local p = jeton.start(policy(option))
+      assert.equal(200, http.get(p.port).status, p:errors())
+      local changed = policy(option .. "scope = 'openid offline_access', extra = { n = 1 },")
+      assert.equal(422, reload(p, spoiled(changed)), p:errors())
+      assert.equal(0, (refresh(p)), p:errors())
+      local before = granted()
+      assert.equal(200, reload(p, changed), p:errors())
+      assert.equal(200, http.get(p.port).status)
+      assert.equal(before + 1, granted())
+      assert.equal(0, (refresh(p)), p:errors())
+      never_spent_twice()
+      p:finish()
+    end)
+
+    it("does not run beside a fetch of the same login: with " .. kept, function()
+      local option = options()
+      local p = jeton.start(policy(option))
+      assert.equal(200, http.get(p.port).status, p:errors())
+      local r = begin_refresh(p, 700)
+      local proof = process.start { "curl", "-sS", "--unix-socket", p.control_path, "-X", "POST", "http://jeton/reload?prove=1" }
+      p:reload_file(policy(option) .. "\n-- changed")
+      world { delay = 0 }
+      assert.equal(0, (proof:wait(10)))
+      assert.equal(0, (r:wait(10)), r:errors())
+      assert.equal(200, http.get(p.port).status)
+      assert.equal(0, (refresh(p)), p:errors())
+      never_spent_twice()
+      p:finish()
+    end)
+  end
+
+  it("that fails counts as no failure of the token that serves", function()
+    local option = with_path()
+    local p = jeton.start(policy(option))
+    assert.equal(200, http.get(p.port).status, p:errors())
+    assert.equal(422, reload(p, policy(option):gsub(":%d+/token", ":1/token", 1)), p:errors())
+    assert.equal(0, token(p).failures)
+    assert.equal("valid", token(p).state)
+    assert.equal(200, http.get(p.port).status)
+    p:finish()
+  end)
+
+  it("of a token that only the refused policy has is where the next one begins", function()
+    local p = jeton.start [[return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:1" }]]
+    local option = ("refresh_token = jeton.secret.value %q,"):format(ports.refresh)
+    assert.equal(422, reload(p, spoiled(policy(option))), p:errors())
+    assert.equal(422, reload(p, spoiled(policy(option)) .. "\n-- again"), p:errors())
+    assert.equal(200, reload(p, policy(option)), p:errors())
+    assert.equal(200, http.get(p.port).status)
+    assert.equal(3, granted())
+    never_spent_twice()
+    p:finish()
+  end)
+
+  it("of another client leaves the login of the one that serves alone", function()
+    local p = jeton.start(policy(("refresh_token = jeton.secret.value %q,"):format(ports.refresh)))
+    assert.equal(200, http.get(p.port).status, p:errors())
+    local other = policy(("auth = 'none', refresh_token = jeton.secret.value %q,"):format(ports.refresh_public), nil, "public"):gsub("client_secret = jeton.secret.value %b'',?", ""):gsub('client_secret = jeton.secret.value %b"",?', "")
+    assert.equal(422, reload(p, spoiled(other)), p:errors())
+    assert.equal(0, (refresh(p)), p:errors())
+    assert.equal(200, reload(p, other), p:errors())
+    assert.equal(0, (refresh(p)), p:errors())
+    assert.equal(200, http.get(p.port).status)
+    p:finish()
+    never_spent_twice()
+  end)
+
+  it("of a fetch by hand has the newest of its fields, which go back when the policy is refused", function()
+    local function by_hand(more)
+      return ([[
+return {
+  listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d",
+  tokens = { api = { fetch = function(ctx)
+    local mine = ctx.previous and ctx.previous:field "refresh" or jeton.secret.value %q
+    local res = assert(jeton.http.post("http://127.0.0.1:%d/token", { auth = { "app", jeton.secret.value %q, form = true }, form = { grant_type = "refresh_token", refresh_token = mine } }))
+    local body = assert(res:json())
+    if res.status ~= 200 then return nil, body.error end
+    return { value = body.access_token, expires_in = body.expires_in, fields = { refresh = body.refresh_token } }
+  end } },
+  on_request = function(req, tokens) req.headers.authorization = "Bearer " .. tokens.api end,
+  %s
+}]]):format(ports.upstream, ports.refresh, ports.issuer, ports.secret, more or "")
+    end
+    local p = jeton.start(by_hand())
+    assert.equal(200, http.get(p.port).status, p:errors())
+    assert.equal(422, reload(p, spoiled(by_hand())), p:errors())
+    assert.equal(0, (refresh(p)), p:errors())
+    assert.equal(422, reload(p, spoiled(by_hand():gsub("local body", "local _ = 1 local body", 1))), p:errors()) -- another function
+    assert.equal(0, (refresh(p)), p:errors())
+    assert.equal(200, reload(p, by_hand():gsub("local body", "local _ = 2 local body", 1)), p:errors())
+    assert.equal(0, (refresh(p)), p:errors())
+    never_spent_twice()
+    p:finish()
+  end)
+end)

@@ -10,14 +10,15 @@
 ---     or a newer one has come; status and metrics show it.
 ---   * One that the issuer has refused is not presented again. The file is read again at once, watched, and a new one in it is a reason to fetch.
 ---
---- Memory is the extra fields of the token at hand (ctx.previous), which outlive reloads: the refresh token, and a fingerprint of what was at `path` then.
+--- Memory is the extra fields of the token at hand (ctx.previous), which outlive reloads: the refresh token, whose login it is (a fingerprint of issuer and client;
+--- by this name jeton knows it, too), and a fingerprint of what was at `path` then.
 --- What a fetch brought that came to nothing is kept here until one succeeds.
 
 local M = {}
 local Login = {}
 Login.__index = Login
 
-local SAVED = "refresh_token_saved" -- the name of the fingerprint's field
+local SAVED, LOGIN = "refresh_token_saved", "login" -- the fields with the fingerprints
 local RETRY_MAX = 10 -- seconds
 local REFUSED_MAX = 10000 -- that are remembered
 local WATCHED_MAX = 64 -- files; of further keys' only the next attempt notices a change
@@ -91,6 +92,16 @@ end
 
 --- Is what is on disk what this login last read or wrote there? `saved`: the fingerprint of that, or nil.
 local function is_known(disk, saved) return saved ~= nil and disk.print ~= nil and jeton.crypto.equal(saved, disk.print) end
+
+local function login_of(options) return fingerprint(options.token_url .. "\n" .. options.client_id) or "" end
+
+--- The token at hand, unless its refresh token is another client's or issuer's, to whom its return from us would look like theft.
+local function memory_of(options, ctx)
+  local previous = ctx.previous
+  local login = previous and previous:field(LOGIN)
+  if login and not jeton.crypto.equal(login, login_of(options)) then return nil end
+  return previous
+end
 
 --- The refresh tokens to try, the newest first, each once. `rescued`: what a fetch brought since the token at hand was published, or nil.
 local function candidates(options, previous, disk, rescued)
@@ -239,10 +250,11 @@ function Login:fetch(options, ctx, present)
   if not lock and locked then return nil, locked end
   self:try_path(path, ctx)
   local disk = on_disk(path)
+  local previous = memory_of(options, ctx)
   local at_hand = ctx.previous and ctx.previous.generation or 0
   local rescued = self.rescued[ctx.key or ""]
   if rescued and rescued.generation ~= at_hand then rescued = nil end
-  local list = candidates(options, ctx.previous, disk, rescued)
+  local list = candidates(options, previous, disk, rescued)
   local by_hand = ctx.reason == "manual" and not (path and self.woken[path])
   if path then self.woken[path] = nil end
   local _, body, used, how, final, spent, rotated
@@ -260,14 +272,14 @@ function Login:fetch(options, ctx, present)
     spent = used
     if type(body.refresh_token) == "string" and body.refresh_token ~= "" then rotated = body.refresh_token end
   end
-  local saved = disk.print or ctx.previous and ctx.previous:field(SAVED)
+  local saved = disk.print or previous and previous:field(SAVED)
   if rotated then
     saved = self:save(path, ctx, rotated, spent, saved)
     self:remember(ctx, at_hand, rotated, saved)
   end
   if not body then return nil, used or self:explain(options, list, disk), how end
   if path then self.dead[path] = nil end
-  return body, { refresh_token = rotated or spent.token, [SAVED] = saved }
+  return body, { refresh_token = rotated or spent.token, [SAVED] = saved, [LOGIN] = login_of(options) }
 end
 
 --- What the fetches of one token have in common, over all its keys.
