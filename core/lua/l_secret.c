@@ -26,19 +26,20 @@ int l_secret_refuse(lua_State *L) {
                     "jeton.file.write or jeton.crypto");
 }
 
-/* What a few bytes cost is in proportion to the userdata, which the VM's allocator counts: they are not charged. */
+/* What a few bytes cost is in proportion to the userdata, which the VM's allocator counts: they are not charged, and their userdata is the head alone. A hook
+ * makes one for each request. */
 enum { CHARGED_FROM = 256 };
-struct own_secret {
+struct charged_secret {
   struct l_secret_holder head;
   struct charge charge;
 };
 
 static int l_collect(lua_State *L) {
-  struct own_secret *h = type_check(L, SECRET);
-  struct secret *s = h->head.secret;
-  h->head.secret = NULL;
+  struct l_secret_holder *h = type_check(L, SECRET);
+  struct secret *s = h->secret;
+  h->secret = NULL;
   if (s != NULL) secret_unref(s);
-  charge_end(&h->charge);
+  if (lua_rawlen(L, 1) == sizeof(struct charged_secret)) charge_end(&((struct charged_secret *)h)->charge);
   return 0;
 }
 
@@ -73,9 +74,9 @@ static const luaL_Reg metamethods[] = {
     {NULL, NULL},
 };
 
-static struct own_secret *push_handle(lua_State *L) {
-  struct own_secret *h = lua_newuserdatauv(L, sizeof *h, 0);
-  *h = (struct own_secret){0};
+static struct l_secret_holder *push_handle(lua_State *L, size_t size) {
+  struct l_secret_holder *h = lua_newuserdatauv(L, size, 0);
+  memset(h, 0, size);
   if (type_new(L, SECRET)) {
     luaL_setfuncs(L, metamethods, 0);
     lua_pushliteral(L, "secret");
@@ -86,9 +87,10 @@ static struct own_secret *push_handle(lua_State *L) {
 }
 
 static int push_charged(lua_State *L) { /* of as many bytes as the integer at 1 says */
-  struct own_secret *h = push_handle(L);
   const size_t size = (size_t)lua_tointeger(L, 1);
-  if (size >= CHARGED_FROM) charge_must(L, &h->charge, size);
+  const bool charged = size >= CHARGED_FROM;
+  struct l_secret_holder *h = push_handle(L, charged ? sizeof(struct charged_secret) : sizeof *h);
+  if (charged) charge_must(L, &((struct charged_secret *)h)->charge, size);
   return 1;
 }
 
