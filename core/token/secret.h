@@ -125,7 +125,7 @@ static inline void secret_context_aim(struct secret_context *c, bool tls, struct
   c->nused = 0; /* and so nothing of `used` */
 }
 /* The token that would go to ctx's target now, or NULL; then *outdated says whether one that may is on its way: the one at hand is of before a change of what it is
- * fetched with, and bound to other servers. Borrowed, as from slot_read. */
+ * fetched with, and bound to other servers. That one is t->reader->token then. Borrowed, as from slot_read. */
 struct token *secret_token_for(const struct secret_token_view *t, const struct secret_context *ctx, int64_t now_boot_ms,
                                bool *outdated);
 /* Appends the bytes to out, which must be `sensitive`. Returns 0, ERR_TOKEN_MISSING (no valid token, or no such field), ERR_TOKEN_EXPIRED (the one this

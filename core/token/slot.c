@@ -110,8 +110,7 @@ struct token *slot_read(struct slot_reader *r, int64_t now_boot_ms) {
   return NULL;
 }
 
-struct token *slot_read_older(struct slot_reader *r, int64_t now_boot_ms) {
-  if (atomic_load_explicit(&r->slot->changes, memory_order_acquire) != r->seen) reader_catch_up(r);
+struct token *slot_read_older(const struct slot_reader *r, int64_t now_boot_ms) {
   struct token *t = r->older;
   return t != NULL && now_boot_ms < t->expires_at ? t : NULL;
 }

@@ -45,9 +45,10 @@ void slot_reader_fini(struct slot_reader *r);
 /* The current token if it is valid at now_boot_ms, else NULL: never an expired one, never a rejected one. Borrowed until the next call
  * with this reader. No lock and no atomic write while nothing has changed. */
 struct token *slot_read(struct slot_reader *r, int64_t now_boot_ms);
-/* The same for the token of before the last change of the slot's bond: while it is valid it serves receivers that only it is for, which are those of exchanges
- * that a replaced policy began. NULL: there is none. */
-struct token *slot_read_older(struct slot_reader *r, int64_t now_boot_ms);
+/* Of what the last slot_read saw, the token of before the last change of the slot's bond: while it is valid it serves receivers that only it is for, which are
+ * those of exchanges that a replaced policy began. NULL: there was none. It looks for nothing newer, so that what slot_read gave stays as it is: the two are
+ * judged together, and a publication in between would take the first one away. */
+struct token *slot_read_older(const struct slot_reader *r, int64_t now_boot_ms);
 /* Is a token of that epoch of an earlier bond than what the slot is fetched with now? Then another is on its way. Takes the mutex. */
 bool slot_outdated(struct slot *s, unsigned epoch);
 

@@ -55,6 +55,36 @@ static void an_expired_token_is_let_go_and_wiped(void) {
   slot_unref(s);
 }
 
+static struct token_bond bond_to(const char *host) {
+  struct token_bond b = {.audience = audience_new()};
+  CHECK(audience_add_host(b.audience, str_of(host)));
+  return b;
+}
+
+/* A publication between the two reads must not part them: a request waits for a token beyond the one that was judged. */
+static void both_tokens_are_of_one_look(void) {
+  struct slot *s = slot_new(STR("api"), (struct str){NULL, 0});
+  struct slot_reader r;
+  slot_reader_init(&r, s);
+  int64_t now = clock_boot_ms();
+  struct token_bond bonds[2] = {bond_to("a.example"), bond_to("b.example")};
+  struct fetch_result one = token_of("one", 60), two = token_of("two", 60);
+  one.bond.audience = bonds[0].audience;
+  two.bond.audience = bonds[1].audience;
+  slot_bind(s, &bonds[0]);
+  CHECK(slot_set(s, &one) == NULL);
+  struct token *judged = slot_read(&r, now);
+  slot_bind(s, &bonds[1]);
+  CHECK(slot_set(s, &two) == NULL);
+  slot_drop_older(s);
+  CHECK(slot_read_older(&r, now) == NULL && r.token == judged && judged->generation == 1);
+  CHECK(judged->bond.epoch == 1); /* not wiped */
+  CHECK(slot_read(&r, now)->generation == 2 && slot_read_older(&r, now) == NULL);
+  slot_reader_fini(&r);
+  slot_unref(s);
+  for (int i = 0; i < 2; i++) token_bond_fini(&bonds[i]);
+}
+
 static void names_are_printable(void) {
   struct slot *s = slot_new(STR("tenant"), STR("a\n\0b]\xff"));
   CHECK(strcmp(slot_name(s), "tenant[a??b]?]") == 0 && strcmp(slot_token_name(s), "tenant") == 0);
@@ -338,6 +368,7 @@ int main(void) {
   log_configure(&(struct log_settings){LOG_OFF, LOG_TEXT});
   RUN(a_reader_sees_changes_and_only_then_takes_a_reference);
   RUN(an_expired_token_is_let_go_and_wiped);
+  RUN(both_tokens_are_of_one_look);
   RUN(names_are_printable);
   RUN(threads_never_see_what_they_must_not);
   RUN(what_a_read_costs);
