@@ -1,4 +1,4 @@
-/* sandbox_coroutine.c: coroutines of scripts. create, status, running and isyieldable are the stock ones; what resumes, yields or closes is ours:
+/* sandbox_coroutine.c: coroutines of scripts. status, running and isyieldable are the stock ones; what makes, resumes, yields or closes is ours:
  *
  * - a task's own coroutine is resumed and closed by task.c alone, and yields only to wait;
  * - a coroutine that ended with its time budget over is marked dead, since its count hook is off for good: its to-be-closed variables never run;
@@ -131,11 +131,21 @@ static int l_wrapped(lua_State *L) {
   return n >= 0 ? n : rethrow(L, co);
 }
 
-static int l_wrap(lua_State *L) {
+/* Pushes a coroutine of the function at 1. */
+static int l_create(lua_State *L) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
   lua_State *co = lua_newthread(L);
+  if (!vm_make_stack_room(co)) {
+    lua_pushliteral(L, "not enough memory"); /* vm_failure knows it */
+    return lua_error(L);
+  }
   lua_pushvalue(L, 1);
   lua_xmove(L, co, 1);
+  return 1;
+}
+
+static int l_wrap(lua_State *L) {
+  (void)l_create(L);
   lua_pushcclosure(L, l_wrapped, 1);
   return 1;
 }
@@ -148,8 +158,8 @@ static int l_yield(lua_State *L) {
   return lua_yield(L, lua_gettop(L));
 }
 
-static const luaL_Reg functions[] = {
-    {"resume", l_resume}, {"close", l_close}, {"wrap", l_wrap}, {"yield", l_yield}, {NULL, NULL}};
+static const luaL_Reg functions[] = {{"create", l_create}, {"resume", l_resume}, {"close", l_close},
+                                     {"wrap", l_wrap},     {"yield", l_yield},   {NULL, NULL}};
 
 void sandbox_open_coroutine(lua_State *L) {
   luaL_requiref(L, LUA_COLIBNAME, luaopen_coroutine, 1);

@@ -87,14 +87,24 @@ static int l_new_coroutine(lua_State *L) {
   return 0;
 }
 
+static void retire(struct task *t) {
+  (void)lua_checkstack(t->vm->L, 4);
+  luaL_unref(t->vm->L, LUA_REGISTRYINDEX, t->ref);
+  free(t);
+}
+
 static struct task *task_new(struct vm *vm) {
   struct task *t = calloc(1, sizeof *t);
   if (t == NULL) return NULL;
   t->vm = vm;
   list_init(&t->link);
   const char *message;
-  if (vm_call(vm, l_new_coroutine, t, &message) == 0) return t;
-  free(t);
+  if (vm_call(vm, l_new_coroutine, t, &message) != 0) {
+    free(t);
+    return NULL;
+  }
+  if (vm_make_stack_room(t->L)) return t;
+  retire(t);
   return NULL;
 }
 
@@ -106,12 +116,6 @@ static struct task *pool_take(struct vm *vm) {
   return t;
 }
 
-static void retire(struct task *t) {
-  (void)lua_checkstack(t->vm->L, 4);
-  luaL_unref(t->vm->L, LUA_REGISTRYINDEX, t->ref);
-  free(t);
-}
-
 static void pool_give(struct task *t, bool reusable) {
   struct vm *vm = t->vm;
   if (!reusable || vm->idle_count >= IDLE_MAX) {
@@ -119,6 +123,10 @@ static void pool_give(struct task *t, bool reusable) {
     return;
   }
   lua_settop(t->L, 0);
+  if (!vm_make_stack_room(t->L)) { /* it was given up when the coroutine was closed */
+    retire(t);
+    return;
+  }
   if (lua_gethookcount(t->L) != BUDGET_COUNT) budget_arm(t->L, &vm->budget);
   t->state = TASK_IDLE;
   t->next = vm->idle;

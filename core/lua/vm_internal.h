@@ -60,6 +60,21 @@ static inline struct vm *vm_at(lua_State *L) {
 enum { STACK_OF_A_COUNT = THREAD_FRAMES * 1536 * 1024 };
 static inline bool vm_has_stack(void) { return thread_stack_left() >= STACK_OF_A_COUNT; }
 
+/* Lua 5.4.4 keeps the address of the stack while a __concat runs: once that has moved, the operands are lost ("attempt to concatenate a nil value", "error in
+ * error handling"), of secrets as of a script's own tables. A stack moves when it grows, and when the collector finds it more than three times as large as what
+ * its calls hold, which is after almost any call that needed more than the 40 slots of a new one. So each has room from the beginning, held by its outermost call:
+ * it neither grows for that many slots, nor is it shrunk until it was three times as large. The number fills a block of 4 KiB. Calls within one another that
+ * take more than the room can still move the stack within a join. False: no memory. Call it where nothing of L runs. */
+enum { STACK_ROOM = 250 };
+static inline bool vm_make_stack_room(lua_State *L) {
+#if LUA_VERSION_RELEASE_NUM < 50406
+  return lua_checkstack(L, STACK_ROOM - lua_gettop(L)) != 0;
+#else
+  (void)L;
+  return true;
+#endif
+}
+
 /* Collects, and sets the mark halfway between what lives and the cap. */
 void vm_collect(struct vm *vm);
 /* Collects when n bytes more would not fit under the cap. For C functions that know the size of what they make: a luaL_Buffer does not collect when

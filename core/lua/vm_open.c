@@ -69,6 +69,10 @@ static bool open_state(struct vm *vm) {
   lua_atpanic(L, on_panic);
   budget_arm(L, &vm->budget);
   const char *message;
+  if (!vm_make_stack_room(L)) {
+    log_error("a Lua state cannot be made: not enough memory");
+    return false;
+  }
   if (vm_call(vm, l_open, NULL, &message) == 0) return true;
   log_error("a Lua state cannot be made: %s", message);
   return false;
