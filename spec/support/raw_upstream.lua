@@ -30,19 +30,26 @@ end
 
 local ends = { head = "\r\n\r\n", line = "\r\n" }
 
+--- What has come, in one piece. Pieces are joined when somebody asks for them, and not as each comes: that would be quadratic for a body of megabytes.
+function Connection:joined()
+  if #self.pieces > 1 then self.pieces = { table.concat(self.pieces) } end
+  return self.pieces[1] or ""
+end
+
 --- n bytes, or a whole head or line with what ends it; nil when the peer closed before.
 function Connection:read(what)
   while true do
     local last
     if ends[what] then
-      last = select(2, self.input:find(ends[what], 1, true))
-    elseif #self.input >= what then
+      last = select(2, self:joined():find(ends[what], 1, true))
+    elseif self.length >= what then
       last = what
     end
     if last then
-      local text = self.input:sub(1, last)
-      self.input = self.input:sub(last + 1)
-      return text
+      local input = self:joined()
+      self.pieces = { input:sub(last + 1) }
+      self.length = self.length - last
+      return input:sub(1, last)
     end
     if self.ended then return nil end
     await(self, "input")
@@ -67,12 +74,13 @@ server:listen(128, function()
   local tcp = uv.new_tcp()
   server:accept(tcp)
   count = count + 1
-  local c = setmetatable({ tcp = tcp, input = "", number = count }, Connection)
+  local c = setmetatable({ tcp = tcp, pieces = {}, length = 0, number = count }, Connection)
   tcp:read_start(function(err, data)
     if data then
       log:write(data)
       log:flush()
-      c.input = c.input .. data
+      c.pieces[#c.pieces + 1] = data
+      c.length = c.length + #data
     else
       c.ended = err or "eof"
     end
