@@ -161,7 +161,7 @@ describe("a tunnel", function()
     p:finish()
   end)
   it("passes a FIN on each way and goes on in the other direction", function()
-    local upstream = answering(switching .. [[ while not c.ended do c:sleep(5) end c:write("you said " .. c.input) c:close() ]])
+    local upstream = answering(switching .. [[ while not c.ended do c:sleep(5) end c:write("you said " .. c:joined()) c:close() ]])
     local p = wire.proxy(upstream)
     local c = open(p)
     c:send "goodbye"

@@ -1,6 +1,6 @@
 --- A scripted TCP server for specs that need an upstream no real server would be: broken framing, silence, resets. A process of its own:
 --- lua5.4 spec/support/raw_upstream.lua LOGFILE SCRIPT   where SCRIPT is Lua: `return function(c) … end`, run once a connection in a coroutine.
---- c:read(n | "head" | "line") c:write(s) c:close() c:reset() c:sleep(ms) c.number. Prints its port.
+--- c:read(n | "head" | "line") c:write(s) c:close() c:reset() c:sleep(ms) c.number, c.ended, c:joined() (what has come and is not read). Prints its port.
 local uv = require "luv"
 
 local log_path, script = arg[1], arg[2]
