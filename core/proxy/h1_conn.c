@@ -50,6 +50,8 @@ static const struct policy *policy(const struct conn *c) {
 }
 static uint64_t now_ms(const struct conn *c) { return uv_now(&c->worker->services.loop); }
 static bool stashed(const struct conn *c) { return c->h1.stash != NULL; }
+/* Between requests, and none waits in the stash. Once its last reply has been taken, too, the connection may be dropped. */
+static bool at_rest(const struct conn *c) { return c->h1.state == H1_IDLE && !stashed(c); }
 static void continue_later(struct conn *c) { later_post(&c->worker->later, &c->h1.later); }
 static void read_more(struct conn *c, bool want);
 
@@ -151,7 +153,7 @@ void h1_message_over(struct conn *c, bool keep_alive) {
     return;
   }
   h->state = H1_IDLE;
-  if (stream_queued(&c->stream) == 0 && !stashed(c)) conn_become_idle(c);
+  if (stream_queued(&c->stream) == 0 && at_rest(c)) conn_become_idle(c);
   h1_arm(c);
   if (!h->feeding && (stashed(c) || h->eof || h->reading_stopped)) continue_later(c);
 }
@@ -498,10 +500,10 @@ static void on_drain(struct stream *s, int status) {
   } else if (h->state == H1_BUSY) {
     h1_arm(c);
     exchange_drained(h->down.exchange);
-  } else if (h->state == H1_IDLE && c->worker->draining && !stashed(c)) {
+  } else if (at_rest(c) && c->worker->draining) {
     conn_close(c);
   } else {
-    if (h->state == H1_IDLE && !stashed(c)) conn_become_idle(c);
+    if (at_rest(c)) conn_become_idle(c);
     go_on(c);
   }
 }

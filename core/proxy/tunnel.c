@@ -115,8 +115,16 @@ static void say_head(struct exchange *ex, struct str upgrade) {
   ex->down->ops->flush(ex->down);
 }
 
-static struct tunnel *tunnel_new(const struct exchange *ex) {
+/* A tunnel that has its client, what that sent behind its head, and the exchange's record, whose line is written at the tunnel's end.
+ * NULL: the client has gone, and there is no tunnel. */
+static struct tunnel *take_client(struct exchange *ex, struct buf *from_client) {
   struct tunnel *t = must_calloc(1, sizeof *t);
+  if (!ex->down->ops->take_over(ex->down, &t->client.end, from_client)) {
+    free(t);
+    return NULL;
+  }
+  ex->replied = true;
+  t->record = exchange_log_keep(ex);
   t->worker = ex->worker;
   t->idle_ms = ex->runtime->policy->timeouts.tunnel;
   timeout_init(&t->idle, &ex->worker->services.wheel, on_idle);
@@ -147,13 +155,8 @@ bool tunnel_begin(struct exchange *ex) {
   struct buf from_client, from_upstream;
   bool said = ex->upgrade.n > 0; /* the one that it took, of all that were offered (RFC 9110 section 7.8) */
   say_head(ex, said ? ex->upgrade : ex->request.upgrade_protocol);
-  struct tunnel *t = tunnel_new(ex);
-  if (!ex->down->ops->take_over(ex->down, &t->client.end, &from_client)) {
-    free(t);
-    return false;
-  }
-  ex->replied = true;
-  t->record = exchange_log_keep(ex);
+  struct tunnel *t = take_client(ex, &from_client);
+  if (t == NULL) return false;
   call_take_over(&ex->call, &t->upstream.end, &from_upstream);
   join(t, &from_client, &from_upstream);
   return true;
@@ -165,13 +168,8 @@ bool tunnel_begin_connect(struct exchange *ex) {
   ex->response = (struct response){.status = 200, .reason = STR("Connection established"), .minor = 1};
   headers_init(&ex->response.headers, &ex->arena);
   say_head(ex, (struct str){0});
-  struct tunnel *t = tunnel_new(ex);
-  if (!ex->down->ops->take_over(ex->down, &t->client.end, &from_client)) {
-    free(t);
-    return false;
-  }
-  ex->replied = true;
-  t->record = exchange_log_keep(ex);
+  struct tunnel *t = take_client(ex, &from_client);
+  if (t == NULL) return false;
   buf_init(&nothing);
   forward_take_over(ex->forward, &t->upstream.end);
   join(t, &from_client, &nothing);

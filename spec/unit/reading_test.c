@@ -39,6 +39,8 @@ static bool response_agrees(struct tried *t) {
   return reading_of_response(&t->reading, head, t->bytes.n, r);
 }
 
+#define EACH(v, table) for (size_t v = 0; v < sizeof table / sizeof *table; v++)
+
 #define REQUEST "POST /a?b HTTP/1.1\r\nHost: a\r\nX: y\r\nContent-Length: 5\r\n\r\n"
 #define REPLY "HTTP/1.1 200 OK\r\nX: y\r\nContent-Length: 5\r\n\r\n"
 
@@ -70,7 +72,7 @@ static void a_difference_in_a_request_is_seen(void) {
   static change_request *const changes[] = {another_target, another_method, another_version, another_name,
                                             a_shorter_name, another_value,  a_longer_value,  a_shorter_value,
                                             a_field_less,   another_length, no_body,         chunks};
-  for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+  EACH(i, changes) {
     struct tried t;
     take(&t, false, REQUEST);
     changes[i](&t.feed.request);
@@ -90,7 +92,7 @@ static void a_chunked_reply(struct response *r) { r->framing = FRAMING_CHUNKED, 
 static void a_difference_in_a_reply_is_seen(void) {
   static change_response *const changes[] = {another_status,         another_reason,       a_reply_without_body,
                                              a_reply_without_length, another_reply_length, a_chunked_reply};
-  for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+  EACH(i, changes) {
     struct tried t;
     take(&t, true, REPLY);
     changes[i](&t.feed.reply);
@@ -133,8 +135,6 @@ static void chunks_are_of_one_size_and_end_once(void) {
 
 /* --- everything that decides about framing, multiplied --- */
 
-#define EACH(v, table) for (size_t v = 0; v < sizeof table / sizeof *table; v++)
-
 static const char *const white[] = {"", " ", "\t", " \t", "\t ", "\t\t"};
 static const char *const connections[] = {NULL,      "close",       "keep-alive",          "upgrade",
                                           "Upgrade", "upgrade,\tx", "close, upgrade\t, x", "keep-alive, close"};
@@ -173,7 +173,7 @@ static void with_every_framing(bool response, const char *method, const char *li
   buf_init(&b);
   EACH(f, framings) EACH(c, connections) EACH(u, upgrades) EACH(before, white) EACH(behind, white) {
     if (framings[f].name == NULL && connections[c] == NULL && (before > 0 || behind > 0)) continue;
-    b.n = 0;
+    buf_reset(&b);
     buf_addz(&b, line);
     add_field(&b, "Connection", white[before], connections[c], white[behind]);
     add_field(&b, "Upgrade", white[behind], upgrades[u], white[before]);
