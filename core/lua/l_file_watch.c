@@ -2,7 +2,13 @@
  *
  * The directory is watched, not the file, so that a file renamed over it, or a link swapped in front of it (as container volumes do), counts like a write in
  * place. Any event in the directory leads, after a short quiet, to one stat on the thread pool; a changed signature starts the function. A file that is
- * not there is no change until it is back. Invariant: `open` counts the handles and the stat under way; the memory goes when it is zero. */
+ * not there is no change until it is back.
+ *
+ * Whatever changes once jeton.file.watch has returned is a change. So the first stat, with which all later ones are compared, is made in the call and
+ * behind the begin of the events: made on the thread pool it could see a write that followed the call, and that write would be lost. The call blocks on
+ * the file system either way, to add the directory to inotify.
+ *
+ * Invariant: `open` counts the handles and the stat under way; the memory goes when it is zero. */
 #include "base/must.h"
 #include "lua/lib.h"
 
@@ -31,9 +37,8 @@ struct file_watch {
   uv_timer_t quiet;
   uv_fs_t stat;
   char *path;
-  struct signature seen;
+  struct signature seen; /* all zero: the file was never there */
   unsigned open;
-  bool known; /* the first stat is back: `seen` is the state at the begin of the watch */
   bool looking, again, owed;
 };
 
@@ -60,16 +65,20 @@ static void tell(struct file_watch *w) {
   if (w->owed) check_soon(w);
 }
 
-static void on_stat(uv_fs_t *request) {
-  struct file_watch *w = request->data;
+/* Notes what a finished stat says; true when that is another file or content than before. */
+static bool note(struct file_watch *w, uv_fs_t *request) {
   const uv_stat_t *s = &request->statbuf;
   struct signature now = {.ino = s->st_ino, .dev = s->st_dev, .size = s->st_size, .mtime = s->st_mtim};
-  bool there = request->result == 0;
-  bool changed = there && w->known && !same(&now, &w->seen);
+  bool changed = request->result == 0 && !same(&now, &w->seen);
   uv_fs_req_cleanup(request);
+  if (changed) w->seen = now;
+  return changed;
+}
+
+static void on_stat(uv_fs_t *request) {
+  struct file_watch *w = request->data;
+  bool changed = note(w, request);
   w->looking = false;
-  w->known = true;
-  if (there) w->seen = now;
   if (w->source.job != NULL) {
     if (changed || w->owed) tell(w);
     if (w->source.job != NULL && w->again) check_soon(w); /* the function may have cancelled the watch */
@@ -123,8 +132,10 @@ static int start(struct file_watch *w, uv_loop_t *loop) {
   char *dir = directory(w->path);
   int rc = uv_fs_event_start(&w->event, on_event, dir, 0);
   free(dir);
-  if (rc == 0) on_quiet(&w->quiet);
-  return rc;
+  if (rc != 0) return rc;
+  (void)uv_fs_stat(loop, &w->stat, w->path, NULL);
+  (void)note(w, &w->stat);
+  return 0;
 }
 
 int l_file_watch(lua_State *L) {
