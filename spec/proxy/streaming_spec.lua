@@ -347,7 +347,7 @@ describe("a body", function()
       local head = c:read "head"
       if head:find "^POST /refused" then c:write "HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\n\r\nbig\n" c:read(1) return c:close() end
       if head:find "^POST /asked" then c:write "HTTP/1.1 100 Continue\r\n\r\n" end -- /unknown: an upstream that knows no Expect waits for the body
-      c:write("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n" .. c:read(3)) c:close()]]
+      c:write("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\n" .. c:read(3)) c:close()]]
     local p = wire.proxy(picky)
     local function post(path)
       local c = http.connect(p.port)
