@@ -146,7 +146,9 @@ return policy
 
 local function start(name, world, env, access)
   local dir = process.temp_dir()
-  process.write_file(dir .. "/" .. name .. ".lua", process.read_file(("%s/examples/actors-in-sync/%s.lua"):format(jeton.root, name)))
+  for _, module in ipairs { name, "issuer" } do
+    process.write_file(dir .. "/" .. module .. ".lua", process.read_file(("%s/examples/actors-in-sync/%s.lua"):format(jeton.root, module)))
+  end
   local file = process.write_file(dir .. "/policy.lua", WRAPPER:format(name, access and "true" or "false"))
   env.TOKEN_URL, env.UPSTREAM = world.token_url, world.upstream_url
   return jeton.start { file = file, env = env }
