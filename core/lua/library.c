@@ -166,6 +166,14 @@ void library_set(lua_State *L, const char *name) {
   lua_pop(L, 2);
 }
 
+bool library_has(lua_State *L, const char *name) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &INSIDE);
+  lua_pushstring(L, name);
+  const bool has = lua_rawget(L, -2) != LUA_TNIL;
+  lua_pop(L, 2);
+  return has;
+}
+
 int library_open(lua_State *L) {
   luaL_newlib(L, functions);
   for (const luaL_Reg *part = parts; part->name != NULL; part++) {

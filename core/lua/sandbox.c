@@ -113,6 +113,18 @@ static int l_rawset(lua_State *L) {
   return 1;
 }
 
+/* Of a frozen table what is behind it, which is how a script asks whether this jeton has a function. */
+static int l_rawget(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  luaL_checkany(L, 2);
+  lua_settop(L, 2);
+  if (luaL_getmetafield(L, 1, SANDBOX_FROZEN) != LUA_TNIL && luaL_getmetafield(L, 1, "__index") == LUA_TTABLE)
+    lua_replace(L, 1);
+  lua_settop(L, 2);
+  lua_rawget(L, 1);
+  return 1;
+}
+
 /* --- code --- */
 
 /* The text of a chunk: argument 1, or what the function there gives, piece by piece, each kept at LOAD_PIECE. */
@@ -327,6 +339,7 @@ static const luaL_Reg base[] = {{"pcall", l_pcall},
                                 {"xpcall", l_xpcall},
                                 {"setmetatable", l_setmetatable},
                                 {"getmetatable", l_getmetatable},
+                                {"rawget", l_rawget},
                                 {"rawset", l_rawset},
                                 {"collectgarbage", l_collectgarbage},
                                 {"load", l_load},

@@ -8,7 +8,7 @@
 #include <lua.h>
 #include <stddef.h>
 
-/* In the metatable of an empty table in front of another: rawset refuses it. */
+/* In the metatable of an empty table in front of another: rawset refuses it, rawget looks behind it. */
 #define SANDBOX_FROZEN "__frozen"
 
 /* Protected by the caller. All of the below, in order. */

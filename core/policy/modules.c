@@ -16,6 +16,7 @@
 
 #include "base/arena.h"
 #include "base/secmem.h"
+#include "lua/library.h"
 #include "lua/vm.h"
 
 enum { NAME_MAX_BYTES = 128, PATH_MAX_BYTES = 4096 };
@@ -236,9 +237,7 @@ static const char *own_hint(lua_State *L, const char *name) {
     return lua_pushfstring(L, " (did you mean '%s'? That and %s come with jeton)", nearest,
                            nearest == shipped[0] ? shipped[1] : shipped[0]);
   if (strncmp(name, "jeton.", 6) != 0) return not_found_hint(name);
-  lua_getglobal(L, "jeton");
-  lua_pushstring(L, name + 6);
-  if (lua_istable(L, -2) && lua_rawget(L, -2) != LUA_TNIL)
+  if (library_has(L, name + 6))
     return lua_pushfstring(L, " (%s is there without a require: it is a part of the global jeton)", name);
   return " (jeton.jwt and jeton.oauth2 come with jeton)";
 }

@@ -321,7 +321,9 @@ static void what_a_part_has_not_is_named_with_what_it_has(void) {
       " raises(\"jeton.select has no 'sede' (did you mean 'seed'?)\", function() jeton.select.sede(1) end)"
       " raises(\"jeton has no 'htp' (did you mean 'http'?)\", function() return jeton.htp.get 'x' end)"
       " raises(\"jeton has no 'fetch' (docs/library.md\", function() return jeton.fetch 'x' end)"
-      " assert(rawget(jeton, 'fetch') == nil and jeton.env.NOT_THERE_AT_ALL == nil)");
+      " assert(rawget(jeton, 'fetch') == nil and rawget(jeton, 'http') == jeton.http and rawget(jeton.http, 'get') ~= "
+      "nil)"
+      " assert(rawget(jeton.env, 'NOT_THERE_AT_ALL') == nil and jeton.env.NOT_THERE_AT_ALL == nil)");
 }
 static void a_part_that_is_used_as_something_else_says_what_it_is(void) {
   passes(
