@@ -52,7 +52,8 @@ local function becomes(count, peer, who)
   process.poll(function() return fetches(peer, who) == count end, 10, function() return ("%d fetches of %s, not %d:\n%s"):format(count, who, fetches(peer, who), proxy:errors()) end)
 end
 local function authorization(path, seconds)
-  local res = http.request(proxy.port, "GET", path or "/x", nil, nil, seconds or 10)
+  local res, why = http.request(proxy.port, "GET", path or "/x", nil, nil, seconds or 10)
+  assert(res, ("no reply to %s: %s\n%s"):format(path or "/x", why, proxy:errors()))
   return res.status == 200 and res.body or res.status
 end
 --- Did a token of that issuer reach the peer?
