@@ -105,7 +105,7 @@ static void read_host(struct schema *s, const struct path *at, int value, void *
   struct audience *a = audience;
   static const char expected[] =
       "a host such as \"api.example.com\", \"api.example.com:8443\", \"http://10.0.0.7:9000\" or "
-      "\"unix:/run/api.sock\", or \"exec:/usr/bin/command\", \"file:/run/a/file\"";
+      "\"unix:/run/api.sock\", a command such as \"exec:/usr/bin/login\" or a file such as \"file:/run/tokens/api\"";
   struct str text;
   struct url url;
   if (!schema_borrow(s, at, value, expected, &text)) return;

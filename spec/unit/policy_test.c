@@ -509,10 +509,12 @@ static void wrong_tokens_are_told(void) {
        "policy.lua:3: tokens.api.reject_on: expected at most 8 statuses, got 9\n"},
       {PLAIN("tokens = { api = { hosts = { 'https://a.example.com/x', '*.b' } } }"),
        "policy.lua:3: tokens.api.hosts[1]: expected a host such as \"api.example.com\", \"api.example.com:8443\", "
-       "\"http://10.0.0.7:9000\" or \"unix:/run/api.sock\", got "
+       "\"http://10.0.0.7:9000\" or \"unix:/run/api.sock\", a command such as \"exec:/usr/bin/login\" or a file such "
+       "as \"file:/run/tokens/api\", got "
        "\"https://a.example.com/x\" (did you mean \"a.example.com\"?)\n"
        "policy.lua:3: tokens.api.hosts[2]: expected a host such as \"api.example.com\", \"api.example.com:8443\", "
-       "\"http://10.0.0.7:9000\" or \"unix:/run/api.sock\", got \"*.b\"\n"},
+       "\"http://10.0.0.7:9000\" or \"unix:/run/api.sock\", a command such as \"exec:/usr/bin/login\" or a file such "
+       "as \"file:/run/tokens/api\", got \"*.b\"\n"},
       {PLAIN("tokens = { api = { hosts = {} } }"),
        "policy.lua:3: tokens.api.hosts: expected at least one host, got an empty list\n"},
       {PLAIN("tokens = { api = { max = 5 } }"),
