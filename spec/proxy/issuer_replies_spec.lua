@@ -15,6 +15,9 @@ local SERVER = [[ while true do
   c:write(text)
 end ]]
 
+local function token() return proxy:status().tokens[1] end
+
+--- A refresh by hand joins a fetch that is under way, whose reply is the one before: so the first fetch is over when this returns, and none that fails is tried again soon.
 local function start(options)
   proxy = jeton.start(([[
 local oauth2 = require "jeton.oauth2"
@@ -22,9 +25,10 @@ return {
   listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d",
   tokens = { api = oauth2.client_credentials {
     token_url = "http://127.0.0.1:%d/token", client_id = "spec", client_secret = jeton.secret.value "s3cret",
-    leeway = 0, backoff = { min = "50ms", max = "60s" }, %s } },
+    leeway = 0, backoff = { min = "60s", max = "60s" }, %s } },
   on_request = function(req, tokens) req.headers.authorization = "Bearer " .. tokens.api end,
 }]]):format(issuer.port, issuer.port, options or ""))
+  process.poll(function() return token().generation + token().failures > 0 end, 10, "the first fetch")
 end
 
 setup(function()
@@ -48,7 +52,6 @@ end
 local JSON = "200 OK\r\nContent-Type: application/json"
 local function json(body) reply(JSON, body) end
 
-local function token() return proxy:status().tokens[1] end
 local function refresh() return (proxy:control("POST", "/refresh/api?format=text")) end
 local function brings(seconds)
   local res = refresh()
@@ -254,8 +257,8 @@ end)
 describe("Retry-After of a token endpoint", function()
   it("is heeded, in seconds and as a date, whatever the status", function()
     reply("429 Too Many\r\nRetry-After: 20", "{}")
-    start()
-    process.poll(function() return token().failures == 1 end)
+    start 'backoff = { min = "50ms", max = "60s" },'
+    assert.equal(1, token().failures)
     assert.is_true(token().next_attempt_in > 15 and token().next_attempt_in <= 22, token().next_attempt_in)
     for _ = 1, 3 do assert.equal(503, require "spec.support.http".get(proxy.port, "/", nil, 10).status) end
     assert.equal(1, token().fetches)

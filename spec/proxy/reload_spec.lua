@@ -565,7 +565,7 @@ describe("--prove", function()
     assert.equal(0, proxy:status().tokens[1].failures)
   end)
 
-  it("takes one whose fetch works, and puts nothing into the slot", function()
+  it("takes one whose fetch works, and uses what it brought: nothing is fetched once more", function()
     proxy = jeton.start(with_fetch("one", good))
     process.poll(function() return proxy:status().tokens[1].generation == 1 end)
     proxy:reload_file(with_fetch("two", good))
@@ -574,8 +574,9 @@ describe("--prove", function()
     assert.equal("two", word())
     proxy:wait_log "fetched by two"
     local token = proxy:status().tokens[1]
-    assert.equal(1, token.generation)
-    assert.equal(1, token.fetches)
+    assert.equal(2, token.generation)
+    assert.equal(2, token.fetches) -- the first one, and the proof's
+    assert.equal(1, select(2, proxy:errors():gsub("fetched by two", "")))
     assert.is_nil(proxy:errors():find("proof-value", 1, true))
   end)
 
