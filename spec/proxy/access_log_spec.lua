@@ -25,7 +25,7 @@ describe("a line of the access log", function()
   local upstream, proxy, n
   setup(function()
     upstream = peers.raw(wire.fine)
-    proxy = wire.proxy(upstream, "timeouts = { head = '300ms' },")
+    proxy = wire.proxy(upstream, "timeouts = { head = '1s' },")
     n = 0
   end)
   teardown(function()

@@ -19,12 +19,12 @@ local function held(name, more)
   return ([[ { fetch = function(ctx) while jeton.file.stat(%q) do jeton.sleep(0.02) end n = n + 1 return { value = "v" .. n, expires_in = 600, %s } ]])
     :format(dir .. "/" .. name, more or "")
 end
-local function policy(tokens, upstream)
+local function policy(tokens, prove)
   return ([[
 local n = 0
-return { listen = "127.0.0.1:0", upstream = %q, timeouts = { prove = "1s" },
+return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:1", timeouts = { prove = %q },
   tokens = { %s },
-  on_request = function(req, tokens) if tokens.api then req.headers.x = "" .. tokens.api end end }]]):format(upstream or "http://127.0.0.1:1", tokens)
+  on_request = function(req, tokens) if tokens.api then req.headers.x = "" .. tokens.api end end }]]):format(prove or "1s", tokens)
 end
 local function hold(name) process.write_file(dir .. "/" .. name, "") end
 local function let_go(name) assert(os.remove(dir .. "/" .. name)) end
@@ -71,7 +71,7 @@ describe("readiness", function()
     hold "a"
     proxy = jeton.start(policy("pass = " .. held "a" .. 'end, missing = "pass" }, calm = ' .. held "a" .. "end, ready = false }, tenant = " .. held "a" .. "end, family = true }"))
     assert.equal(200, (ready()))
-    assert.is_truthy(line "info  ready")
+    process.poll(function() return line "info  ready" end)
     let_go "a"
   end)
 
@@ -85,7 +85,8 @@ return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:1",
     becomes(200)
     hold "away"
     becomes(503)
-    assert.is_truthy(select(2, ready()).missing[1].why:find("the issuer is away", 1, true))
+    process.poll(function() return select(2, ready()).missing[1].why:find("the issuer is away", 1, true) end, 5, "the reason")
+    process.poll(function() return line "info  ready" end)
     let_go "away"
     becomes(200)
     assert.equal(1, count "info  ready") -- once
@@ -118,11 +119,12 @@ describe("run --prove", function()
 
   it("goes on when they come in time, and an outage later does not end it", function()
     hold "a"
-    proxy = jeton.start { policy = policy("api = " .. held "a" .. "end }"), args = { "--prove" } }
+    proxy = jeton.start { policy = policy("api = " .. held "a" .. "end }", "4s"), args = { "--prove" } }
     let_go "a"
     becomes(200)
+    process.poll(function() return line "info  ready" end)
     hold "a"
-    uv.sleep(1300)
+    uv.sleep(4300)
     assert.equal(200, (ready()))
   end)
 end)
@@ -131,7 +133,7 @@ describe("a fetch that hangs", function()
   it("shows for how long and why in status, in a line, and in the 503", function()
     hold "a"
     proxy = jeton.start(policy("api = " .. held "a" .. 'end, wait = "50ms" }'))
-    process.poll(function() return line "a fetch has taken 2 s and has not ended (first, attempt 1); there is no valid token" end)
+    process.poll(function() return line "s and has not ended (first, attempt 1); there is no valid token" end)
     local t = proxy:status().tokens[1]
     assert.is_true(t.fetching_for > 1.5)
     assert.equal("first", t.fetch_reason)
@@ -155,7 +157,7 @@ describe("a fetch that hangs", function()
     assert.equal(0, p:wait(10), p:errors())
     local t = proxy:status().tokens[1]
     assert.same({ 1, 2, 1, 0 }, { t.generation, t.fetches, t.failures, t.consecutive_failures })
-    assert.matches("%(manual, attempt 1, %d+ ms%)", line "generation 1, expires in ")
+    process.poll(function() return (line "generation 1, expires in " or ""):match "%(manual, attempt 1, %d+ ms%)" end)
   end)
 
   for what, token in pairs {
@@ -171,7 +173,7 @@ describe("a fetch that hangs", function()
         hold "a"
         process.start { jeton.binary, "refresh", "api", "--control", proxy.control_path }
       end
-      process.poll(function() return line "a fetch has taken 2 s and has not ended" end)
+      process.poll(function() return line " s and has not ended (" end)
       local p = process.start { jeton.binary, "refresh", "api", "--control", proxy.control_path }
       process.poll(function() return line "it goes on, and the refresh waits for it" end)
       let_go "a"
@@ -212,8 +214,8 @@ describe("a refused token", function()
     assert.equal(200, http.get(proxy.port).status)
     w:order { revoke = true }
     assert.equal(200, http.get(proxy.port).status)
-    assert.is_truthy(line "an upstream refused generation 1, 0 s after it was fetched; it is fetched anew")
-    assert.matches("%(rejected, attempt 1, %d+ ms%)", line "generation 2, expires in ")
+    process.poll(function() return proxy:errors():match "an upstream refused generation 1, %d+ s after it was fetched; it is fetched anew" end)
+    process.poll(function() return (line "generation 2, expires in " or ""):match "%(rejected, attempt 1, %d+ ms%)" end) -- the waiting request goes first
     for _ = 1, 3 do assert.equal(200, http.get(proxy.port).status) end
     assert.equal(1, count "an upstream refused generation")
     w:stop()

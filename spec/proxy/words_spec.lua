@@ -121,6 +121,7 @@ describe("an outage", function()
     proxy = jeton.start(('return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d" }'):format(port))
     for _ = 1, 40 do assert.equal(502, http.get(proxy.port).status) end
     process.poll(function() return select(2, proxy:output():gsub("\n", "")) >= 40 end) -- the access log has every one
+    process.poll(function() return count "502: connection refused" >= 8 and count "warn  upstream default" >= 8 end, 5, function() return proxy:errors() end)
     assert.equal(8, count "502: connection refused")
     assert.equal(8, count("warn  upstream default"))
     proxy:kill "sigterm"

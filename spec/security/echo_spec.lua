@@ -30,11 +30,12 @@ end
 
 --- Everything that is said of a token: log, status as text and JSON, metrics, the reply to a client, what a script sees.
 local function everything()
-  local said = { proxy:errors(), proxy:output(), proxy:control("GET", "/status").body, proxy:control("GET", "/metrics").body }
+  local said = { proxy:output(), proxy:control("GET", "/status").body, proxy:control("GET", "/metrics").body }
   local _, out, err = jeton.run { "status", "--control", proxy.control_path }
   local res = http.get(proxy.port)
   said[#said + 1] = out .. err
   said[#said + 1] = res.raw_head .. res.body
+  said[#said + 1] = proxy:errors()
   return table.concat(said, "\n")
 end
 local function assert_silent(said, what)
@@ -65,7 +66,9 @@ local function start(list)
         if tokens.api.last_error then jeton.log.info("a script saw: " .. tokens.api.last_error) end
       end }]]):format(SECRET, REFRESH, peer:url(), table.concat(named, ", ")))
   for i = 1, #list do
-    process.poll(function() return proxy:status().tokens[i].failures >= 1 end, 10, function() return "a failed fetch:\n" .. proxy:errors() end)
+    local failed = ("token %s: fetch failed: "):format(i == 1 and "api" or "t" .. i) -- its line comes behind the count
+    process.poll(function() return proxy:status().tokens[i].failures >= 1 and proxy:errors():find(failed, 1, true) end, 10,
+      function() return "a failed fetch:\n" .. proxy:errors() end)
   end
 end
 
