@@ -75,6 +75,9 @@ static void add_message(struct buf *b, const char *fmt, va_list args) {
     b->n += (size_t)n;
   }
   va_end(again);
+}
+
+static void cut_message(struct buf *b) {
   if (b->n <= MESSAGE_MAX) return;
   size_t cut = b->n - MESSAGE_MAX;
   b->n = MESSAGE_MAX;
@@ -128,7 +131,8 @@ static void count_lost(bool written) {
   if (n > 0) log_warn("%u events are missing above: standard error did not take them", n);
 }
 
-/* Before the line is written in its format, whose escapes would hide a secret from the mask; the whole of it, cut or not. */
+/* Before the line is written in its format, whose escapes would hide a secret from the mask, and before it is cut, behind which half a secret would not be known as
+ * one. */
 static void mask_message(struct buf *message) {
   struct buf masked;
   buf_init(&masked);
@@ -146,6 +150,7 @@ static void log_args(enum log_level level, const char *source, const char *fmt, 
   buf_init(&line);
   add_message(&message, fmt, args);
   if (!mask_is_empty()) mask_message(&message);
+  cut_message(&message);
   bool json = atomic_load_explicit(&current_format, memory_order_relaxed) == LOG_JSON;
   (json ? format_json : format_text)(&line, level, source, buf_str(&message));
   count_lost(write_all(line.p, line.n));

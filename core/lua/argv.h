@@ -3,13 +3,15 @@
 #define JETON_LUA_ARGV_H
 
 #include <lua.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/str.h"
 
 struct argv { /* zeroed: empty */
   char **v;   /* NULL-terminated, each malloc'd */
-  size_t n;
+  size_t n, bytes;
+  bool too_long; /* for any command: what came after that was left out */
 };
 /* The list part of the table at idx. Raises when it is empty or an entry is not a string: secrets too, since /proc shows them to every user.
  * *a then holds the entries read so far: the caller's guard frees it. */

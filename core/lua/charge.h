@@ -14,7 +14,8 @@
 enum {
   CHARGE_CALL = 16 * 1024,   /* of jeton.http: the op and the connection's buffers */
   CHARGE_CHILD = 256 * 1024, /* a process, its pipes, and what the system keeps of it */
-  CHARGE_FILE = 4 * 1024
+  CHARGE_FILE = 4 * 1024,
+  CHARGE_WATCH = 16 * 1024 /* less is kept, but any event in its directory costs each of them a stat */
 };
 
 struct account;

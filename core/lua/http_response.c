@@ -145,10 +145,19 @@ static bool push_field_shown(lua_State *L, const char *what, const char *name) {
   return true;
 }
 
+/* By its mark, or by the zero byte of an ASCII character at its beginning. */
+static bool is_utf16(struct str body) {
+  if (body.n < 2) return false;
+  return memcmp(body.p, "\xff\xfe", 2) == 0 || memcmp(body.p, "\xfe\xff", 2) == 0 ||
+         (body.p[0] == '\0') != (body.p[1] == '\0');
+}
+
 /* What the body is, as far as it can be told, since "at character 1" says nothing. */
 static void push_nature(lua_State *L, struct str body) {
   if (body.n == 0)
     lua_pushliteral(L, "it is empty");
+  else if (is_utf16(body))
+    lua_pushliteral(L, "it is UTF-16, and JSON is UTF-8 (RFC 8259 section 8.1)");
   else if (push_field_shown(L, "its Content-Encoding is", "content-encoding"))
     return;
   else if (body.n > 2 && memcmp(body.p, "\x1f\x8b", 2) == 0)

@@ -105,7 +105,7 @@ static int read_env(lua_State *L, struct exec_op *op, struct child_settings *s) 
   if (!lua_istable(L, -1)) arg_wrong(L, what, "env", "a table", -1);
   int rc = argv_read_env(L, lua_gettop(L), str_of(op->argv.v[0]), &op->env, "jeton.exec: env");
   s->env = op->env.v;
-  return rc;
+  return rc == 0 && op->env.too_long ? UV_E2BIG : rc;
 }
 
 int l_exec(lua_State *L) {
@@ -123,6 +123,7 @@ int l_exec(lua_State *L) {
   op->in.sensitive = true;
   struct child_settings s = {.argv = NULL};
   argv_read(L, 1, &op->argv, what);
+  if (op->argv.too_long) return arg_failure(L, UV_E2BIG, "exec: %s", err_text(UV_E2BIG));
   op->timeout_ms = s.timeout_ms = (uint64_t)arg_field_ms(L, 1, what, "timeout", EXEC_TIMEOUT_MS);
   if (s.timeout_ms < 1) luaL_error(L, "jeton.exec: timeout: expected more than 0");
   s.argv = op->argv.v;

@@ -83,6 +83,12 @@ static void add_header(lua_State *L, struct http_op *op, struct str name) {
   lua_pushvalue(L, -1);
   struct str value;
   value.p = lua_tolstring(L, -1, &value.n);
+  if (op->body.full || !charge_begin(L, &op->charge, name.n + value.n)) {
+    op->body.full = true; /* told at the end, with what else has no room */
+    lua_pop(L, 1);
+    return;
+  }
+  vm_burn(L, value.n / 4);
   if (!header_value_valid(value))
     luaL_error(L, "%s: headers: %s: CR, LF or another byte that may not stand in a header", what, name.p);
   l_secret_check_text(L, value);
@@ -217,7 +223,7 @@ static void read_form(lua_State *L, struct http_op *op) {
 
 static void read_json(lua_State *L, struct http_op *op) {
   const char *wrong = l_json_add(L, -1, &op->body, true);
-  if (wrong != NULL) luaL_error(L, "%s: json: cannot hold %s", what, wrong);
+  if (wrong != NULL && !op->body.full) luaL_error(L, "%s: json: cannot hold %s", what, wrong);
   sent_table(L, -1);
   default_type(op, STR("application/json"));
 }
@@ -271,11 +277,10 @@ static void read_tls(lua_State *L, int opts, struct http_op *op) {
   op->client = tls_choice_known(L, &op->tls);
 }
 
-/* What a call under way costs before its reply. */
+/* What a call under way costs before its reply, but its headers, which are charged as they are read. */
 static size_t size_of(const struct http_op *op) {
   size_t n = CHARGE_CALL + op->body.text.n + op->url.path.n + op->url.query.n;
   if (op->body_secret != NULL) n += 2 * secret_size(op->body_secret); /* it is expanded for each head */
-  for (unsigned i = 0; i < op->headers.n; i++) n += op->headers.v[i].name.n + op->headers.v[i].value.n;
   return n;
 }
 
@@ -293,7 +298,7 @@ static int request(lua_State *L, const char *method, int url, int opts) {
   read_body(L, opts, op);
   read_limits(L, opts, op);
   read_tls(L, opts, op);
-  if (!charge_begin(L, &op->charge, size_of(op)))
+  if (op->body.full || !charge_begin(L, &op->charge, size_of(op)))
     return arg_failure(L, ERR_LIMIT, "jeton.http: the calls under way have no room for another within limits.memory");
   return http_op_await(L, guard, op);
 }

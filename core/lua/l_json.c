@@ -22,7 +22,8 @@
 
 #define ARRAY "jeton.json.array"
 
-enum { DEPTH_MAX = JSON_DEPTH_MAX };
+enum { DEPTH_MAX = JSON_DEPTH_MAX, VALUE_MAX = 64 /* a number, or a bracket and a comma */ };
+static const char no_room[] = "more than there is room for within limits.memory";
 static const double EXACT_MAX = 9007199254740992.0; /* 2^53: floats up to here are exact integers */
 
 /* --- decoding --- */
@@ -92,6 +93,22 @@ static const char *add_number(struct encoder *e, int idx) {
 }
 
 /* A list: keys are 1…n without holes; or marked with jeton.json.array, unless all it has are names. -1: it is an object. */
+/* In pieces, between which the clock and the room are asked: a byte that is escaped takes as long as fifty that are not. */
+static void add_string(struct encoder *e, struct str s) {
+  enum { PIECE = 16 * 1024, CHARACTER_MAX = 4 };
+  struct buf *text = &e->p->text;
+  buf_addz(text, "\"");
+  for (size_t n = 0; s.n > 0; s = (struct str){s.p + n, s.n - n}) {
+    n = s.n < PIECE ? s.n : PIECE;
+    while (n < s.n && n > PIECE - CHARACTER_MAX && ((unsigned char)s.p[n] & 0xc0) == 0x80) n--;
+    if (!parts_reserve(e->L, e->p, JSON_ESCAPE_MAX * n)) return;
+    const size_t before = text->n;
+    json_add_text(text, (struct str){s.p, n});
+    vm_burn(e->L, (text->n - before) / 4);
+  }
+  buf_addz(text, "\"");
+}
+
 static lua_Integer list_length(lua_State *L, int idx) {
   lua_Integer n = (lua_Integer)lua_rawlen(L, idx), count = 0;
   if (luaL_getmetafield(L, idx, ARRAY) != LUA_TNIL) {
@@ -122,7 +139,7 @@ static const char *add_key(struct encoder *e, int idx) {
   if (type != LUA_TSTRING && type != LUA_TNUMBER) return "a key that is neither a string nor a number";
   lua_pushvalue(e->L, idx); /* converting the key itself would confuse lua_next */
   key.p = lua_tolstring(e->L, -1, &key.n);
-  json_add_string(&e->p->text, key);
+  add_string(e, key);
   lua_pop(e->L, 1);
   buf_addz(&e->p->text, ":");
   return NULL;
@@ -164,14 +181,14 @@ static const char *add_value(struct encoder *e, int idx, int depth) {
   struct buf *text = &e->p->text;
   struct str s;
   vm_burn(e->L, 1);
+  if (!parts_reserve(e->L, e->p, VALUE_MAX)) return no_room;
   switch (lua_type(e->L, idx)) {
     case LUA_TNIL: buf_addz(text, "null"); return NULL;
     case LUA_TBOOLEAN: buf_addz(text, lua_toboolean(e->L, idx) ? "true" : "false"); return NULL;
     case LUA_TNUMBER: return add_number(e, idx);
     case LUA_TSTRING:
       s.p = lua_tolstring(e->L, idx, &s.n);
-      vm_burn(e->L, s.n / 4);
-      json_add_string(text, s);
+      add_string(e, s);
       return NULL;
     case LUA_TTABLE: return add_table(e, idx, depth);
     case LUA_TLIGHTUSERDATA:
@@ -188,7 +205,7 @@ const char *l_json_add(lua_State *L, int idx, struct parts *p, bool secrets) {
   int top = lua_gettop(L);
   const char *wrong = add_value(&e, lua_absindex(L, idx), 0);
   lua_settop(L, top);
-  return wrong;
+  return p->full ? no_room : wrong;
 }
 
 static void unmake_parts(void *p) {
@@ -199,8 +216,10 @@ static void unmake_parts(void *p) {
 static int l_encode(lua_State *L) {
   luaL_checkany(L, 1);
   struct parts *p = guard_new(L, sizeof *p, unmake_parts);
+  lua_toclose(L, lua_gettop(L)); /* the collector does not see how much it holds */
   parts_init(p);
   const char *wrong = l_json_add(L, 1, p, false);
+  if (p->full) return arg_failure(L, ERR_LIMIT, "JSON: %s", wrong);
   if (wrong != NULL && l_secret_test(L, 1) == NULL && strncmp(wrong, "a secret", 8) != 0)
     return arg_failure(L, UV_EINVAL, "JSON cannot hold %s", wrong);
   if (wrong != NULL) return luaL_error(L, "jeton.json.encode: %s", wrong);

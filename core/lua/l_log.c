@@ -15,9 +15,14 @@
 #include "lua/guard.h"
 #include "lua/vm.h"
 
+/* A line is cut to 8 KiB, after what it holds of secrets has been masked: so more than that is gathered, but not a thousand times the same long string. */
+enum { GATHER_MAX = 256 * 1024 };
+
 static void add_value(lua_State *L, int idx, struct buf *b, bool quote) {
   struct str s;
   s.p = luaL_tolstring(L, idx, &s.n);
+  const size_t left = b->n < GATHER_MAX ? GATHER_MAX - b->n : 0;
+  if (s.n > left) s.n = left;
   vm_burn(L, 1 + s.n / 4);
   bool plain = s.n > 0;
   for (size_t i = 0; plain && i < s.n; i++) plain = s.p[i] > ' ' && s.p[i] != '"' && s.p[i] != '=' && s.p[i] != 0x7f;
@@ -29,7 +34,7 @@ static void add_value(lua_State *L, int idx, struct buf *b, bool quote) {
 }
 
 static void add_fields(lua_State *L, int idx, struct buf *b) {
-  for (lua_pushnil(L); vm_next(L, idx); lua_pop(L, 1)) {
+  for (lua_pushnil(L); b->n < GATHER_MAX && vm_next(L, idx); lua_pop(L, 1)) {
     buf_addz(b, " ");
     add_value(L, lua_gettop(L) - 1, b, true);
     buf_addz(b, "=");

@@ -354,6 +354,7 @@ static int l_command(lua_State *L) {
   arg_known(L, 1, what, known);
   struct exec_source *e = guard_new(L, sizeof *e, exec_unmake);
   argv_read(L, 1, &e->command, what);
+  if (e->command.too_long) return luaL_error(L, "%s: %s", what, err_text(UV_E2BIG));
   e->ttl_ms = (uint64_t)arg_field_ms(L, 1, what, "ttl", 0);
   e->timeout_ms = (uint64_t)arg_field_ms(L, 1, what, "timeout", EXEC_TIMEOUT_MS);
   if (e->timeout_ms < 1) luaL_error(L, "%s: timeout: expected more than 0", what);

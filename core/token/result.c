@@ -9,6 +9,8 @@
 
 #include "base/chars.h"
 
+enum { UNITS = 4 }; /* seconds, milli-, micro- and nanoseconds */
+
 static const double LIFE_MAX_S = 10.0 * 366 * 86400;
 /* Seconds since the epoch for the year 5138, and 2^62: between them lie milliseconds and smaller units of now; beyond are the largest integers, which mean "for
  * ever". */
@@ -29,12 +31,15 @@ static const char *check_value(const struct fetch_result *r) {
 /* In seconds, relative to its own start. A longer life is cut: the issuer's word is that it is good then. */
 static int64_t life_ms(double seconds) { return (int64_t)((seconds < LIFE_MAX_S ? seconds : LIFE_MAX_S) * 1000); }
 
-/* Seconds that are a moment of these years: an issuer, or a script, that gives the end of the life in the place of its length. Taken as a length it would let a
- * dead token serve for decades. 2^31-1 means "for ever". */
+/* Seconds, or thousandths and smaller, that are a moment of these years: an issuer, or a script, that gives the end of the life in the place of its length. Taken as
+ * a length it would let a dead token serve for decades. 2^31-1 means "for ever". */
 static bool is_moment(double seconds, const struct result_times *t) {
   double wall = (double)t->wall / 1000;
-  if (seconds < MOMENT_FROM || seconds == INT32_MAX) return false; /* also with a clock that stands at 1970 */
-  return seconds > wall - YEAR_S && seconds < wall + 2 * YEAR_S;
+  if (seconds == INT32_MAX) return false;
+  for (int unit = 0; unit < UNITS && seconds >= MOMENT_FROM;
+       unit++, seconds /= 1000) /* also with a clock that stands at 1970 */
+    if (seconds > wall - YEAR_S && seconds < wall + 2 * YEAR_S) return true;
+  return false;
 }
 
 static const char *check_in(double seconds, const struct result_times *t) {

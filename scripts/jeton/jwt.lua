@@ -87,7 +87,7 @@ end
 ---@return table<string, any>? claims, string? message, string? code
 function M.claims(token)
   if type(token) ~= "string" then error("jwt.claims: expected a string, got " .. type(token), 2) end
-  local payload = token:match "^[%w_-]+%.([%w_-]+)%.[%w_-]*$"
+  local payload = token:match "^[%w_-]+=*%.([%w_-]+)=*%.[%w_-]*=*$" -- some pad it
   local text = payload and jeton.base64.decode_url(payload)
   local claims = text and jeton.json.decode(text)
   if type(claims) ~= "table" then return nil, "not a JSON Web Token", "EINVAL" end

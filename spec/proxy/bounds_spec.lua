@@ -39,6 +39,68 @@ describe("what a script makes C hold", function()
     p:finish()
   end)
 
+  it("of one string that is named a thousand times is bounded, in memory and in time", function()
+    local p = start [[
+      local many, fields, words = {}, {}, { "/bin/true" }
+      for i = 1, 1000 do many[i], fields["n" .. i], words[i + 1] = big, big, big end
+      local nested = { 1 }
+      for _ = 1, 40 do nested = { nested, nested } end
+      local at = "http://127.0.0.1:1/"
+      local function tell(name, ...) out = out .. name .. ": " .. tostring(...) .. " " .. tostring((select(3, ...))) .. "\n" end
+      for _ = 1, 2 do
+        tell("list", jeton.json.encode(many))
+        tell("names", jeton.json.encode { { [big] = many }, { [big] = many } })
+        tell("nested", jeton.json.encode(nested))
+      end
+      tell("json", jeton.http.post(at, { json = many }))
+      tell("form", jeton.http.post(at, { form = { a = many } }))
+      tell("headers", jeton.http.post(at, { headers = fields }))
+      tell("arguments", jeton.exec(words))
+      tell("environment", jeton.exec { "/bin/true", env = fields })
+      jeton.log.info("many", fields)]]
+    local expected = ("list: nil LIMIT\nnames: nil LIMIT\nnested: nil LIMIT\n"):rep(2)
+      .. "json: nil LIMIT\nform: nil LIMIT\nheaders: nil LIMIT\narguments: nil E2BIG\nenvironment: nil E2BIG\n"
+    assert.equal(expected, ask(p, "/", 60))
+    local peak = tonumber(process.read_file(("/proc/%d/status"):format(p.pid)):match "VmHWM:%s+(%d+)")
+    assert.is_true(peak < 150000, ("%d kB"):format(peak))
+    p:finish()
+  end)
+
+  it("for watches bounds their number", function()
+    local p = start [[
+      local n = 0
+      local _, code
+      repeat
+        n = n + 1
+        _, _, code = jeton.file.watch("/dev/none" .. n, function() end)
+      until code or n == 5000
+      out = (n > 500 and n < 1100 and "bounded " or n) .. tostring(code)]]
+
+    assert.equal("bounded LIMIT", ask(p))
+    p:finish()
+  end)
+
+  it("of long strings asks the clock while it reads them", function()
+    local p = jeton.start { binary = jeton.root .. "/build/jeton", policy = [[local big = ("\1"):rep(4 << 20)
+return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:1", workers = 1,
+  on_request = function(req)
+    local words = { "/bin/true" }
+    for i = 1, 1000 do words[i + 1] = big end
+    if req.path == "/exec" then jeton.exec(words) end
+    if req.path == "/json" then jeton.json.encode(big) end
+    if req.path == "/form" then jeton.http.post("http://127.0.0.1:1/", { form = { a = big } }) end
+    req:respond(200, {}, "done")
+  end }]] }
+    for _, path in ipairs { "/exec", "/json", "/form" } do assert.equal(500, http.request(p.port, "GET", path, nil, nil, 30).status, path) end
+    local cpu = 0
+    for ticks in process.read_file(("/proc/%d/stat"):format(p.pid)):match "%) %S (.*)":gmatch "%S+" do
+      cpu = cpu + 1
+      if cpu == 11 then cpu = tonumber(ticks) break end
+    end
+    assert.is_true(cpu < 100, ("%d hundredths of a second in three runs of 50 ms"):format(cpu))
+    p:finish()
+  end)
+
   it("in secrets is collected when they are garbage, and bounded when they are not", function()
     local p = start [[
       if req.path == "/drop" then

@@ -105,6 +105,10 @@ describe("a token endpoint's reply", function()
       ['{"errors":[{"code":"E1","message":"first"}]}'] = "answered 401: E1: first",
       ['{"errorCode":"E0000004","errorSummary":"Authentication failed"}'] = "answered 401: E0000004: Authentication failed",
       ['error=bad_verification_code&error_description=The+code+is%20old'] = "answered 401: bad_verification_code: The code is old",
+      ['{"errors":["first","second"]}'] = "answered 401: first",
+      ['{"error":[{"code":"E2","message":"of a list"}]}'] = "answered 401: E2: of a list",
+      ['{"name":"AUTHENTICATION_FAILURE","message":"no such client"}'] = "answered 401: AUTHENTICATION_FAILURE: no such client",
+      ['{"reason":"no such secret","error":"invalid_client"}'] = "answered 401: invalid_client: no such secret",
       ['<html>no</html>'] = "answered 401",
     } do
       reply("401 Unauthorized\r\nContent-Type: text/plain", body)
@@ -123,6 +127,14 @@ describe("a token endpoint's reply", function()
     fails("not JSON", "Content-Encoding is br")
     reply(JSON, gzip '{"access_token":"a","expires_in":100}')
     fails("not JSON", "compressed with gzip")
+    for _, text in ipairs { "\xff\xfe{\0}\0", "\xfe\xff\0{\0}", "{\0}\0" } do
+      json(text)
+      fails("not JSON", "it is UTF-16")
+    end
+    json '{"access_token":12345,"expires_in":100}'
+    fails "has an access_token that is a number, not a string"
+    json '{"access_token":{"value":"a"},"expires_in":100}'
+    fails "has an access_token that is a table, not a string"
     reply("302 Found\r\nLocation: https://login.example.com/token?code=s3", "")
     assert.is_nil(fails("answered 302", "https://login.example.com/token", "token_url"):find("s3", 1, true))
   end)
@@ -166,7 +178,7 @@ describe("a token endpoint's reply", function()
   it("may leave token_type out, empty or null, and may name a bearer token otherwise", function()
     json '{"access_token":"a","expires_in":100}'
     start()
-    for _, kind in ipairs { "null", '""', '"bearer"', '"BEARER"', '" Bearer "', '"BearerToken"', '"bot"' } do
+    for _, kind in ipairs { "null", '""', '"bearer"', '"BEARER"', '" Bearer "', '"BearerToken"', '"bot"', '"Application Access Token"', '"User Access Token"', '"JWT"' } do
       json(('{"access_token":"a","expires_in":70,"token_type":%s}'):format(kind))
       brings(70)
     end
@@ -187,7 +199,7 @@ describe("the life of an issuer's token", function()
       json(('{"access_token":"a","expires_in":%s}'):format(life))
       brings(TEN_YEARS)
     end
-    for _, life in ipairs { "3600", '"3600"', '" 3600 "', "3600.0", '"3600\\n"' } do
+    for _, life in ipairs { "3600", '"3600"', '" 3600 "', "3600.0", '"3600\\n"', "3.6e3", '"3.6E+3"', '"+3600"', '"3600s"', '"3600.00"' } do
       json(('{"access_token":"a","expires_in":%s}'):format(life))
       brings(3600)
     end
@@ -195,8 +207,10 @@ describe("the life of an issuer's token", function()
       json(('{"access_token":"a","expires_in":%s}'):format(life))
       fails(said)
     end
-    json(('{"access_token":"a","expires_in":%d}'):format(os.time() + 3600))
-    fails "give it as expires_at"
+    for _, unit in ipairs { "", "000", "000000", "000000000" } do
+      json(('{"access_token":"a","expires_in":%d%s}'):format(os.time() + 3600, unit))
+      fails "give it as expires_at"
+    end
   end)
 
   it("is the policy's `lifetime` where the issuer gives none or 0", function()
@@ -228,6 +242,17 @@ describe("the life of an issuer's token", function()
       reply(JSON .. "\r\nDate: " .. date(offset), ('{"access_token":"a","expires_on":"%d"}'):format(at + offset))
       brings(1000)
     end
+    for name, value in pairs {
+      expires_on = ('"%s"'):format(os.date("!%m/%d/%Y %I:%M:%S %p +00:00", at)), expires_at = ('"%s"'):format(os.date("!%m/%d/%Y %H:%M:%S +00:00", at)),
+      expires = ("%d"):format(at), expiry = ('"%s"'):format(date(1000)), expiration = ("%.9fe9"):format(at / 1e9),
+    } do
+      json(('{"access_token":"a","%s":%s}'):format(name, value))
+      brings(1000)
+    end
+    for _, member in ipairs { '"expires":1000', '"expires":"1000"', '"expiresIn":1000', '"expires_at":1000', '"expires_on":"1000"' } do
+      json('{"access_token":"a",' .. member .. "}") -- a length, whatever its name
+      brings(1000)
+    end
     json(('{"access_token":"a","expires_in":50,"expires_on":"%d"}'):format(at))
     brings(50)
   end)
@@ -251,6 +276,22 @@ describe("the life of an issuer's token", function()
     brings(200)
     json(claims('{"exp":%d,"iat":%d}', now - 10, now - 910))
     fails "not positive"
+    json(claims('{"exp":%d000,"iat":%d000}', now + 900, now)) -- milliseconds
+    brings(900)
+    json(claims('{"exp":"%d"}', now + 900))
+    brings(900)
+    json(('{"access_token":"%s"}'):format((jwt(('{"exp":%d,"a":""}'):format(now + 900)):gsub("%.c2ln", "==.c2ln"))))
+    brings(900)
+  end)
+
+  it("is held against a Date in each form that a recipient has to read", function()
+    json '{"access_token":"a","expires_in":100}'
+    start()
+    local now = math.tointeger(os.time())
+    for _, form in ipairs { "!%A, %d-%b-%y %H:%M:%S GMT", "!%a %b %d %H:%M:%S %Y", "!%a, %d %b %Y %H:%M:%S UTC" } do
+      reply(JSON .. "\r\nDate: " .. os.date(form, now + 600), ('{"access_token":"%s"}'):format(jwt(('{"exp":%d}'):format(now + 1500))))
+      brings(900)
+    end
   end)
 end)
 
@@ -268,12 +309,14 @@ describe("Retry-After of a token endpoint", function()
       ["400 Bad\r\nRetry-After: 30"] = 30,
       ["200 OK\r\nRetry-After: 30"] = 30,
       ["503 Busy\r\nRetry-After: 99999999"] = 3600,
+      ["503 Busy\r\nRetry-After: " .. os.date("!%A, %d-%b-%y %H:%M:%S GMT", math.tointeger(os.time() + 70))] = 70,
+      ["503 Busy\r\nRetry-After: " .. os.date("!%a %b %d %H:%M:%S %Y", math.tointeger(os.time() + 90))] = 90,
     } do
       reply(head, '{"error":"slow_down"}')
       fails "slow_down"
       assert.is_true(token().next_attempt_in > seconds - 5 and token().next_attempt_in <= seconds * 1.1, head .. token().next_attempt_in)
     end
-    for _, value in ipairs { "0", "-5", "soon", "", "1e3", date(-100) } do
+    for _, value in ipairs { "0", "-5", "soon", "", "1e3", date(-100), "Fri, 31 Feb 2099 00:00:00 GMT", "Fri, 01 Foo 2099 00:00:00 GMT" } do
       reply("503 Busy\r\nRetry-After: " .. value, '{"error":"slow_down"}')
       fails "slow_down"
       assert.is_true((token().next_attempt_in or 0) < 61, value)

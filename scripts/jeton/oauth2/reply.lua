@@ -12,9 +12,13 @@ local M = {}
 
 local SHOWN_MAX = 200
 local DATE_TRUST = 86400 -- seconds: a Date that is further from our clock than this is taken for a server without one
-local UNTIL_KEYS = { "expires_on", "expires_at", "expiresOn", "expiresAt", "expireTime", "expire_time", "expiration", "expiry" }
---- Not the RFC's, and yet bearer tokens: Slack's.
-local BEARER_TOO = { bot = true, user = true }
+local MOMENT_FROM = 1e9 -- as a moment that is 2001, as a length 31 years
+local LIFE_KEYS = { "expires_in", "expiresIn", "expires" }
+local UNTIL_KEYS = { "expires_on", "expires_at", "expiresOn", "expiresAt", "expireTime", "expire_time", "expiration", "expiry", "expires" }
+--- Not the RFC's, and yet bearer tokens: Slack's, eBay's, and a token's form in the place of its type.
+local BEARER_TOO = {
+  bot = true, user = true, ["application access token"] = true, ["user access token"] = true, access_token = true, jwt = true,
+}
 
 local function present(value)
   if value == jeton.json.null or value == "" then return nil end
@@ -69,17 +73,23 @@ end
 
 -- refusals --------------------------------------------------------------------------------------------------------------------
 
-local CODES = { "error", "errorCode", "error_code", "errcode", "code", "__type", "type", "title" }
+local CODES = { "error", "errorCode", "error_code", "errcode", "code", "__type", "type", "title", "name" }
 local NESTED_CODES = { "status", "code", "type", "error", "reason" }
-local WORDS = { "error_description", "message", "Message", "errorMessage", "error_message", "errorSummary", "errmsg", "msg", "detail", "description", "faultstring" }
+local WORDS = {
+  "error_description", "message", "Message", "errorMessage", "error_message", "errorSummary", "errmsg", "msg",
+  "detail", "description", "faultstring", "reason",
+}
 
 --- What the server says went wrong: its code and its words, each nil when there is none. RFC 6749 has `error` and `error_description`; Google nests them
---- in `error`, Apigee in `fault`, others list them in `errors`.
+--- in `error`, Apigee in `fault`, others list them in `errors`, and of a list the first counts.
 local function refusal_of(body)
-  local inner = body.error
-  if type(inner) ~= "table" then inner = body.fault end
-  if type(inner) ~= "table" then inner = type(body.errors) == "table" and body.errors[1] end
-  if type(inner) == "table" then return first(inner, NESTED_CODES), first(inner, WORDS) end
+  for _, key in ipairs { "error", "fault", "errors" } do
+    local inner = body[key]
+    local listed = type(inner) == "table" and inner[1]
+    if type(listed) == "string" then return nil, word(listed) end
+    if type(listed) == "table" then inner = listed end
+    if type(inner) == "table" and next(inner) ~= nil then return first(inner, NESTED_CODES), first(inner, WORDS) end
+  end
   local code = first(body, CODES)
   return code, first(body, WORDS)
 end
@@ -152,34 +162,47 @@ local function date_of(res)
   return date + (age and tonumber(age:match "^%s*(%d+)%s*$") or 0)
 end
 
---- Seconds as they stand there; nil: not told.
-local function told_seconds(value)
+--- Seconds as they stand there; nil: not told. As text they may have an exponent, a sign, or the `s` of protocol buffers' durations.
+local function seconds_of(value)
   value = present(value)
-  if type(value) == "string" then value = present(value:match "^%s*(.-)%s*$") end
-  return value
+  if type(value) ~= "string" then return value end
+  value = present(value:match "^%s*(.-)%s*$")
+  if not value or value:find "^%d+%.?%d*$" then return value end
+  local digits = value:match "^%+?(%d+%.?%d*[eE]?[+-]?%d*)s?$"
+  return digits and tonumber(digits) or value
 end
 
---- A moment becomes seconds by the clock of whoever named it.
+--- RFC 6749's key as it is, so that what is wrong with it is told; the others only where they hold a length.
+local function told_seconds(body)
+  local seconds = seconds_of(body.expires_in)
+  if seconds ~= nil then return seconds end
+  for _, key in ipairs(LIFE_KEYS) do
+    local other = tonumber(seconds_of(body[key]))
+    if other and other < MOMENT_FROM then return other end
+  end
+end
+
+--- A moment becomes seconds by the clock of whoever named it. What cannot be one is a length in the wrong place.
 local function told_moment(body, date)
   for _, key in ipairs(UNTIL_KEYS) do
     local at = times.of_json(body[key])
-    if at and at > 0 then return at - (date or jeton.now()) end
+    if at and at > 0 then return at < MOMENT_FROM and at or at - (date or jeton.now()) end
   end
 end
 
 --- The life that stands in a JWT. Without the issuer's clock: no longer than from its making (it may have been made before), nor than by our clock.
 local function jwt_life(token, date)
   local claims = jwt.claims(token)
-  local until_, made = claims and claims.exp, claims and claims.iat
-  if type(until_) ~= "number" then return nil end
+  local until_, made = times.of_json(claims and claims.exp), times.of_json(claims and claims.iat)
+  if not until_ then return nil end
   local life = until_ - (date or jeton.now())
-  if type(made) == "number" then life = math.min(life, until_ - made) end
+  if made then life = math.min(life, until_ - made) end
   return life
 end
 
 --- Seconds, or as the issuer wrote them; nil: it tells none. `lifetime` is the policy's, for an issuer that tells none beside the token itself.
 function M.life(body, lifetime)
-  local seconds = told_seconds(body.expires_in)
+  local seconds = told_seconds(body)
   local zero = tonumber(seconds) == 0 -- some write it for "I do not say", others for "over": the policy's `lifetime` says which
   if seconds and not zero then return seconds end
   local left = told_moment(body, body.date)
@@ -197,6 +220,10 @@ function M.read(res)
   if not good or (body and refuses(body)) then return refused(res, body) end
   if not body then return nil, "the token endpoint's reply is " .. why end
   if type(body.access_token) ~= "string" or body.access_token == "" then
+    local kind = type(present(body.access_token) or nil)
+    if kind ~= "nil" and kind ~= "string" then
+      return nil, ("the token endpoint's reply has an access_token that is a %s, not a string"):format(kind)
+    end
     local _, text = refusal_of(body)
     return nil, "the token endpoint's reply has no access_token" .. (text and ", it says: " .. text or "")
   end
