@@ -118,8 +118,11 @@ static int l_rawget(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   luaL_checkany(L, 2);
   lua_settop(L, 2);
+  lua_pushvalue(L, 2);
+  if (lua_rawget(L, 1) != LUA_TNIL) return 1;
+  lua_settop(L, 2);
   if (luaL_getmetafield(L, 1, SANDBOX_FROZEN) != LUA_TNIL && luaL_getmetafield(L, 1, "__index") == LUA_TTABLE)
-    lua_replace(L, 1);
+    lua_replace(L, 1); /* else what was asked for is nil there, too */
   lua_settop(L, 2);
   lua_rawget(L, 1);
   return 1;
@@ -302,10 +305,21 @@ static bool called_from_lua(lua_State *L) {
   return lua_getstack(L, 1, &ar) && lua_getinfo(L, "S", &ar) && ar.what[0] != 'C';
 }
 
+/* Is the key in argument 2 one of sandbox_declare_fixed? */
+static bool is_fixed(lua_State *L) {
+  if (luaL_getmetafield(L, 1, "__index") != LUA_TTABLE) return false;
+  lua_pushvalue(L, 2);
+  return lua_rawget(L, -2) != LUA_TNIL;
+}
+
 static int l_new_global(lua_State *L) {
   lua_settop(L, 3);
   if (called_from_lua(L)) {
+    bool fixed = is_fixed(L);
     const char *name = luaL_tolstring(L, 2, NULL);
+    if (fixed)
+      return luaL_error(L, "%s cannot be set: it would be seen by all requests (`local %s = …` is this file's own)",
+                        name, name);
     const char *keys = vm_at(L)->loading ? "; a key of the policy stands in the table that its file returns" : "";
     return luaL_error(
         L, "assignment to undeclared global '%s': write `local %s` (globals would be shared by all requests)%s", name,
@@ -324,9 +338,20 @@ void sandbox_declare(lua_State *L, const char *name) {
   lua_pop(L, 1);
 }
 
+void sandbox_declare_fixed(lua_State *L, const char *name) {
+  lua_pushglobaltable(L);
+  (void)lua_getmetatable(L, -1); /* of guard_globals */
+  (void)luaL_getsubtable(L, -1, "__index");
+  lua_pushvalue(L, -4);
+  lua_setfield(L, -2, name);
+  lua_pop(L, 4);
+}
+
 static void guard_globals(lua_State *L) {
   lua_pushglobaltable(L);
-  lua_createtable(L, 0, 2);
+  lua_createtable(L, 0, 4);
+  lua_pushboolean(L, 1);
+  lua_setfield(L, -2, SANDBOX_FROZEN);
   lua_pushcfunction(L, l_new_global);
   lua_setfield(L, -2, "__newindex");
   lua_pushboolean(L, 0);

@@ -54,7 +54,7 @@ static int l_open(lua_State *L) {
   lua_call(L, 0, 1);
   lua_pushvalue(L, -1);
   lua_setfield(L, -3, "jeton");
-  sandbox_declare(L, "jeton");
+  sandbox_declare_fixed(L, "jeton");
   return 0;
 }
 

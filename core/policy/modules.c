@@ -340,7 +340,7 @@ static void push_loaded(lua_State *L) {
     lua_pushvalue(L, -1);
     lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
     lua_insert(L, -2);
-    lua_rawget(L, -2);
+    lua_gettable(L, -2); /* not raw: `jeton` stands behind the globals */
     lua_remove(L, -2);
     lua_rawset(L, -3);
   }

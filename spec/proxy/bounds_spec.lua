@@ -187,6 +187,8 @@ describe("the library's tables", function()
         function() jeton.log.info = print end,
         function() jeton.select.seed = print end,
         function() jeton.version = "9" end,
+        function() jeton = setmetatable({ crypto = { equal = print } }, { __index = jeton }) end,
+        function() _G.jeton = nil end,
         function() jeton.tokens = {} end,
         function() rawset(jeton.crypto, "equal", print) end,
         function() rawset(tokens, "api", "x") end,

@@ -323,6 +323,11 @@ static void what_a_part_has_not_is_named_with_what_it_has(void) {
       " raises(\"jeton has no 'fetch' (docs/library.md\", function() return jeton.fetch 'x' end)"
       " assert(rawget(jeton, 'fetch') == nil and rawget(jeton, 'http') == jeton.http and rawget(jeton.http, 'get') ~= "
       "nil)"
+      " assert(rawget(_G, 'jeton') == jeton and rawget(_G, 'nothing') == nil and rawget(_G, 'print') == print)"
+      " raises('jeton cannot be set: it would be seen by all requests', function() jeton = {} end)"
+      " raises('jeton cannot be set', function() _G.jeton = nil end)"
+      " raises('globals cannot be set with rawset', function() rawset(_G, 'jeton', {}) end)"
+      " do local jeton = { http = 1 } assert(jeton.http == 1) end assert(jeton.http ~= 1 and _G.jeton == jeton)"
       " assert(rawget(jeton.env, 'NOT_THERE_AT_ALL') == nil and jeton.env.NOT_THERE_AT_ALL == nil)");
 }
 static void a_part_that_is_used_as_something_else_says_what_it_is(void) {
