@@ -8,6 +8,7 @@
  * mutex. Invariant: `content` is replaced as a whole, and only by what was read without an error. */
 #include "token/secret_file.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -39,7 +40,7 @@ struct secret_file {
   struct file_stamp seen, told;
   mode_t mode;
   uid_t owner;
-  bool odd;
+  bool odd, utf16;
   bool failing;       /* and a warning says so */
   int64_t checked_at; /* CLOCK_BOOTTIME ms */
 };
@@ -71,6 +72,11 @@ static bool is_text(struct str s) {
   for (size_t i = 0; i < s.n; i++)
     if (((unsigned char)s.p[i] < ' ' && !is_blank(s.p[i])) || s.p[i] == 0x7f) return false;
   return true;
+}
+
+/* What some editors and shells write when they are asked for text: a zero byte behind every character, which no header can carry. */
+static bool is_utf16(struct str s) {
+  return s.n >= 2 && (memcmp(s.p, "\xff\xfe", 2) == 0 || memcmp(s.p, "\xfe\xff", 2) == 0);
 }
 
 static struct str drop_front(struct str s, size_t n) { return (struct str){s.p + n, s.n - n}; }
@@ -127,12 +133,17 @@ static int load_locked(struct secret_file *f) {
     f->mode = seen.st_mode;
     f->owner = seen.st_uid;
     f->odd = odd;
+    f->utf16 = !f->raw && is_utf16(bytes);
   }
   buf_fini(&b);
   return rc;
 }
 
-const char *secret_file_error(int rc) { return rc == SECRET_FILE_EMPTY ? "the file is empty" : err_text(rc); }
+const char *secret_file_error(int rc) {
+  static_assert(TOKEN_BYTES_MAX == 64 * 1024, "the text says so");
+  if (rc == ERR_LIMIT) return "the file is larger than 64 KiB";
+  return rc == SECRET_FILE_EMPTY ? "the file is empty" : err_text(rc);
+}
 
 /* True: there is something else than what was read last, or nothing. */
 static bool has_changed(const struct secret_file *f) {
@@ -159,6 +170,13 @@ static void tell_locked(struct secret_file *f, bool again, void (*tell)(void *ar
     bool all = (f->mode & S_IROTH) != 0;
     (void)snprintf(text, sizeof text, "%s: a secret that %s may read (chmod %s mends it)", f->path,
                    all ? "everybody" : "its group", all ? "o=" : "600");
+    tell(arg, text);
+  }
+  if (f->utf16) {
+    (void)snprintf(text, sizeof text,
+                   "%s: a secret in UTF-16, whose bytes are taken as they are: save it as UTF-8 ({ raw = true } ends "
+                   "this warning)",
+                   f->path);
     tell(arg, text);
   }
   if (!f->odd) return;

@@ -73,7 +73,12 @@ local function check_tls(tls)
 end
 
 local function check_url(url)
-  if type(url) ~= "string" or not url:find "^https?://" then fail("token_url: expected an http or https URL, got %s", type(url)) end
+  if type(url) ~= "string" then fail("token_url: expected an http or https URL, got %s", type(url)) end
+  if url:find "^https?://" then return end
+  local shown = url:match "^[%w.:/_-]+$" and #url <= 100 and url -- nothing that a password could stand in
+  if not shown then fail "token_url: expected a URL that begins with https:// or http://, got another text" end
+  local meant = not url:find("://", 1, true) and url:find "^[%w-]+[.:]" and (' (did you mean "https://%s"?)'):format(url) or ""
+  fail('token_url: expected a URL that begins with https:// or http://, got "%s"%s', shown, meant)
 end
 
 local function check_path(path)

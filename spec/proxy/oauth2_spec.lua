@@ -267,6 +267,12 @@ describe("misuse of jeton.oauth2", function()
     ["an unknown option"] = { "token_url = 'https://a/t', client_id = 'x', client_secret = 'y', client_secrte = 'z'", "unknown option 'client_secrte': did you mean 'client_secret'?" },
     ["a scope that is no text"] = { "token_url = 'https://a/t', client_id = 'x', client_secret = 'y', scope = { 'a', 5 }", "scope: expected a string or a list of strings" },
     ["a lifetime that is text"] = { "token_url = 'https://a/t', client_id = 'x', client_secret = 'y', lifetime = '1h'", "lifetime: expected seconds as a number, got string" },
+    ["a token_url without its scheme"] = {
+      "token_url = 'login.example.com/t', client_id = 'x', client_secret = 'y'",
+      'expected a URL that begins with https:// or http://, got "login.example.com/t" (did you mean "https://login.example.com/t"?)',
+    },
+    ["a token_url of another scheme"] = { "token_url = 'ftp://a/t', client_id = 'x', client_secret = 'y'", 'got "ftp://a/t"\n' },
+    ["a token_url that may hold a password"] = { "token_url = 'me:s3cret@a/t', client_id = 'x', client_secret = 'y'", "got another text\n" },
     ["no token_url"] = { "client_id = 'x', client_secret = 'y'", "token_url" },
     ["no secret"] = { "token_url = 'https://a/t', client_id = 'x'", "client_secret" },
     ["an authentication that it does not know"] = { "token_url = 'https://a/t', client_id = 'x', client_secret = 'y', auth = 'bearer'", "auth: expected" },

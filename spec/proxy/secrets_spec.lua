@@ -81,6 +81,25 @@ describe("a secret", function()
     assert.is_nil(proxy:errors():find(WARNING, 1, true))
   end)
 
+  it("in UTF-16 stays as it is, with a warning", function()
+    for _, text in ipairs { "\xff\xfes\0e\0c\0\n\0", "\xfe\xff\0s\0e\0c\0\n" } do
+      local path = file(text)
+      for options, told in pairs { [""] = true, [", { raw = true }"] = false } do
+        local policy = process.write_file(dir .. "/policy.lua", ("local s = jeton.secret.file(%q%s) return { listen = '127.0.0.1:0', upstream = 'http://127.0.0.1:1' }"):format(path, options))
+        local code, out, err = jeton.run { "check", policy }
+        assert.equal(0, code, err)
+        assert.equal(told, (out .. err):find(path .. ": a secret in UTF-16", 1, true) ~= nil, out .. err)
+      end
+    end
+  end)
+
+  it("that is too long is told with the bound", function()
+    local path = process.write_file(dir .. "/policy.lua", ("local s = jeton.secret.file %q return { listen = '127.0.0.1:0' }"):format(file(("x"):rep(70000))))
+    local code, _, err = jeton.run { "check", path }
+    assert.equal(78, code)
+    assert.matches("the file is larger than 64 KiB", err)
+  end)
+
   it("that is nothing but white space is none", function()
     local path = process.write_file(dir .. "/policy.lua", ("local s = jeton.secret.file %q return { listen = '127.0.0.1:0' }"):format(file " \n\t\n"))
     local code, _, err = jeton.run { "check", path }
