@@ -4,7 +4,8 @@
  * once; several merge empty segments, and several drop what stands behind ";" in a segment. Each may make more of a path ("/a%2fb" is one step down or
  * two) or less, so no single reading is the worst. Hence a path is walked once for each set of separators that a server may know, and what is left of it once more for
  * each larger set, since there is often a second server behind the first. It leads out if it does in one of these walks. What only makes it lead out more easily is
- * taken for granted in all of them: encoded dots are dots, an empty segment is no step down, and a segment's parameters do not count.
+ * taken for granted in all of them: encoded dots are dots, an empty segment is no step down, and neither a segment's parameters
+ * count nor what stands behind an encoded "?", "#" or control character that follows dots.
  *
  * Work is bounded: a path that has ".." and spells its separators in more than two ways beside "/" is taken to lead out without a walk. One that has no ".." is
  * passed over once, and one without two dots or an escape not at all. */
@@ -25,18 +26,37 @@ static int hex_digit(char c) {
   return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* The character at *i, decoded as often as it was encoded: *times. %252e is a dot that was encoded twice. */
-static char take_char(struct str s, size_t *i, unsigned *times) {
+enum { NESTED_MAX = 3 }; /* how deep the digits of escapes may be escaped; work doubles with each */
+
+static char take_char(struct str s, size_t *i, unsigned *times, unsigned depth);
+
+/* A digit of an escape, which may be escaped itself: for who decodes twice "%25%32%65" is "%2e" first and then a dot. -1: none, and *i stays. */
+static int take_digit(struct str s, size_t *i, unsigned *times, unsigned depth) {
   size_t at = *i;
+  unsigned more = 0;
+  if (at >= s.n || (s.p[at] == '%' && depth == 0)) return -1;
+  int digit = hex_digit(take_char(s, &at, &more, depth > 0 ? depth - 1 : 0));
+  if (digit < 0) return -1;
+  *i = at;
+  if (more > *times) *times = more;
+  return digit;
+}
+
+/* The character at *i, decoded as often as it was encoded: *times. %252e is a dot that was encoded twice. */
+static char take_char(struct str s, size_t *i, unsigned *times, unsigned depth) {
+  char c = s.p[(*i)++];
+  size_t at = *i, end = at;
   *times = 0;
-  *i = at + 1;
-  if (s.p[at] != '%') return s.p[at];
-  unsigned n = 1;
-  for (at++; at + 1 < s.n && s.p[at] == '2' && s.p[at + 1] == '5'; at += 2) n++;
-  if (at + 1 >= s.n || hex_digit(s.p[at]) < 0 || hex_digit(s.p[at + 1]) < 0) return '%';
-  *times = n;
-  *i = at + 2;
-  return (char)(hex_digit(s.p[at]) << 4 | hex_digit(s.p[at + 1]));
+  for (unsigned n = 1; c == '%'; n++) { /* what an escape gives may be the "%" of another one */
+    unsigned digits = 0;
+    int high = take_digit(s, &at, &digits, depth), low = high < 0 ? -1 : take_digit(s, &at, &digits, depth);
+    if (low < 0) return '%';
+    c = (char)(high << 4 | low);
+    end = at;
+    *times = n + digits;
+  }
+  *i = end;
+  return c;
 }
 
 static unsigned spelling_of(char c, unsigned times) {
@@ -45,6 +65,10 @@ static unsigned spelling_of(char c, unsigned times) {
   if (times == 1) return c == '/' ? ENCODED_SLASH : ENCODED_BACKSLASH;
   return c == '/' ? 0 : BACKSLASH;
 }
+
+/* What may stand behind dots, encoded, and be gone when they are read: the end of a string in C, white space where names are trimmed, and for a second server that gets the path
+ * decoded the beginning of a query or fragment. */
+static bool ends_dots(char c) { return (unsigned char)c <= ' ' || c == '?' || c == '#'; }
 
 enum segment_kind { SEGMENT_STAYS, SEGMENT_DOWN, SEGMENT_UP }; /* STAYS: empty, or a single dot */
 struct segment {
@@ -61,7 +85,7 @@ static bool next_segment(struct str path, size_t *i, unsigned known, struct segm
   if (begin >= path.n) return false;
   while (*i < path.n) {
     unsigned times;
-    char c = take_char(path, i, &times);
+    char c = take_char(path, i, &times, NESTED_MAX);
     unsigned spelling = spelling_of(c, times);
     if (c == '/' && times == 0) break;
     if (spelling & known) {
@@ -69,7 +93,7 @@ static bool next_segment(struct str path, size_t *i, unsigned known, struct segm
       break;
     }
     end = *i;
-    if (c == ';') parameters = true;
+    if (c == ';' || (dots > 0 && ends_dots(c))) parameters = true;
     if (!parameters && c == '.') dots++;
     if (!parameters && c != '.') named = true;
   }

@@ -31,6 +31,18 @@ static void dot_segments_that_leave_are_found_however_they_are_written(void) {
       "/%252e%252e%252fx",
       "/%25252e%25252e/x",
       "/..%255cx",
+      "/%25%32%65%25%32%65/x", /* encoded twice, each byte of it */
+      "/%%32%65%%32e/x",
+      "/.%2%65/x",
+      "/.%25%25%33%32e/x",
+      "/..%25%32%66x",
+      "/..%%35%63x",
+      "/..%00/x", /* what is cut off or decoded once more leaves two dots */
+      "/..%20/x",
+      "/..%09%2f../x",
+      "/..%3fx",
+      "/..%23/x",
+      "/%2e%2e%253fx",
       "/..;/x",
       "/..;a=b/x",
       "/.%2e;x/y",
@@ -54,11 +66,13 @@ static void dot_segments_that_leave_are_found_however_they_are_written(void) {
 
 static void what_stays_is_let_through(void) {
   static const char *const in[] = {
-      "",          "*",           "/",          "/a",          "/a/",          "/.",        "/./a",
-      "/a/..",     "/a/../b",     "/a/b/../..", "/...",        "/..a",         "/a..",      "/a/..b/c",
-      "/.a/.b",    "/a%2fb",      "/a%2f..",    "/a%2f..%2fb", "/a%5c..",      "/a%252f..", "/%2e/a",
-      "/a/%2e%2e", "/a/..;p=1/b", "/100%",      "/%",          "/%2",          "/%zz..",    "/%2e%2",
-      "/a;x=../y", "/%25/a",      "/a%25",      "/v1/%252e",   "/a/b%2f../..", "/a\\..\\b", "/...%2fx",
+      "",          "*",           "/",          "/a",          "/a/",          "/.",         "/./a",
+      "/a/..",     "/a/../b",     "/a/b/../..", "/...",        "/..a",         "/a..",       "/a/..b/c",
+      "/.a/.b",    "/a%2fb",      "/a%2f..",    "/a%2f..%2fb", "/a%5c..",      "/a%252f..",  "/%2e/a",
+      "/a/%2e%2e", "/a/..;p=1/b", "/100%",      "/%",          "/%2",          "/%zz..",     "/%2e%2",
+      "/a;x=../y", "/%25/a",      "/a%25",      "/v1/%252e",   "/a/b%2f../..", "/a\\..\\b",  "/...%2fx",
+      "/%25%",     "/%25%3",      "/%25%32%35", "/%%%%..",     "/a%3f/..",     "/a%20/../b", "/%20/../b",
+      "/a/..%3fb", "/%3fa/../b",
   };
   for (size_t i = 0; i < sizeof in / sizeof *in; i++) {
     if (base_path_left(str_of(in[i]))) fprintf(stderr, "leaves: %s\n", in[i]);
