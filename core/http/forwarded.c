@@ -1,6 +1,6 @@
 /* forwarded.c: the fields that name the client to the upstream.
  *
- * What a client may say of itself is a family of names and not a list of four: frameworks look at X-Real-IP or X-Forwarded-Port as well, and who replaces some of
+ * What a client may say of itself is a family of names and not a list of four: frameworks look at X-Real-IP, X-Forwarded-Port or X-Original-URL as well, and who replaces some of
  * them lets the others be forged.
  *
  * The last member of X-Forwarded-For and of Forwarded is always ours, since it is the one that an upstream may trust; hence
@@ -23,27 +23,71 @@ static struct str squash(struct str name, char out[SQUASHED_MAX]) {
   return (struct str){out, n};
 }
 
+/* Beside X-Forwarded-… and Forwarded: the client's address, its scheme, host and URL, as front ends, clouds and frameworks call them. The last are no less than the path for
+ * servers that believe them. */
+#define NAME(text) \
+  { text, sizeof(text) - 1 }
+static const struct str family[] = {
+    NAME("client-ip"),
+    NAME("cf-connecting-ip"),
+    NAME("cf-connecting-ipv6"),
+    NAME("cf-visitor"),
+    NAME("cloudfront-forwarded-proto"),
+    NAME("cloudfront-viewer-address"),
+    NAME("fastly-client-ip"),
+    NAME("fastly-ssl"),
+    NAME("fly-client-ip"),
+    NAME("front-end-https"),
+    NAME("proxy-client-ip"),
+    NAME("true-client-ip"),
+    NAME("wl-proxy-client-ip"),
+    NAME("x-appengine-user-ip"),
+    NAME("x-azure-clientip"),
+    NAME("x-azure-socketip"),
+    NAME("x-client-ip"),
+    NAME("x-cluster-client-ip"),
+    NAME("x-envoy-external-address"),
+    NAME("x-original-for"),
+    NAME("x-original-forwarded-for"),
+    NAME("x-original-host"),
+    NAME("x-original-proto"),
+    NAME("x-original-uri"),
+    NAME("x-original-url"),
+    NAME("x-originating-ip"),
+    NAME("x-proxyuser-ip"),
+    NAME("x-real-ip"),
+    NAME("x-real-port"),
+    NAME("x-remote-addr"),
+    NAME("x-remote-ip"),
+    NAME("x-rewrite-url"),
+    NAME("x-scheme"),
+    NAME("x-url-scheme"),
+    NAME("x-vercel-forwarded-for"),
+};
+#undef NAME
+
 static bool in_family(struct str name) {
-  static const struct str addresses[] = {{"x-real-ip", 9},       {"x-client-ip", 11},      {"x-cluster-client-ip", 19},
-                                         {"true-client-ip", 14}, {"cf-connecting-ip", 16}, {"fastly-client-ip", 16}};
   char low[SQUASHED_MAX];
   struct str s = squash(name, low);
   if (str_starts(s, STR("x-forwarded"))) return s.n == 11 || s.p[11] == '-';
   if (str_eq(s, STR("forwarded"))) return true;
-  for (size_t i = 0; i < sizeof addresses / sizeof *addresses; i++)
-    if (str_eq(s, addresses[i])) return true;
+  for (size_t i = 0; i < sizeof family / sizeof *family; i++)
+    if (str_eq(s, family[i])) return true;
   return false;
 }
 
-/* Most names differ in their first two letters already. */
+/* Most names differ in their first letters already. */
 static bool speaks_of_client(struct str name) {
-  if (name.n < 9) return false;
+  enum { SHORTEST = sizeof "x-scheme" - 1, SHORTEST_OF_PROXY = sizeof "proxy-client-ip" - 1 };
+  if (name.n < SHORTEST) return false;
   char second = name.p[1] | 0x20;
   switch (name.p[0] | 0x20) {
     case 'x': return (name.p[1] == '-' || name.p[1] == '_') && in_family(name);
-    case 'f': return (second == 'o' || second == 'a') && in_family(name);
+    case 'f': return (second == 'o' || second == 'a' || second == 'l' || second == 'r') && in_family(name);
     case 't': return second == 'r' && in_family(name);
-    case 'c': return second == 'f' && in_family(name);
+    case 'c': return (second == 'f' || second == 'l') && in_family(name);
+    case 'p': return second == 'r' && name.n >= SHORTEST_OF_PROXY && in_family(name);
+    case 'w': return second == 'l' && in_family(name);
     default: return false;
   }
 }
