@@ -7,6 +7,10 @@
  * mail; on its own thread it looks which of its waiters have got their outcome. A waiter is in no list that another thread touches, so cancelling it needs no
  * protocol. When a thread ends, the getaddrinfo that it began ends without an outcome; another thread that waits for it begins one of its own.
  *
+ * getaddrinfo asks for both families and waits for both: five seconds and more where a name server or firewall swallows questions for AAAA, as some do. So when somebody has
+ * waited for RESOLVE_PATIENCE_MS and no older answer is there, IPv4 is asked for alone, beside it (`half`; RFC 8305 section 3 does not wait for the other family either). Not IPv6
+ * too: a name that hangs altogether would hold three threads of the pool, and questions for A are not swallowed.
+ *
  * A struct name is not freed while somebody waits for it or its getaddrinfo runs. Waiters are called without the mutex, so a callback may ask for the same
  * name again, cancel its neighbours or close the resolver.
  */
@@ -37,6 +41,7 @@ struct name {
   struct cache *cache;
   unsigned waiting;    /* requests of all threads that wait for it */
   struct query *query; /* under way; NULL: none */
+  struct query *half;  /* another one beside it, for IPv4 alone */
   int64_t asked_at;    /* when the last one began */
   uint64_t round;      /* outcomes so far */
   int status;          /* of the last one */
@@ -76,6 +81,7 @@ struct query { /* one getaddrinfo */
   struct link link; /* resolver->queries */
   struct resolver *resolver;
   struct name *name;
+  bool half; /* asks for IPv4 alone */
 };
 
 static void lock(struct cache *c) {
@@ -111,8 +117,10 @@ static struct named *cache_make(const void *settings) {
   return &c->named;
 }
 
+static bool is_busy(const struct name *e) { return e->waiting > 0 || e->query != NULL || e->half != NULL; }
+
 static void name_free(struct name *e) {
-  assert(e->waiting == 0 && e->query == NULL);
+  assert(!is_busy(e));
   list_remove(&e->link);
   list_remove(&e->chained);
   e->cache->nnames--;
@@ -128,8 +136,6 @@ static void cache_free(struct named *n) {
 }
 
 static const struct named_kind cache_kind = {.what = "names", .make = cache_make, .free = cache_free};
-
-static bool is_busy(const struct name *e) { return e->waiting > 0 || e->query != NULL; }
 
 static void drop_oldest(struct cache *c) {
   for (struct link *l = c->used.prev; l != &c->used; l = l->prev) {
@@ -199,6 +205,28 @@ static void tell_resolvers(struct cache *c) {
   }
 }
 
+static bool last_failed(const struct name *e) { return e->round > 0 && e->status != 0; }
+
+/* Under the mutex. `now` is what came, if status is 0. */
+static void take_whole(struct name *e, int status, const struct answer *now) {
+  e->query = NULL;
+  if (status != UV_ECANCELED && status != UV_EAI_CANCELED) { /* else this thread ends, which says nothing of the name */
+    e->round++;
+    e->status = status;
+    if (status != 0) e->failed_at = now->at;
+  }
+  if (status == 0) answers_add(&e->answers, now);
+}
+
+/* Under the mutex. Only addresses count, and only where nothing better is there. */
+static void take_half(struct name *e, int status, const struct answer *now) {
+  e->half = NULL;
+  if (status != 0 || (e->query == NULL && !last_failed(e))) return;
+  e->round++;
+  e->status = 0;
+  answers_add(&e->answers, now);
+}
+
 static void on_answer(uv_getaddrinfo_t *req, int status, struct addrinfo *list) {
   struct query *q = CONTAINER_OF(req, struct query, req);
   struct resolver *r = q->resolver;
@@ -208,14 +236,11 @@ static void on_answer(uv_getaddrinfo_t *req, int status, struct addrinfo *list) 
   uv_freeaddrinfo(list);
   if (status == 0 && now.n == 0) status = UV_EAI_NODATA;
   lock(r->cache);
-  e->query = NULL;
-  if (status != UV_ECANCELED && status != UV_EAI_CANCELED) { /* else this thread ends, which says nothing of the name */
-    e->round++;
-    e->status = status;
-    if (status != 0) e->failed_at = now.at;
-  }
   now.number = ++r->cache->answers;
-  if (status == 0) answers_add(&e->answers, &now);
+  if (q->half)
+    take_half(e, status, &now);
+  else
+    take_whole(e, status, &now);
   tell_resolvers(r->cache);
   drop_if_empty(e);
   unlock(r->cache);
@@ -226,11 +251,13 @@ static void on_answer(uv_getaddrinfo_t *req, int status, struct addrinfo *list) 
 }
 
 /* Under the mutex. */
-static int ask(struct resolver *r, struct name *e, int64_t now) {
-  struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
+static int begin_query(struct resolver *r, struct name *e, bool half, struct query **out) {
+  struct addrinfo hints = {
+      .ai_family = half ? AF_INET : AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
   struct query *q = must_calloc(1, sizeof *q);
   q->resolver = r;
   q->name = e;
+  q->half = half;
   int rc = uv_getaddrinfo(r->loop, &q->req, on_answer, e->host, NULL, &hints);
   if (rc != 0) {
     free(q);
@@ -238,12 +265,16 @@ static int ask(struct resolver *r, struct name *e, int64_t now) {
   }
   list_push(&r->queries, &q->link);
   r->running++;
-  e->query = q;
-  e->asked_at = now;
+  *out = q;
   return 0;
 }
 
-static bool last_failed(const struct name *e) { return e->round > 0 && e->status != 0; }
+/* Under the mutex. */
+static int ask(struct resolver *r, struct name *e, int64_t now) {
+  int rc = begin_query(r, e, false, &e->query);
+  if (rc == 0) e->asked_at = now;
+  return rc;
+}
 
 /* Under the mutex. The answer is no longer fresh: a new one is fetched in the background. */
 static void freshen(struct resolver *r, struct name *e, int64_t now) {
@@ -298,8 +329,15 @@ static void finish_waiting(struct resolve *q, int64_t now) {
 
 static void on_patience(struct timeout *t) {
   struct resolve *q = CONTAINER_OF(t, struct resolve, patience);
+  struct name *e = q->name;
+  int64_t now = clock_boot_ms();
   lock(q->resolver->cache);
-  finish_waiting(q, clock_boot_ms());
+  if (q->beyond != 0 || usable(e, now)) {
+    finish_waiting(q, now);
+    return;
+  }
+  if (e->half == NULL) (void)begin_query(q->resolver, e, true, &e->half);
+  unlock(q->resolver->cache);
 }
 
 /* Under the mutex. One of this thread's that need not wait any longer, or NULL. */
@@ -331,22 +369,22 @@ static void on_outcome(struct mail *m) {
 
 /* --- callers --- */
 
-enum serve { SERVE_NOW, SERVE_WAIT, SERVE_WAIT_A_WHILE, SERVE_NOTHING_NEWER };
+enum serve { SERVE_NOW, SERVE_WAIT, SERVE_NOTHING_NEWER };
 
 static enum serve how_to_serve(const struct resolve *q, const struct name *e, int64_t now) {
   bool hangs = e->query != NULL && now - e->asked_at >= RESOLVE_PATIENCE_MS;
   if (q->beyond != 0) {
     if (e->answers.last.number > q->beyond) return SERVE_NOW;
     bool lately = e->query == NULL && e->round > 0 && now - e->asked_at < AGAIN_MS;
-    return hangs || lately ? SERVE_NOTHING_NEWER : SERVE_WAIT_A_WHILE;
+    return hangs || lately ? SERVE_NOTHING_NEWER : SERVE_WAIT;
   }
   if (!usable(e, now)) return SERVE_WAIT;
   bool failing = last_failed(e) && now - e->failed_at < RESOLVE_FRESH_MS; /* not: it failed before a long rest */
   if (now - e->answers.last.at <= RESOLVE_STALE_MS || hangs || failing) return SERVE_NOW;
-  return SERVE_WAIT_A_WHILE;
+  return SERVE_WAIT;
 }
 
-static int begin_waiting(struct resolver *r, struct resolve *q, struct name *e, bool a_while, int64_t now) {
+static int begin_waiting(struct resolver *r, struct resolve *q, struct name *e, int64_t now) {
   int rc = e->query == NULL ? ask(r, e, now) : 0;
   if (rc != 0) return rc;
   q->name = e;
@@ -355,7 +393,7 @@ static int begin_waiting(struct resolver *r, struct resolve *q, struct name *e, 
   r->nwaiting++;
   list_push(&r->waiting, &q->link);
   timeout_init(&q->patience, r->wheel, on_patience);
-  if (a_while) timeout_set(&q->patience, RESOLVE_PATIENCE_MS);
+  timeout_set(&q->patience, RESOLVE_PATIENCE_MS);
   return 0;
 }
 
@@ -368,8 +406,8 @@ static void lookup_name(struct resolver *r, struct resolve *q, const char *host)
   enum serve how = e != NULL ? how_to_serve(q, e, now) : SERVE_NOTHING_NEWER;
   if (e == NULL) {
     status = UV_EAI_NONAME;
-  } else if (how == SERVE_WAIT || how == SERVE_WAIT_A_WHILE) {
-    status = begin_waiting(r, q, e, how == SERVE_WAIT_A_WHILE, now);
+  } else if (how == SERVE_WAIT) {
+    status = begin_waiting(r, q, e, now);
     if (status != 0) status = fall_back(q, e, now, &a) == 0 ? 0 : status;
   } else if (how == SERVE_NOW) {
     status = 0;

@@ -8,6 +8,8 @@
  *   up to RESOLVE_LAST_MS     a new one is waited for; this one is given when that fails, or takes longer than RESOLVE_PATIENCE_MS
  *   older                     never
  *
+ * Where there is none, the name's IPv4 addresses alone are one after RESOLVE_PATIENCE_MS.
+ *
  * A name that failed and has no answer is not kept: the next caller asks again. */
 #ifndef JETON_NET_RESOLVER_H
 #define JETON_NET_RESOLVER_H

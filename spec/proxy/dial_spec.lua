@@ -95,6 +95,23 @@ describe("a name whose first address is silent", function()
   end)
 end)
 
+describe("a name whose AAAA question gets lost", function()
+  spec("is reached by its IPv4 address after a second, by all who wait and by jeton.http", function()
+    local p = stub:jeton([[upstream = "http://lost6-upstream.test:8000", on_request = function(req)
+      if req.path ~= "/call" then return end
+      local res, why = jeton.http.get("http://lost6-call.test:8000/", { timeout = 4 })
+      req:respond(res and res.status or 500, {}, res and res.body or why)
+    end]], { workers = 2 })
+    local took, statuses = wire.timed(function() return burst(p, 10) end)
+    assert.same(all(10, 200), statuses)
+    assert.is_true(took < 4, took) -- libc waits for five seconds
+    assert.equal(200, (get(p)))
+    local status, _, body = get(p, "/call")
+    assert.same({ 200, "fine" }, { status, body })
+    p:finish()
+  end)
+end)
+
 describe("a name that has moved", function()
   local MOVED = "at-47f000002" -- the only one that port 8001 is served at
   local function start() return stub:jeton([[upstream = { "http://from-mover.test:8001", pool = { idle = 0 } }, timeouts = { connect = "4s" }]], { workers = 2 }) end

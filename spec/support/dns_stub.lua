@@ -1,5 +1,5 @@
 --- A name server and an upstream for specs, in namespaces of their own: lua5.4 spec/support/dns_stub.lua DIR. Prints "ready".
---- It answers A queries on 127.0.0.1:53 by the name's first label: `never…` not at all, `slowN…` after N ms, `fail…` with SERVFAIL, `at-4HEX-6HEX…` with these
+--- It answers A queries on 127.0.0.1:53 by the name's first label: `never…` not at all, `lost6…` for A only, `slowN…` after N ms, `fail…` with SERVFAIL, `at-4HEX-6HEX…` with these
 --- addresses (A and AAAA), `from-NAME…` as the label in DIR/name-NAME says, all others with 127.0.0.1 at once; AAAA queries get an empty answer in the same manner. The upstream on port 8000 answers every
 --- request with "fine", or with the address that it came to when that is not 127.0.0.1. So does one on port 8001 of 127.0.0.2 alone.
 local uv = require "luv"
@@ -42,7 +42,7 @@ udp:recv_start(function(_, query, from)
   local label = query:sub(14, 13 + query:byte(13))
   label = label:match "^from%-" and from_file(label:sub(6)) or label
   local kind = string.unpack(">I2", query:match("^[^\0]*\0(..)", 13))
-  if label:match "^never" then return end
+  if label:match "^never" or (label:match "^lost6" and kind == AAAA) then return end
   local reply = answer(query, label, kind, label:match "^fail" and 2 or 0)
   local delay = tonumber(label:match "^slow(%d+)") or 0
   local timer = uv.new_timer()
