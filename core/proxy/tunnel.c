@@ -1,7 +1,8 @@
 /* tunnel.c: see tunnel.h.
  *
  * Each direction reads only while the other side's queue is short, so a slow reader bounds memory. A FIN on one side is passed on; when
- * both have ended, or one fails, or nothing moved for the idle time, both ends are closed, the tunnel is logged, and goes. */
+ * both have ended, or nothing moved for the idle time, both ends are closed, the tunnel is logged, and goes. So it is when one side fails, as soon as the other one has
+ * taken what is queued for it: many servers end TLS without a close_notify, and their last words are no less valid for that. */
 #include "proxy/tunnel.h"
 
 #include <stdlib.h>
@@ -14,10 +15,12 @@
 /* After one side's FIN: a peer that has left altogether looks the same, and must not be held for as long as a living tunnel. */
 enum { HALF_CLOSED_MS = 60 * 1000 };
 
+/* ENDED: its peer has half-closed. GONE: it has failed, and but for close no function of its end may be called. */
+enum side_state { SIDE_OPEN, SIDE_ENDED, SIDE_GONE };
 struct side {
   struct pipe_end end; /* .owner is the tunnel */
-  bool ended;          /* its peer has half-closed */
-  uint64_t given;      /* bytes from the other side that were sent, or are queued */
+  enum side_state state;
+  uint64_t given; /* bytes from the other side that were sent, or are queued */
 };
 struct tunnel {
   struct link link; /* worker->tunnels */
@@ -51,26 +54,36 @@ static struct side *other_side(struct tunnel *t, const struct side *s) {
   return s == &t->client ? &t->upstream : &t->client;
 }
 
-/* Both have half-closed, and everything has been taken. */
+/* Neither side has anything to say any more, and what they said has been taken. */
 static bool finished(const struct tunnel *t) {
-  return t->client.ended && t->upstream.ended && queued(&t->client) == 0 && queued(&t->upstream) == 0;
+  const struct side *c = &t->client, *u = &t->upstream;
+  if (c->state == SIDE_GONE || u->state == SIDE_GONE)
+    return (c->state == SIDE_GONE || queued(c) == 0) && (u->state == SIDE_GONE || queued(u) == 0);
+  return c->state == SIDE_ENDED && u->state == SIDE_ENDED && queued(c) == 0 && queued(u) == 0;
 }
 
-static void half_close(struct tunnel *t, struct side *from, struct side *to) {
-  from->ended = true;
-  if (t->idle_ms == 0 || t->idle_ms > HALF_CLOSED_MS) t->idle_ms = HALF_CLOSED_MS;
-  timeout_set(&t->idle, t->idle_ms);
-  to->end.ops->shutdown(&to->end);
-  if (finished(t)) tunnel_end(t);
-}
-
-/* False: the tunnel has ended. */
-static bool pass(struct tunnel *t, struct side *from, struct side *to, struct str bytes) {
-  timeout_set(&t->idle, t->idle_ms);
-  if (to->end.ops->write(&to->end, bytes) != 0) {
+/* A side has said its last. False: the tunnel has ended. */
+static bool end_side(struct tunnel *t, struct side *s, enum side_state state) {
+  s->state = state;
+  if (finished(t)) {
     tunnel_end(t);
     return false;
   }
+  if (t->idle_ms == 0 || t->idle_ms > HALF_CLOSED_MS) t->idle_ms = HALF_CLOSED_MS;
+  timeout_set(&t->idle, t->idle_ms);
+  return true;
+}
+
+static void half_close(struct tunnel *t, struct side *from, struct side *to) {
+  if (to->state != SIDE_GONE) to->end.ops->shutdown(&to->end);
+  (void)end_side(t, from, SIDE_ENDED);
+}
+
+/* What comes for a side that is gone is dropped. False: the tunnel has ended. */
+static bool pass(struct tunnel *t, struct side *from, struct side *to, struct str bytes) {
+  if (to->state == SIDE_GONE) return true;
+  timeout_set(&t->idle, t->idle_ms);
+  if (to->end.ops->write(&to->end, bytes) != 0) return end_side(t, to, SIDE_GONE);
   to->given += bytes.n;
   if (from == &t->client)
     COUNT(t->worker, bytes_in, bytes.n);
@@ -88,15 +101,18 @@ static void on_read(struct pipe_end *p, ssize_t n, const uint8_t *data) {
   else if (n == UV_EOF)
     half_close(t, from, to);
   else
-    tunnel_end(t);
+    (void)end_side(t, from, SIDE_GONE);
 }
 
 static void on_drain(struct pipe_end *p, int status) {
   struct tunnel *t = p->owner;
-  struct side *from = other_side(t, side_of(p));
-  if (status < 0 || finished(t))
+  struct side *to = side_of(p), *from = other_side(t, to);
+  if (to->state == SIDE_GONE) return;
+  if (status < 0)
+    (void)end_side(t, to, SIDE_GONE);
+  else if (finished(t))
     tunnel_end(t);
-  else if (!from->ended)
+  else if (from->state == SIDE_OPEN)
     from->end.ops->read(&from->end, true);
 }
 
