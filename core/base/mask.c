@@ -7,6 +7,9 @@
  * Fingerprints are of three kinds. WHOLE marks what it matches. BEGIN is of a long value's first bytes, and marks the rest of the word too: a message may be
  * cut in the middle of a secret. CODED is of the part of a base64 text that does not depend on what stands around the value, and marks the whole word.
  *
+ * Escapes (percent, JSON's and C's, HTML's) have too many dialects, one within the other, to be fingerprints: so the text is searched as it is, and once more for
+ * each layer of escapes that can be taken off. What is found there marks the bytes that it was written with.
+ *
  * What is remembered comes in two generations: when the younger is full it becomes the older one, and what was there is forgotten. One thread. */
 #include "base/mask.h"
 
@@ -26,6 +29,8 @@ enum {
   PLACES = 2 * MASK_VALUES * FORMS, /* of a generation's table; a power of two */
   VALUE_MIN = 4,                    /* below, a value says too little, and would be found in any text */
   CODED_MIN = 5,                    /* a shorter piece of base64 says too little */
+  LAYERS = 4,                       /* of escapes that are taken off */
+  ENTITY_MAX = 10,                  /* bytes of an HTML entity */
   BEGIN_OF = 16,
   BEGIN = 12, /* a value of 16 bytes and more is found by its first 12 */
   VALUE_MAX = 64 * 1024
@@ -176,6 +181,14 @@ static void add_json(struct buf *b, struct str s, bool solidus) {
   }
 }
 
+static void add_hex(struct buf *b, struct str s, const char *digits) {
+  for (size_t i = 0; i < s.n; i++) {
+    unsigned char c = (unsigned char)s.p[i];
+    char pair[2] = {digits[c >> 4], digits[c & 15]};
+    buf_add(b, pair, 2);
+  }
+}
+
 void mask_add(struct mask *m, struct str value) {
   static const struct form forms[] = {
       {"*-._", "0123456789ABCDEF", true}, {"*-._", "0123456789abcdef", true}, {"-._~", "0123456789ABCDEF", false}};
@@ -195,6 +208,11 @@ void mask_add(struct mask *m, struct str value) {
   for (int solidus = 0; solidus < 2; solidus++) {
     buf_reset(&b);
     add_json(&b, value, solidus);
+    add_text(m, buf_str(&b));
+  }
+  for (int upper = 0; upper < 2; upper++) {
+    buf_reset(&b);
+    add_hex(&b, value, upper ? "0123456789ABCDEF" : "0123456789abcdef");
     add_text(m, buf_str(&b));
   }
   buf_fini(&b);
@@ -235,11 +253,138 @@ static bool mark_all(const struct mask *m, const struct generation *g, struct st
   return any;
 }
 
+static bool mark_both(const struct mask *m, struct str text, uint8_t *marked) {
+  bool young = mark_all(m, &m->young, text, marked), old = mark_all(m, &m->old, text, marked);
+  return young || old;
+}
+
+/* --- layers of escapes --- */
+
+struct layer { /* a text without one layer of escapes: where each byte of it stands in the first text */
+  struct buf text;
+  uint32_t *from, *to;
+};
+
+static bool read_digits(const char *p, size_t n, unsigned base, uint32_t *code) {
+  static const char digits[] = "0123456789abcdef";
+  *code = 0;
+  for (size_t i = 0; i < n; i++) {
+    const char *at = p[i] != '\0' ? strchr(digits, char_lower(p[i])) : NULL;
+    if (at == NULL || at - digits >= (ptrdiff_t)base || *code > 0xffff) return false;
+    *code = *code * base + (uint32_t)(at - digits);
+  }
+  return n > 0;
+}
+
+static size_t read_entity(struct str s, uint32_t *code) {
+  static const struct {
+    const char *name;
+    char is;
+  } names[] = {{"amp", '&'}, {"lt", '<'}, {"gt", '>'}, {"quot", '"'}, {"apos", '\''}};
+  const char *end = memchr(s.p, ';', s.n < ENTITY_MAX ? s.n : ENTITY_MAX);
+  if (end == NULL || end < s.p + 2) return 0;
+  struct str name = {s.p + 1, (size_t)(end - s.p - 1)};
+  bool hex = name.n > 1 && (name.p[1] == 'x' || name.p[1] == 'X');
+  if (name.p[0] == '#' && read_digits(name.p + (hex ? 2 : 1), name.n - (hex ? 2 : 1), hex ? 16 : 10, code))
+    return name.n + 2;
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    *code = (unsigned char)names[i].is;
+    if (str_eq(name, str_of(names[i].name))) return name.n + 2;
+  }
+  return 0;
+}
+
+/* The escape that s begins with: its length, and the byte or character; 0: it is none. */
+static size_t read_escape(struct str s, uint32_t *code) {
+  if (s.p[0] == '%') return s.n >= 3 && read_digits(s.p + 1, 2, 16, code) ? 3 : 0;
+  if (s.p[0] == '&') return read_entity(s, code);
+  if (s.p[0] != '\\' || s.n < 2) return 0;
+  if (s.p[1] == 'u') return s.n >= 6 && read_digits(s.p + 2, 4, 16, code) ? 6 : 0;
+  if (s.p[1] == 'x') return s.n >= 4 && read_digits(s.p + 2, 2, 16, code) ? 4 : 0;
+  *code = (unsigned char)s.p[1];
+  return strchr("\"'/\\", s.p[1]) != NULL && s.p[1] != '\0' ? 2 : 0;
+}
+
+static void put_byte(struct layer *to, unsigned char c, uint32_t from, uint32_t end) {
+  to->from[to->text.n] = from;
+  to->to[to->text.n] = end;
+  buf_add(&to->text, &c, 1);
+}
+
+/* `percent`: the code is a byte; of other escapes it is a character. No escape is shorter than its character in UTF-8. */
+static void put_code(struct layer *to, uint32_t code, bool percent, uint32_t from, uint32_t end) {
+  if (code < 0x80 || percent) {
+    put_byte(to, (unsigned char)code, from, end);
+  } else if (code < 0x800) {
+    put_byte(to, (unsigned char)(0xc0 | code >> 6), from, end);
+    put_byte(to, (unsigned char)(0x80 | (code & 63)), from, end);
+  } else {
+    put_byte(to, (unsigned char)(0xe0 | (code >> 12 & 15)), from, end);
+    put_byte(to, (unsigned char)(0x80 | (code >> 6 & 63)), from, end);
+    put_byte(to, (unsigned char)(0x80 | (code & 63)), from, end);
+  }
+}
+
+/* Takes a layer off. False: there is none. */
+static bool take_off(const struct layer *of, struct layer *to) {
+  struct str s = buf_str(&of->text);
+  bool any = false;
+  buf_reset(&to->text);
+  for (size_t i = 0; i < s.n;) {
+    uint32_t code = 0;
+    size_t n = read_escape((struct str){s.p + i, s.n - i}, &code);
+    any = any || n > 0;
+    size_t last = n > 0 ? i + n - 1 : i;
+    if (n > 0)
+      put_code(to, code, s.p[i] == '%', of->from[i], of->to[last]);
+    else
+      put_byte(to, (unsigned char)s.p[i], of->from[i], of->to[i]);
+    i = last + 1;
+  }
+  return any;
+}
+
+static void layer_init(struct layer *l, size_t n) {
+  buf_init(&l->text);
+  l->text.sensitive = true;
+  l->from = must_malloc(n * sizeof *l->from);
+  l->to = must_malloc(n * sizeof *l->to);
+}
+
+static void layer_fini(struct layer *l) {
+  buf_fini(&l->text);
+  free(l->from);
+  free(l->to);
+}
+
+static bool may_be_escaped(struct str s) {
+  return memchr(s.p, '%', s.n) != NULL || memchr(s.p, '\\', s.n) != NULL || memchr(s.p, '&', s.n) != NULL;
+}
+
+static bool mark_layers(const struct mask *m, struct str text, uint8_t *marked) {
+  if (!may_be_escaped(text)) return false;
+  struct layer layers[2];
+  uint8_t *found = must_malloc(text.n);
+  bool any = false;
+  for (int i = 0; i < 2; i++) layer_init(&layers[i], text.n);
+  for (uint32_t i = 0; i < text.n; i++) put_byte(&layers[0], (unsigned char)text.p[i], i, i + 1);
+  for (int i = 0; i < LAYERS && take_off(&layers[i % 2], &layers[(i + 1) % 2]); i++) {
+    const struct layer *l = &layers[(i + 1) % 2];
+    memset(found, 0, l->text.n);
+    any = mark_both(m, buf_str(&l->text), found) || any;
+    for (size_t at = 0; at < l->text.n; at++)
+      if (found[at] != 0) memset(marked + l->from[at], 1, l->to[at] - l->from[at]);
+  }
+  for (int i = 0; i < 2; i++) layer_fini(&layers[i]);
+  free(found);
+  return any;
+}
+
 bool mask_apply(const struct mask *m, struct str text, struct buf *out) {
   if (text.n == 0) return false;
   uint8_t *marked = must_calloc(text.n, 1);
-  bool young = mark_all(m, &m->young, text, marked), old = mark_all(m, &m->old, text, marked);
-  bool any = (young || old) && memchr(marked, 1, text.n) != NULL;
+  bool plain = mark_both(m, text, marked), escaped = mark_layers(m, text, marked);
+  bool any = (plain || escaped) && memchr(marked, 1, text.n) != NULL;
   for (size_t i = 0; any && i < text.n; i++) {
     if (marked[i] == 0)
       buf_add(out, text.p + i, 1);

@@ -17,7 +17,8 @@ void mask_end_thread(void); /* gives this thread's mask back, if it has one */
 
 struct mask *mask_new(void);
 void mask_free(struct mask *m);
-/* From now on the value is found: as it is, form-encoded, as text of JSON, and in base64 and base64url, alone or within something longer (the pair of Basic). The
+/* From now on the value is found: as it is, form-encoded, in hex, in base64 and base64url, alone or within something longer (the pair of Basic), and under escapes of
+ * percent-encoding, JSON, C and HTML, up to four layers of them. The
  * MASK_VALUES added last, at least, are known. One of less than four bytes is not: it would be found in any text. */
 enum { MASK_VALUES = 128 };
 void mask_add(struct mask *m, struct str value);

@@ -28,6 +28,11 @@ local function form(text)
   return (text:gsub("[^%w*._-]", function(c) return c == " " and "+" or ("%%%02X"):format(c:byte()) end))
 end
 
+--- Percent-encoding of what is percent-encoded; entities of HTML; escapes of JSON, as those write them that escape more than they must.
+local function twice(text) return (form(text):gsub("%%", "%%25")) end
+local function entities(text) return (text:gsub("[^%w]", function(c) return ("&#x%x;"):format(c:byte()) end)) end
+local function escapes(text) return (text:gsub("[^%w]", function(c) return ("\\u%04x"):format(c:byte()) end)) end
+
 --- Everything that is said of a token: log, status as text and JSON, metrics, the reply to a client, what a script sees.
 local function everything()
   local said = { proxy:output(), proxy:control("GET", "/status").body, proxy:control("GET", "/metrics").body }
@@ -41,7 +46,7 @@ end
 local function assert_silent(said, what)
   local forms = {}
   for _, value in ipairs { SECRET, REFRESH } do
-    for _, text in ipairs { value, form(value), value:gsub("/", "\\/") .. "" } do forms[#forms + 1] = text end
+    for _, text in ipairs { value, form(value), value:gsub("/", "\\/") .. "", twice(value), entities(value), escapes(value) } do forms[#forms + 1] = text end
     forms[#forms + 1] = base64(value):gsub("=*$", "")
     forms[#forms + 1] = base64(value):sub(1, 12)
     forms[#forms + 1] = value:sub(1, 14)
@@ -77,6 +82,9 @@ local ECHOES = {
   ["in the error itself"] = { status = 400, body = '{"error":"VALUE"}' },
   ["cut by the length that is shown"] = { status = 400, body = '{"error":"invalid_grant","error_description":"' .. ("x"):rep(185) .. ' VALUE"}' },
   ["as it was sent"] = { status = 400, body = '{"error":"invalid_request","error_description":"bad: $BODY, $AUTH"}' },
+  ["percent-encoded twice"] = { status = 400, body = '{"error":"invalid_grant","error_description":"TWICE is unknown"}' },
+  ["as entities of HTML"] = { status = 400, body = '{"error":"invalid_grant","error_description":"ENTITIES is unknown"}' },
+  ["as JSON within JSON"] = { status = 400, body = '{"error":"invalid_grant","error_description":"{\\"e\\":\\"ESCAPES is unknown\\"}"}' },
   ["in base64"] = { status = 400, body = '{"error":"invalid_grant","error_description":"BASE64 is unknown"}' },
 }
 
@@ -86,7 +94,9 @@ describe("an issuer that repeats what was sent to it", function()
       local list = {}
       for _, value in ipairs { SECRET, REFRESH } do
         local who = name()
-        peer:answer(who, { status = answer.status, body = answer.body:gsub("VALUE", function() return value end):gsub("BASE64", function() return base64(value) end) .. "" })
+        peer:answer(who, { status = answer.status, body = answer.body:gsub("VALUE", function() return value end):gsub("BASE64", function() return base64(value) end)
+          :gsub("TWICE", function() return twice(value) end):gsub("ENTITIES", function() return entities(value) end)
+          :gsub("ESCAPES", function() return (escapes(value):gsub("\\", "\\\\")) end) .. "" })
         for _, auth in ipairs { "client_secret_basic", "client_secret_post" } do
           list[#list + 1] = ([[oauth2.refresh_token { token_url = %q, client_id = "spec", auth = %q, client_secret = jeton.secret.value(SECRET), refresh_token = jeton.secret.value(REFRESH) }]])
             :format(peer:url("/" .. who .. "/token"), auth)

@@ -75,6 +75,28 @@ static void form_encoded_credentials_are_found_in_basic(void) {
   mask_free(m);
 }
 
+static void it_is_found_under_layers_of_escapes(void) {
+  m = mask_new();
+  mask_add(m, STR("s3c+t/v=\"x<y>'longer~one"));
+  CHECK(becomes("got %73%33%63%2B%74%2f%76%3d%22%78%3c%79%3e%27longer%7Eone there", "got *** there"));
+  CHECK(becomes("got s3c%252Bt%252fv%253D%2522x%253Cy%253E%2527longer~one there", "got *** there"));
+  CHECK(becomes("got s3c\\u002bt\\u002Fv\\u003d\\u0022x\\u003cy\\u003E\\u0027longer\\u007eone there", "got *** there"));
+  CHECK(becomes("got s3c\\x2bt\\x2fv=\\\"x<y>\\'longer~one there", "got *** there"));
+  CHECK(becomes("{\"e\":\"{\\\"d\\\":\\\"s3c+t/v=\\\\\\\"x<y>'longer~one\\\"}\"}",
+                "{\"e\":\"{\\\"d\\\":\\\"***\\\"}\"}"));
+  CHECK(becomes("got s3c+t/v=&quot;x&lt;y&gt;&#39;longer~one there", "got *** there"));
+  CHECK(becomes("got s3c&#43;t&#x2F;v&#61;&#x22;x&lt;y&gt;&apos;longer~one there", "got *** there"));
+  CHECK(becomes("got 7333632b742f763d22783c793e276c6f6e6765727e6f6e65 there", "got *** there"));
+  CHECK(becomes("got 7333632B742F763D22783C793E276C6F6E6765727E6F6E65 there", "got *** there"));
+  CHECK(becomes("got czNjK3QvdmFsdWU%3D there, 100%, a\\b & &c; %zz \\",
+                "got czNjK3QvdmFsdWU%3D there, 100%, a\\b & &c; %zz \\"));
+  mask_add(m, STR("p\xc3\xa4ssword"));
+  CHECK(becomes("got p\\u00e4ssword, p&#228;ssword, p%C3%A4ssword", "got ***, ***, ***"));
+  mask_add(m, STR("i?\?>>pass"));
+  CHECK(becomes("Basic aWQ6aT8%2FPj5wYXNz end", "Basic *** end"));
+  mask_free(m);
+}
+
 static void a_long_one_is_found_where_it_was_cut(void) {
   m = mask_new();
   mask_add(m, STR("refresh-0123456789abcdefghij"));
@@ -111,6 +133,7 @@ int main(void) {
   RUN(it_is_found_encoded);
   RUN(it_is_found_in_base64_whatever_stands_before);
   RUN(form_encoded_credentials_are_found_in_basic);
+  RUN(it_is_found_under_layers_of_escapes);
   RUN(a_long_one_is_found_where_it_was_cut);
   RUN(a_short_one_would_be_found_anywhere);
   RUN(the_last_ones_are_known);
