@@ -24,6 +24,7 @@ int services_init(struct services *s, struct registry *names) {
   s->resolver = resolver_new(names, &s->loop, &s->mailbox, &s->wheel);
   s->origins = origins_new(&s->net, &s->wheel, s->resolver);
   s->names = names;
+  s->saves = NULL;
   s->keepalive = (struct keepalive){0};
   return 0;
 }

@@ -14,6 +14,7 @@
 struct origins;  /* http/origin.h: this thread's connections to other servers */
 struct registry; /* base/named.h */
 struct resolver; /* net/resolver.h */
+struct saves;    /* token/saves.h */
 
 struct services {
   uv_loop_t loop;
@@ -23,6 +24,7 @@ struct services {
   struct resolver *resolver;
   struct origins *origins;
   struct keepalive keepalive; /* of connections that scripts ask for: the active policy's */
+  struct saves *saves;        /* the keeper's, not owned; NULL in any other thread */
   struct registry *names;     /* base/named.h: what policies name; the process's, not owned */
 };
 

@@ -3,31 +3,22 @@
  * For what is read, used up and written again: a refresh token on disk. A restart beside a process that still drains, a second instance, and the fetch of a
  * proof beside that of the running policy would each read the same one and spend it twice.
  *
- * The lock is flock(2)'s, which ends with the process however it ends. It is on a file beside the path ("PATH.lock"), since the file itself is replaced by each
- * save; that file stays, as removing it would let two hold two files of one name. The file itself is locked as well, where it is there: two containers that have only that
- * file in common share nothing beside it, and in a directory that may not be written it is all there is. As a save may have put another file in its
- * place, its lock counts only while it is still the one at the path.
- *
- * Nobody waits inside of flock: a thread of the pool would be held for as long as somebody else's fetch takes. It is tried, on the pool, at growing
+ * The lock is base/file_lock.h's. Nobody waits inside of flock: a thread of the pool would be held for as long as somebody else's fetch takes. It is tried, on the pool, at growing
  * intervals. Invariant: an op has either its work under way, or its timer set, or is closing; its memory goes when the timer is closed. */
 #include "base/must.h"
 #include "lua/lib.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <lauxlib.h>
-#include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <uv.h>
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/file_lock.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "http/services.h"
@@ -38,77 +29,28 @@
 #define LOCK "jeton.lock"
 
 enum { TIMEOUT_MS = 30 * 1000, RETRY_MIN_MS = 10, RETRY_MAX_MS = 200, TELL_MS = 2000 };
-enum { BESIDE, SELF, NFILES };
-
-struct lock { /* the userdata */
-  int fds[NFILES];
-};
 struct lock_op {
   uv_work_t request;
   uv_timer_t timer;
   struct await await;
   char *path;
-  int fds[NFILES];
+  struct file_lock lock;
   int error;            /* of the last try */
   int64_t began, until; /* CLOCK_BOOTTIME ms */
   unsigned retry_ms;
   bool cancelled, told;
 };
 
-/* --- the files --- */
-
-static void close_files(int fds[NFILES]) {
-  for (int i = 0; i < NFILES; i++) {
-    if (fds[i] >= 0) (void)close(fds[i]);
-    fds[i] = -1;
-  }
-}
-
-static int take(int fd) { return flock(fd, LOCK_EX | LOCK_NB) == 0 ? 0 : -errno; }
-
-/* 0 when there is such a lock now, or none is to be had for want of the file beside; -EWOULDBLOCK: somebody has it. */
-static int take_beside(const char *target, int *fd) {
-  char name[PATH_MAX];
-  int n = snprintf(name, sizeof name, "%s.lock", target);
-  if (n < 0 || n >= PATH_MAX) return -ENAMETOOLONG;
-  *fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
-  return *fd < 0 ? -errno : take(*fd);
-}
-
-static int take_self(const char *target, int *fd) {
-  struct stat held, there;
-  *fd = open(target, O_RDWR | O_CLOEXEC | O_NONBLOCK);
-  if (*fd < 0) *fd = open(target, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (*fd < 0) return -errno;
-  int rc = take(*fd);
-  if (rc != 0) return rc;
-  bool same =
-      fstat(*fd, &held) == 0 && stat(target, &there) == 0 && held.st_ino == there.st_ino && held.st_dev == there.st_dev;
-  return same ? 0 : -EWOULDBLOCK;
-}
-
-/* Both, or the one that can be had. Of two failures the first says more: there is no directory, or it may not be written. */
-static int take_both(const char *target, int fds[NFILES]) {
-  int beside = take_beside(target, &fds[BESIDE]);
-  if (beside == -EWOULDBLOCK) return beside;
-  int self = take_self(target, &fds[SELF]);
-  if (self == -EWOULDBLOCK) return self;
-  return beside == 0 || self == 0 ? 0 : beside;
-}
+/* --- waiting --- */
 
 static void on_try(uv_work_t *request) { /* on the pool */
   struct lock_op *op = request->data;
-  char *target = realpath(op->path, NULL); /* as a save sees it: through links; NULL when it does not exist yet */
-  op->error = take_both(target != NULL ? target : op->path, op->fds);
-  free(target);
-  if (op->error != 0) close_files(op->fds);
+  op->error = file_lock_try(op->path, &op->lock);
 }
-
-/* --- waiting --- */
 
 static void unmake(void *p) {
   struct lock_op *op = p;
-  close_files(op->fds);
+  file_lock_release(&op->lock);
   free(op->path);
   free(op);
 }
@@ -116,13 +58,13 @@ static void unmake(void *p) {
 static void on_closed(uv_handle_t *h) { unmake(h->data); }
 
 static int l_lock_release(lua_State *L) {
-  close_files(((struct lock *)arg_self(L, LOCK))->fds);
+  file_lock_release(arg_self(L, LOCK));
   return 0;
 }
 
 static int l_lock_tostring(lua_State *L) {
-  const struct lock *l = arg_self(L, LOCK);
-  lua_pushstring(L, l->fds[BESIDE] >= 0 || l->fds[SELF] >= 0 ? "lock<held>" : "lock<released>");
+  const struct file_lock *l = arg_self(L, LOCK);
+  lua_pushstring(L, file_lock_is_held(l) ? "lock<held>" : "lock<released>");
   return 1;
 }
 
@@ -136,8 +78,8 @@ static int push_outcome(lua_State *L, void *arg) {
     return arg_failure(L, UV_ETIMEDOUT, "lock %s: somebody else has had it for the %.1f s that this waited", op->path,
                        (double)(clock_boot_ms() - op->began) / 1000);
   if (op->error != 0) return arg_failure(L, op->error, "lock %s: %s", op->path, err_text(op->error));
-  struct lock *l = lua_newuserdatauv(L, sizeof *l, 0);
-  memset(l->fds, -1, sizeof l->fds);
+  struct file_lock *l = lua_newuserdatauv(L, sizeof *l, 0);
+  *l = FILE_LOCK_NONE;
   if (luaL_newmetatable(L, LOCK)) {
     luaL_setfuncs(L, metamethods, 0);
     luaL_newlib(L, methods);
@@ -146,8 +88,8 @@ static int push_outcome(lua_State *L, void *arg) {
     lua_setfield(L, -2, "__metatable");
   }
   lua_setmetatable(L, -2);
-  memcpy(l->fds, op->fds, sizeof l->fds);
-  memset(op->fds, -1, sizeof op->fds);
+  *l = op->lock;
+  op->lock = FILE_LOCK_NONE;
   return 1;
 }
 
@@ -203,7 +145,7 @@ int l_file_lock(lua_State *L) {
   if (path.n == 0 || memchr(path.p, '\0', path.n) != NULL)
     return luaL_error(L, "%s: path: empty, or with a NUL byte inside", what);
   struct lock_op *op = guard_new(L, sizeof *op, unmake);
-  memset(op->fds, -1, sizeof op->fds);
+  op->lock = FILE_LOCK_NONE;
   op->path = must_strdup(path.p);
   op->began = clock_boot_ms();
   op->until = op->began + timeout;

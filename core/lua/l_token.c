@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "http/services.h"
 #include "lua/arg.h"
 #include "lua/guard.h"
 #include "lua/l_secret.h"
@@ -23,6 +24,7 @@
 #include "lua/type.h"
 #include "lua/vm.h"
 #include "token/family.h"
+#include "token/saves.h"
 #include "token/secret.h"
 #include "token/slot.h"
 #include "token/terms.h"
@@ -82,6 +84,7 @@ static void push_generation(lua_State *L, const struct slot_facts *f) {
 static void push_expires_in(lua_State *L, const struct slot_facts *f) {
   lua_pushnumber(L, f->valid && f->expires_in_ms > 0 ? (lua_Number)f->expires_in_ms / 1000 : 0);
 }
+static void push_saving(lua_State *L, const struct slot_facts *f) { lua_pushboolean(L, f->saving); }
 static void push_last_error(lua_State *L, const struct slot_facts *f) {
   if (f->last_error[0] != '\0')
     lua_pushstring(L, f->last_error);
@@ -94,7 +97,7 @@ static const struct fact {
   void (*push)(lua_State *L, const struct slot_facts *f);
 } facts[] = {
     {"valid", push_valid}, {"expires_in", push_expires_in}, {"generation", push_generation},
-    {"state", push_state}, {"last_error", push_last_error},
+    {"state", push_state}, {"last_error", push_last_error}, {"saving", push_saving},
 };
 
 static int l_index(lua_State *L) { /* upvalue 1: methods */
@@ -116,7 +119,7 @@ static int l_index(lua_State *L) { /* upvalue 1: methods */
   }
   if (key[0] == '_') return 0;
   return luaL_error(L,
-                    "token %s has no '%s': it has valid, expires_in, generation, state, name, last_error, "
+                    "token %s has no '%s': it has valid, expires_in, generation, state, name, last_error, saving, "
                     ":field(name), :set(value, options), "
                     ":refresh(), :wait(timeout), :unsaved(why) and :reveal(); its bytes cannot be read by a script",
                     slot_name(h->slot), key);
@@ -159,9 +162,63 @@ static int l_wait(lua_State *L) {
   return token_wait(L, h->slot, ms, h->max_waiters);
 }
 
+/* Reads { path, value, before } at 3. Strings stay on the stack, and the bytes of secrets in `hold`. */
+static void read_save(lua_State *L, struct saves_of *of, struct buf *hold) {
+  static const char what[] = "token:unsaved";
+  static const char *const known[] = {"path", "value", "before", NULL};
+  struct {
+    size_t at, n;
+  } spans[1 + SAVES_BEFORE_MAX];
+  arg_options(L, 3, what, "{ path = path, value = refresh_token, before = { … } }", known);
+  luaL_checkstack(L, 8 + SAVES_BEFORE_MAX, what);
+  lua_getfield(L, 3, "path");
+  of->path = arg_string(L, -1, what, "path");
+  lua_getfield(L, 3, "value");
+  int from = lua_gettop(L);
+  if (lua_getfield(L, 3, "before") == LUA_TTABLE) {
+    lua_Unsigned n = lua_rawlen(L, -1);
+    if (n > SAVES_BEFORE_MAX) luaL_error(L, "%s: before: more than %d", what, SAVES_BEFORE_MAX);
+    int list = lua_gettop(L);
+    for (lua_Unsigned i = 1; i <= n; i++) lua_rawgeti(L, list, (lua_Integer)i);
+    lua_remove(L, list);
+    of->nbefore = (unsigned)n;
+  } else if (!lua_isnil(L, -1)) {
+    arg_wrong(L, what, "before", "a list of strings or secrets", -1);
+  }
+  for (unsigned i = 0; i <= of->nbefore; i++) {
+    spans[i].at = hold->n;
+    const char *key = i == 0 ? "value" : "before";
+    struct secret_context compared = {.any_target = true};
+    struct secret *secret = i == 0 ? NULL : l_secret_test(L, from + (int)i);
+    int rc = secret != NULL ? secret_expand(secret, &compared, hold)
+                            : l_secret_bytes(L, from + (int)i, SECRET_TO_FILE, of->path, hold, what, key);
+    if (rc != 0) luaL_error(L, "%s: %s: %s", what, key, err_text(rc));
+    spans[i].n = hold->n - spans[i].at;
+  }
+  for (unsigned i = 0; i <= of->nbefore; i++)
+    *(i == 0 ? &of->value : &of->before[i - 1]) = (struct str){(const char *)hold->p + spans[i].at, spans[i].n};
+}
+
 static int l_unsaved(lua_State *L) {
   struct token_handle *h = check(L);
-  slot_note_unsaved(h->slot, lua_isnoneornil(L, 2) ? NULL : arg_string(L, 2, "token:unsaved", "why").p);
+  struct saves *saves = vm_services(vm_of(L))->saves;
+  lua_settop(L, 3);
+  struct str why = lua_isnil(L, 2) ? (struct str){NULL, 0} : arg_string(L, 2, "token:unsaved", "why");
+  if (!lua_isnil(L, 3) && (why.p == NULL || saves == NULL))
+    return luaL_error(L, "token:unsaved: %s",
+                      why.p == NULL ? "what is to be saved, and no reason why it is not"
+                                    : "a value can be saved in a fetch or a task only, not in a hook");
+  struct saves_of of = {.slot = h->slot};
+  if (!lua_isnil(L, 3)) {
+    struct buf *hold = guard_buf(L);
+    int guard = lua_gettop(L);
+    read_save(L, &of, hold);
+    saves_add(saves, &of);
+    guard_close(L, guard);
+  } else if (why.p == NULL && saves != NULL) {
+    saves_drop(saves, h->slot);
+  }
+  slot_note_unsaved(h->slot, why.p);
   return 0;
 }
 

@@ -14,6 +14,7 @@
  * until one is taken.
  *
  * A VM is freed by keeper_runtime.c when it is retired, lingers no more, and none of its fetches runs: this file only says which of these holds.
+ * What could not be saved is tried again by token/saves.h, whatever becomes of the policy, and once more at the end.
  * The end: while the workers drain, only what a request waits for is fetched. Then nothing begins any more, and what is under way is waited for: a refresh
  * token that its issuer has rotated may be on its way to us, and its fetch saves it. Scripts' tasks go on until then, since a fetch may need one.
  * Threads: everything below runs on the keeper's thread, but for new, start, post, log_cut and join (control's). */
@@ -34,6 +35,7 @@
 #include "token/family.h"
 #include "token/keeper.h"
 #include "token/result.h"
+#include "token/saves.h"
 
 enum { COLLECT_MS = 250, TIMER_MAX_MS = 30 * 1000 };
 
@@ -126,6 +128,7 @@ static bool is_outdated(const struct keeper_thread *k, const struct fetch *f) {
 }
 
 static void check_stop(struct keeper_thread *k);
+static void on_save_ended(void *arg) { check_stop(arg); }
 static void begin_waiting_proofs(struct keeper_thread *k);
 
 static void on_fetch_ended(void *arg, struct fetch *f, const struct fetch_result *result) {
@@ -592,16 +595,19 @@ static void log_unsaved(void *arg, struct slot *s) {
 
 static void end_now(struct keeper_thread *k) {
   under_way_log_cut(&k->under_way);
+  saves_drop_all(k->services.saves);
   keeper_each(k->keeper, log_unsaved, NULL);
   retire_all(k);
   close_timers(k);
   uv_stop(&k->services.loop);
 }
 
+static bool has_work(struct keeper_thread *k) { return under_way_any(&k->under_way) || saves_any(k->services.saves); }
+
 /* Also the way from a fetch's last callback to the end: no task of a VM may be on the stack when it goes. */
 static void on_end(uv_timer_t *t) {
   struct keeper_thread *k = t->data;
-  if (!under_way_any(&k->under_way) || clock_boot_ms() >= k->stop_at) {
+  if (!has_work(k) || clock_boot_ms() >= k->stop_at) {
     end_now(k);
   } else if (k->stop_at != INT64_MAX) {
     (void)uv_timer_start(t, on_end, timer_ms(k, k->stop_at), 0);
@@ -610,7 +616,7 @@ static void on_end(uv_timer_t *t) {
 
 static void check_stop(struct keeper_thread *k) {
   bool waits = k->stop != NULL && !uv_is_closing((const uv_handle_t *)&k->end);
-  if (waits && !under_way_any(&k->under_way)) (void)uv_timer_start(&k->end, on_end, 0, 0);
+  if (waits && !has_work(k)) (void)uv_timer_start(&k->end, on_end, 0, 0);
 }
 
 static void stop(struct keeper_thread *k, struct order *o) {
@@ -618,6 +624,7 @@ static void stop(struct keeper_thread *k, struct order *o) {
   k->stop_at = o->until;
   keeper_slow_down(k->keeper, KEEPER_NONE);
   under_way_log_wait(&k->under_way, k->stop_at);
+  saves_hurry(k->services.saves);
   (void)uv_timer_start(&k->end, on_end, 0, 0);
 }
 
@@ -650,6 +657,7 @@ static void *keeper_main(void *arg) {
   keeper_free(k->keeper);
   struct order *o = k->stop;
   services_close(&k->services);
+  saves_free(k->services.saves);
   order_answer(o, 0);
   return NULL;
 }
@@ -668,6 +676,7 @@ struct keeper_thread *keeper_thread_new(struct registry *names) {
   list_init(&k->held);
   list_init(&k->kept);
   k->due_at = INT64_MAX;
+  k->services.saves = saves_new(&k->services.loop, on_save_ended, k);
   under_way_init(&k->under_way);
   k->due.data = k->linger.data = k->collect.data = k->end.data = k;
   (void)uv_timer_init(&k->services.loop, &k->end);
@@ -699,6 +708,7 @@ void keeper_thread_join(struct keeper_thread *k) {
     close_timers(k);
     keeper_free(k->keeper);
     services_close(&k->services);
+    saves_free(k->services.saves);
   }
   under_way_fini(&k->under_way);
   free(k);

@@ -165,6 +165,7 @@ void slot_facts(struct slot *s, int64_t now_boot_ms, struct slot_facts *out) {
   out->rejections = s->rejections;
   out->consecutive_failures = s->consecutive;
   out->waiters = s->nwaiters;
+  out->saving = s->saving;
   memcpy(out->last_error, s->last_error, sizeof out->last_error);
   memcpy(out->unsaved, s->unsaved, sizeof out->unsaved);
   pthread_mutex_unlock(&s->mutex);

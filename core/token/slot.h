@@ -68,6 +68,7 @@ struct slot_facts {
   uint64_t fetches, failures, rejections;
   unsigned consecutive_failures;
   unsigned waiters;
+  bool saving;          /* what is unsaved is tried again */
   char last_error[160]; /* sanitised text of the last failed fetch, or "" */
   char unsaved
       [160]; /* why what a fetch brought (a new refresh token) could not be saved, sanitised; "": it is, or need not be */
@@ -120,6 +121,7 @@ enum { SLOT_SLOW_MS = 2000 }; /* a fetch that takes longer leaves a line in the 
 void slot_refresh(struct slot *s);
 /* What a fetch brought could not be saved where a restart looks for it, and why; NULL: now it is. For status and metrics. */
 void slot_note_unsaved(struct slot *s, const char *why);
+void slot_note_saving(struct slot *s, bool saving); /* saves.h: it is tried again */
 /* Ends the backoff, because the cause of the last failure may have gone. Nothing happens when the last attempt did not fail. */
 void slot_try_again(struct slot *s);
 /* As slot_refresh, and waits for the outcome of that attempt: as slot_wait, but with 0 even when a valid token is there, and done(ERR_TOKEN_MISSING) when the

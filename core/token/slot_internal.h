@@ -72,6 +72,7 @@ struct slot {
 
   uint64_t fetches, failures, rejections;
   char last_error[sizeof(((struct slot_facts *)0)->last_error)];
+  bool saving;
   char unsaved[sizeof(((struct slot_facts *)0)->unsaved)];
 
   unsigned damp_level;

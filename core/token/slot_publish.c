@@ -111,6 +111,12 @@ void slot_note_unsaved(struct slot *s, const char *why) {
   pthread_mutex_unlock(&s->mutex);
 }
 
+void slot_note_saving(struct slot *s, bool saving) {
+  pthread_mutex_lock(&s->mutex);
+  s->saving = saving;
+  pthread_mutex_unlock(&s->mutex);
+}
+
 void slot_fail_locked(struct slot *s, const char *why, int64_t retry_ms, int64_t now) {
   s->failures++;
   s->consecutive++;

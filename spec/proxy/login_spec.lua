@@ -242,6 +242,62 @@ describe("path", function()
     p:finish()
   end)
 
+  --- A program with a refresh token that could not be saved, the directory that is away, and the path.
+  local function unsaved()
+    local sub = dir .. "/state"
+    assert(uv.fs_mkdir(sub, 448))
+    local path = process.write_file(sub .. "/refresh", ports.refresh)
+    local p = jeton.start(policy(("path = %q,"):format(path)))
+    assert.equal(200, http.get(p.port).status, p:errors())
+    assert(uv.fs_rename(sub, dir .. "/moved"))
+    for _ = 1, 2 do assert.equal(0, (refresh(p))) end
+    assert.matches("no such file", token(p).unsaved)
+    return p, sub, path
+  end
+
+  it("that could not be written is tried after a reload as before", function()
+    local p, sub, path = unsaved()
+    p:reload_file(process.read_file(p.policy) .. "\n-- changed")
+    assert.equal(0, (jeton.run { "reload", "--control", p.control_path }))
+    assert.matches("no such file", token(p).unsaved)
+    assert(uv.fs_rename(dir .. "/moved", sub))
+    process.poll(function() return saved(path) == world().refresh_tokens[3] end, 15, "the refresh token to be saved")
+    process.poll(function() return token(p).unsaved == "" end, 5, "the trouble to be over")
+    p:finish()
+  end)
+
+  it("that could not be written is tried once more at the end", function()
+    local p, sub, path = unsaved()
+    assert(uv.fs_rename(dir .. "/moved", sub))
+    p:finish()
+    assert.equal(world().refresh_tokens[3], saved(path))
+    assert.not_matches("never saved", p:errors())
+  end)
+
+  it("keeps what somebody has put there while it could not be written", function()
+    local p, sub, path = unsaved()
+    process.write_file(dir .. "/moved/refresh", "of a new login")
+    assert(uv.fs_rename(dir .. "/moved", sub))
+    process.poll(function() return token(p).unsaved == "" end, 15, "an end of the tries")
+    assert.equal("of a new login", saved(path))
+    p:finish()
+    assert.matches("another refresh token has come to", p:errors())
+  end)
+
+  it("keeps what somebody puts there while a refresh is under way, and presents it next", function()
+    local option, path = with_path()
+    local p = jeton.start(policy(option))
+    assert.equal(200, http.get(p.port).status, p:errors())
+    local r = begin_refresh(p, 700)
+    process.write_file(path, "of-a-new-login")
+    assert.equal(0, (r:wait(10)))
+    assert.equal("of-a-new-login", saved(path))
+    world { delay = 0 }
+    assert.equal(0, (refresh(p))) -- the issuer knows no such login: the one in memory comes next
+    assert.equal(1, #world().errors)
+    p:finish()
+  end)
+
   -- A name so long that nothing fits beside it, as nothing can be renamed over a file that is mounted by itself.
   it("that no file can be renamed over is written in place", function()
     local path = dir .. "/" .. ("r"):rep(250)

@@ -6,8 +6,9 @@
 ---   * One at a time, over all processes: the lock of `path` is held from reading to saving.
 ---   * What stands at `path` comes first when it is not what this login last read or wrote there: somebody has logged in anew, or another process has rotated.
 ---     Otherwise memory is the newest, since a save may have failed.
----   * The new one is saved before the fetch counts as done, also when nothing else in the reply is any good. A save that fails is tried again until it succeeds
----     or a newer one has come; status and metrics show it.
+---   * The new one is saved before the fetch counts as done, also when nothing else in the reply is any good. Not over one that has come to `path` meanwhile, which
+---     somebody has logged in for. A save that fails is tried again until it succeeds or a newer one has come, by jeton itself, since a reload ends what runs here;
+---     status and metrics show it.
 ---   * One that the issuer has refused is not presented again. The file is read again at once, watched, and a new one in it is a reason to fetch.
 ---
 --- Memory is the extra fields of the token at hand (ctx.previous), which outlive reloads: the refresh token, whose login it is (a fingerprint of issuer and client;
@@ -19,7 +20,6 @@ local Login = {}
 Login.__index = Login
 
 local SAVED, LOGIN = "refresh_token_saved", "login" -- the fields with the fingerprints
-local RETRY_MAX = 10 -- seconds
 local REFUSED_MAX = 10000 -- that are remembered
 local WATCHED_MAX = 64 -- files; of further keys' only the next attempt notices a change
 local TIMEOUT = 30 -- seconds: the default of a token's timeout
@@ -64,9 +64,10 @@ local function handle(ctx)
   return token
 end
 
-local function note(ctx, why)
+--- `what`: { path =, value =, before = }, which jeton goes on trying to save, after a reload as well.
+local function note(ctx, why, what)
   local token = handle(ctx)
-  if token then token:unsaved(why) end
+  if token then token:unsaved(why, what) end
 end
 
 --- What is at path: { token =, print = }, or { why = }.
@@ -159,7 +160,8 @@ end
 
 --- Before the issuer is asked: afterwards it may be too late.
 function Login:try_path(path, ctx)
-  if not path or self.pending[path] then return end
+  local token = handle(ctx)
+  if not path or token and token.saving then return end -- there is one that could not be saved yet
   local ok, why = jeton.file.writable(path)
   if not ok and self.trouble[path] ~= why then
     jeton.log.error("a new refresh token could not be saved: a restart would be locked out", { reason = why })
@@ -168,51 +170,29 @@ function Login:try_path(path, ctx)
   note(ctx, why)
 end
 
---- One more try, unless a newer one has come. True: nothing is left to do.
-function Login:save_again(path, ctx, token, print, known)
-  local lock <close> = jeton.file.lock(path, { timeout = 5 })
-  if self.pending[path] ~= print then return true end
-  local there = lock and on_disk(path) or {}
-  local outdated = there.print and not is_known(there, known[1]) and not is_known(there, known[2])
-  if not outdated and not jeton.file.write(path, token, { mode = "0600" }) then return false end
-  self.pending[path] = nil
-  note(ctx, nil)
-  if outdated then
-    jeton.log.warn("another refresh token has come to where one could not be saved", { path = path })
-  else
-    jeton.log.info("the new refresh token is saved now", { path = path })
-  end
-  return true
-end
-
---- `known`: fingerprints of what was at path before. Anything else that is there later is newer than ours.
-function Login:keep_trying(path, ctx, token, print, known)
-  self.pending[path] = print
-  jeton.spawn(function()
-    local pause = 0.5
-    repeat
-      pause = math.min(pause * 2, RETRY_MAX)
-      jeton.sleep(pause)
-    until self:save_again(path, ctx, token, print, known)
-  end)
-end
-
---- `used`: the candidate that it comes for; `saved`: the fingerprint of what is at path. Returns that of what is there then.
-function Login:save(path, ctx, token, used, saved)
+--- `used`: the candidate that it comes for; `disk`: what was at path when that was chosen; `saved`: the fingerprint of what is at path. Returns that of what is
+--- there then.
+function Login:save(path, ctx, token, used, disk, saved)
   if not path then
     if self.warned then return nil end
     self.warned = true
     jeton.log.warn "the issuer gave a new refresh token, and there is no `path` to save it at: a restart will present the policy's own, which is spent"
     return nil
   end
+  local there = on_disk(path)
+  if there.print and there.print ~= disk.print and there.print ~= used.print then
+    jeton.log.warn("another refresh token has come while one was renewed: it stays, and is presented next", { path = path })
+    note(ctx, nil)
+    return saved
+  end
   local ok, why = jeton.file.write(path, token, { mode = "0600" })
-  note(ctx, why)
   if ok then
-    self.pending[path], self.trouble[path] = nil, nil
+    note(ctx, nil)
+    self.trouble[path] = nil
     return fingerprint(token)
   end
   jeton.log.error("the new refresh token was not saved, which is tried again: until then a restart is locked out", { reason = why })
-  self:keep_trying(path, ctx, token, fingerprint(token), { used.print, saved })
+  note(ctx, why, { path = path, value = token, before = { used.token, disk.token } })
   return saved
 end
 
@@ -274,7 +254,7 @@ function Login:fetch(options, ctx, present)
   end
   local saved = disk.print or previous and previous:field(SAVED)
   if rotated then
-    saved = self:save(path, ctx, rotated, spent, saved)
+    saved = self:save(path, ctx, rotated, spent, disk, saved)
     self:remember(ctx, at_hand, rotated, saved)
   end
   if not body then return nil, used or self:explain(options, list, disk), how end
@@ -286,7 +266,6 @@ end
 function M.new()
   return setmetatable({
     refused = {}, nrefused = 0, -- by fingerprint: what the issuer said
-    pending = {}, -- by path: the fingerprint of what is still to be saved
     trouble = {}, -- by path: why it could not be written when it was tried
     rescued = {}, nrescued = 0, -- by key: { generation = of the token at hand then, token =, saved = }
     dead = {}, -- by path: the context of the fetch that was refused for good

@@ -17,6 +17,7 @@
 ---@field state "empty"|"fetching"|"valid"|"refreshing"|"failing"|"expired"|"closed"
 ---@field name string
 ---@field last_error string?
+---@field saving boolean what could not be saved is tried again
 local token = {}
 ---@param name string
 ---@return jeton.secret
@@ -33,7 +34,8 @@ function token:refresh() end
 ---@return true? ok, string? message, string? code
 function token:wait(timeout) end
 ---@param why? string why what a fetch brought could not be saved; nil: it is
-function token:unsaved(why) end
+---@param what? { path: string, value: string|jeton.secret, before: (string|jeton.secret)[]|nil } what jeton goes on trying to write there
+function token:unsaved(why, what) end
 ---@return string? bytes, string? message, string? code
 function token:reveal() end
 
