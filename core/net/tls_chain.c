@@ -4,8 +4,9 @@
  * it (RFC 8446 section 4.4.2). mbedTLS looks for an issuer behind the certificate only. So a chain that leads nowhere is sorted and verified once more (tls_verify.c);
  * one that is in order costs nothing.
  *
- * Sorted means: behind all that it may have issued, by name. Certificates that have issued themselves come last: they lead no further, while another certificate
- * of that name, signed by an older authority, may. Signatures are not looked at: mbedTLS does that, and passes over issuers whose key does not fit. Pure functions. */
+ * Sorted means: behind all that it may have issued, by name. An authority may have several certificates, each signed by another one (cross-signed), and mbedTLS
+ * takes the first that fits and does not go back: so those that lead to a trusted authority come before those that do not. Certificates that have issued
+ * themselves come last: they lead no further. Signatures are not looked at: mbedTLS does that, and passes over issuers whose key does not fit. Pure functions. */
 #include "net/tls_internal.h"
 
 enum { SORTED_MAX = 32 }; /* 16 KB hold some 30 of the smallest */
@@ -20,36 +21,80 @@ static bool may_have_issued(const mbedtls_x509_crt *issuer, const mbedtls_x509_c
   return issuer != crt && !tls_issued_itself(crt) && tls_same_name(&crt->issuer_raw, &issuer->subject_raw);
 }
 
-static bool issues_none_of(const mbedtls_x509_crt *crt, mbedtls_x509_crt *const *left, size_t n) {
+/* A certificate behind the peer's own one. */
+struct link_in {
+  mbedtls_x509_crt *crt;
+  bool leads; /* by names, to an authority that is trusted */
+};
+
+static bool issues_none_of(const mbedtls_x509_crt *crt, const struct link_in *left, size_t n) {
   for (size_t i = 0; i < n; i++)
-    if (may_have_issued(crt, left[i])) return false;
+    if (may_have_issued(crt, left[i].crt)) return false;
   return true;
 }
 
-/* The one to come behind `last`. Authorities may have signed each other: in such a circle the issuer of the last one comes next. */
-static size_t choose(const mbedtls_x509_crt *last, mbedtls_x509_crt *const *left, size_t n) {
-  for (size_t i = 0; i < n; i++)
-    if (!tls_issued_itself(left[i]) && issues_none_of(left[i], left, n)) return i;
-  for (size_t i = 0; i < n; i++)
-    if (!tls_issued_itself(left[i]) && may_have_issued(left[i], last)) return i;
-  for (size_t i = 0; i < n; i++)
-    if (!tls_issued_itself(left[i])) return i;
-  return 0;
+/* Who is fit to come behind `last`: the more, the higher. Authorities may have signed each other: in such a circle the issuer of the last one comes next. */
+static unsigned fitness(const struct link_in *c, const mbedtls_x509_crt *last, const struct link_in *left, size_t n) {
+  enum { LEADS_NO_FURTHER = 0, OF_A_CIRCLE = 1, NEXT_IN_CIRCLE = 2, BEHIND_ALL_IT_ISSUED = 3 };
+  if (tls_issued_itself(c->crt)) return LEADS_NO_FURTHER;
+  unsigned fit = issues_none_of(c->crt, left, n) ? BEHIND_ALL_IT_ISSUED
+                 : may_have_issued(c->crt, last) ? NEXT_IN_CIRCLE
+                                                 : OF_A_CIRCLE;
+  return 2 * fit + c->leads;
 }
 
-bool tls_chain_sort(mbedtls_x509_crt *own) {
-  mbedtls_x509_crt *left[SORTED_MAX], *last = own;
+static size_t choose(const mbedtls_x509_crt *last, const struct link_in *left, size_t n) {
+  size_t best = 0;
+  unsigned most = 0;
+  for (size_t i = 0; i < n; i++) {
+    unsigned fit = fitness(&left[i], last, left, n);
+    if (fit <= most) continue;
+    best = i;
+    most = fit;
+  }
+  return best;
+}
+
+static bool has_issuer(const mbedtls_x509_crt *crt, const mbedtls_x509_crt *list) {
+  for (const mbedtls_x509_crt *c = list; c != NULL; c = c->next)
+    if (tls_same_name(&crt->issuer_raw, &c->subject_raw)) return true;
+  return false;
+}
+
+static bool issued_by_one_that_leads(const mbedtls_x509_crt *crt, const struct link_in *v, size_t n) {
+  for (size_t i = 0; i < n; i++)
+    if (v[i].leads && may_have_issued(v[i].crt, crt)) return true;
+  return false;
+}
+
+/* From those whose issuer is trusted down to all that they may have issued. */
+static void find_leading(struct link_in *v, size_t n, const mbedtls_x509_crt *trusted) {
+  bool more = true;
+  for (size_t i = 0; i < n; i++) v[i].leads = has_issuer(v[i].crt, trusted);
+  while (more) {
+    more = false;
+    for (size_t i = 0; i < n; i++) {
+      if (v[i].leads || !issued_by_one_that_leads(v[i].crt, v, n)) continue;
+      v[i].leads = more = true;
+    }
+  }
+}
+
+bool tls_chain_sort(mbedtls_x509_crt *own, const mbedtls_x509_crt *trusted) {
+  struct link_in left[SORTED_MAX];
+  mbedtls_x509_crt *last = own;
   size_t n = 0;
   bool changed = false;
   for (mbedtls_x509_crt *c = own->next; c != NULL; c = c->next) {
     if (n == SORTED_MAX) return false;
-    left[n++] = c;
+    left[n++].crt = c;
   }
+  find_leading(left, n, trusted);
   while (n > 0) {
     size_t i = choose(last, left, n);
     if (i > 0) changed = true;
-    last->next = left[i];
-    last = left[i];
+    last->next = left[i].crt;
+    last = left[i].crt;
     memmove(left + i, left + i + 1, (--n - i) * sizeof *left);
   }
   last->next = NULL;

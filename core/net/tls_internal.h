@@ -110,8 +110,9 @@ const char *tls_trust_passed_over(
 
 /* --- tls_chain.c --- */
 
-/* Puts what comes behind the peer's own certificate into an order in which mbedTLS finds each issuer. True: that is another order. The list's members stay. */
-bool tls_chain_sort(mbedtls_x509_crt *own);
+/* Puts what comes behind the peer's own certificate into an order in which mbedTLS finds each issuer, and a trusted one at the end if the chain can lead there.
+ * True: that is another order. The list's members stay. */
+bool tls_chain_sort(mbedtls_x509_crt *own, const mbedtls_x509_crt *trusted);
 /* Of 2.28, which passes over a certificate of its peer that is signed in an unknown way, even the peer's own: which one of the Certificate message (RFC 5246 section
  * 7.4.2; of n bytes, or NULL) that is; 0: none. */
 unsigned tls_chain_unread(const unsigned char *message, size_t n);

@@ -331,7 +331,8 @@ int tls_verdict_step(void *p, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
   if (v->sorted) return 0; /* verify_sorted's caller reports */
   *flags = 0;
   if (depth > 0) return 0;
-  if ((v->flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED) != 0 && v->trust != NULL && tls_chain_sort(crt))
+  if ((v->flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED) != 0 && v->trust != NULL &&
+      tls_chain_sort(crt, tls_trust_chain(v->trust)))
     verify_sorted(v, crt);
   if (v->stuck != NULL) explain_untrusted(v, crt);
   if (v->flags != 0 && (v->stuck != NULL || v->reason[0] == '\0')) say_unread(v);

@@ -173,6 +173,28 @@ static void a_chain_may_lead_to_an_older_authority(void) {
   }
 }
 
+static void a_chain_may_hold_an_authority_once_for_each_that_signed_it(void) {
+  /* upper and middle again, signed by an authority that nobody trusts, and that one signed by ca as well */
+  issue("other-ca", "stranger", "stranger", true);
+  shell("cp upper.key upper-twin.key && cp middle.key middle-twin.key && cp stranger.key stranger-twin.key");
+  issue("stranger", "upper-twin", "upper", true);
+  issue("stranger", "middle-twin", "middle", true);
+  static const char *const orders[] = {"leaf.pem lower.pem middle.pem upper-twin.pem upper.pem",
+                                       "leaf.pem lower.pem middle.pem upper-twin.pem stranger.pem upper.pem",
+                                       "leaf.pem lower.pem middle-twin.pem middle.pem upper-twin.pem upper.pem",
+                                       "leaf.pem lower.pem middle-twin.pem stranger.pem middle.pem upper.pem",
+                                       "leaf.pem upper.pem upper-twin.pem middle-twin.pem middle.pem lower.pem"};
+  for (size_t i = 0; i < sizeof orders / sizeof *orders; i++) {
+    chain_of("ordered", orders[i]);
+    expect_open(client(), server("ordered"), "localhost");
+  }
+  issue("ca", "stranger-twin", "stranger", true);
+  chain_of("ordered", "leaf.pem lower.pem middle-twin.pem stranger.pem stranger-twin.pem");
+  expect_open(client(), server("ordered"), "localhost");
+  chain_of("ordered", "leaf.pem lower.pem middle-twin.pem stranger.pem");
+  expect_refused(client(), server("ordered"), "localhost", "unknown certificate authority: CN=another test CA");
+}
+
 static void what_is_wrong_with_a_chain_is_found_in_any_order(void) {
   shell(
       "openssl x509 -in mail-only.pem > mail-leaf.pem && "
@@ -705,6 +727,7 @@ int main(void) {
   RUN(an_authority_with_name_constraints_is_not_believed);
   RUN(a_chain_may_come_in_any_order);
   RUN(a_chain_may_lead_to_an_older_authority);
+  RUN(a_chain_may_hold_an_authority_once_for_each_that_signed_it);
   RUN(what_is_wrong_with_a_chain_is_found_in_any_order);
   RUN(a_client_s_chain_may_come_in_any_order);
   RUN(an_address_must_be_named_by_the_certificate);
