@@ -17,8 +17,9 @@ struct program {
   int exit_code;
 };
 
-static void on_unlocked(void) {
-  log_warn("memory for secrets cannot be locked and may reach swap: raise the limit on locked memory (ulimit -l)");
+static void on_unlocked(enum secmem_use use) {
+  log_warn("memory for secrets cannot be locked and may reach swap%s: raise the limit on locked memory (ulimit -l)",
+           use == SECMEM_PASSING ? " (some of the buffers that they pass through; tokens come first)" : "");
 }
 
 static void *run(void *arg) {

@@ -47,14 +47,14 @@ void net_init(struct net *net, uv_loop_t *loop) {
   *net = (struct net){.loop = loop};
   list_init(&net->handshakes);
   splice_init(&net->splice);
-  net->scratch = secmem_alloc(SCRATCH_SIZE);
-  net->clear = secmem_alloc(CLEAR_SIZE);
+  net->scratch = secmem_alloc_passing(SCRATCH_SIZE);
+  net->clear = secmem_alloc_passing(CLEAR_SIZE);
 }
 
 void net_fini(struct net *net) {
   splice_fini(&net->splice);
-  secmem_free(net->scratch, SCRATCH_SIZE);
-  secmem_free(net->clear, CLEAR_SIZE);
+  secmem_free_passing(net->scratch, SCRATCH_SIZE);
+  secmem_free_passing(net->clear, CLEAR_SIZE);
   *net = (struct net){0};
 }
 
@@ -64,6 +64,8 @@ static int fd_of(const struct stream *s) {
   uv_os_fd_t fd = -1;
   return uv_fileno(&s->uv.handle, &fd) == 0 ? fd : -1;
 }
+
+void net_forget(struct net *net) { secmem_wipe(net->scratch, SCRATCH_SIZE); }
 
 /* --- passing on --- */
 

@@ -50,6 +50,8 @@ enum {
 /* The buffers are secret memory: replies of token issuers pass through them. */
 void net_init(struct net *net, uv_loop_t *loop);
 void net_fini(struct net *net);
+/* Wipes what the last reads have left in the scratch buffer. From a timer: not below a read's callback. */
+void net_forget(struct net *net);
 
 /* The last descriptors of the process are not for connections of clients or to upstreams: whoever asks the control socket why there are none needs one, and so do
  * fetches, look-ups of names and files. The system gives the lowest that is free, so one beyond the bound says that all others are taken. It costs nothing before
