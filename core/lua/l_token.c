@@ -139,10 +139,17 @@ static int l_tostring(lua_State *L) {
 
 /* --- methods --- */
 
+static struct secret *make(lua_State *L, struct slot *slot, struct str field, struct audience *a,
+                           enum token_missing missing, bool reveal) {
+  struct secret *s = (reveal ? secret_token_open : secret_token)(slot, field, a, (int)missing);
+  secret_at_home(s, &vm_services(vm_of(L))->mailbox);
+  return s;
+}
+
 static int l_field(lua_State *L) {
   struct token_handle *h = check(L);
   struct str name = arg_string(L, 2, "token:field", "name");
-  l_secret_push(L, (h->reveal ? secret_token_open : secret_token)(h->slot, name, h->audience, (int)h->missing));
+  l_secret_push(L, make(L, h->slot, name, h->audience, h->missing, h->reveal));
   return 1;
 }
 
@@ -296,10 +303,10 @@ static struct token_handle *push_empty(lua_State *L) {
   return h;
 }
 
-static void fill(struct token_handle *h, const struct token_terms *t, struct slot *slot) {
+static void fill(lua_State *L, struct token_handle *h, const struct token_terms *t, struct slot *slot) {
   h->slot = slot_ref(slot);
   h->audience = t->audience != NULL ? audience_ref(t->audience) : NULL;
-  h->value.secret = (t->reveal ? secret_token_open : secret_token)(slot, (struct str){0}, t->audience, (int)t->missing);
+  h->value.secret = make(L, slot, (struct str){0}, t->audience, t->missing, t->reveal);
   h->missing = t->missing;
   h->reveal = t->reveal;
   h->wait_ms = t->wait_ms;
@@ -307,7 +314,7 @@ static void fill(struct token_handle *h, const struct token_terms *t, struct slo
 }
 
 void l_token_push(lua_State *L, const struct token_terms *terms, struct slot *slot) {
-  fill(push_empty(L), terms, slot);
+  fill(L, push_empty(L), terms, slot);
 }
 
 /* --- families --- */
@@ -348,7 +355,7 @@ static int l_family_index(lua_State *L) {
   struct token_handle *fresh = push_empty(L);
   slot = place(L, h, key);
   if (slot == NULL) return no_place(L, h, key);
-  fill(fresh, &h->terms, slot);
+  fill(L, fresh, &h->terms, slot);
   slot_unref(slot);
   lua_pushvalue(L, 2);
   lua_pushvalue(L, -2);

@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/must.h"
 #include "base/secmem.h"
+#include "http/services.h"
 #include "lua/arg.h"
 #include "lua/l_secret.h"
 #include "lua/vm.h"
@@ -178,7 +179,10 @@ static void push_part(lua_State *L, const struct part *p) {
     case PART_INTEGER: lua_pushinteger(L, p->u.integer); break;
     case PART_NUMBER: lua_pushnumber(L, p->u.number); break;
     case PART_STRING: lua_pushlstring(L, p->u.string.p, p->u.string.n); break;
-    case PART_SECRET: l_secret_push(L, secret_ref(p->u.secret)); break;
+    case PART_SECRET:
+      secret_at_home(p->u.secret, &vm_services(vm_of(L))->mailbox);
+      l_secret_push(L, secret_ref(p->u.secret));
+      break;
   }
 }
 

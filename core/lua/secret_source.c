@@ -54,7 +54,8 @@ static void stored_fini(struct stored *s) {
 
 struct file_source {
   struct secret_file *file;
-  struct secret_content *content; /* what was read last: a reference, since its bytes stay until the next reading */
+  struct secret_content
+      *content; /* a reference while its bytes are needed: a thread that rests keeps none that the file has no more */
 };
 
 static int file_read(void *data, struct str *bytes) {
@@ -67,6 +68,12 @@ static int file_read(void *data, struct str *bytes) {
   return 0;
 }
 
+static void file_done(void *data) {
+  struct file_source *f = data;
+  secret_content_unref(f->content);
+  f->content = NULL;
+}
+
 static void file_free(void *data) {
   struct file_source *f = data;
   secret_content_unref(f->content);
@@ -74,7 +81,7 @@ static void file_free(void *data) {
   free(f);
 }
 
-static const struct secret_source_ops file_ops = {.read = file_read, .free = file_free};
+static const struct secret_source_ops file_ops = {.read = file_read, .done = file_done, .free = file_free};
 
 /* --- one that cannot be read while a policy is tried --- */
 

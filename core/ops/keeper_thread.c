@@ -29,6 +29,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/must.h"
+#include "base/secmem.h"
 #include "base/thread.h"
 #include "http/services.h"
 #include "ops/keeper_runtime.h"
@@ -549,13 +550,20 @@ static void prove(struct keeper_thread *k, struct order *o) {
 /* --- the thread --- */
 
 /* A keeper rests for most of its life: what its last fetch left behind (a reply with a token in it) is given back all the same. */
+/* What fetches have left behind goes while nothing is fetched, too: garbage of their VMs, the bytes of the last read, frames of calls that are over. */
 static void on_collect(uv_timer_t *t) {
-  const struct keeper_thread *k = t->data;
+  struct keeper_thread *k = t->data;
   if (k->active != NULL) vm_collect_step(k->active->vm);
   for (const struct link *l = k->retired.next; l != &k->retired; l = l->next) {
     struct vm *vm = CONTAINER_OF(l, struct keeper_runtime, link)->vm;
     if (vm != NULL) vm_collect_step(vm);
   }
+  for (const struct link *l = k->lingering.next; l != &k->lingering; l = l->next) {
+    const struct keeper_runtime *runtime = CONTAINER_OF(l, struct lingering, link)->runtime;
+    if (runtime != NULL && runtime->vm != NULL) vm_collect_step(runtime->vm);
+  }
+  net_forget(&k->services.net);
+  secmem_wipe_stack();
 }
 
 /* The slots are closed first: a fetch that is ended would be tried again. */

@@ -19,6 +19,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/must.h"
+#include "base/secmem.h"
 #include "base/thread.h"
 #include "proxy/conn.h"
 #include "proxy/l_exchange.h"
@@ -207,6 +208,13 @@ void worker_post(struct worker *w, struct order *o) { order_post(o, &w->services
 
 /* --- counters --- */
 
+/* What the last requests have left in the thread's buffer and in frames of calls that are over. */
+static void forget(struct worker *w) {
+  w->forgot_at = w->services.net.reads;
+  net_forget(&w->services.net);
+  secmem_wipe_stack();
+}
+
 static void on_gauge(uv_timer_t *t) {
   struct worker *w = t->data;
   struct origins_counts o = origins_counts(w->services.origins);
@@ -215,6 +223,7 @@ static void on_gauge(uv_timer_t *t) {
   atomic_store_explicit(&w->counts.upstream_dialed, o.dialed, memory_order_relaxed);
   exchange_pool_trim(&w->exchanges);
   if (w->runtime != NULL) vm_collect_step(w->runtime->vm);
+  if (w->services.net.reads != w->forgot_at) forget(w);
   uint64_t vm = w->runtime != NULL ? vm_memory(w->runtime->vm) : 0;
   atomic_store_explicit(&w->counts.vm_bytes, vm, memory_order_relaxed);
   repeats_report(&w->repeats, uv_now(&w->services.loop), false);

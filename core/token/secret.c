@@ -259,3 +259,10 @@ int secret_each_token(struct secret *s, int (*fn)(void *arg, const struct secret
   }
   return rc;
 }
+
+static int set_home(void *arg, const struct secret_token_view *t) {
+  if (t->reader->home == NULL) slot_reader_at_home(t->reader, arg);
+  return 0;
+}
+
+void secret_at_home(struct secret *s, struct mailbox *home) { (void)secret_each_token(s, set_home, home); }

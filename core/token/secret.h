@@ -34,7 +34,8 @@ struct secret *secret_bytes(struct str bytes, const char *label,
 /* Bytes from a place that may change (a file, a command's output): asked for by each expansion, on its thread. Any target may receive them. */
 struct secret_source_ops {
   int (*read)(void *data, struct str *bytes); /* 0 with bytes that stay until the next call, or ERR_SECRET_SOURCE */
-  void (*free)(void *data);                   /* by the last unref */
+  void (*done)(void *data); /* the bytes of the last read, if there were any, are needed no more; may be NULL */
+  void (*free)(void *data); /* by the last unref */
 };
 struct secret *secret_source(const struct secret_source_ops *ops, void *data,
                              const char *label); /* takes over data; never NULL */
@@ -47,6 +48,8 @@ struct secret *secret_bytes_of_token(struct str bytes, const char *label, struct
 struct secret *secret_token(struct slot *s, struct str field, struct audience *a, int missing_policy);
 /* As secret_token, for a token whose policy says reveal = true. */
 struct secret *secret_token_open(struct slot *s, struct str field, struct audience *a, int missing_policy);
+/* The tokens in s are read on the thread of that mailbox from now on, and let go there when their slots change (slot_reader_at_home). Those that have a home keep it. */
+void secret_at_home(struct secret *s, struct mailbox *home);
 struct secret *secret_join(struct secret *a, struct secret *b);
 /* text .. s, or s .. text: a hook does this once a request. One allocation. */
 struct secret *secret_join_text(struct secret *s, struct str text, bool text_first);

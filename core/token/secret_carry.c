@@ -31,7 +31,9 @@ static int give(struct secret *made, struct secret **out) {
 static int carry_source(const struct secret_source_node *source, struct secret **out) {
   struct str bytes = {NULL, 0};
   int rc = source->ops->read(source->data, &bytes);
-  return rc != 0 ? rc : give(secret_bytes(bytes, source->label, NULL), out);
+  if (rc == 0) rc = give(secret_bytes(bytes, source->label, NULL), out);
+  if (source->ops->done != NULL) source->ops->done(source->data);
+  return rc;
 }
 
 static int carry_encoded(const struct secret_encoded_node *e, struct secret **out) {

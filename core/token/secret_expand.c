@@ -173,7 +173,7 @@ struct token *secret_token_for(const struct secret_token_view *t, const struct s
 
 static int find_token(struct secret_token_node *t, struct expansion *x, struct token **out) {
   const struct secret_context *ctx = x->ctx;
-  bool had_one = t->reader.token != NULL, outdated;
+  bool had_one = t->reader.token != NULL || t->reader.seen == SLOT_UNSEEN, outdated;
   *out = slot_read(&t->reader, x->now);
   if (*out == NULL && ctx->place != SECRET_TO_SERVER && t->open) return had_one ? ERR_TOKEN_EXPIRED : ERR_TOKEN_MISSING;
   if (*out != NULL && is_open(ctx, t->open, &(*out)->bond)) return 0;
@@ -220,7 +220,9 @@ static int expand_stored(const struct secret_stored_node *b, struct expansion *x
 static int expand_source(const struct secret_source_node *source, struct expansion *x, struct stage *to) {
   struct str bytes = {NULL, 0};
   int rc = source->ops->read(source->data, &bytes);
-  return rc != 0 ? rc : put_secret(x, to, bytes);
+  if (rc == 0) rc = put_secret(x, to, bytes);
+  if (source->ops->done != NULL) source->ops->done(source->data);
+  return rc;
 }
 
 static int expand_row(const struct secret_row *row, struct expansion *x, struct stage *to) {

@@ -40,6 +40,7 @@ struct slot *slot_new(struct str name, struct str key) {
   pthread_mutex_init(&s->mutex, NULL);
   list_init(&s->waiters);
   list_init(&s->woken);
+  list_init(&s->readers);
   list_init(&s->link);
   s->next_attempt = s->slow_at = SLOT_NEVER;
   s->schedule = schedule_default;
@@ -57,7 +58,8 @@ void slot_unref(struct slot *s) {
   unsigned before = atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel);
   assert(before > 0);
   if (before > 1) return;
-  assert(list_empty(&s->waiters) && list_empty(&s->woken) && !s->posted && !s->known && s->due.place == 0);
+  assert(list_empty(&s->waiters) && list_empty(&s->woken) && list_empty(&s->readers) && !s->posted && !s->known &&
+         s->due.place == 0);
   token_unref(s->current);
   token_unref(s->last);
   token_unref(s->older);
@@ -78,11 +80,45 @@ void slot_use_clock(struct slot *s, int64_t (*clock)(void)) { s->clock = clock; 
 
 /* --- reading --- */
 
-void slot_reader_init(struct slot_reader *r, struct slot *s) { *r = (struct slot_reader){.slot = slot_ref(s)}; }
-
-void slot_reader_fini(struct slot_reader *r) {
+static void let_go(struct slot_reader *r) {
   token_unref(r->token);
   token_unref(r->older);
+  r->token = r->older = NULL;
+}
+
+/* Home's thread. Nothing has been read since the change, or the mail would have been taken back. Who reads next catches up, as after any change. */
+static void on_changed(struct mail *m) {
+  struct slot_reader *r = CONTAINER_OF(m, struct slot_reader, mail);
+  let_go(r);
+  r->seen = SLOT_UNSEEN;
+}
+
+void slot_reader_init(struct slot_reader *r, struct slot *s) {
+  *r = (struct slot_reader){.slot = slot_ref(s)};
+  mail_init(&r->mail, on_changed);
+  list_init(&r->link);
+}
+
+void slot_reader_at_home(struct slot_reader *r, struct mailbox *home) {
+  assert(r->home == NULL && r->seen == 0);
+  r->home = home;
+}
+
+/* Takes it out of the list, or its mail back: it is in one of the two at the most. */
+static void unlist_locked(struct slot_reader *r) {
+  if (!list_empty(&r->link))
+    list_remove(&r->link);
+  else
+    (void)mailbox_cancel(r->home, &r->mail);
+}
+
+void slot_reader_fini(struct slot_reader *r) {
+  if (r->home != NULL) {
+    pthread_mutex_lock(&r->slot->mutex);
+    unlist_locked(r);
+    pthread_mutex_unlock(&r->slot->mutex);
+  }
+  let_go(r);
   slot_unref(r->slot);
   *r = (struct slot_reader){0};
 }
@@ -94,6 +130,10 @@ static void reader_catch_up(struct slot_reader *r) {
   r->token = s->current != NULL ? token_ref(s->current) : NULL;
   r->older = s->older != NULL ? token_ref(s->older) : NULL;
   r->seen = atomic_load_explicit(&s->changes, memory_order_relaxed);
+  if (r->home != NULL) {
+    unlist_locked(r);
+    if (r->token != NULL || r->older != NULL) list_push(&s->readers, &r->link);
+  }
   pthread_mutex_unlock(&s->mutex);
   assert(r->token == NULL || old == NULL || r->token->generation >= old->generation); /* the same: slot_graft */
   token_unref(old);
@@ -188,7 +228,8 @@ void slot_check_locked(const struct slot *s) {
   assert(s->current == NULL || s->current == s->last);
   assert(s->last == NULL || s->last->generation == s->generation);
   assert((s->nwaiters == 0) == list_empty(&s->waiters));
-  assert(s->older == NULL || (s->last != NULL && s->older->bond.epoch < s->last->bond.epoch));
+  assert(s->older == NULL || s->last == NULL || s->older->bond.epoch < s->last->bond.epoch);
+  assert(s->has_fetch || s->current == s->last);
   assert(!s->closed || (s->last == NULL && s->nwaiters == 0));
   assert(!s->posted || s->inbox != NULL);
   (void)s;
@@ -253,6 +294,7 @@ void slot_configure(struct slot *s, const struct schedule *schedule, bool has_fe
   if (!has_fetch) {
     s->next_attempt = SLOT_NEVER;
     s->manual = false;
+    if (s->current == NULL) slot_drop_last_locked(s);
     if (!s->fetching) slot_gather_locked(s, WAKE_ONE_ATTEMPT, ERR_TOKEN_MISSING);
   } else if (changed) {
     replan_locked(s, now);
@@ -310,8 +352,7 @@ void slot_close(struct slot *s, bool tell_keeper) {
   if (!s->closed) {
     slot_unpublish_locked(s);
     slot_drop_older_locked(s);
-    token_unref(s->last);
-    s->last = NULL;
+    slot_drop_last_locked(s);
     s->closed = true;
     slot_gather_locked(s, WAKE_ALL, UV_ECANCELED);
     if (tell_keeper && s->known) slot_post_locked(s);

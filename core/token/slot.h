@@ -1,7 +1,8 @@
 /* slot.h: the place where one token lives, for the whole process and for longer than any policy.
  *
- * { mutex, current -> immutable refcounted token, atomic change counter, waiters }. The mutex guards the swap and the
- * waiters, nothing else. A reader keeps a reference to the token it last saw; while the change counter is unchanged it takes no lock.
+ * { mutex, current -> immutable refcounted token, atomic change counter, waiters, readers }. The mutex guards the swap and the
+ * two lists, nothing else. A reader keeps a reference to the token it last saw; while the change counter is unchanged it takes no lock.
+ * A change is told to the threads of those that hold one, so a thread that reads no more does not keep a token that was replaced.
  * Every function may be called in any thread, unless it says otherwise. */
 #ifndef JETON_TOKEN_SLOT_H
 #define JETON_TOKEN_SLOT_H
@@ -34,13 +35,19 @@ const char *slot_token_name(const struct slot *s); /* "api", or "tenant": the na
 struct str slot_key(const struct slot *s);         /* "acme", as given; .p NULL when the slot is not a family's */
 
 /* A thread's view of a slot. Embedded in an object of one thread; no lock of its own. */
+#define SLOT_UNSEEN UINT64_MAX
 struct slot_reader {
-  struct slot *slot;   /* a reference */
-  struct token *token; /* a reference to the token last seen, or NULL */
-  struct token *older; /* the same of the slot's older one */
-  uint64_t seen;       /* the change counter they were seen at */
+  struct slot *slot;    /* a reference */
+  struct token *token;  /* a reference to the token last seen, or NULL */
+  struct token *older;  /* the same of the slot's older one */
+  uint64_t seen;        /* the change counter they were seen at; SLOT_UNSEEN: it was told of a change, and let go */
+  struct mailbox *home; /* where it is told of changes; NULL: it lets go at its next read or its end */
+  struct mail mail;     /* posted by a change */
+  struct link link;     /* guarded by the slot's mutex: among its readers from a read to the next change */
 };
 void slot_reader_init(struct slot_reader *r, struct slot *s); /* takes a reference of its own */
+/* From now on it is read, and ended, on the thread of that mailbox, which lives longer. Before the first read. */
+void slot_reader_at_home(struct slot_reader *r, struct mailbox *home);
 void slot_reader_fini(struct slot_reader *r);
 /* The current token if it is valid at now_boot_ms, else NULL: never an expired one, never a rejected one. Borrowed until the next call
  * with this reader. No lock and no atomic write while nothing has changed. */

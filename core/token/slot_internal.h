@@ -2,9 +2,10 @@
  *
  * Invariants, asserted by slot_check under the mutex:
  *  - `changes` grows by one with every change of `current`, and only then; a reader whose `seen` equals it holds the current token.
+ *  - a reader with a home that holds a token which the slot had at the last change, or has, is in `readers`; one that holds a token of before has mail.
  *  - older is NULL, or of an earlier epoch than last and for another audience.
- *  - current is NULL or last; last has the slot's generation. A rejected or expired token is `last` but not `current`: it is never
- *    served again, but a fetch may need its extra fields (a refresh token).
+ *  - current is NULL or last; last is NULL or has the slot's generation. A rejected or expired token is `last` but not `current`: it is never
+ *    served again, but a fetch may need its extra fields (a refresh token). A slot without a fetch keeps no such token.
  *  - at most one fetch is running: `fetching`.
  *  - a waiter is in `waiters` or in `woken`, or its mail is posted, or it does not wait: so its callback runs exactly once.
  *  - a closed slot holds no token, has nobody waiting, and posts nothing.
@@ -51,8 +52,9 @@ struct slot {
   struct token_bond bond; /* of what is fetched from now on; epoch 0: it was never told */
   uint64_t generation;
   struct link waiters;
-  struct link woken; /* taken from waiters, mail not posted yet */
-  unsigned nwaiters; /* in waiters */
+  struct link woken;   /* taken from waiters, mail not posted yet */
+  unsigned nwaiters;   /* in waiters */
+  struct link readers; /* that have a home and have caught up since the last change */
   bool closed;
 
   bool has_fetch;
@@ -120,6 +122,7 @@ void slot_use_clock(struct slot *s, int64_t (*clock)(void)); /* tests; before it
 /* With the mutex held. */
 bool slot_valid_locked(const struct slot *s, int64_t now);
 void slot_drop_older_locked(struct slot *s);
+void slot_drop_last_locked(struct slot *s);
 bool slot_outdated_locked(
     const struct slot *s); /* the token published last was fetched with something else than the next will be */
 

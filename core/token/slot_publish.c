@@ -13,13 +13,30 @@
 #include "token/keeper.h"
 #include "token/slot_internal.h"
 
-static void bump_locked(struct slot *s) { atomic_fetch_add_explicit(&s->changes, 1, memory_order_release); }
+/* Once each until they read again, so a thread that rests is woken once and not at every refresh. They are few: a handle and its fields in each VM. */
+static void tell_readers_locked(struct slot *s) {
+  for (struct link *l; (l = list_pop(&s->readers)) != NULL;) {
+    struct slot_reader *r = CONTAINER_OF(l, struct slot_reader, link);
+    mailbox_post(r->home, &r->mail);
+  }
+}
+
+static void bump_locked(struct slot *s) {
+  atomic_fetch_add_explicit(&s->changes, 1, memory_order_release);
+  tell_readers_locked(s);
+}
 
 void slot_unpublish_locked(struct slot *s) {
   if (s->current == NULL) return;
   token_unref(s->current); /* not the last reference: s->last has one */
   s->current = NULL;
+  if (!s->has_fetch) slot_drop_last_locked(s);
   bump_locked(s);
+}
+
+void slot_drop_last_locked(struct slot *s) {
+  token_unref(s->last);
+  s->last = NULL;
 }
 
 void slot_drop_older_locked(struct slot *s) {

@@ -55,6 +55,46 @@ static void an_expired_token_is_let_go_and_wiped(void) {
   slot_unref(s);
 }
 
+/* The loop of a thread that reads no more. */
+static void a_reader_that_rests_is_told_of_a_change(void) {
+  uv_loop_t loop;
+  struct mailbox home;
+  CHECK(uv_loop_init(&loop) == 0 && mailbox_init(&home, &loop) == 0);
+  struct slot *s = slot_new(STR("api"), (struct str){NULL, 0});
+  struct slot_reader r, ended;
+  slot_reader_init(&r, s);
+  slot_reader_init(&ended, s);
+  slot_reader_at_home(&r, &home);
+  slot_reader_at_home(&ended, &home);
+  struct fetch_result one = token_of("VVVVVVVVVVVVVVVV", 60), two = token_of("two", 60);
+  CHECK(slot_set(s, &one) == NULL);
+  struct token *t = slot_read(&r, clock_boot_ms());
+  const char *bytes = t->value.p;
+  CHECK(slot_read(&ended, clock_boot_ms()) == t);
+  (void)uv_run(&loop, UV_RUN_NOWAIT);
+  CHECK(r.token == t); /* nothing has changed */
+  CHECK(slot_set(s, &two) == NULL);
+  CHECK(r.token == t && memcmp(bytes, "VVVV", 4) == 0);
+  slot_reader_fini(&ended); /* its mail is taken back */
+  (void)uv_run(&loop, UV_RUN_NOWAIT);
+  CHECK(r.token == NULL);
+  for (int i = 0; i < 16; i++) CHECK(bytes[i] == 0);
+  CHECK(slot_set(s, &one) == NULL && r.mail.in == NULL); /* it has nothing: it is not woken */
+  t = slot_read(&r, clock_boot_ms());
+  CHECK(t != NULL && t->generation == 3);
+  CHECK(slot_set(s, &two) == NULL && r.mail.in == &home);
+  CHECK(slot_read(&r, clock_boot_ms())->generation == 4 && r.mail.in == NULL); /* it has seen for itself */
+  CHECK(slot_set(s, &one) == NULL && r.mail.in == &home);
+  slot_close(s, false);
+  (void)uv_run(&loop, UV_RUN_NOWAIT);
+  CHECK(r.token == NULL && slot_read(&r, clock_boot_ms()) == NULL);
+  slot_reader_fini(&r);
+  slot_unref(s);
+  mailbox_close(&home);
+  (void)uv_run(&loop, UV_RUN_DEFAULT);
+  CHECK(uv_loop_close(&loop) == 0);
+}
+
 static struct token_bond bond_to(const char *host) {
   struct token_bond b = {.audience = audience_new()};
   CHECK(audience_add_host(b.audience, str_of(host)));
@@ -246,6 +286,7 @@ struct test_worker {
   struct mailbox home;
   struct waiting v[WAITERS];
   struct rng rng;
+  struct slot_reader *reader; /* now and then another one */
   unsigned long told, expected;
 };
 
@@ -274,8 +315,28 @@ static void act(struct test_worker *worker, struct waiting *x) {
   if (rc == 0) worker->expected++;
 }
 
+/* Reads at times, so that changes are told to it, taken back and cut off by its end. */
+static void read_at_times(struct test_worker *worker) {
+  static _Thread_local struct slot_reader reader;
+  unsigned what = (unsigned)rng_below(&worker->rng, 8);
+  if (worker->reader == NULL) {
+    slot_reader_init(&reader, shared);
+    slot_reader_at_home(&reader, &worker->home);
+    worker->reader = &reader;
+  }
+  if (what < 4) {
+    int64_t now = clock_boot_ms();
+    struct token *token = slot_read(&reader, now);
+    CHECK(token == NULL || (now < token->expires_at && token->value.n > 0));
+  } else if (what == 7) {
+    slot_reader_fini(&reader);
+    worker->reader = NULL;
+  }
+}
+
 static void on_tick(uv_timer_t *t) {
   struct test_worker *worker = t->data;
+  if (!atomic_load(&over)) read_at_times(worker);
   if (!atomic_load(&over)) {
     for (int i = 0; i < WAITERS; i++) act(worker, &worker->v[i]);
     return;
@@ -283,6 +344,7 @@ static void on_tick(uv_timer_t *t) {
   bool waits = false;
   for (int i = 0; i < WAITERS; i++) waits |= worker->v[i].waits;
   if (waits) return; /* until the keeper has closed the slot */
+  if (worker->reader != NULL) slot_reader_fini(worker->reader);
   uv_close((uv_handle_t *)&worker->timer, NULL);
   mailbox_close(&worker->home);
 }
@@ -368,6 +430,7 @@ int main(void) {
   log_configure(&(struct log_settings){LOG_OFF, LOG_TEXT});
   RUN(a_reader_sees_changes_and_only_then_takes_a_reference);
   RUN(an_expired_token_is_let_go_and_wiped);
+  RUN(a_reader_that_rests_is_told_of_a_change);
   RUN(both_tokens_are_of_one_look);
   RUN(names_are_printable);
   RUN(threads_never_see_what_they_must_not);
