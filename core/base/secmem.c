@@ -5,7 +5,7 @@
  * Every page is locked, left out of core dumps and zero in a child. A free piece is all zero but for the pointer to the
  * next one. One mutex guards the lists; it is held for a few stores, or for one mmap.
  *
- * What secrets pass through has chunks of its own, and takes a half of the limit at the most. Buffers are there before the first token, 160 KiB for each thread, and
+ * What secrets pass through has chunks of its own, and takes a half of the limit at the most. Buffers are there before the first token, 272 KiB for each thread, and
  * later as many as there are connections; without a share they would have all of an ordinary limit of 8 MiB, and tokens would lie in pages that may be swapped. */
 #include "base/secmem.h"
 
