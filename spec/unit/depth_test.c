@@ -61,7 +61,8 @@ static void test_a_count_of_c_calls_takes_no_more_stack_than_is_kept_for_it(void
   CHECK(most < STACK_OF_A_COUNT);
 }
 
-/* Each coroutine's variable goes 150 calls deep and closes the next: in all of them together the C stack of any thread would end. */
+/* Each coroutine's variable goes 150 calls deep and closes the next: in all of them together the C stack of any thread would end. Since 5.4.6 Lua counts on in a
+ * coroutine that is closed, and ends it by itself. */
 static void test_coroutines_that_close_one_another_from_deep_inside_end_with_an_error(void) {
   vm_expect(vm,
             "local first, why\n"
@@ -69,13 +70,16 @@ static void test_coroutines_that_close_one_another_from_deep_inside_end_with_an_
             "  local next = first\n"
             "  local function go(n)\n"
             "    if n > 0 then return ('x'):gsub('.', function() go(n - 1) end) end\n"
-            "    if next then local ok, e = pcall(coroutine.close, next) why = not ok and e or why end\n"
+            "    if next then\n"
+            "      local ok, closed, e = pcall(coroutine.close, next)\n"
+            "      why = why or not ok and closed or not closed and e\n"
+            "    end\n"
             "  end\n"
             "  first = coroutine.create(function()\n"
             "    local x <close> = setmetatable({}, { __close = function() go(150) end }) coroutine.yield() end)\n"
             "  coroutine.resume(first)\n"
             "end\n"
-            "return coroutine.close(first) and why:find 'close one another too deeply' ~= nil");
+            "return coroutine.close(first) and (why:find 'close one another too deeply' or why:find 'stack overflow')");
 }
 
 static struct await waits[20000];
