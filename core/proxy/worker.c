@@ -208,9 +208,14 @@ void worker_post(struct worker *w, struct order *o) { order_post(o, &w->services
 
 /* --- counters --- */
 
-/* What the last requests have left in the thread's buffer and in frames of calls that are over. */
-static void forget(struct worker *w) {
-  w->forgot_at = w->services.net.reads;
+/* What the last requests have left in the thread's buffer and in frames of calls that are over: once, when nothing was read since the last time. A thread that works overwrites it by
+ * itself. */
+static void forget_at_rest(struct worker *w) {
+  uint64_t reads = w->services.net.reads;
+  bool rests = reads == w->reads_then && reads != w->forgot_at;
+  w->reads_then = reads;
+  if (!rests) return;
+  w->forgot_at = reads;
   net_forget(&w->services.net);
   secmem_wipe_stack();
 }
@@ -223,7 +228,7 @@ static void on_gauge(uv_timer_t *t) {
   atomic_store_explicit(&w->counts.upstream_dialed, o.dialed, memory_order_relaxed);
   exchange_pool_trim(&w->exchanges);
   if (w->runtime != NULL) vm_collect_step(w->runtime->vm);
-  if (w->services.net.reads != w->forgot_at) forget(w);
+  forget_at_rest(w);
   uint64_t vm = w->runtime != NULL ? vm_memory(w->runtime->vm) : 0;
   atomic_store_explicit(&w->counts.vm_bytes, vm, memory_order_relaxed);
   repeats_report(&w->repeats, uv_now(&w->services.loop), false);
