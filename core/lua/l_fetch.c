@@ -49,8 +49,8 @@ static int l_previous_field(lua_State *L) {
   struct str name = {0};
   if (!lua_isnoneornil(L, 2)) name = arg_string(L, 2, "previous:field", "name");
   struct str bytes = token_bytes(p->token, name);
-  if (bytes.p == NULL) return 0;
-  struct token_bond bond = p->token->bond; /* its audience is borrowed */
+  if (bytes.p == NULL || (name.p == NULL && bytes.n == 0)) return 0; /* fetches have brought fields, and no token yet */
+  struct token_bond bond = p->token->bond;                           /* its audience is borrowed */
   bond.sealed = bond.sealed || p->sealed;
   struct audience *servers = servers_of(p);
   struct secret *secret = secret_bytes_of_token(bytes, p->label, servers, &bond, p->slot);
@@ -231,8 +231,7 @@ static bool read_options(struct reader *r, int table) {
   return read_number(r, push_raw(r->L, table, "expires_in"), "expires_in", &o->has_expires_in, &o->expires_in) &&
          read_number(r, push_raw(r->L, table, "expires_at"), "expires_at", &o->has_expires_at, &o->expires_at) &&
          read_number(r, push_raw(r->L, table, "refresh_expires_in"), "refresh_expires_in", &known,
-                     &o->refresh_expires_in) &&
-         read_fields(r, push_raw(r->L, table, "fields"));
+                     &o->refresh_expires_in);
 }
 
 static struct str slice(const struct reader *r, struct span s) {
@@ -240,11 +239,15 @@ static struct str slice(const struct reader *r, struct span s) {
 }
 
 /* `hold` does not move any more: the result points into it. */
+static void fill_fields(struct reader *r) {
+  for (unsigned i = 0; i < r->out->nfields; i++)
+    r->out->fields[i] = (struct token_field){.name = slice(r, r->names[i]), .bytes = slice(r, r->bytes[i])};
+}
+
 static void fill_result(struct reader *r) {
   r->out->ok = true;
   r->out->value = slice(r, r->value);
-  for (unsigned i = 0; i < r->out->nfields; i++)
-    r->out->fields[i] = (struct token_field){.name = slice(r, r->names[i]), .bytes = slice(r, r->bytes[i])};
+  fill_fields(r);
 }
 
 const char *l_fetch_options(lua_State *L, int value, int options, struct fetch_result *out, struct buf *hold,
@@ -254,7 +257,8 @@ const char *l_fetch_options(lua_State *L, int value, int options, struct fetch_r
   luaL_checkstack(L, 16, "a token's options");
   if (!lua_istable(L, options))
     return "expected a table with expires_in (seconds) or expires_at (seconds since the epoch)";
-  if (keep(&r, value, "value", NULL, &r.value) && read_options(&r, options)) {
+  if (keep(&r, value, "value", NULL, &r.value) && read_options(&r, options) &&
+      read_fields(&r, push_raw(L, options, "fields"))) {
     fill_result(&r);
     return NULL;
   }
@@ -278,13 +282,26 @@ static void read_failure(struct reader *r, int message) {
     (void)fail(r, "the fetch returned nil and a %s instead of a message", luaL_typename(L, message));
 }
 
-/* The third result of a failure may be { retry_after = seconds or a duration }. What else stands in this place is the code of a function of the library, whose
- * results a fetch may return as they are. */
-static void read_how(struct reader *r, int how) {
+/* Behind the script's own words. */
+static void add_complaint(struct reader *r, const char *what) {
+  size_t n = strlen(r->error);
+  (void)snprintf(r->error + n, sizeof r->error - n, " (and %s)", what);
+}
+
+/* A fetch that fails may have spent what it was made with, and have its successor. */
+static void read_brought(struct reader *r, int how) {
+  char said[ERROR_MAX], wrong[ERROR_MAX];
+  (void)snprintf(said, sizeof said, "%s", r->error);
+  if (read_fields(r, push_raw(r->L, how, "fields"))) return;
+  (void)snprintf(wrong, sizeof wrong, "%s", r->error);
+  (void)snprintf(r->error, sizeof r->error, "%s", said);
+  add_complaint(r, wrong);
+}
+
+static void read_retry_after(struct reader *r, int how) {
   lua_State *L = r->L;
   int64_t ms = 0;
   struct str text;
-  if (!lua_istable(L, how)) return;
   int at = push_raw(L, how, "retry_after");
   if (lua_isnil(L, at)) return;
   double seconds = lua_type(L, at) == LUA_TNUMBER ? lua_tonumber(L, at) : -1;
@@ -296,8 +313,15 @@ static void read_how(struct reader *r, int how) {
     r->out->retry_after = seconds < RETRY_MAX_S ? seconds : RETRY_MAX_S;
     return;
   }
-  size_t n = strlen(r->error);
-  (void)snprintf(r->error + n, sizeof r->error - n, " (and its retry_after is neither seconds nor a duration)");
+  add_complaint(r, "its retry_after is neither seconds nor a duration");
+}
+
+/* The third result of a failure may be { retry_after = seconds or a duration, fields = table }. What else stands in this place is the code of a function of the
+ * library, whose results a fetch may return as they are. */
+static void read_how(struct reader *r, int how) {
+  if (!lua_istable(r->L, how)) return;
+  read_brought(r, how);
+  read_retry_after(r, how);
 }
 
 /* In protected mode: the reader at 1, the first three results behind it. */
@@ -311,6 +335,8 @@ static int l_read(lua_State *L) {
     read_how(r, 4);
   } else if (!lua_istable(L, 2)) {
     (void)fail(r, misshaped, "a bare ", luaL_typename(L, 2));
+  } else if (!read_fields(r, push_raw(L, 2, "fields"))) { /* first: they count though the rest is no good */
+    return 0;
   } else if (lua_isnil(L, push_raw(L, 2, "value"))) {
     (void)fail(r, misshaped, "a table without a value", "");
   } else if (keep(r, lua_gettop(L), "value", NULL, &r->value)) {
@@ -350,6 +376,6 @@ void l_fetch_read(lua_State *L, int nresults, int fn, const struct slot *slot, s
   size_t at = hold->n;
   buf_addf(hold, "%s%s%s", place, place[0] != '\0' ? ": " : "", r.error);
   buf_add(hold, "", 1);
-  out->nfields = 0;
+  fill_fields(&r);
   out->error = (const char *)hold->p + at;
 }

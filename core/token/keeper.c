@@ -109,7 +109,8 @@ static struct fetch *begin_fetch_locked(struct slot *s, int64_t at) {
   f->reason = reason_locked(s);
   f->attempt = s->consecutive + 1;
   f->sent_at = at;
-  f->previous = s->last != NULL ? token_ref(s->last) : NULL;
+  f->previous = slot_previous_locked(s);
+  if (f->previous != NULL) (void)token_ref(f->previous);
   token_bond_copy(&f->bond, &s->bond);
   take_place_locked(s, f, at);
   s->manual = s->asked = false;
@@ -251,9 +252,16 @@ static void report(const struct fetch *f, const struct token *published, const c
   }
 }
 
-/* Takes over token; NULL: failed with why. Returns true when it was published. */
-static bool conclude_locked(struct slot *s, const struct fetch *f, struct token *token, const char *why,
-                            int64_t retry_ms, int64_t at) {
+struct outcome {         /* of a fetch */
+  struct token *token;   /* a reference, or NULL: it failed */
+  struct token *brought; /* a reference to what a failed one has for the next one, or NULL */
+  const char *why;
+  int64_t retry_ms;
+};
+
+/* Takes over o->token. Returns true when it was published. */
+static bool conclude_locked(struct slot *s, const struct fetch *f, const struct outcome *o, int64_t at) {
+  struct token *token = o->token;
   /* Set by another thread after this fetch was sent, and still good: newer knowledge than ours, whatever ours is. */
   bool outdone =
       slot_valid_locked(s, at) && (s->current->obtained_at > f->sent_at || s->current->bond.epoch > f->bond.epoch);
@@ -264,26 +272,51 @@ static bool conclude_locked(struct slot *s, const struct fetch *f, struct token 
     slot_publish_locked(s, token, at);
     return true;
   }
-  if (token == NULL && !s->closed && !outdone) slot_fail_locked(s, why, retry_ms, at);
+  if (token == NULL && !s->closed && !outdone) {
+    if (o->brought != NULL) slot_bring_locked(s, token_ref(o->brought));
+    slot_fail_locked(s, o->why, o->retry_ms, at);
+  }
   if (token == NULL && outdone) s->failures++;
   slot_gather_locked(s, WAKE_ONE_ATTEMPT, token == NULL ? ERR_TOKEN_MISSING : 0); /* those that joined after the set */
   token_unref(token);
   return false;
 }
 
-static struct token *judge(struct keeper *k, const struct fetch *f, const struct fetch_result *r, int64_t at,
-                           const char **why) {
+static void bind_token(struct token *t, const struct fetch *f, const struct fetch_result *r) {
+  token_bond_copy(&t->bond, &f->bond);
+  token_bond_narrow(&t->bond, r->bond.audience, r->bond.sealed);
+  t->asked = f->asked != NULL ? audience_ref(f->asked) : NULL;
+}
+
+/* Extra fields without a token. What else is known of the one before stays: its generation, its end, and its value if that was fetched with the same. */
+static struct token *bring(const struct fetch *f, const struct fetch_result *r) {
+  if (r->nfields == 0) return NULL;
+  const struct token *before = f->previous;
+  bool same =
+      before != NULL && before->bond.made_of[0] == f->bond.made_of[0] && before->bond.made_of[1] == f->bond.made_of[1];
+  struct token *t = token_new(same ? before->value : (struct str){"", 0}, r->fields, r->nfields);
+  if (t == NULL) return NULL;
+  t->generation = before != NULL ? before->generation : 0;
+  t->obtained_at = f->sent_at;
+  t->expires_at = t->renew_by = before != NULL ? before->expires_at : f->sent_at;
+  bind_token(t, f, r);
+  if (same) token_bond_narrow(&t->bond, before->bond.audience, before->bond.sealed);
+  return t;
+}
+
+static void judge(struct keeper *k, const struct fetch *f, const struct fetch_result *r, int64_t at,
+                  struct outcome *o) {
   struct slot *s = f->slot;
   pthread_mutex_lock(&s->mutex);
   int64_t leeway_ms = s->schedule.leeway_ms;
   pthread_mutex_unlock(&s->mutex);
   struct result_times times = {f->sent_at, at, k->host.wall(k->host.ctx), leeway_ms};
-  struct token *token = result_token(r, &times, why);
-  if (token == NULL) return NULL;
-  token_bond_copy(&token->bond, &f->bond);
-  token_bond_narrow(&token->bond, r->bond.audience, r->bond.sealed);
-  token->asked = f->asked != NULL ? audience_ref(f->asked) : NULL;
-  return token;
+  *o = (struct outcome){.retry_ms = (int64_t)(r->retry_after * 1000)};
+  o->token = result_token(r, &times, &o->why);
+  if (o->token != NULL)
+    bind_token(o->token, f, r);
+  else
+    o->brought = bring(f, r);
 }
 
 void fetch_free(struct fetch *f) {
@@ -295,13 +328,13 @@ void fetch_free(struct fetch *f) {
 
 void keeper_fetch_done(struct keeper *k, struct fetch *f, const struct fetch_result *r) {
   struct slot *s = f->slot;
-  const char *why = NULL;
+  struct outcome o;
   int64_t at = now(k);
-  struct token *token = judge(k, f, r, at, &why);
+  judge(k, f, r, at, &o);
 
   pthread_mutex_lock(&s->mutex);
   assert(s->fetching && k->fetching > 0);
-  bool published = conclude_locked(s, f, token, why, (int64_t)(r->retry_after * 1000), at);
+  bool published = conclude_locked(s, f, &o, at);
   struct token *shown = published ? token_ref(s->current) : NULL;
   bool serves = slot_valid_locked(s, at);
   int64_t retry_ms = s->closed || s->next_attempt == SLOT_NEVER ? -1 : s->next_attempt - at;
@@ -309,8 +342,9 @@ void keeper_fetch_done(struct keeper *k, struct fetch *f, const struct fetch_res
   k->fetching--;
 
   slot_wake(s);
-  report(f, shown, why, serves, retry_ms, at);
+  report(f, shown, o.why, serves, retry_ms, at);
   token_unref(shown);
+  token_unref(o.brought);
   attend(k, s);
   fetch_free(f);
   slot_unref(s);
@@ -326,7 +360,7 @@ static struct fetch *begin_proof_locked(struct slot *s, const struct token_bond 
   f->reason = FETCH_MANUAL;
   f->attempt = 1;
   f->sent_at = at;
-  if (previous == NULL) previous = s->last;
+  if (previous == NULL) previous = slot_previous_locked(s);
   f->previous = previous != NULL ? token_ref(previous) : NULL;
   token_bond_copy(&f->bond, bond);
   f->bond.epoch = s->bond.epoch;
@@ -357,14 +391,24 @@ static bool is_awaited_locked(const struct slot *s) {
   return false;
 }
 
-/* Takes over token, or fails when it is NULL. Returns a reference to what was published, or NULL. */
-static struct token *conclude_proof_locked(struct slot *s, const struct fetch *f, struct token *token, int64_t at,
+/* What a failed proof brought: the slot's login is the proof's, or one like it. */
+static void bring_of_proof_locked(struct slot *s, const struct fetch *f, struct token *brought) {
+  if (token_bond_same(&s->bond, &f->bond))
+    slot_bring_locked(s, token_ref(brought));
+  else
+    (void)slot_graft_locked(s, brought);
+}
+
+/* Takes over o->token, or fails when it is NULL. Returns a reference to what was published, or NULL. */
+static struct token *conclude_proof_locked(struct slot *s, const struct fetch *f, const struct outcome *o, int64_t at,
                                            struct proof_outcome *out) {
+  struct token *token = o->token;
   *out = (struct proof_outcome){0};
   bool outdone = slot_valid_locked(s, at) && s->current->obtained_at > f->sent_at;
   s->fetching = false;
   s->fetch = NULL;
   if (token == NULL || s->closed) {
+    if (o->brought != NULL && !s->closed) bring_of_proof_locked(s, f, o->brought);
     if (is_awaited_locked(s)) s->manual = true;
     token_unref(token);
   } else if (!token_bond_same(&s->bond, &f->bond)) {
@@ -386,29 +430,31 @@ static struct token *conclude_proof_locked(struct slot *s, const struct fetch *f
 const char *keeper_proof_done(struct keeper *k, struct fetch *f, const struct fetch_result *r,
                               struct proof_outcome *out) {
   struct slot *s = f->slot;
-  const char *why = NULL;
+  struct outcome o;
   int64_t at = now(k);
-  struct token *token = judge(k, f, r, at, &why);
+  judge(k, f, r, at, &o);
   pthread_mutex_lock(&s->mutex);
   assert(s->fetching && k->fetching > 0);
-  struct token *shown = conclude_proof_locked(s, f, token, at, out);
+  struct token *shown = conclude_proof_locked(s, f, &o, at, out);
   pthread_mutex_unlock(&s->mutex);
   k->fetching--;
   slot_wake(s);
   report(f, shown, NULL, true, 0, at);
   token_unref(shown);
+  token_unref(o.brought);
   attend(k, s);
   fetch_free(f);
   slot_unref(s);
   arm(k);
-  return why;
+  return o.why;
 }
 
 void keeper_publish_held(struct keeper *k, struct slot *s, struct token *held) {
   int64_t at = now(k);
   struct token *shown = NULL;
   pthread_mutex_lock(&s->mutex);
-  bool newer = s->last != NULL && s->last->obtained_at > held->obtained_at; /* and what held has may be spent */
+  const struct token *previous = slot_previous_locked(s);
+  bool newer = previous != NULL && previous->obtained_at > held->obtained_at; /* and what held has may be spent */
   if (!s->closed && !newer && at < held->expires_at) {
     held->bond.epoch = s->bond.epoch;
     slot_publish_locked(s, held, at);

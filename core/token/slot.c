@@ -63,6 +63,7 @@ void slot_unref(struct slot *s) {
   token_unref(s->current);
   token_unref(s->last);
   token_unref(s->older);
+  token_unref(s->brought);
   token_bond_fini(&s->bond);
   pthread_mutex_destroy(&s->mutex);
   must_free(s->key.p);
@@ -230,7 +231,7 @@ void slot_check_locked(const struct slot *s) {
   assert((s->nwaiters == 0) == list_empty(&s->waiters));
   assert(s->older == NULL || s->last == NULL || s->older->bond.epoch < s->last->bond.epoch);
   assert(s->has_fetch || s->current == s->last);
-  assert(!s->closed || (s->last == NULL && s->nwaiters == 0));
+  assert(!s->closed || (s->last == NULL && s->brought == NULL && s->nwaiters == 0));
   assert(!s->posted || s->inbox != NULL);
   (void)s;
 }

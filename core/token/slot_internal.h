@@ -10,6 +10,10 @@
  *  - a waiter is in `waiters` or in `woken`, or its mail is posted, or it does not wait: so its callback runs exactly once.
  *  - a closed slot holds no token, has nobody waiting, and posts nothing.
  *
+ * A fetch may fail and yet have spent what the next one would need: the issuer gave a new refresh token, and nothing else of its reply is any good. Such a fetch returns
+ * extra fields without a token; they are kept as `brought`, a token that is never served, and stand in the place of `last` for the next fetch, until a token is published.
+ * It is the slot that keeps them and not the policy's VM, which goes with a reload.
+ *
  * The keeper does not get its work by messages, which could be lost or come twice: the slot states it (next_attempt, manual, asked, closed) and the one mail
  * only says "check". Lock order: family, slot, mailbox. */
 #ifndef JETON_TOKEN_SLOT_INTERNAL_H
@@ -45,10 +49,12 @@ struct slot {
   _Atomic uint64_t changes; /* written under the mutex, release; read by slot_read, acquire */
   atomic_bool damping;      /* written under the mutex; relaxed: it only spares slot_accepted the mutex */
 
-  pthread_mutex_t mutex;  /* guards what follows */
-  struct token *current;  /* the token that is served: a reference, or NULL */
-  struct token *last;     /* the token published last: a reference, or NULL */
-  struct token *older;    /* what was current before a bond with another audience: a reference, or NULL */
+  pthread_mutex_t mutex; /* guards what follows */
+  struct token *current; /* the token that is served: a reference, or NULL */
+  struct token *last;    /* the token published last: a reference, or NULL */
+  struct token *older;   /* what was current before a bond with another audience: a reference, or NULL */
+  struct token
+      *brought; /* what a fetch brought since, in vain, and the next one needs: a reference, or NULL. See below */
   struct token_bond bond; /* of what is fetched from now on; epoch 0: it was never told */
   uint64_t generation;
   struct link waiters;
@@ -122,7 +128,7 @@ void slot_use_clock(struct slot *s, int64_t (*clock)(void)); /* tests; before it
 /* With the mutex held. */
 bool slot_valid_locked(const struct slot *s, int64_t now);
 void slot_drop_older_locked(struct slot *s);
-void slot_drop_last_locked(struct slot *s);
+void slot_drop_last_locked(struct slot *s); /* and what came behind it */
 bool slot_outdated_locked(
     const struct slot *s); /* the token published last was fetched with something else than the next will be */
 
@@ -134,7 +140,13 @@ void slot_unpublish_locked(struct slot *s);        /* current is served no more 
 void slot_publish_locked(struct slot *s, struct token *t, int64_t now);
 /* The same. retry_ms: how long the issuer asked not to be asked, 0: it did not. */
 void slot_fail_locked(struct slot *s, const char *why, int64_t retry_ms, int64_t now);
-/* The token published last goes on with the extra fields of `from`, which was fetched with them: they are spent. Nothing happens when `from` is of another login:
+/* What the next fetch is to know of those before it: borrowed, or NULL. */
+static inline struct token *slot_previous_locked(const struct slot *s) {
+  return s->brought != NULL ? s->brought : s->last;
+}
+/* Takes over t, which has no generation and no expiry of its own. */
+void slot_bring_locked(struct slot *s, struct token *t);
+/* What slot_previous_locked gives goes on with the extra fields of `from`, which was fetched with them: they are spent. Nothing happens when `from` is of another login:
  * asked other servers, or has other fields, or another field "login": then it is false. */
 bool slot_graft_locked(struct slot *s, const struct token *from);
 enum wake { WAKE_ALL, WAKE_ONE_ATTEMPT };

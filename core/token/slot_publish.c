@@ -34,9 +34,15 @@ void slot_unpublish_locked(struct slot *s) {
   bump_locked(s);
 }
 
+static void drop_brought_locked(struct slot *s) {
+  token_unref(s->brought);
+  s->brought = NULL;
+}
+
 void slot_drop_last_locked(struct slot *s) {
   token_unref(s->last);
   s->last = NULL;
+  drop_brought_locked(s);
 }
 
 void slot_drop_older_locked(struct slot *s) {
@@ -44,6 +50,11 @@ void slot_drop_older_locked(struct slot *s) {
   token_unref(s->older);
   s->older = NULL;
   bump_locked(s);
+}
+
+void slot_bring_locked(struct slot *s, struct token *t) {
+  token_unref(s->brought);
+  s->brought = t;
 }
 
 /* Exchanges of the policy before may be on their way to servers that the new token is not for. */
@@ -74,6 +85,7 @@ void slot_publish_locked(struct slot *s, struct token *t, int64_t now) {
   t->generation = ++s->generation;
   s->last = t;
   s->current = token_ref(t);
+  drop_brought_locked(s);
   bump_locked(s);
   s->consecutive = 0;
   s->asked = s->rejected = false;
@@ -91,17 +103,28 @@ static bool is_same_login(const struct token *a, const struct token *b) {
   return str_eq(token_bytes(a, LOGIN), token_bytes(b, LOGIN));
 }
 
-bool slot_graft_locked(struct slot *s, const struct token *from) {
-  struct token *old = s->last;
-  if (old == NULL || !is_same_login(old, from)) return false;
+/* `old` with other fields. NULL: too large, though both are not. */
+static struct token *with_fields(const struct token *old, const struct token *from) {
   struct token *t = token_new(old->value, from->fields, from->nfields);
-  if (t == NULL) return false; /* too large, though both are not: the fields are of a login that is about to change */
+  if (t == NULL) return NULL;
   t->generation = old->generation;
   t->obtained_at = old->obtained_at;
   t->expires_at = old->expires_at;
   t->renew_by = old->renew_by;
   token_bond_copy(&t->bond, &old->bond);
   t->asked = old->asked != NULL ? audience_ref(old->asked) : NULL;
+  return t;
+}
+
+bool slot_graft_locked(struct slot *s, const struct token *from) {
+  struct token *old = slot_previous_locked(s);
+  if (old == NULL || !is_same_login(old, from)) return false;
+  struct token *t = with_fields(old, from);
+  if (t == NULL) return false; /* the fields are of a login that is about to change */
+  if (old == s->brought) {
+    slot_bring_locked(s, t);
+    return true;
+  }
   s->last = t;
   if (s->current != NULL) {
     token_unref(s->current);

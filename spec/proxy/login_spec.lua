@@ -404,6 +404,41 @@ describe("a refresh token", function()
     end
   end
 
+  --- An issuer that gives nothing but a new refresh token until the file `well` is there, and takes no refresh token twice.
+  local function moody()
+    local well = dir .. "/well"
+    return issuer(([[
+      spent = spent or {}
+      local used = form:match "refresh_token=(%%w+)"
+      if spent[used] then return 400, '{"error":"invalid_grant"}' end
+      spent[used] = true
+      local f = io.open %q
+      if not f then return 200, ('{"refresh_token":"R%%d"}'):format(n) end
+      f:close()
+      return 200, ('{"access_token":"b","expires_in":3600,"refresh_token":"R%%d"}'):format(n) ]]):format(well)), well
+  end
+  for what, first in pairs { ["no token yet"] = false, ["a token that serves"] = true } do
+    it("that comes in vain outlives a reload without a path, beside " .. what, function()
+      local raw, well = moody()
+      if first then process.write_file(well, "") end
+      local text = stand_in(raw, "refresh_token = 'R0', backoff = { min = '50ms', max = '60s' },")
+      local p = jeton.start(text)
+      if first then
+        process.poll(function() return token(p).valid end, 5, "a token; " .. p:errors())
+        os.remove(well)
+        refresh(p)
+      end
+      process.poll(function() return token(p).failures > 0 end, 5, "a reply in vain; " .. p:errors())
+      p:reload_file(text .. "\n-- another text")
+      assert.equal(200, p:control("POST", "/reload").status, p:errors())
+      process.write_file(well, "")
+      assert.equal(0, (refresh(p)), p:errors())
+      assert.is_true(token(p).valid)
+      assert.is_nil(p:errors():find("invalid_grant", 1, true))
+      p:finish()
+    end)
+  end
+
   it("without a path that is rotated is a warning", function()
     local p = jeton.start(policy(("refresh_token = jeton.secret.value %q,"):format(ports.refresh)))
     assert.equal(200, http.get(p.port).status, p:errors())

@@ -836,6 +836,49 @@ static void extra_fields_of_a_token_that_is_over_reach_the_fetch(void) {
   end();
 }
 
+static struct fetch_result in_vain(const char *refresh_token) {
+  struct fetch_result r = {.ok = false, .error = "no access token", .nfields = 1};
+  r.fields[0] = (struct token_field){STR("refresh_token"), str_of(refresh_token)};
+  return r;
+}
+static bool next_has(const char *refresh_token) {
+  const struct token *previous = only_fetch()->previous;
+  return str_eq(token_bytes(previous, STR("refresh_token")), str_of(refresh_token));
+}
+
+static void extra_fields_of_a_fetch_in_vain_reach_the_next_ones_until_one_succeeds(void) {
+  begin(true, true);
+  struct fetch_result r = in_vain("R1");
+  end_fetch(&r); /* the very first one */
+  CHECK(state() == SLOT_FAILING && reads() == NULL);
+  advance(1000);
+  CHECK(next_has("R1") && token_bytes(only_fetch()->previous, (struct str){0}).n == 0);
+  fail();
+  advance(10000);
+  CHECK(next_has("R1"));
+  r = token_of("one", 100);
+  r.nfields = 1;
+  r.fields[0] = (struct token_field){STR("refresh_token"), STR("R2")};
+  end_fetch(&r);
+  CHECK(reads_as("one"));
+  advance(80000);
+  CHECK(next_has("R2"));
+  r = token_of("two", -5); /* not only a failure that says so */
+  r.nfields = 1;
+  r.fields[0] = (struct token_field){STR("refresh_token"), STR("R3")};
+  end_fetch(&r);
+  CHECK(reads_as("one") && facts().generation == 1);
+  advance(1000);
+  CHECK(next_has("R3") && only_fetch()->previous->generation == 1 &&
+        str_eq(token_bytes(only_fetch()->previous, (struct str){0}), STR("one")));
+  succeed("three", 10);
+  advance(8000);
+  CHECK(token_bytes(only_fetch()->previous, STR("refresh_token")).p == NULL);
+  r = in_vain("R4");
+  end_fetch(&r);
+  end(); /* while it is kept */
+}
+
 int main(void) {
   log_configure(&(struct log_settings){LOG_OFF, LOG_TEXT});
   RUN(a_slot_goes_from_empty_to_valid_to_refreshed);
@@ -876,5 +919,6 @@ int main(void) {
   RUN(a_waiter_may_wait_again_when_woken);
   RUN(a_host_may_answer_at_once);
   RUN(extra_fields_of_a_token_that_is_over_reach_the_fetch);
+  RUN(extra_fields_of_a_fetch_in_vain_reach_the_next_ones_until_one_succeeds);
   return 0;
 }

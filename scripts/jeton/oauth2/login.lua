@@ -12,8 +12,7 @@
 ---   * One that the issuer has refused is not presented again. The file is read again at once, watched, and a new one in it is a reason to fetch.
 ---
 --- Memory is the extra fields of the token at hand (ctx.previous), which outlive reloads: the refresh token, whose login it is (a fingerprint of issuer and client;
---- by this name jeton knows it, too), and a fingerprint of what was at `path` then.
---- What a fetch brought that came to nothing is kept here until one succeeds.
+--- by this name jeton knows it, too), and a fingerprint of what was at `path` then. A fetch that came to nothing gives them back, too, if it has spent the old ones.
 
 local M = {}
 local Login = {}
@@ -104,12 +103,10 @@ local function memory_of(options, ctx)
   return previous
 end
 
---- The refresh tokens to try, the newest first, each once. `rescued`: what a fetch brought since the token at hand was published, or nil.
-local function candidates(options, previous, disk, rescued)
+--- The refresh tokens to try, the newest first, each once.
+local function candidates(options, previous, disk)
   local list = {}
-  local saved = rescued and rescued.saved or previous and previous:field(SAVED)
-  if not is_known(disk, saved) then add(list, disk.token) end
-  add(list, rescued and rescued.token)
+  if not is_known(disk, previous and previous:field(SAVED)) then add(list, disk.token) end
   add(list, previous and previous:field "refresh_token")
   add(list, disk.token)
   add(list, options.refresh_token)
@@ -212,14 +209,6 @@ function Login:watch(path, ctx)
   end)
 end
 
---- Until a token is published that has it among its fields. Nothing is known here of whether this one will be: it may lack a lifetime.
-function Login:remember(ctx, generation, rotated, saved)
-  if self.nrescued >= REFUSED_MAX then self.rescued, self.nrescued = {}, 0 end
-  local key = ctx.key or ""
-  if not self.rescued[key] then self.nrescued = self.nrescued + 1 end
-  self.rescued[key] = { generation = generation, token = jeton.secret.value(rotated), saved = saved }
-end
-
 -- the fetch -------------------------------------------------------------------------------------------------------------------
 
 --- Returns the reply's body and the extra fields of the token; or nil, message, and what the fetch's third result is to be.
@@ -231,10 +220,7 @@ function Login:fetch(options, ctx, present)
   self:try_path(path, ctx)
   local disk = on_disk(path)
   local previous = memory_of(options, ctx)
-  local at_hand = ctx.previous and ctx.previous.generation or 0
-  local rescued = self.rescued[ctx.key or ""]
-  if rescued and rescued.generation ~= at_hand then rescued = nil end
-  local list = candidates(options, previous, disk, rescued)
+  local list = candidates(options, previous, disk)
   local by_hand = ctx.reason == "manual" and not (path and self.woken[path])
   if path then self.woken[path] = nil end
   local _, body, used, how, final, spent, rotated
@@ -253,13 +239,14 @@ function Login:fetch(options, ctx, present)
     if type(body.refresh_token) == "string" and body.refresh_token ~= "" then rotated = body.refresh_token end
   end
   local saved = disk.print or previous and previous:field(SAVED)
-  if rotated then
-    saved = self:save(path, ctx, rotated, spent, disk, saved)
-    self:remember(ctx, at_hand, rotated, saved)
+  if rotated then saved = self:save(path, ctx, rotated, spent, disk, saved) end
+  local fields = spent and { refresh_token = rotated or spent.token, [SAVED] = saved, [LOGIN] = login_of(options) }
+  if not body then
+    if rotated then how = { retry_after = type(how) == "table" and how.retry_after or nil, fields = fields } end
+    return nil, used or self:explain(options, list, disk), how
   end
-  if not body then return nil, used or self:explain(options, list, disk), how end
   if path then self.dead[path] = nil end
-  return body, { refresh_token = rotated or spent.token, [SAVED] = saved, [LOGIN] = login_of(options) }
+  return body, fields
 end
 
 --- What the fetches of one token have in common, over all its keys.
@@ -267,7 +254,6 @@ function M.new()
   return setmetatable({
     refused = {}, nrefused = 0, -- by fingerprint: what the issuer said
     trouble = {}, -- by path: why it could not be written when it was tried
-    rescued = {}, nrescued = 0, -- by key: { generation = of the token at hand then, token =, saved = }
     dead = {}, -- by path: the context of the fetch that was refused for good
     watched = {}, nwatched = 0, woken = {},
   }, Login)

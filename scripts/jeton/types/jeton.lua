@@ -65,6 +65,7 @@ function previous:field(name) end
 
 ---@class jeton.fetch_failure
 ---@field retry_after? number|string seconds, or a duration: the next attempt comes no sooner
+---@field fields? table<string, string|jeton.secret> in place of the last token's, for the next fetch: the old ones are spent
 
 ---@class jeton.token_options
 ---@field fetch? async fun(ctx: jeton.fetch_context): jeton.fetch_result?, string?, jeton.fetch_failure?
