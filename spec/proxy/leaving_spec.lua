@@ -84,7 +84,7 @@ describe("a client that leaves", function()
 
   it("in a hook, while it waits for a token, or for a connection, ends the exchange, too", function()
     local port, done = peers.hanging_port()
-    local p = jeton.start(([[return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d", timeouts = { connect = "60s" },
+    local p = jeton.start(([[return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d", timeouts = { connect = "60s", drain = "1s" },
       tokens = { api = { fetch = function() jeton.sleep(60) end, wait = "60s" } },
       on_request = function(req, tokens)
         if req.path == "/hook" then jeton.sleep(60) end

@@ -500,10 +500,11 @@ describe("tokens over a reload", function()
   end)
 
   it("that are removed while a refresh by hand waits for them end it with 409, not at its limit", function()
-    proxy = jeton.start(policy("one", "tokens = { api = { fetch = function() jeton.sleep(100) end } },"))
+    local hasty = "timeouts = { drain = '1s' }," -- the end waits for a fetch under way
+    proxy = jeton.start(policy("one", hasty .. "tokens = { api = { fetch = function() jeton.sleep(100) end } },"))
     local c = http.connect("unix:" .. proxy.control_path)
     c:send "POST /refresh/api HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
-    proxy:reload_file(policy "two")
+    proxy:reload_file(policy("two", hasty))
     assert.equal(0, (reload()))
     local res = c:read_response("POST", 15)
     assert.equal(409, res.status)
