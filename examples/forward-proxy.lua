@@ -26,7 +26,6 @@ return {
     private = private,
     tls = jeton.env.CA and { ca = jeton.env.CA } or nil, -- for an API whose certificate is by an authority of your own
   },
-  forwarded = "off", -- the hosts need not know who asked
 
   tokens = {
     api = oauth2.client_credentials {

@@ -6,6 +6,6 @@ return {
 
   timeouts = { connect = "2s", first_byte = "30s", drain = "10s" },
   limits = { body = "10m" },   -- larger requests get 413
-  forwarded = "set",           -- X-Forwarded-For, -Proto, -Host and Forwarded say what jeton saw; "append" behind a proxy that you trust
+  forwarded = "set",           -- to a back end of your own: X-Forwarded-For, -Proto, -Host and Forwarded say what jeton saw; "append" behind a proxy that you trust
   log = { level = "info", format = "text", access = true }, -- a line a request on standard output, the rest on standard error
 }

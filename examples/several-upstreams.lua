@@ -24,7 +24,7 @@ end
 return {
   listen = jeton.env.LISTEN or "127.0.0.1:8080",
 
-  -- Requests go to a and b in turn; one that cannot be reached is passed over for ten seconds.
+  -- Requests go to a and b in turn; one that cannot be reached, or does not serve, is passed over for a while.
   upstream = { api_a, api_b, timeouts = { connect = "2s" } },
   upstreams = {
     reports = { reports_url, timeouts = { first_byte = "5m" } }, -- slow by nature

@@ -16,7 +16,7 @@ void buf_init(struct buf *b) { *b = (struct buf){0}; }
 
 static void release(struct buf *b) {
   if (b->secret) {
-    secmem_free(b->p, b->cap);
+    secmem_free_passing(b->p, b->cap);
   } else {
     if (b->sensitive) secmem_wipe(b->p, b->cap);
     free(b->p);
@@ -35,7 +35,7 @@ void buf_reset(struct buf *b) {
 }
 
 static void grow_secret(struct buf *b, size_t cap) {
-  uint8_t *p = secmem_alloc(cap);
+  uint8_t *p = secmem_alloc_passing(cap);
   if (b->n > 0) memcpy(p, b->p, b->n);
   release(b);
   b->p = p;

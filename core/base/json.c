@@ -29,10 +29,9 @@ unsigned json_escape_byte(unsigned char c, char out[JSON_ESCAPE_MAX]) {
 
 static bool is_plain_ascii(unsigned char c) { return c < 0x80 && is_plain(c); }
 
-void json_add_string(struct buf *b, struct str s) {
+void json_add_text(struct buf *b, struct str s) {
   const uint8_t *p = (const uint8_t *)s.p;
   char escape[JSON_ESCAPE_MAX];
-  buf_addz(b, "\"");
   for (size_t i = 0, plain = 0; i < s.n; i = plain) {
     while (plain < s.n && is_plain_ascii(p[plain])) plain++;
     buf_add(b, p + i, plain - i);
@@ -48,5 +47,10 @@ void json_add_string(struct buf *b, struct str s) {
       buf_add(b, p + plain, length);
     plain += length > 0 ? length : 1;
   }
+}
+
+void json_add_string(struct buf *b, struct str s) {
+  buf_addz(b, "\"");
+  json_add_text(b, s);
   buf_addz(b, "\"");
 }

@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/mask.h"
 #include "base/sink.h"
 #include "base/utf8.h"
 
@@ -74,6 +75,9 @@ static void add_message(struct buf *b, const char *fmt, va_list args) {
     b->n += (size_t)n;
   }
   va_end(again);
+}
+
+static void cut_message(struct buf *b) {
   if (b->n <= MESSAGE_MAX) return;
   size_t cut = b->n - MESSAGE_MAX;
   b->n = MESSAGE_MAX;
@@ -127,12 +131,26 @@ static void count_lost(bool written) {
   if (n > 0) log_warn("%u events are missing above: standard error did not take them", n);
 }
 
+/* Before the line is written in its format, whose escapes would hide a secret from the mask, and before it is cut, behind which half a secret would not be known as
+ * one. */
+static void mask_message(struct buf *message) {
+  struct buf masked;
+  buf_init(&masked);
+  if (mask_apply(mask_of_thread(), buf_str(message), &masked)) {
+    buf_reset(message);
+    buf_adds(message, buf_str(&masked));
+  }
+  buf_fini(&masked);
+}
+
 static void log_args(enum log_level level, const char *source, const char *fmt, va_list args) {
   int saved = errno;
   struct buf message, line;
   buf_init(&message);
   buf_init(&line);
   add_message(&message, fmt, args);
+  if (!mask_is_empty()) mask_message(&message);
+  cut_message(&message);
   bool json = atomic_load_explicit(&current_format, memory_order_relaxed) == LOG_JSON;
   (json ? format_json : format_text)(&line, level, source, buf_str(&message));
   count_lost(write_all(line.p, line.n));

@@ -1,6 +1,6 @@
 /* log.h: the log. Lines go to stderr as `time level [source: ]message` or as JSON, one write a line;
  * the access log has its own sink, buffered per thread (base/access.h). No secret may be passed to it: secrets are opaque until the
- * socket, so nothing here could print one. Any thread. */
+ * socket, so nothing here could print one. What a peer sends back may hold one: those that this thread has sent to an issuer are masked (base/mask.h). Any thread. */
 #ifndef JETON_BASE_LOG_H
 #define JETON_BASE_LOG_H
 

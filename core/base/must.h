@@ -21,6 +21,10 @@ char *must_dup(struct str s);
 /* free, also of what its owner holds as const. */
 void must_free(const void *p);
 
+/* From here on an abort says on standard error that it was one, and what it may mean: libraries abort without a word, libuv when it is refused a thread
+ * or a few bytes. Once, before there are other threads. */
+void abort_with_a_line(void);
+
 /* Writes "jeton: out of memory: 64 bytes were asked for" and ends the process by abort. For code that asks the system in another way. */
 _Noreturn void out_of_memory(size_t n);
 

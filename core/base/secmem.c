@@ -3,9 +3,13 @@
  * Small pieces come from size classes (powers of two) cut out of 64 KiB chunks; freed pieces go to their class's list
  * and chunks are never given back, so what is locked is bounded by the most that was in use at once. Large pieces are mapped one by one.
  * Every page is locked, left out of core dumps and zero in a child. A free piece is all zero but for the pointer to the
- * next one. One mutex guards the lists; it is held for a few stores, or for one mmap. */
+ * next one. One mutex guards the lists; it is held for a few stores, or for one mmap.
+ *
+ * What secrets pass through has chunks of its own, and takes a half of the limit at the most. Buffers are there before the first token, 272 KiB for each thread, and
+ * later as many as there are connections; without a share they would have all of an ordinary limit of 8 MiB, and tokens would lie in pages that may be swapped. */
 #include "base/secmem.h"
 
+#include <linux/capability.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -13,37 +17,81 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/must.h"
 
 enum { CLASS_MIN_BITS = 5, CLASS_MAX_BITS = 14, CLASSES = CLASS_MAX_BITS - CLASS_MIN_BITS + 1, CHUNK = 64 * 1024 };
+enum { STACK_WIPED = 64 * 1024 };
 
 struct piece {
   struct piece *next;
 };
 
 static struct {
-  pthread_mutex_t lock;        /* held for a list operation, or while new pages are mapped */
-  struct piece *free[CLASSES]; /* guarded by lock */
-  void (*on_unlocked)(void);   /* set before there are other threads */
-  atomic_flag unlocked;        /* it has been called */
-} heap = {.lock = PTHREAD_MUTEX_INITIALIZER, .unlocked = ATOMIC_FLAG_INIT};
+  pthread_mutex_t lock;                     /* held for a list operation, or while new pages are mapped */
+  struct piece *free[SECMEM_USES][CLASSES]; /* guarded by lock */
+  void (*on_unlocked)(enum secmem_use use); /* set before there are other threads */
+  atomic_flag told[SECMEM_USES];            /* it has been called */
+  atomic_size_t passing;                    /* bytes mapped for SECMEM_PASSING, locked or not; relaxed */
+  atomic_size_t share;                      /* how many of them may be locked; 0: not asked yet; relaxed */
+} heap = {.lock = PTHREAD_MUTEX_INITIALIZER, .told = {ATOMIC_FLAG_INIT, ATOMIC_FLAG_INIT}};
 
-void secmem_on_unlocked(void (*fn)(void)) { heap.on_unlocked = fn; }
+void secmem_on_unlocked(void (*fn)(enum secmem_use use)) { heap.on_unlocked = fn; }
 
 /* It may be called under the lock and must ask for no memory here: it logs. */
-static void report_unlocked(void) {
-  if (heap.on_unlocked != NULL && !atomic_flag_test_and_set(&heap.unlocked)) heap.on_unlocked();
+static void report_unlocked(enum secmem_use use) {
+  if (heap.on_unlocked != NULL && !atomic_flag_test_and_set(&heap.told[use])) heap.on_unlocked(use);
 }
 
-static void *map_pages(size_t size) {
+/* The limit does not bind who has CAP_IPC_LOCK. */
+static bool is_limited(void) {
+  struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+  struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+  if (syscall(SYS_capget, &head, data) != 0) return true;
+  return (data[CAP_IPC_LOCK / 32].effective & (1U << CAP_IPC_LOCK % 32)) == 0;
+}
+
+static size_t ask_share(void) {
+  struct rlimit limit;
+  if (!is_limited() || getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur > SIZE_MAX / 2) return SIZE_MAX;
+  return (size_t)limit.rlim_cur / 2 + 1;
+}
+
+/* Any thread that asks first gets the same answer. */
+static size_t share_of_passing(void) {
+  size_t share = atomic_load_explicit(&heap.share, memory_order_relaxed);
+  if (share == 0) {
+    share = ask_share();
+    atomic_store_explicit(&heap.share, share, memory_order_relaxed);
+  }
+  return share;
+}
+
+static bool is_within_share(size_t size) {
+  size_t before = atomic_fetch_add_explicit(&heap.passing, size, memory_order_relaxed);
+  return size < share_of_passing() && before < share_of_passing() - size;
+}
+
+static void lock_pages(void *p, size_t size, enum secmem_use use) {
+  bool may = use == SECMEM_KEPT || is_within_share(size);
+  if (!may || mlock(p, size) != 0) report_unlocked(use);
+}
+
+static void *map_pages(size_t size, enum secmem_use use) {
   void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) out_of_memory(size);
   madvise(p, size, MADV_DONTDUMP);
   madvise(p, size, MADV_WIPEONFORK);
-  if (mlock(p, size) != 0) report_unlocked();
+  lock_pages(p, size, use);
   return p;
+}
+
+static void unmap_pages(void *p, size_t size, enum secmem_use use) {
+  munmap(p, size);
+  if (use == SECMEM_PASSING) atomic_fetch_sub_explicit(&heap.passing, size, memory_order_relaxed);
 }
 
 static size_t page_round(size_t n) {
@@ -60,45 +108,56 @@ static unsigned class_of(size_t n) {
 }
 
 /* Cuts a new chunk into pieces of class c. The lock is held. */
-static void refill(unsigned c) {
+static void refill(unsigned c, enum secmem_use use) {
   size_t size = (size_t)1 << (CLASS_MIN_BITS + c);
-  char *chunk = map_pages(CHUNK);
+  char *chunk = map_pages(CHUNK, use);
   for (size_t at = CHUNK; at > 0; at -= size) {
     struct piece *p = (struct piece *)(void *)(chunk + at - size);
-    p->next = heap.free[c];
-    heap.free[c] = p;
+    p->next = heap.free[use][c];
+    heap.free[use][c] = p;
   }
 }
 
-void *secmem_alloc(size_t n) {
+static void *alloc(size_t n, enum secmem_use use) {
   if (n > SIZE_MAX / 2) out_of_memory(n);
-  if (is_large(n)) return map_pages(page_round(n));
+  if (is_large(n)) return map_pages(page_round(n), use);
   unsigned c = class_of(n);
   pthread_mutex_lock(&heap.lock);
-  if (heap.free[c] == NULL) refill(c);
-  struct piece *p = heap.free[c];
-  heap.free[c] = p->next;
+  if (heap.free[use][c] == NULL) refill(c, use);
+  struct piece *p = heap.free[use][c];
+  heap.free[use][c] = p->next;
   pthread_mutex_unlock(&heap.lock);
   p->next = NULL;
   return p;
 }
 
-void secmem_free(const void *held, size_t n) {
+static void release(const void *held, size_t n, enum secmem_use use) {
   void *p = (void *)(uintptr_t)held;
   if (p == NULL) return;
   secmem_wipe(p, n);
   if (is_large(n)) {
-    munmap(p, page_round(n));
+    unmap_pages(p, page_round(n), use);
     return;
   }
   unsigned c = class_of(n);
   struct piece *piece = p;
   pthread_mutex_lock(&heap.lock);
-  piece->next = heap.free[c];
-  heap.free[c] = piece;
+  piece->next = heap.free[use][c];
+  heap.free[use][c] = piece;
   pthread_mutex_unlock(&heap.lock);
 }
 
+void *secmem_alloc(size_t n) { return alloc(n, SECMEM_KEPT); }
+void secmem_free(const void *p, size_t n) { release(p, n, SECMEM_KEPT); }
+void *secmem_alloc_passing(size_t n) { return alloc(n, SECMEM_PASSING); }
+void secmem_free_passing(const void *p, size_t n) { release(p, n, SECMEM_PASSING); }
+
 void secmem_wipe(void *p, size_t n) {
   if (n > 0) explicit_bzero(p, n);
+}
+
+/* A frame of its own, or it would be the caller's and lie above what is to be wiped. Lua's C functions go down some 20 KiB. */
+__attribute__((noinline)) void secmem_wipe_stack(void) {
+  char below[STACK_WIPED];
+  secmem_wipe(below, sizeof below);
 }

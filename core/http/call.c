@@ -60,7 +60,9 @@ void call_cancel(struct call *c) {
 void call_ended(struct call *c, uint64_t keep_ms) {
   struct origin *held = origin_ref(c->origin); /* on_end may drop the last other reference */
   call_over(c);
-  place_give_back(&c->place, keep_ms, c->pool_idle);
+  struct pool_terms terms = c->pool;
+  terms.keep_ms = keep_ms;
+  place_give_back(&c->place, &terms);
   c->events->on_end(c);
   origin_unref(held);
 }
@@ -177,7 +179,7 @@ static void on_place(struct place *p, int status, const char *reason) {
   c->phase = CALL_SEND;
   int rc = c->ops->send_head(c);
   if (rc != 0) { /* nothing was sent: the connection is as good as before */
-    place_give_back(&c->place, c->pool_ms, c->pool_idle);
+    place_give_back(&c->place, &c->pool);
     call_failed(c, rc, err_text(rc));
   } else if (c->body_done) {
     start_waiting(c);

@@ -62,8 +62,8 @@ struct call { /* embedded */
   /* set by the owner before call_start */
   struct str method;
   const struct http_limits *limits;
-  uint64_t connect_ms, first_byte_ms, response_ms, send_ms, pool_ms;
-  unsigned pool_idle;
+  uint64_t connect_ms, first_byte_ms, response_ms, send_ms;
+  struct pool_terms pool;
   /* Which addresses may be connected (see struct place). NULL: any. */
   bool (*allowed)(struct call *c, const union address *a);
   bool repeatable; /* idempotent, and make_head can give the whole of it again */

@@ -35,9 +35,9 @@ static uint64_t keep_limit(const struct call *c) {
     unsigned long long seconds;
     if (member.n <= key.n || !str_ieq((struct str){member.p, key.n}, key)) continue;
     if (!str_to_u64((struct str){member.p + key.n, member.n - key.n}, &seconds)) continue;
-    if (seconds < c->pool_ms / 1000) return seconds > 1 ? (seconds - 1) * 1000 : seconds * 500;
+    if (seconds < c->pool.keep_ms / 1000) return seconds > 1 ? (seconds - 1) * 1000 : seconds * 500;
   }
-  return c->pool_ms;
+  return c->pool.keep_ms;
 }
 
 /* left: bytes behind the reply. */
@@ -58,6 +58,10 @@ static void switch_over(struct call *c, const uint8_t *p, size_t n) {
     call_failed(c, ERR_PROTOCOL, "101 Switching Protocols that nobody asked for");
     return;
   }
+  if (!c->body_done) { /* what of the request is still to come would be the other protocol's (RFC 9110 section 7.8) */
+    call_failed(c, ERR_PROTOCOL, "101 Switching Protocols before the request was sent");
+    return;
+  }
   buf_add(&c->h1.stash, p, n);
   stream_read_stop(&c->place.conn->stream);
   call_told_switch(c);
@@ -75,7 +79,7 @@ static bool told_head(struct call *c, const uint8_t *p, size_t n) {
     begin_reply(c);
     return true;
   }
-  c->h1.keep_ms = headers_may_have(&c->response.headers, H_KEEP_ALIVE) ? keep_limit(c) : c->pool_ms;
+  c->h1.keep_ms = headers_may_have(&c->response.headers, H_KEEP_ALIVE) ? keep_limit(c) : c->pool.keep_ms;
   call_told_head(c);
   return true;
 }

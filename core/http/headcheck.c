@@ -46,6 +46,11 @@ static const uint8_t *refuse(struct headcheck *c, const uint8_t *p, int status, 
 
 /* The byte at p may not stand here: `otherwise` says what was expected, unless the byte itself tells more. */
 static const uint8_t *refuse_byte(struct headcheck *c, const uint8_t *p, const char *otherwise) {
+  /* A record of TLS begins with its kind: an alert, or a handshake. */
+  if (c->at == 0 && c->state == METHOD && *p == 0x16)
+    return refuse(c, p, 400, "the client speaks TLS: is it http:// that it should ask?");
+  if (c->at == 0 && c->state == STATUS_VERSION && (*p == 0x15 || *p == 0x16))
+    return refuse(c, p, 400, "the server answers in TLS: is it https:// there?");
   if (*p == '\n') return refuse(c, p, 400, "bare LF in the head (RFC 9112 section 2.2)");
   if (*p == '\r') return refuse(c, p, 400, otherwise);
   if (*p == 0) return refuse(c, p, 400, "NUL in the head (RFC 9110 section 5.5)");

@@ -242,6 +242,16 @@ unsigned headers_remove_id(struct headers *h, enum header_id id) {
   return removed;
 }
 
+unsigned headers_remove_where(struct headers *h, bool (*goes)(struct str name)) {
+  unsigned removed = 0;
+  for (unsigned i = 0; i < h->n; i++) {
+    if (h->v[i].name.p == NULL || !goes(h->v[i].name)) continue;
+    drop(&h->v[i]);
+    removed++;
+  }
+  return removed;
+}
+
 static inline char dashed(char c) { return c == '_' ? '-' : char_lower(c); }
 
 /* Behind the byte at i, and behind further delimiters if it is one. */

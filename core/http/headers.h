@@ -89,6 +89,7 @@ void headers_set(struct headers *h, struct str name, struct str value);
 void headers_set_secret(struct headers *h, struct str name, struct secret *s);
 unsigned headers_remove(struct headers *h, struct str name); /* how many there were */
 unsigned headers_remove_id(struct headers *h, enum header_id id);
+unsigned headers_remove_where(struct headers *h, bool (*goes)(struct str name));
 /* Removes the fields that a server which reads "_" as "-", or several of them as one, would take for `name`, but not those of that very name: a
  * client's X_Auth beside the X-Auth that we set (CVE-2025-64484), or Transfer--Encoding. Returns how many there were.
  * plain_name: `name` itself has no "_" and no "--", as none has that the proxy acts upon; then nothing is looked for unless some field is odd. */

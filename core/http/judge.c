@@ -292,11 +292,12 @@ static struct http_fault request_expect(const struct framing_fields *f, struct r
   return FINE;
 }
 
-/* An upgrade is an offer that may be ignored (RFC 9110 section 7.8). It is where a body or h2c would blur where this protocol ends. */
+/* An upgrade is an offer that may be ignored (RFC 9110 section 7.8). h2c would blur where this protocol ends. A body does not: the other protocol begins behind
+ * it, and `docker exec` sends one. A WebSocket is asked for by GET (RFC 6455 section 4.1). */
 static void request_upgrade(const struct framing_fields *f, struct request *r) {
-  bool body = request_has_body(r);
-  if (f->upgrade == NULL || !f->connection_upgrade || r->minor == 0 || body || r->is_connect) return;
+  if (f->upgrade == NULL || !f->connection_upgrade || r->minor == 0 || r->is_connect) return;
   if (headers_has_token(&r->headers, H_UPGRADE, STR("h2c"))) return;
+  if (request_has_body(r) && headers_has_token(&r->headers, H_UPGRADE, STR("websocket"))) return;
   struct str protocol = headers_join(&r->headers, STR("Upgrade"));
   if (protocol.n == 0) return;
   r->upgrade_protocol = protocol;

@@ -27,7 +27,7 @@ struct request {
   uint8_t minor; /* HTTP/1.minor: 0 or 1 */
   bool keep_alive, expect_continue, absolute_form, is_connect, is_head;
   bool
-      upgrade; /* Connection: upgrade with an Upgrade field, on 1.1, without a body; never for h2c (RFC 9113 section 3.1 took it back) */
+      upgrade; /* Connection: upgrade with an Upgrade field, on 1.1; never for h2c (RFC 9113 section 3.1 took it back), nor for a WebSocket with a body */
   struct str upgrade_protocol; /* with `upgrade`: the Upgrade field's value */
 };
 struct response {

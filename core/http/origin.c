@@ -17,73 +17,69 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "base/must.h"
+#include "base/rand.h"
+#include "http/dial.h"
 #include "net/uv_buf.h"
 
-enum { FAIL_TIMEOUT_MS = 10 * 1000 };
+enum { SWEEP_MS = 2000 };
 
-struct health { /* one address that failed lately */
-  union address address;
-  uint64_t until; /* on uv_now's clock */
-};
 struct origin {
   struct link link;
   struct origins *origins;
   unsigned refs, connections;
-  bool tls;
-  uint16_t port;
-  char *host, *unix_path;
-  struct tls_client *client;
-  struct link idle; /* origin_conn, used last first */
+  struct dial_target target;
+  struct link open; /* origin_conn, whatever their state, from the dial's end to their own */
+  struct link idle; /* of these, used last first */
   unsigned nidle;
-  struct link shared;  /* origin_conn with free places and taken ones */
+  struct link shared;  /* of these, those with free places and taken ones */
   struct link waiting; /* places that wait for another's dial, first come first */
   unsigned nwaiting, ndials;
-  unsigned expected; /* places that a dial is likely to bring */
-  unsigned turn;     /* round robin */
-  struct health failed[RESOLVE_MAX];
+  unsigned expected;   /* places that a dial is likely to bring */
   uint64_t down_until; /* on uv_now's clock */
+  struct standing standing;
 };
 struct origins {
   struct net *net;
   struct wheel *wheel;
   struct resolver *resolver;
+  struct health health;
+  struct rng rng;
   struct link all;
+  struct timeout sweep;
   struct origins_counts counts;
   struct buf head;
   void (*closed)(void *);
   void *closed_arg;
 };
 
-struct dial {
+struct dialing {
+  struct dial dial;
   struct origin *origin;
-  struct place *by;         /* gets the first place; says which addresses are allowed */
-  struct origin_conn *conn; /* NULL while the name is resolved */
-  struct resolve resolve;
-  unsigned tried; /* addresses that failed */
-  int status;     /* of the last failure */
-  bool resolving;
-  bool in_full; /* no saved session is offered any more */
+  struct place *by; /* gets the first place; says which addresses are allowed */
 };
-static void dial_next(struct dial *d);
+static const struct dial_events dial_events;
 static void serve_waiting(struct origin_conn *c);
 
 /* --- life of an origin --- */
 
 static bool same_settings(const struct origin *o, const struct origin_settings *s) {
+  const struct dial_target *t = &o->target;
   const char *path = s->unix_path != NULL ? s->unix_path : "";
-  if (o->tls != s->tls || o->port != s->port || !str_eq(str_of(o->host), s->host) ||
-      strcmp(o->unix_path != NULL ? o->unix_path : "", path) != 0)
+  if ((t->client != NULL) != s->tls || t->port != s->port || !str_eq(str_of(t->host), s->host) ||
+      strcmp(t->unix_path != NULL ? t->unix_path : "", path) != 0)
     return false;
-  return !o->tls || tls_client_fingerprint(o->client) == tls_client_fingerprint(s->client);
+  if (!keepalive_equal(&t->keepalive, &s->keepalive)) return false;
+  return !s->tls || tls_client_fingerprint(t->client) == tls_client_fingerprint(s->client);
 }
 
 static void origin_maybe_free(struct origin *o) {
   if (o->refs > 0 || o->connections > 0) return;
   list_remove(&o->link);
-  if (o->client != NULL) tls_client_unref(o->client);
-  free(o->host);
-  free(o->unix_path);
+  if (o->target.client != NULL) tls_client_unref(o->target.client);
+  free(o->target.host);
+  free(o->target.unix_path);
   free(o);
 }
 
@@ -95,11 +91,16 @@ struct origin *origin_get(struct origins *all, const struct origin_settings *s) 
   struct origin *o = must_calloc(1, sizeof *o);
   o->origins = all;
   o->refs = 1;
-  o->tls = s->tls;
-  o->port = s->port;
-  o->host = must_dup(s->host);
-  o->unix_path = s->unix_path != NULL ? must_dup(str_of(s->unix_path)) : NULL;
-  o->client = s->tls ? tls_client_ref(s->client) : NULL;
+  o->target = (struct dial_target){.net = all->net,
+                                   .wheel = all->wheel,
+                                   .resolver = all->resolver,
+                                   .health = &all->health,
+                                   .host = must_dup(s->host),
+                                   .port = s->port,
+                                   .unix_path = s->unix_path != NULL ? must_dup(str_of(s->unix_path)) : NULL,
+                                   .client = s->tls ? tls_client_ref(s->client) : NULL,
+                                   .keepalive = s->keepalive};
+  list_init(&o->open);
   list_init(&o->idle);
   list_init(&o->shared);
   list_init(&o->waiting);
@@ -121,7 +122,22 @@ void origin_unref(struct origin *o) {
   origin_maybe_free(o);
 }
 
-bool origin_down(const struct origin *o) { return o->down_until > uv_now(o->origins->net->loop); }
+static uint64_t now_of(const struct origin *o) { return uv_now(o->origins->net->loop); }
+
+bool origin_down(const struct origin *o) { return o->down_until > now_of(o); }
+
+enum standing_news origin_failed(struct origin *o, bool behind_head) {
+  return standing_failed(&o->standing, behind_head, now_of(o));
+}
+
+enum standing_news origin_served(struct origin *o, bool whole) { return standing_served(&o->standing, whole); }
+
+bool origin_serves(const struct origin *o) { return !origin_down(o) && !standing_out(&o->standing); }
+
+bool origin_may_serve(struct origin *o, bool can_move) {
+  return !origin_down(o) && (!standing_out(&o->standing) || standing_try(&o->standing, can_move, now_of(o)));
+}
+
 struct origins *origin_owner(const struct origin *o) {
   return o->origins;
 }
@@ -158,6 +174,7 @@ static void origin_conn_close(struct origin_conn *c) {
   assert(c->state != ORIGIN_CLOSED);
   c->state = ORIGIN_CLOSED;
   timeout_fini(&c->idle);
+  list_remove(&c->all);
   stream_close(&c->stream, on_conn_closed);
 }
 
@@ -184,6 +201,7 @@ static struct origin_conn *conn_new(struct origin *o) {
   c->origin = o;
   c->places = 1;
   list_init(&c->link);
+  list_init(&c->all);
   timeout_init(&c->idle, o->origins->wheel, on_idle_due);
   o->connections++;
   return c;
@@ -197,7 +215,16 @@ static void conn_unmake(struct origin_conn *c) { /* its stream was never opened 
 
 /* Its certificates or authorities have been read again since: what is connected with the old ones serves no new request. */
 static bool outdated(const struct origin_conn *c) {
-  return c->origin->tls && c->fingerprint != tls_client_fingerprint(c->origin->client);
+  const struct tls_client *client = c->origin->target.client;
+  return client != NULL && c->fingerprint != tls_client_fingerprint(client);
+}
+
+/* Milliseconds that it may still live, at least 1; 0: it is too old. */
+static uint64_t life_left(const struct origin_conn *c, uint64_t age_ms) {
+  if (age_ms == 0) return UINT64_MAX;
+  uint64_t age = uv_now(c->origin->origins->net->loop) - c->opened_at;
+  uint64_t most = age_ms - age_ms / 10 * c->spread / UINT8_MAX;
+  return age < most ? most - age : 0;
 }
 
 /* --- places --- */
@@ -233,19 +260,20 @@ static void make_idle(struct origin_conn *c, uint64_t keep_ms, unsigned max_idle
   timeout_set(&c->idle, keep_ms);
 }
 
-void place_give_back(struct place *p, uint64_t keep_ms, unsigned max_idle) {
+void place_give_back(struct place *p, const struct pool_terms *terms) {
   struct origin_conn *c = p->conn;
   p->conn = NULL;
   assert(c->taken > 0);
   if (--c->taken == 0) c->origin->origins->counts.leased--;
-  if (keep_ms == 0 || max_idle == 0 || outdated(c)) retire(c);
+  uint64_t left = life_left(c, terms->age_ms);
+  if (terms->keep_ms == 0 || terms->idle == 0 || left == 0 || outdated(c)) retire(c);
   if (c->state == ORIGIN_RETIRING) {
     if (c->taken == 0) origin_conn_close(c);
     return;
   }
   c->reused = true;
   if (c->taken == 0) {
-    make_idle(c, keep_ms, max_idle);
+    make_idle(c, terms->keep_ms < left ? terms->keep_ms : left, terms->idle);
   } else if (c->state == ORIGIN_FULL && c->taken < c->places) {
     c->state = ORIGIN_SHARED;
     list_push(&c->origin->shared, &c->link);
@@ -253,7 +281,55 @@ void place_give_back(struct place *p, uint64_t keep_ms, unsigned max_idle) {
   serve_waiting(c);
 }
 
-void place_close(struct place *p) { place_give_back(p, 0, 0); }
+void place_close(struct place *p) { place_give_back(p, &(struct pool_terms){0}); }
+
+/* --- connections that lead where the name does not any more --- */
+
+static bool leads_to(const struct origin_conn *c, const union address *v, unsigned n) {
+  union address a = c->address;
+  address_set_port(&a, 0);
+  for (unsigned i = 0; i < n; i++)
+    if (address_same(&a, &v[i])) return true;
+  return false;
+}
+
+static void retire_lost(struct origin *o) {
+  union address v[RESOLVE_MAX];
+  unsigned n = resolver_settled(o->target.resolver, o->target.host, v), lost = 0;
+  for (struct link *l = o->open.next, *next; n > 0 && l != &o->open; l = next) {
+    struct origin_conn *c = CONTAINER_OF(l, struct origin_conn, all);
+    next = l->next;
+    if (c->state == ORIGIN_RETIRING || leads_to(c, v, n)) continue;
+    lost++;
+    if (c->state == ORIGIN_IDLE)
+      idle_close(c);
+    else
+      retire(c);
+  }
+  if (lost > 0)
+    log_info("%s: the name has led to other addresses for a while, so connections retire: %u", o->target.host, lost);
+}
+
+static void on_sweep(struct timeout *t) {
+  struct origins *all = CONTAINER_OF(t, struct origins, sweep);
+  bool any = false;
+  for (struct link *l = all->all.next; l != &all->all; l = l->next) {
+    struct origin *o = CONTAINER_OF(l, struct origin, link);
+    if (list_empty(&o->open) || o->target.unix_path != NULL) continue;
+    retire_lost(o); /* closing is done later, so the list of origins stays as it is */
+    any = true;
+  }
+  if (any) timeout_set(t, SWEEP_MS);
+}
+
+/* A dial has brought it. */
+static void opened(struct origin_conn *c) {
+  struct origins *all = c->origin->origins;
+  c->opened_at = uv_now(all->net->loop);
+  c->spread = (uint8_t)rng_next(&all->rng);
+  list_push(&c->origin->open, &c->all);
+  if (all->sweep.due == 0 && all->closed == NULL) timeout_set(&all->sweep, SWEEP_MS);
+}
 
 /* --- a connection as the end of a tunnel: `user` is the pipe_end --- */
 
@@ -301,46 +377,12 @@ void origin_pipe(struct place *p, struct pipe_end *end) {
   stream_read_stop(&c->stream);
 }
 
-/* --- health of addresses --- */
-
-static bool same_address(const union address *a, const union address *b) {
-  return address_len(a) == address_len(b) && memcmp(a, b, address_len(a)) == 0;
-}
-
-static bool is_failed(const struct origin *o, const union address *a) {
-  uint64_t now = uv_now(o->origins->net->loop);
-  for (unsigned i = 0; i < RESOLVE_MAX; i++)
-    if (o->failed[i].until > now && same_address(&o->failed[i].address, a)) return true;
-  return false;
-}
-
-static void mark_failed(struct origin *o, const union address *a) {
-  struct health *oldest = &o->failed[0];
-  for (unsigned i = 0; i < RESOLVE_MAX; i++) {
-    if (o->failed[i].until != 0 && same_address(&o->failed[i].address, a)) {
-      oldest = &o->failed[i];
-      break;
-    }
-    if (o->failed[i].until < oldest->until) oldest = &o->failed[i];
-  }
-  oldest->address = *a;
-  oldest->until = uv_now(o->origins->net->loop) + FAIL_TIMEOUT_MS;
-}
+/* --- dials --- */
 
 void origin_conn_failed(struct origin_conn *c) {
-  if (c->origin->unix_path == NULL) mark_failed(c->origin, &c->address);
+  struct origins *all = c->origin->origins;
+  if (c->origin->target.unix_path == NULL) health_failed(&all->health, &c->address, uv_now(all->net->loop));
 }
-
-static const union address *pick(struct origin *o, const union address *v, unsigned n) {
-  unsigned first = o->turn++;
-  for (unsigned i = 0; i < n; i++) {
-    const union address *a = &v[(first + i) % n];
-    if (!is_failed(o, a)) return a;
-  }
-  return &v[first % n]; /* all failed lately: one has to be tried */
-}
-
-/* --- dials --- */
 
 static void place_got(struct place *p) {
   p->origin->down_until = 0;
@@ -350,20 +392,20 @@ static void place_got(struct place *p) {
 static void place_refused(struct place *p, int status, const char *reason) {
   timeout_fini(&p->timeout);
   if (status != ERR_FORBIDDEN) /* says nothing of the server */
-    p->origin->down_until = uv_now(p->origin->origins->net->loop) + FAIL_TIMEOUT_MS;
+    p->origin->down_until = uv_now(p->origin->origins->net->loop) + ORIGIN_DOWN_MS;
   p->done(p, status, reason);
 }
 
 static void dial_begin(struct place *p) {
-  struct dial *d = must_calloc(1, sizeof *d);
+  struct dialing *d = must_calloc(1, sizeof *d);
   d->origin = p->origin;
   d->by = p;
   p->dial = d;
   p->origin->ndials++;
-  dial_next(d);
+  dial_start(&d->dial, &p->origin->target, &dial_events);
 }
 
-static void dial_free(struct dial *d) {
+static void dial_free(struct dialing *d) {
   if (d->by != NULL) d->by->dial = NULL;
   d->origin->ndials--;
   free(d);
@@ -405,12 +447,12 @@ void origin_conn_places(struct origin_conn *c, unsigned n) {
 }
 
 /* It speaks HTTP/1.1 until somebody says otherwise. */
-static void dial_done(struct dial *d, struct origin_conn *c) {
+static void dial_brought(struct dialing *d, struct origin_conn *c) {
   struct origin *o = d->origin;
   struct place *p = d->by;
   dial_free(d);
   timeout_fini(&p->timeout);
-  c->user = NULL;
+  opened(c);
   occupy(c, p);
   place_got(p);
   if (c->state != ORIGIN_CLOSED) o->expected = c->places;
@@ -419,7 +461,7 @@ static void dial_done(struct dial *d, struct origin_conn *c) {
 }
 
 /* For good. Nobody's judge but the first one's forbids anything, so the others try by themselves then. */
-static void dial_refused(struct dial *d, int status, const char *reason) {
+static void dial_refused(struct dialing *d, int status, const char *reason) {
   struct origin *o = origin_ref(d->origin); /* the callbacks may drop the last other reference */
   struct place *p = d->by;
   dial_free(d);
@@ -434,8 +476,33 @@ static void dial_refused(struct dial *d, int status, const char *reason) {
   origin_unref(o);
 }
 
+static void on_dial_done(struct dial *dial, struct origin_conn *c, int status, const char *reason) {
+  struct dialing *d = CONTAINER_OF(dial, struct dialing, dial);
+  if (status == 0)
+    dial_brought(d, c);
+  else
+    dial_refused(d, status, reason);
+}
+
+static struct origin_conn *on_dial_make(struct dial *dial) {
+  struct origin *o = CONTAINER_OF(dial, struct dialing, dial)->origin;
+  o->origins->counts.dialed++;
+  return conn_new(o);
+}
+
+static bool on_dial_allowed(struct dial *dial, const union address *a) {
+  struct place *p = CONTAINER_OF(dial, struct dialing, dial)->by;
+  return p->allowed == NULL || p->allowed(p, a);
+}
+
+static const struct dial_events dial_events = {.make = on_dial_make,
+                                               .unmake = conn_unmake,
+                                               .close = origin_conn_close,
+                                               .allowed = on_dial_allowed,
+                                               .done = on_dial_done};
+
 /* Who it was begun for has gone: it is the first one's who waits, or ends. */
-static void dial_leave(struct dial *d) {
+static void dial_leave(struct dialing *d) {
   struct place *next = pop_waiting(d->origin);
   d->by->dial = NULL;
   d->by = next;
@@ -443,134 +510,8 @@ static void dial_leave(struct dial *d) {
     next->dial = d;
     return;
   }
-  if (d->resolving) resolver_cancel(&d->resolve);
-  if (d->conn != NULL) origin_conn_close(d->conn);
+  dial_cancel(&d->dial);
   dial_free(d);
-}
-
-static void dial_address(struct dial *d, const union address *a);
-
-/* The address did not work. Another one is tried while there is one that this dial has not. */
-static void dial_failed(struct dial *d, struct origin_conn *c, int status, const char *reason) {
-  struct origin *o = d->origin;
-  d->status = status;
-  d->tried++;
-  d->conn = NULL;
-  if (o->unix_path == NULL) mark_failed(o, &c->address);
-  bool retry = o->unix_path == NULL && status != ERR_TLS;
-  char text[256];
-  snprintf(text, sizeof text, "%s", reason);
-  origin_conn_close(c);
-  if (retry)
-    dial_next(d);
-  else
-    dial_refused(d, status, text);
-}
-
-/* 3.6 offers a saved session with that session's version of TLS alone, so a server that has another one since, or one of several behind an address,
- * refuses it. Not a byte of a request has been sent: the same address once more, with a full handshake. */
-static void dial_in_full(struct dial *d, struct origin_conn *c) {
-  union address a = c->address;
-  d->in_full = true;
-  d->conn = NULL;
-  origin_conn_close(c);
-  dial_address(d, &a);
-}
-
-static void on_tls_open(struct stream *s, int status) {
-  struct origin_conn *c = s->owner;
-  struct dial *d = c->user;
-  if (status != 0 && !d->in_full && stream_tls_session_failed(s))
-    dial_in_full(d, c);
-  else if (status != 0)
-    dial_failed(d, c, ERR_TLS, stream_reason(s));
-  else
-    dial_done(d, c);
-}
-
-static void on_open(struct stream *s, int status) {
-  struct origin_conn *c = s->owner;
-  struct dial *d = c->user;
-  if (status == 0 && c->origin->tls) {
-    c->fingerprint = tls_client_fingerprint(c->origin->client);
-    status = stream_start_tls_client(s, c->origin->client, c->origin->host, !d->in_full, on_tls_open);
-    if (status == 0) return;
-  }
-  if (status != 0) {
-    dial_failed(d, c, status, err_text(status));
-    return;
-  }
-  stream_nodelay(s);
-  dial_done(d, c);
-}
-
-static void dial_address(struct dial *d, const union address *a) {
-  struct origin *o = d->origin;
-  struct origin_conn *c = conn_new(o);
-  struct net *net = o->origins->net;
-  int rc;
-  if (a == NULL) {
-    rc = stream_init_connect_unix(&c->stream, net, o->unix_path, on_open);
-  } else {
-    c->address = *a;
-    rc = stream_init_connect(&c->stream, net, &a->sa, on_open);
-  }
-  o->origins->counts.dialed++;
-  c->stream.owner = c;
-  c->user = d;
-  d->conn = c;
-  if (rc == 0) return;
-  d->status = rc;
-  d->tried++;
-  d->conn = NULL;
-  if (a != NULL) mark_failed(o, a);
-  conn_unmake(c);
-  if (a != NULL)
-    dial_next(d);
-  else
-    dial_refused(d, rc, err_text(rc));
-}
-
-/* Those of v that may be connected, into out; how many. */
-static unsigned only_allowed(struct place *p, const union address *v, unsigned n, union address *out) {
-  unsigned kept = 0;
-  for (unsigned i = 0; i < n && kept < RESOLVE_MAX; i++)
-    if (p->allowed(p, &v[i])) out[kept++] = v[i];
-  return kept;
-}
-
-static void on_resolved(struct resolve *r, int status, const union address *v, unsigned n) {
-  struct dial *d = CONTAINER_OF(r, struct dial, resolve);
-  union address kept[RESOLVE_MAX];
-  d->resolving = false;
-  if (status != 0 || n == 0) {
-    dial_refused(d, status != 0 ? status : UV_EAI_NONAME, err_text(status != 0 ? status : UV_EAI_NONAME));
-    return;
-  }
-  if (d->by->allowed != NULL) {
-    n = only_allowed(d->by, v, n, kept);
-    v = kept;
-    if (n == 0) {
-      dial_refused(d, ERR_FORBIDDEN, "the name leads to no address that the policy allows");
-      return;
-    }
-  }
-  if (d->tried >= n) { /* every address has been tried */
-    dial_refused(d, d->status, err_text(d->status));
-    return;
-  }
-  dial_address(d, pick(d->origin, v, n));
-}
-
-static void dial_next(struct dial *d) {
-  if (d->origin->unix_path != NULL) {
-    dial_address(d, NULL);
-    return;
-  }
-  d->resolving = true;
-  d->resolve.done = on_resolved;
-  d->resolve.owner = d;
-  resolver_lookup(d->origin->origins->resolver, &d->resolve, d->origin->host, d->origin->port);
 }
 
 /* --- callers --- */
@@ -585,11 +526,11 @@ static void stop_waiting(struct place *p) {
   }
 }
 
+/* A dial that others wait for as well goes on for them. */
 static void on_place_due(struct timeout *t) {
   struct place *p = CONTAINER_OF(t, struct place, timeout);
-  struct dial *d = p->dial;
-  const char *reason = d != NULL && d->resolving ? "the name was not resolved in time" : "no connection in time";
-  if (d != NULL && d->conn != NULL && p->origin->unix_path == NULL) mark_failed(p->origin, &d->conn->address);
+  const char *reason = "no connection in time";
+  if (p->dial != NULL && p->origin->nwaiting == 0) reason = dial_time_out(&p->dial->dial);
   stop_waiting(p);
   place_refused(p, UV_ETIMEDOUT, reason);
 }
@@ -651,6 +592,8 @@ struct origins *origins_new(struct net *net, struct wheel *wheel, struct resolve
   o->wheel = wheel;
   o->resolver = resolver;
   list_init(&o->all);
+  timeout_init(&o->sweep, wheel, on_sweep);
+  rng_seed(&o->rng, 0);
   buf_init(&o->head);
   o->head.sensitive = true;
   return o;
@@ -661,6 +604,7 @@ void origins_close(struct origins *o, void (*closed)(void *), void *arg) {
     struct origin *origin = CONTAINER_OF(l, struct origin, link);
     while (!list_empty(&origin->idle)) idle_close(CONTAINER_OF(origin->idle.next, struct origin_conn, link));
   }
+  timeout_fini(&o->sweep);
   o->closed = closed;
   o->closed_arg = arg;
   origins_maybe_closed(o);

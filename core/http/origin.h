@@ -9,7 +9,9 @@
  * every caller dials.
  *
  * Belongs to the thread, not to a policy: a reload keeps every connection. An origin nobody refers to and that has no connection is dropped.
- * Addresses are taken round robin; one that failed to connect is passed over for FAIL_TIMEOUT_MS while another is left. */
+ *
+ * No connection is kept for ever. One retires, which means that it closes with its last place, when it is as old as the policy allows (pool_terms), and when the
+ * name has settled on other addresses than its own (resolver_settled): while there are connections, the name is looked up every RESOLVE_FRESH_MS. */
 #ifndef JETON_HTTP_ORIGIN_H
 #define JETON_HTTP_ORIGIN_H
 
@@ -19,7 +21,10 @@
 #include "base/list.h"
 #include "base/str.h"
 #include "base/wheel.h"
+#include "http/origin_conn.h"
+#include "http/standing.h"
 #include "net/address.h"
+#include "net/keepalive.h"
 #include "net/pipe.h"
 #include "net/resolver.h"
 #include "net/stream.h"
@@ -39,42 +44,35 @@ struct origin_settings {
   uint16_t port;
   const char *unix_path;     /* NULL: TCP */
   struct tls_client *client; /* when tls */
+  struct keepalive keepalive;
 };
 /* Finds or makes; a new reference. */
 struct origin *origin_get(struct origins *o, const struct origin_settings *s);
 struct origin *origin_ref(struct origin *o);
 void origin_unref(struct origin *o);
-/* The last connection attempt failed on every address, less than FAIL_TIMEOUT_MS ago: another server is the better choice. */
+/* The last connection attempt failed on every address, less than ORIGIN_DOWN_MS ago: another server is the better choice. */
 bool origin_down(const struct origin *o);
+/* What requests tell (standing.h), for whoever has several servers to choose from. */
+enum standing_news origin_failed(struct origin *o, bool behind_head);
+enum standing_news origin_served(struct origin *o, bool whole);
+/* It is neither down nor out. And the same, or it is this request's turn to find out whether it still is. */
+bool origin_serves(const struct origin *o);
+bool origin_may_serve(struct origin *o, bool can_move);
+enum { ORIGIN_DOWN_MS = 10 * 1000 };
 
-enum origin_conn_state {
-  ORIGIN_DIALING,  /* not open yet; a dial's */
-  ORIGIN_IDLE,     /* no place is taken: in the origin's pool until its time is up */
-  ORIGIN_SHARED,   /* some places are taken and some are free; never with HTTP/1.1 */
-  ORIGIN_FULL,     /* all places are taken */
-  ORIGIN_RETIRING, /* gives no new place, and closes when the last one is given back */
-  ORIGIN_CLOSED    /* its stream's close callback is all that will come */
-};
-
-/* A connection to an origin. While a place is taken, who speaks on it owns `user` and the stream's on_read and on_drain: with HTTP/1.1 the one who has the place. */
-struct origin_conn {
-  struct stream stream; /* stream.owner is the origin_conn */
-  struct link link;     /* the origin's list of idle or of shared ones */
-  struct origin *origin;
-  struct timeout idle;
-  void *user;
-  enum origin_conn_state state;
-  unsigned places, taken;
-  union address address; /* what it is connected to */
-  uint64_t fingerprint;  /* of the TLS settings and files that it was made with */
-  bool reused;           /* has served a request before: a failure before any byte of the reply may be staleness */
-};
 /* As many places from now on (n > 0): for a protocol whose peer says so, in `done` of the first of them or later. Those who wait may get theirs before this returns. */
 void origin_conn_places(struct origin_conn *c, unsigned n);
 /* Passive marking: the peer of this connection failed without a valid reply; others are taken first for a while. */
 void origin_conn_failed(struct origin_conn *c);
 
-struct dial;
+/* How long a connection may be kept, and how many idle ones. */
+struct pool_terms {
+  uint64_t keep_ms; /* idle; 0: not at all */
+  uint64_t age_ms;  /* since it was opened, less up to a tenth, so that not all go at once; 0: any */
+  unsigned idle;    /* of this origin, on this thread */
+};
+
+struct dialing;
 struct place { /* embedded in who wants one */
   /* set by the caller before place_take */
   /* status 0: `conn` is there, and the place is the caller's. Else there is none: UV_ECONNREFUSED, UV_ETIMEDOUT, ERR_TLS, …, and reason is a sentence, valid during
@@ -86,16 +84,15 @@ struct place { /* embedded in who wants one */
   /* origin.c's */
   struct origin_conn *conn; /* NULL: not there yet, or not any more. May be read. */
   struct origin *origin;
-  struct dial *dial; /* begun for it, while it waits */
-  struct link link;  /* among those who wait for another's dial */
+  struct dialing *dial; /* begun for it, while it waits */
+  struct link link;     /* among those who wait for another's dial */
   struct timeout timeout;
 };
 /* fresh: on a connection that has served nothing before (the retry after a stale one). connect_ms: limit for DNS, connect and handshake together. */
 void place_take(struct origin *o, struct place *p, uint64_t connect_ms, bool fresh);
 void place_cancel(struct place *p); /* while it waits: `done` is not called any more */
-/* The message ended cleanly, and the connection may serve another: idle for keep_ms, in a pool of max_idle at the most (0: it may not). Who waits for a place
- * may get this one before this returns. */
-void place_give_back(struct place *p, uint64_t keep_ms, unsigned max_idle);
+/* The message ended cleanly, and the connection may serve another on these terms. Who waits for a place may get this one before this returns. */
+void place_give_back(struct place *p, const struct pool_terms *terms);
 /* It may not: it gives no new place, and closes with this place or, if others are taken, with the last. */
 void place_close(struct place *p);
 /* With HTTP/1.1: the connection becomes one end of a tunnel, and goes with the pipe's close. The place is the caller's no more; reading has stopped. */

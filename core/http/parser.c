@@ -103,13 +103,22 @@ static void more_lines(struct http_parser *p) {
   headcheck_table(&p->check, table, cap);
 }
 
+/* What is refused is of use to the log alone: a part of it. */
+static void gather_refused(struct http_parser *p, const uint8_t *data, size_t n) {
+  enum { KEPT = 1024 };
+  if (p->ngathered < KEPT) gather(p, data, n < KEPT - p->ngathered ? n : KEPT - p->ngathered, true, 0);
+}
+
 /* Gathers a head or trailer section. AGAIN: it is whole and clean. */
 static int gather_section(struct http_parser *p, const uint8_t **data, size_t *n, uint32_t least) {
   if (*n == 0) return PARSE_MORE;
   for (;;) {
     size_t used;
     enum headcheck_result r = headcheck_feed(&p->check, *data, *n, &used);
-    if (r == HEADCHECK_REFUSED) return fail(p, p->check.fault_status, p->check.fault);
+    if (r == HEADCHECK_REFUSED) {
+      gather_refused(p, *data, *n);
+      return fail(p, p->check.fault_status, p->check.fault);
+    }
     gather(p, *data, used, r == HEADCHECK_DONE, least);
     advance(data, n, used);
     if (r == HEADCHECK_DONE) return AGAIN;
@@ -434,6 +443,12 @@ void http_parser_passed(struct http_parser *p, size_t n) {
   assert(n <= http_parser_passable(p));
   p->body_left -= n;
   if (p->body_left == 0) p->stage = END;
+}
+
+struct str http_parser_first_line(const struct http_parser *p) {
+  struct str s = {(const char *)p->gathered, 0};
+  while (s.n < p->ngathered && s.p[s.n] != '\r' && s.p[s.n] != '\n') s.n++;
+  return s;
 }
 
 bool http_parser_started(const struct http_parser *p) { return p->stage > HEAD || p->ngathered > 0; }

@@ -58,6 +58,8 @@ enum parse_event http_parser_eof(struct http_parser *p);
 /* How many further bytes are body whatever they are: of a body with a length. Who lets them pass by tells how many. */
 uint64_t http_parser_passable(const struct http_parser *p);
 void http_parser_passed(struct http_parser *p, size_t n);
+/* What has come of a request's first line, without its CRLF, when the head is not there or was refused: for a log, as it is. .n 0: nothing. */
+struct str http_parser_first_line(const struct http_parser *p);
 /* True once a byte of the next message has been seen (for head timeouts). */
 bool http_parser_started(const struct http_parser *p);
 

@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <stdbool.h>
 
+#include "base/mask.h"
 #include "http/origin.h"
 #include "net/resolver.h"
 
@@ -20,9 +21,11 @@ int services_init(struct services *s, struct registry *names) {
   }
   net_init(&s->net, &s->loop);
   wheel_init(&s->wheel, &s->loop);
-  s->resolver = resolver_new(&s->loop);
+  s->resolver = resolver_new(names, &s->loop, &s->mailbox, &s->wheel);
   s->origins = origins_new(&s->net, &s->wheel, s->resolver);
   s->names = names;
+  s->saves = NULL;
+  s->keepalive = (struct keepalive){0};
   return 0;
 }
 
@@ -46,4 +49,5 @@ void services_close(struct services *s) {
   assert(status == 0);
   (void)status;
   net_fini(&s->net);
+  mask_end_thread();
 }

@@ -8,11 +8,13 @@
 
 #include "base/mailbox.h"
 #include "base/wheel.h"
+#include "net/keepalive.h"
 #include "net/stream.h"
 
 struct origins;  /* http/origin.h: this thread's connections to other servers */
 struct registry; /* base/named.h */
 struct resolver; /* net/resolver.h */
+struct saves;    /* token/saves.h */
 
 struct services {
   uv_loop_t loop;
@@ -21,7 +23,9 @@ struct services {
   struct mailbox mailbox;
   struct resolver *resolver;
   struct origins *origins;
-  struct registry *names; /* base/named.h: what policies name; the process's, not owned */
+  struct keepalive keepalive; /* of connections that scripts ask for: the active policy's */
+  struct saves *saves;        /* the keeper's, not owned; NULL in any other thread */
+  struct registry *names;     /* base/named.h: what policies name; the process's, not owned */
 };
 
 /* `names` is the process's and outlives this. May be called by another thread than the one that will run the loop, before it does. 0 or libuv's error; then nothing needs closing. */

@@ -1,6 +1,6 @@
 /* alloc.c: see alloc.h.
  *
- * Lua passes the size of a block that it frees, so blocks carry no header. A slab is aligned to its size and holds blocks of one class; masking a block's
+ * Lua passes the size of a block that it frees, so small blocks carry no header. Large ones say what they are, since Lua tells that only once. A slab is aligned to its size and holds blocks of one class; masking a block's
  * address finds it. Free blocks are kept by their slab, not by the class, so that an empty slab can go back to malloc: a script that filled the cap with blocks
  * of one size and dropped them can then fill it with another. A class keeps its last slab, so that steady work calls no malloc. Tried and dropped: one list a
  * class (fast, but never gives anything back).
@@ -9,6 +9,7 @@
 #include "lua/alloc.h"
 
 #include <assert.h>
+#include <lua.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -131,19 +132,44 @@ static void small_give(struct alloc *a, void *p) {
 
 /* --- large blocks --- */
 
-static void *large_take(struct alloc *a, size_t n) {
-  void *p = malloc(n);
-  if (p == NULL) return NULL;
+struct large { /* in front of the block */
+  _Alignas(16) enum alloc_kind kind;
+};
+
+static struct large *large_of(void *p) { return (struct large *)p - 1; }
+
+static unsigned level_of(size_t n) { return 63u - (unsigned)__builtin_clzll(n); }
+
+static void note_large(struct alloc *a, enum alloc_kind kind, size_t n) {
+  const unsigned level = level_of(n);
+  if (a->living[kind][level]++ > 0) return;
+  a->levels[kind] |= UINT64_C(1) << level;
+  if (a->grown != NULL) a->grown(a->arg);
+}
+
+static void forget_large(struct alloc *a, enum alloc_kind kind, size_t n) {
+  const unsigned level = level_of(n);
+  if (--a->living[kind][level] == 0) a->levels[kind] &= ~(UINT64_C(1) << level);
+}
+
+static void *large_take(struct alloc *a, size_t n, enum alloc_kind kind) {
+  if (n >> (ALLOC_LEVELS - 1) != 0) return NULL;
+  struct large *l = malloc(sizeof *l + n);
+  if (l == NULL) return NULL;
+  l->kind = kind;
   a->used += n;
   a->reserved += n;
-  return p;
+  note_large(a, kind, n);
+  return l + 1;
 }
 
 static void large_give(struct alloc *a, void *p, size_t n) {
+  struct large *l = large_of(p);
   if (a->wipe) secmem_wipe(p, n);
+  forget_large(a, l->kind, n);
   a->used -= n;
   a->reserved -= n;
-  free(p);
+  free(l);
 }
 
 /* --- any block --- */
@@ -152,8 +178,8 @@ static bool is_large(size_t n) { return n > ALLOC_CLASS_MAX; }
 
 static size_t footprint(size_t n) { return n == 0 ? 0 : is_large(n) ? n : class_size(class_of(n)); }
 
-static void *take(struct alloc *a, size_t n, bool forced) {
-  return is_large(n) ? large_take(a, n) : small_take(a, n, forced);
+static void *take(struct alloc *a, size_t n, enum alloc_kind kind, bool forced) {
+  return is_large(n) ? large_take(a, n, kind) : small_take(a, n, forced);
 }
 
 static void give(struct alloc *a, void *p, size_t n) {
@@ -182,11 +208,16 @@ static void *refuse(struct alloc *a, bool fresh) {
 }
 
 static void *resize_large(struct alloc *a, void *p, size_t old_size, size_t new_size) {
-  void *q = realloc(p, new_size);
-  if (q == NULL && new_size > old_size) return refuse(a, false);
+  struct large *l = large_of(p), *moved = realloc(l, sizeof *l + new_size);
+  if (moved == NULL && new_size > old_size) return refuse(a, false);
+  if (moved != NULL) l = moved;
   a->used += new_size - old_size; /* unsigned: also when it shrinks */
   a->reserved += new_size - old_size;
-  return q != NULL ? q : p;
+  if (level_of(new_size) != level_of(old_size)) {
+    forget_large(a, l->kind, old_size);
+    note_large(a, l->kind, new_size);
+  }
+  return l + 1;
 }
 
 static bool same_class(size_t old_size, size_t new_size) {
@@ -202,7 +233,7 @@ static void *resize(struct alloc *a, void *p, size_t old_size, size_t new_size) 
   }
   if (!shrinks && !may_grow(a, old_size, new_size)) return refuse(a, false);
   if (is_large(old_size) && is_large(new_size) && !a->wipe) return resize_large(a, p, old_size, new_size);
-  void *q = take(a, new_size, shrinks);
+  void *q = take(a, new_size, ALLOC_OTHER, shrinks); /* Lua gives no other size to a string */
   if (q == NULL && shrinks) out_of_memory(new_size); /* the machine has no memory left, not the cap */
   if (q == NULL) return refuse(a, false);
   memcpy(q, p, shrinks ? new_size : old_size);
@@ -212,9 +243,10 @@ static void *resize(struct alloc *a, void *p, size_t old_size, size_t new_size) 
 
 void *alloc_lua(void *ud, void *p, size_t old_size, size_t new_size) {
   struct alloc *a = ud;
-  if (p == NULL) {
+  if (p == NULL) { /* old_size says what the block will be */
     if (new_size == 0) return NULL;
-    void *q = may_grow(a, 0, new_size) ? take(a, new_size, false) : NULL;
+    enum alloc_kind kind = old_size == LUA_TSTRING ? ALLOC_STRING : ALLOC_OTHER;
+    void *q = may_grow(a, 0, new_size) ? take(a, new_size, kind, false) : NULL;
     return q != NULL ? q : refuse(a, true);
   }
   if (new_size != 0) return resize(a, p, old_size, new_size);

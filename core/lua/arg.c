@@ -16,6 +16,7 @@
 
 #include "base/err.h"
 #include "base/units.h"
+#include "lua/vm.h"
 
 enum { SUGGEST_DISTANCE = 3 };
 
@@ -85,7 +86,7 @@ const char *arg_nearest(lua_State *L, int idx, struct str key) {
   const char *best = NULL;
   unsigned best_distance = SUGGEST_DISTANCE;
   idx = lua_absindex(L, idx);
-  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
+  for (lua_pushnil(L); vm_next(L, idx); lua_pop(L, 1)) {
     if (lua_type(L, -2) != LUA_TSTRING) continue;
     const char *name = lua_tostring(L, -2);
     unsigned distance = str_distance(key, str_of(name));
@@ -115,7 +116,7 @@ static const char *push_list(lua_State *L, const char *const *names) {
 
 void arg_known(lua_State *L, int idx, const char *what, const char *const *known) {
   idx = lua_absindex(L, idx);
-  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
+  for (lua_pushnil(L); vm_next(L, idx); lua_pop(L, 1)) {
     if (lua_isinteger(L, -2)) continue;
     if (lua_type(L, -2) != LUA_TSTRING) luaL_error(L, "%s: a key that is a %s", what, luaL_typename(L, -2));
     struct str key;

@@ -45,7 +45,7 @@ static bool time_is_over(const struct budget *b, int64_t now) {
 }
 
 bool budget_spent(struct budget *b) {
-  b->fuel = BUDGET_FUEL;
+  b->fuel = b->count == BUDGET_COUNT ? BUDGET_FUEL : (uint32_t)b->count;
   if (b->over) return true;
   if (b->limit_us <= 0 || b->depth == 0) return false;
   int64_t now = clock_mono_us();
@@ -72,8 +72,10 @@ void budget_keep_pace(lua_State *L, const struct budget *b) {
 }
 
 /* lua_sethook stores four fields and marks the frames that run: it may be called at any moment, as from a signal. */
-void budget_hurry(lua_State *L, struct budget *b) {
-  b->count = BUDGET_COUNT_LARGE;
+void budget_hurry(lua_State *L, struct budget *b, int count) {
+  if (count >= b->count) return;
+  b->count = count;
+  if (b->fuel > (uint32_t)count) b->fuel = (uint32_t)count;
   budget_keep_pace(L, b);
 }
 

@@ -2,7 +2,10 @@
  *
  * The budget is processor time, not wall time: on a busy machine a thread may wait for longer than a whole budget, and that is no script's fault. The clock is
  * read lazily: a run that ends within BUDGET_COUNT instructions reads none, and one that goes on starts its clock at the first firing of the count hook. C
- * functions that loop for long spend fuel, since no instruction is counted there. Owned by the VM's thread. */
+ * functions that loop for long spend fuel, since no instruction is counted there.
+ *
+ * One instruction, or one step in C, may take as long as the VM's largest block allows, from whichever run that is. So the owner says how many there may be
+ * between two checks: fewer than the above where large blocks live. Owned by the VM's thread. */
 #ifndef JETON_LUA_BUDGET_H
 #define JETON_LUA_BUDGET_H
 
@@ -12,10 +15,8 @@
 #include <stdint.h>
 
 enum {
-  BUDGET_COUNT = 1000, /* VM instructions between two checks of the clock: some 10 µs */
-  BUDGET_COUNT_LARGE =
-      50, /* in a run that has made large blocks: one instruction that compares them may take a millisecond */
-  BUDGET_FUEL = 4096, /* steps of C loops between two checks: about the same time */
+  BUDGET_COUNT = 1000, /* VM instructions between two checks of the clock, at the most: some 10 µs */
+  BUDGET_FUEL = 4096,  /* steps of C loops between two checks, at the most: about the same time */
   PLACE_SIZE = LUA_IDSIZE + 16
 };
 
@@ -26,17 +27,18 @@ struct budget {
   int64_t start_us; /* of clock_mono_us; 0: the clock has not been read yet */
   int64_t start_thread_us;
   uint32_t fuel;
-  int count;              /* of instructions between two checks, in this run */
-  unsigned depth;         /* runs that are on the C stack; the outermost one's clock counts for all */
-  bool over;              /* kept until the next outermost run begins */
+  int count;      /* of instructions between two checks, in this run; also of steps, when it is not BUDGET_COUNT */
+  unsigned depth; /* runs that are on the C stack; the outermost one's clock counts for all */
+  bool over;      /* kept until the next outermost run begins */
   char place[PLACE_SIZE]; /* "policy.lua:12" where it ended, or "" */
 };
 
-static inline void budget_enter(struct budget *b) {
+/* count: of instructions between two checks, BUDGET_COUNT at the most. */
+static inline void budget_enter(struct budget *b, int count) {
   if (b->depth++ > 0) return;
   b->start_us = 0;
-  b->fuel = BUDGET_FUEL;
-  b->count = BUDGET_COUNT;
+  b->fuel = count == BUDGET_COUNT ? BUDGET_FUEL : (uint32_t)count;
+  b->count = count;
   b->over = false;
 }
 static inline void budget_leave(struct budget *b) { b->depth--; }
@@ -45,8 +47,8 @@ static inline void budget_leave(struct budget *b) { b->depth--; }
 void budget_arm(lua_State *L, const struct budget *b);
 /* The count hook: raises when the time is over. */
 void budget_on_count(lua_State *L, struct budget *b);
-/* From here on this run checks the clock every BUDGET_COUNT_LARGE instructions. L is what runs. May be called by the allocator. */
-void budget_hurry(lua_State *L, struct budget *b);
+/* From here on this run checks the clock every `count` instructions, unless it does more often already. L is what runs. May be called by the allocator. */
+void budget_hurry(lua_State *L, struct budget *b, int count);
 /* Makes L check as often as this run does. Call it before L is resumed. */
 void budget_keep_pace(lua_State *L, const struct budget *b);
 /* Checks the clock without touching Lua. True when the time is over, or was before. */

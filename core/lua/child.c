@@ -29,6 +29,7 @@ struct child {
   struct capture out, err;
   uv_write_t write;
   struct buf input;
+  struct charge charge;
   unsigned open;
   bool started, exited, in_open, ended;
   int start_error;
@@ -46,6 +47,7 @@ static void on_closed(uv_handle_t *h) {
   buf_fini(&p->out.data);
   buf_fini(&p->err.data);
   buf_fini(&p->input);
+  charge_end(&p->charge);
   free(p);
 }
 
@@ -84,6 +86,13 @@ static void let_go(struct child *p) {
   (void)uv_timer_start(&p->timer, on_timer, CHILD_GRACE_MS, 0);
 }
 
+/* The process may take a while to end, and its input to be given up: what it wrote is of no use any more. */
+static void drop_output(struct child *p) {
+  buf_fini(&p->out.data);
+  buf_fini(&p->err.data);
+  charge_keep(&p->charge, CHARGE_CHILD + p->input.n);
+}
+
 static void end(struct child *p, int error) {
   void (*done)(void *arg, const struct child_result *r) = p->done;
   if (done == NULL) return;
@@ -95,11 +104,13 @@ static void end(struct child *p, int error) {
   p->done = NULL;
   let_go(p); /* closing is deferred: the buffers live until the loop goes on */
   done(p->arg, &r);
+  drop_output(p);
 }
 
 void child_cancel(struct child *p) {
   p->done = NULL;
   let_go(p);
+  drop_output(p);
 }
 
 static void on_timer(uv_timer_t *t) {
@@ -144,7 +155,10 @@ static void on_output(uv_stream_t *s, ssize_t n, const uv_buf_t *b) {
   struct capture *c = CONTAINER_OF(s, struct capture, pipe);
   if (n > 0) {
     c->data.n += (size_t)n;
-    if (c->data.n > c->max) end(c->owner, ERR_LIMIT);
+    if (c->data.n > c->max)
+      end(c->owner, ERR_LIMIT);
+    else if (c->owner->charge.account != NULL && !charge_more(&c->owner->charge, (size_t)n))
+      end(c->owner, UV_ENOMEM);
   } else if (n < 0) {
     close_capture(c);
     maybe_complete(c->owner);
@@ -218,6 +232,7 @@ struct child *child_start(uv_loop_t *loop, const struct child_settings *s,
   struct child *p = must_calloc(1, sizeof *p);
   p->done = done;
   p->arg = arg;
+  p->charge = s->charge;
   (void)uv_timer_init(loop, &p->timer);
   p->timer.data = p;
   p->open++;

@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "base/str.h"
+#include "lua/charge.h"
 
 enum { CHILD_GRACE_MS = 1000, CHILD_LINGER_MS = 500 };
 
@@ -21,9 +22,11 @@ struct child_settings {
   struct str in;   /* standard input, copied; .p NULL: /dev/null */
   uint64_t timeout_ms;
   size_t out_max, err_max;
+  struct charge
+      charge; /* taken over: input and output are charged to it until the process is done; none: they are not */
 };
 struct child_result {
-  int error; /* 0; UV_ENOENT and the like: it did not start; UV_ETIMEDOUT; ERR_LIMIT */
+  int error; /* 0; UV_ENOENT and the like: it did not start; UV_ETIMEDOUT; ERR_LIMIT: more output than it may; UV_ENOMEM: more than its charge may */
   int64_t status;
   int signal;          /* 0: it exited by itself */
   struct str out, err; /* valid during done; wiped afterwards */

@@ -1,8 +1,11 @@
 /* http_op.c: see http_op.h. Owned by the VM's thread.
  *
- * Order: (first outcomes of secret commands) -> (TLS settings, on the pool) -> call -> (redirect: again) -> end. Every step is entered from the loop,
+ * Order: (first outcomes of secret commands) -> (TLS settings, on the pool) -> call -> (redirect: again) -> (the reply's coding undone, on the pool) -> end. Every step is entered from the loop,
  * so await_finish never comes before the yield. Invariants: after `ended` nothing of the call runs and Lua is not touched again; the memory goes when
- * the timer is closed and the pool has given the work back. Messages name method, scheme, host and port, never a header or a byte of a body. */
+ * the timer is closed and the pool has given the work back. Messages name method, scheme, host and port, never a header or a byte of a body.
+ *
+ * A compressed reply is gathered as it comes and decoded on the pool: a hundred kilobytes may hold a hundred megabytes, and no loop may wait for these. It is decoded
+ * whether or not the request asked for it, since issuers compress unasked, and a script can do nothing with it as it is. Both forms count against limits.body. */
 #include "lua/http_op.h"
 
 #include <assert.h>
@@ -17,7 +20,7 @@
 #include "lua/guard.h"
 #include "token/secret.h"
 
-enum { POOL_MS = 30 * 1000, POOL_IDLE = 8 };
+enum { POOL_MS = 30 * 1000, POOL_AGE_MS = 60 * 60 * 1000, POOL_IDLE = 8 };
 
 static void hop(struct http_op *op);
 
@@ -28,7 +31,8 @@ void http_op_init(struct http_op *op, struct services *services) {
   parts_init(&op->body);
   buf_init(&op->body_bytes);
   buf_init(&op->reply);
-  op->body_bytes.sensitive = op->reply.sensitive = true;
+  buf_init(&op->plain);
+  op->body_bytes.sensitive = op->reply.sensitive = op->plain.sensitive = true;
 }
 
 void http_op_unmake(void *p) {
@@ -41,7 +45,9 @@ void http_op_unmake(void *p) {
   parts_fini(&op->body);
   buf_fini(&op->body_bytes);
   buf_fini(&op->reply);
+  buf_fini(&op->plain);
   arena_reset(&op->arena);
+  charge_end(&op->charge);
   free(op);
 }
 
@@ -109,7 +115,8 @@ static int make_body(struct http_op *op) {
 static int make_head(struct call *c, struct request_head *head, struct str *body) {
   struct http_op *op = c->owner;
   const struct url *u = &op->url;
-  op->target = (struct secret_context){.tls = u->tls, .host = u->host, .port = u->port, .unix_path = u->unix_path};
+  op->target = (struct secret_context){
+      .tls = u->tls, .host = u->host, .port = u->port, .unix_path = u->unix_path, .mask = mask_of_thread()};
   int rc = make_body(op);
   if (rc != 0) return rc;
   *body = op->body_secret != NULL ? buf_str(&op->body_bytes) : buf_str(&op->body.text);
@@ -127,18 +134,41 @@ static int make_head(struct call *c, struct request_head *head, struct str *body
   return 0;
 }
 
-static void on_head(struct call *c) { buf_reset(&((struct http_op *)c->owner)->body_bytes); }
+/* Part of a resource is part of its coded form, which cannot be undone from the middle (RFC 9110 section 14.2). */
+static enum coding coding_for(const struct response *r) {
+  return r->status == 206 ? CODING_NONE : coding_of(&r->headers);
+}
 
-static void on_body(struct call *c, struct str span) {
+static bool is_coded(const struct http_op *op) { return op->coding == CODING_GZIP || op->coding == CODING_DEFLATE; }
+
+static void on_head(struct call *c) {
   struct http_op *op = c->owner;
+  buf_reset(&op->body_bytes);
+  op->coding = coding_for(&c->response);
+}
+
+/* What cannot be compressed grows a little when it is, and must fit all the same. */
+static uint64_t gathered_max(const struct http_op *op) {
+  return is_coded(op) ? op->reply_max + op->reply_max / 64 + 1024 : op->reply_max;
+}
+
+static void finish_too_large(struct http_op *op) {
   char reason[80];
-  if (op->reply.n + span.n <= op->reply_max) {
-    buf_adds(&op->reply, span);
-    return;
-  }
   (void)snprintf(reason, sizeof reason, "a response body of more than %llu bytes (limits.body)",
                  (unsigned long long)op->reply_max);
   finish(op, ERR_LIMIT, reason);
+}
+
+static void on_body(struct call *c, struct str span) {
+  struct http_op *op = c->owner;
+  if (op->reply.n + span.n <= gathered_max(op)) {
+    if (charge_more(&op->charge, span.n))
+      buf_adds(&op->reply, span);
+    else
+      finish(op, ERR_LIMIT, "its response has no room within limits.memory");
+    return;
+  }
+  finish_too_large(op);
 }
 
 static void drop_body(struct http_op *op) {
@@ -174,11 +204,61 @@ static void follow(struct http_op *op, struct str location) {
   hop(op);
 }
 
+static void queue(struct http_op *op, uv_work_cb work, uv_after_work_cb after) {
+  op->work.data = op;
+  op->working = true;
+  op->holders++;
+  int status = uv_queue_work(&op->services->loop, &op->work, work, after);
+  assert(status == 0);
+  (void)status;
+}
+
+static void on_undo(uv_work_t *w) {
+  struct http_op *op = w->data;
+  const size_t room = charge_room(&op->charge);
+  op->error = coding_undo(op->coding, buf_str(&op->reply), room < op->reply_max ? room : op->reply_max, &op->plain);
+  if (op->error == 0 && !charge_more(&op->charge, op->plain.n)) op->error = ERR_LIMIT;
+}
+
+/* The script gets the body as it was meant, and no field that says otherwise. */
+static void take_plain(struct http_op *op) {
+  struct buf coded = op->reply;
+  op->reply = op->plain;
+  op->plain = coded;
+  (void)headers_remove(&op->call.response.headers, STR("content-encoding"));
+  (void)headers_remove(&op->call.response.headers, STR("content-length"));
+  finish(op, 0, "");
+}
+
+static void on_undone(uv_work_t *w, int status) {
+  struct http_op *op = w->data;
+  int error = status != 0 ? status : op->error;
+  op->working = false;
+  if (op->ended) {
+    let_go(op);
+    return;
+  }
+  if (error == 0) {
+    take_plain(op);
+  } else if (error == ERR_LIMIT) {
+    finish_too_large(op);
+  } else {
+    const char *name = op->coding == CODING_GZIP ? "gzip" : "deflate";
+    char reason[96];
+    (void)snprintf(reason, sizeof reason, "the response says Content-Encoding: %s and %s", name,
+                   error == ERR_TRUNCATED ? "is cut short" : "is not that");
+    finish(op, error, reason);
+  }
+  let_go(op);
+}
+
 static void on_end(struct call *c) {
   struct http_op *op = c->owner;
   const struct header *location = headers_find(&c->response.headers, STR("location"));
   if (op->redirects > 0 && location != NULL && http_is_redirect(c->response.status))
     follow(op, location->value);
+  else if (is_coded(op) && op->reply.n > 0)
+    queue(op, on_undo, on_undone);
   else
     finish(op, 0, "");
 }
@@ -190,7 +270,8 @@ static const struct call_events events = {
 
 static void start_call(struct http_op *op) {
   const struct url *u = &op->url;
-  struct origin_settings s = {.tls = u->tls, .host = u->host, .port = u->port, .client = op->client};
+  struct origin_settings s = {
+      .tls = u->tls, .host = u->host, .port = u->port, .client = op->client, .keepalive = op->services->keepalive};
   if (u->unix_path.p != NULL) s.unix_path = arena_dup(&op->arena, u->unix_path).p;
   if (op->origin != NULL) origin_unref(op->origin);
   op->origin = origin_get(op->services->origins, &s);
@@ -199,8 +280,7 @@ static void start_call(struct http_op *op) {
   op->calling = true;
   c->method = op->method;
   c->connect_ms = c->first_byte_ms = c->response_ms = c->send_ms = op->timeout_ms;
-  c->pool_ms = POOL_MS;
-  c->pool_idle = POOL_IDLE;
+  c->pool = (struct pool_terms){.keep_ms = POOL_MS, .age_ms = POOL_AGE_MS, .idle = POOL_IDLE};
   c->repeatable = method_idempotent(op->method);
   call_start(c, op->origin);
 }
@@ -239,12 +319,7 @@ static void hop(struct http_op *op) {
     start_call(op);
     return;
   }
-  op->work.data = op;
-  op->working = true;
-  op->holders++;
-  int status = uv_queue_work(&op->services->loop, &op->work, on_read_tls, on_tls_read);
-  assert(status == 0);
-  (void)status;
+  queue(op, on_read_tls, on_tls_read);
 }
 
 static void on_gate(struct secret_gate_waiter *w) {
@@ -269,7 +344,26 @@ static void begin(struct http_op *op) {
   (void)uv_timer_start(&op->timer, on_start, 0, 0);
 }
 
+/* A snapshot of the list may be shared by a token already: so a longer one is made. */
+static void note_server(struct audience **servers, const struct url *u) {
+  struct audience *longer = audience_new();
+  if (*servers != NULL) audience_add_all(longer, *servers);
+  if (u->unix_path.p != NULL)
+    audience_add_unix(longer, u->unix_path);
+  else
+    audience_add(longer, u->tls, u->host, u->port);
+  audience_unref(*servers);
+  *servers = longer;
+}
+
+static bool is_noted(const struct audience *a, const struct url *u) {
+  return a != NULL && (u->unix_path.p != NULL ? audience_allows_unix(a, u->unix_path)
+                                              : audience_allows(a, u->tls, u->host, u->port));
+}
+
 int http_op_await(lua_State *L, int guard, struct http_op *op) {
+  struct audience **servers = task_servers(L);
+  if (servers != NULL && !is_noted(*servers, &op->url)) note_server(servers, &op->url);
   if (op->credentials || op->body_secret != NULL) {
     op->gate.open = on_gate;
     op->gated = secret_gate_wait(L, &op->gate);

@@ -10,7 +10,9 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "http/call.h"
+#include "http/coding.h"
 #include "http/headers.h"
+#include "lua/charge.h"
 #include "lua/parts.h"
 #include "lua/secret_source.h"
 #include "lua/tls_choice.h"
@@ -23,7 +25,7 @@ enum { HTTP_TIMEOUT_MS = 30 * 1000, HTTP_REPLY_MAX = 1024 * 1024, HTTP_REDIRECTS
 struct http_op {
   struct await await;
   uv_timer_t timer; /* 0 ms: the start, from the loop; then the deadline of the whole call */
-  uv_work_t work;   /* reading TLS files */
+  uv_work_t work;   /* reading TLS files; then undoing the reply's coding */
   struct services *services;
   struct arena arena;
   struct call call;
@@ -49,7 +51,10 @@ struct http_op {
   bool gated, started, calling, working, ended;
   unsigned holders; /* the timer and the work under way: the memory goes when both are over */
   /* the outcome */
-  struct buf reply; /* sensitive */
+  enum coding coding;   /* of the reply */
+  struct buf reply;     /* sensitive; as it came, until its coding is undone */
+  struct charge charge; /* of request and reply */
+  struct buf plain;     /* sensitive; where that is done */
   int error;
   char reason[256];
   char tls_error[256];

@@ -111,11 +111,76 @@ static void push_headers(lua_State *L, const struct headers *h) {
 
 /* --- the response --- */
 
+/* The first field of that name of the response at 1, or nil. What a script has put in the place of the headers is not looked into. */
+static void push_field(lua_State *L, const char *name) {
+  lua_pushliteral(L, "headers");
+  lua_rawget(L, 1);
+  if (luaL_testudata(L, -1, HEADERS) == NULL) {
+    lua_pushnil(L);
+    return;
+  }
+  lua_getfield(L, -1, name);
+}
+
+enum { SHOWN_MAX = 60 };
+
+/* A field's value as a message shows it: what stands before its parameters, without bytes that could be mistaken for the message's own. */
+static void push_shown(lua_State *L, const char *what, struct str value) {
+  char text[SHOWN_MAX + 1];
+  size_t n = 0;
+  while (n < value.n && n < SHOWN_MAX && value.p[n] != ';') {
+    text[n] = value.p[n] > ' ' && value.p[n] <= '~' ? value.p[n] : '?';
+    n++;
+  }
+  text[n] = '\0';
+  lua_pushfstring(L, "%s %s", what, text);
+}
+
+static bool push_field_shown(lua_State *L, const char *what, const char *name) {
+  push_field(L, name);
+  if (lua_type(L, -1) != LUA_TSTRING) return false;
+  struct str value;
+  value.p = lua_tolstring(L, -1, &value.n);
+  push_shown(L, what, value);
+  return true;
+}
+
+/* By its mark, or by the zero byte of an ASCII character at its beginning. */
+static bool is_utf16(struct str body) {
+  if (body.n < 2) return false;
+  return memcmp(body.p, "\xff\xfe", 2) == 0 || memcmp(body.p, "\xfe\xff", 2) == 0 ||
+         (body.p[0] == '\0') != (body.p[1] == '\0');
+}
+
+/* What the body is, as far as it can be told, since "at character 1" says nothing. */
+static void push_nature(lua_State *L, struct str body) {
+  if (body.n == 0)
+    lua_pushliteral(L, "it is empty");
+  else if (is_utf16(body))
+    lua_pushliteral(L, "it is UTF-16, and JSON is UTF-8 (RFC 8259 section 8.1)");
+  else if (push_field_shown(L, "its Content-Encoding is", "content-encoding"))
+    return;
+  else if (body.n > 2 && memcmp(body.p, "\x1f\x8b", 2) == 0)
+    lua_pushliteral(L, "it is compressed with gzip, and no Content-Encoding says so");
+  else if (!push_field_shown(L, "its Content-Type is", "content-type"))
+    lua_pushliteral(L, "it has no Content-Type");
+}
+
 static int l_json(lua_State *L) {
+  struct str body;
   if (!lua_istable(L, 1)) arg_not_self(L, "jeton.response");
+  lua_settop(L, 1);
   lua_pushliteral(L, "body");
   if (lua_rawget(L, 1) != LUA_TSTRING) arg_not_self(L, "jeton.response");
-  return l_json_decode_at(L, -1);
+  body.p = lua_tolstring(L, 2, &body.n);
+  int n = l_json_decode_at(L, 2);
+  if (n != 3) return n;
+  int message = lua_gettop(L) - 1; /* between nil and its code */
+  push_nature(L, body);
+  lua_pushfstring(L, "%s (%s)", lua_tostring(L, message), lua_tostring(L, -1));
+  lua_replace(L, message);
+  lua_settop(L, message + 1);
+  return 3;
 }
 
 static int l_tostring(lua_State *L) {

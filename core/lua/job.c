@@ -1,7 +1,8 @@
 /* job.c: see job.h. Owned by the VM's thread.
  *
- * The job is a userdata. While it can run it is anchored in the registry (`self`). Its task runs l_run, whose first act is to mark the job
- * to-be-closed on the task's stack: so the job learns of the task's end in every case, cancellation included, where task_done is not called.
+ * The job is a userdata. While it can run it is anchored in the registry (`self`). Its task runs l_run, whose first act is to mark a userdata of its own, the
+ * job's end, to-be-closed on the task's stack: so the job learns of the task's end in every case, cancellation included, where task_done is not called. It is not
+ * the job itself, whose __close is the script's: a handle in a <close> variable is cancelled with it.
  * Invariant: `task` is non-NULL only while that task is suspended or running. */
 #include "lua/job.h"
 
@@ -13,6 +14,7 @@
 #include "lua/vm.h"
 
 #define JOB "jeton.job"
+#define END "jeton.job.end"
 
 struct job {
   struct vm *vm; /* outlives its userdata */
@@ -24,7 +26,8 @@ struct job {
   bool once; /* spawn: no source ever */
   bool running, ended;
 };
-enum { UV_ARGS = 1, NUVALUES = 1 }; /* user value: { run, fn, args… } */
+enum { UV_ARGS = 1, UV_END, NUVALUES = UV_END }; /* user values: { run, fn, args… }, and the end */
+enum { END_JOB = 1 };                            /* the end's user value: the job */
 
 static struct job *check(lua_State *L) { return arg_self(L, JOB); }
 
@@ -49,16 +52,18 @@ static int l_ran(lua_State *L, int status, lua_KContext context) {
   return 0;
 }
 
-/* job, fn, args… */
+/* the job's end, fn, args… */
 static int l_run(lua_State *L) {
-  (void)check(L);
+  (void)luaL_checkudata(L, 1, END);
   lua_toclose(L, 1);
   lua_callk(L, lua_gettop(L) - 2, 0, 0, l_ran);
   return l_ran(L, LUA_OK, 0);
 }
 
-static int l_closed(lua_State *L) { /* __close: the task is over */
-  struct job *j = check(L);
+static int l_ended(lua_State *L) { /* __close of the end: the task is over */
+  (void)luaL_checkudata(L, 1, END);
+  lua_getiuservalue(L, 1, END_JOB);
+  struct job *j = luaL_checkudata(L, -1, JOB);
   j->task = NULL;
   j->running = false;
   if (j->source == NULL) j->ended = true;
@@ -70,9 +75,11 @@ static int push_run(lua_State *L, void *arg) {
   luaL_checkstack(L, j->nargs + 4, "a function's arguments");
   lua_rawgeti(L, LUA_REGISTRYINDEX, j->self);
   int handle = lua_gettop(L);
+  lua_getiuservalue(L, handle, UV_END);
   lua_getiuservalue(L, handle, UV_ARGS);
-  for (int i = 2; i <= j->nargs + 2; i++) lua_rawgeti(L, handle + 1, i);
-  lua_remove(L, handle + 1);
+  for (int i = 2; i <= j->nargs + 2; i++) lua_rawgeti(L, handle + 2, i);
+  lua_remove(L, handle + 2);
+  lua_remove(L, handle);
   return j->nargs + 2;
 }
 
@@ -167,7 +174,7 @@ static int l_collect(lua_State *L) {
 
 static const luaL_Reg methods[] = {{"cancel", l_cancel}, {NULL, NULL}};
 static const luaL_Reg metamethods[] = {
-    {"__gc", l_collect}, {"__close", l_closed}, {"__tostring", l_tostring}, {"__newindex", l_newindex}, {NULL, NULL}};
+    {"__gc", l_collect}, {"__close", l_cancel}, {"__tostring", l_tostring}, {"__newindex", l_newindex}, {NULL, NULL}};
 
 static void set_metatable(lua_State *L) {
   if (luaL_newmetatable(L, JOB)) {
@@ -177,6 +184,18 @@ static void set_metatable(lua_State *L) {
     lua_setfield(L, -2, "__index");
     lua_pushliteral(L, "job");
     lua_setfield(L, -2, "__metatable");
+  }
+  lua_setmetatable(L, -2);
+}
+
+/* Pushes the end of the job on the top. */
+static void push_end(lua_State *L) {
+  (void)lua_newuserdatauv(L, 0, END_JOB);
+  lua_pushvalue(L, -2);
+  lua_setiuservalue(L, -2, END_JOB);
+  if (luaL_newmetatable(L, END)) {
+    lua_pushcfunction(L, l_ended);
+    lua_setfield(L, -2, "__close");
   }
   lua_setmetatable(L, -2);
 }
@@ -199,6 +218,8 @@ struct job *job_push(lua_State *L, const char *kind, int fn, int nargs, struct j
     lua_rawseti(L, -2, i + 2);
   }
   lua_setiuservalue(L, -2, UV_ARGS);
+  push_end(L);
+  lua_setiuservalue(L, -2, UV_END);
   if (source == NULL) return j;
   lua_pushvalue(L, -1);
   j->self = luaL_ref(L, LUA_REGISTRYINDEX);

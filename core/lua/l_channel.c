@@ -235,7 +235,7 @@ static struct handle *push_handle(lua_State *L) {
 /* Drops the handles of closed channels from the table at `named`; the number of those that stay. */
 static lua_Integer sweep(lua_State *L, int named) {
   lua_Integer kept = 0;
-  for (lua_pushnil(L); lua_next(L, named); lua_pop(L, 1)) {
+  for (lua_pushnil(L); vm_next(L, named); lua_pop(L, 1)) {
     struct channel *ch = l_channel_test(L, -1);
     if (ch == NULL) continue;
     kept++;

@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/units.h"
 #include "lua/arg.h"
 #include "lua/budget.h"
 #include "lua/l_secret.h"
@@ -23,22 +24,38 @@
 
 #define PREVIOUS "jeton.previous"
 
-enum { ERROR_MAX = 300 };
+enum { ERROR_MAX = 300, RESULTS = 3 };
+static const double RETRY_MAX_S = 86400; /* the schedule has a bound of its own */
 
 /* --- its argument --- */
 
 struct previous {
-  struct token *token; /* a reference */
+  struct token *token;     /* a reference */
+  const struct slot *slot; /* only compared */
+  bool changed;            /* it was fetched by a fetch that is made of something else */
+  bool sealed;             /* it may not be revealed */
   char label[80];
 };
+
+/* A refresh token goes back to its issuer. A fetch that is made of something else may ask another one, which is to see no refresh token of the first: so it may send
+ * what the one before it brought only to servers that that one asked. */
+static struct audience *servers_of(const struct previous *p) { /* a new reference; NULL: all */
+  if (!p->changed) return NULL;
+  return p->token->asked != NULL ? audience_ref(p->token->asked) : audience_new();
+}
 
 static int l_previous_field(lua_State *L) {
   struct previous *p = luaL_checkudata(L, 1, PREVIOUS);
   struct str name = {0};
   if (!lua_isnoneornil(L, 2)) name = arg_string(L, 2, "previous:field", "name");
   struct str bytes = token_bytes(p->token, name);
-  if (bytes.p == NULL) return 0;
-  l_secret_push(L, secret_bytes(bytes, p->label, NULL));
+  if (bytes.p == NULL || (name.p == NULL && bytes.n == 0)) return 0; /* fetches have brought fields, and no token yet */
+  struct token_bond bond = p->token->bond;                           /* its audience is borrowed */
+  bond.sealed = bond.sealed || p->sealed;
+  struct audience *servers = servers_of(p);
+  struct secret *secret = secret_bytes_of_token(bytes, p->label, servers, &bond, p->slot);
+  audience_unref(servers);
+  l_secret_push(L, secret);
   return 1;
 }
 
@@ -78,18 +95,24 @@ static const luaL_Reg previous_metamethods[] = {
     {NULL, NULL},
 };
 
-static void push_previous(lua_State *L, const struct fetch *f) {
+static void push_previous(lua_State *L, const struct fetch *f, bool open) {
   struct previous *p = lua_newuserdatauv(L, sizeof *p, 0);
   p->token = NULL;
   (void)snprintf(p->label, sizeof p->label, "previous token %s", slot_name(f->slot));
   if (luaL_newmetatable(L, PREVIOUS)) luaL_setfuncs(L, previous_metamethods, 0);
   lua_setmetatable(L, -2);
   p->token = token_ref(f->previous);
+  p->slot = f->slot;
+  p->sealed = !open;
+  const struct token_bond *then = &f->previous->bond;
+  p->changed = then->made_of[0] != f->bond.made_of[0] || then->made_of[1] != f->bond.made_of[1];
 }
 
-int l_fetch_push_context(lua_State *L, const struct fetch *f) {
+int l_fetch_push_context(lua_State *L, const struct fetch *f, bool open) {
   luaL_checkstack(L, 4, "a fetch's context");
-  lua_createtable(L, 0, 4);
+  lua_createtable(L, 0, 5);
+  lua_pushstring(L, slot_token_name(f->slot));
+  lua_setfield(L, -2, "name");
   lua_pushstring(L, fetch_reason_name(f->reason));
   lua_setfield(L, -2, "reason");
   lua_pushinteger(L, (lua_Integer)f->attempt);
@@ -100,7 +123,7 @@ int l_fetch_push_context(lua_State *L, const struct fetch *f) {
     lua_setfield(L, -2, "key");
   }
   if (f->previous != NULL) {
-    push_previous(L, f);
+    push_previous(L, f, open);
     lua_setfield(L, -2, "previous");
   }
   return 1;
@@ -115,6 +138,8 @@ struct reader {
   lua_State *L;
   struct buf *hold;
   struct fetch_result *out;
+  struct token_bond *bond; /* narrowed by the tokens among the values */
+  const struct slot *slot; /* whose own refresh token may stay a field of its value; NULL: nobody's */
   struct span value, names[TOKEN_FIELDS_MAX], bytes[TOKEN_FIELDS_MAX];
   char error[ERROR_MAX]; /* "": none */
   bool own_words;        /* the error is the script's */
@@ -129,12 +154,12 @@ static bool fail(struct reader *r, const char *fmt, ...) {
   return false;
 }
 
-static bool keep(struct reader *r, int idx, const char *what, struct span *span) {
+static bool keep(struct reader *r, int idx, const char *what, const struct slot *owner, struct span *span) {
   lua_State *L = r->L;
   span->at = r->hold->n;
   struct secret *secret = l_secret_test(L, idx);
   if (secret != NULL) {
-    struct secret_context any = {.any_target = true};
+    struct secret_context any = {.any_target = true, .bond = r->bond, .owner = owner};
     int rc = secret_expand(secret, &any, r->hold);
     if (rc != 0) return fail(r, "%s: %s", what, err_text(rc));
   } else {
@@ -149,19 +174,27 @@ static bool keep(struct reader *r, int idx, const char *what, struct span *span)
   return true;
 }
 
-/* A number, or decimal digits as some issuers send them ("3600"); nothing that only Lua would take for a number. */
+/* "3600", as some issuers send it, with blanks around it or without; nothing that only Lua would take for a number. */
+static bool text_number(lua_State *L, int idx, double *out) {
+  struct str text;
+  char digits[64];
+  text.p = lua_tolstring(L, idx, &text.n);
+  text = str_trim(text);
+  if (text.n == 0 || text.n >= sizeof digits) return false;
+  memcpy(digits, text.p, text.n);
+  digits[text.n] = '\0';
+  if (strspn(digits, "-0123456789.") != text.n || lua_stringtonumber(L, digits) == 0) return false;
+  *out = lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  return true;
+}
+
 static bool read_number(struct reader *r, int idx, const char *what, bool *has, double *out) {
   lua_State *L = r->L;
   *has = !lua_isnil(L, idx);
   if (!*has) return true;
-  if (lua_type(L, idx) == LUA_TSTRING) {
-    const char *digits = lua_tostring(L, idx);
-    if (digits[0] == '\0' || strspn(digits, "-0123456789.") != lua_rawlen(L, idx) || lua_stringtonumber(L, digits) == 0)
-      return fail(r, "%s: a string that is not a decimal number", what);
-    *out = lua_tonumber(L, -1);
-    lua_pop(L, 1);
-    return true;
-  }
+  if (lua_type(L, idx) == LUA_TSTRING)
+    return text_number(L, idx, out) || fail(r, "%s: a string that is not a decimal number", what);
   if (lua_type(L, idx) != LUA_TNUMBER)
     return fail(r, "%s: expected a number of seconds, got %s", what, luaL_typename(L, idx));
   *out = lua_tonumber(L, idx);
@@ -178,7 +211,8 @@ static bool read_fields(struct reader *r, int idx) {
     if (n == TOKEN_FIELDS_MAX) return fail(r, "fields: more than %d", TOKEN_FIELDS_MAX);
     char what[64];
     (void)snprintf(what, sizeof what, "fields.%.40s", lua_tostring(L, -2));
-    if (!keep(r, lua_gettop(L) - 1, what, &r->names[n]) || !keep(r, lua_gettop(L), what, &r->bytes[n])) return false;
+    if (!keep(r, lua_gettop(L) - 1, what, NULL, &r->names[n]) || !keep(r, lua_gettop(L), what, r->slot, &r->bytes[n]))
+      return false;
     n++;
   }
   r->out->nfields = n;
@@ -193,9 +227,11 @@ static int push_raw(lua_State *L, int table, const char *key) {
 
 static bool read_options(struct reader *r, int table) {
   struct fetch_result *o = r->out;
+  bool known;
   return read_number(r, push_raw(r->L, table, "expires_in"), "expires_in", &o->has_expires_in, &o->expires_in) &&
          read_number(r, push_raw(r->L, table, "expires_at"), "expires_at", &o->has_expires_at, &o->expires_at) &&
-         read_fields(r, push_raw(r->L, table, "fields"));
+         read_number(r, push_raw(r->L, table, "refresh_expires_in"), "refresh_expires_in", &known,
+                     &o->refresh_expires_in);
 }
 
 static struct str slice(const struct reader *r, struct span s) {
@@ -203,20 +239,26 @@ static struct str slice(const struct reader *r, struct span s) {
 }
 
 /* `hold` does not move any more: the result points into it. */
-static void fill_result(struct reader *r) {
-  r->out->ok = true;
-  r->out->value = slice(r, r->value);
+static void fill_fields(struct reader *r) {
   for (unsigned i = 0; i < r->out->nfields; i++)
     r->out->fields[i] = (struct token_field){.name = slice(r, r->names[i]), .bytes = slice(r, r->bytes[i])};
 }
 
-const char *l_fetch_options(lua_State *L, int value, int options, struct fetch_result *out, struct buf *hold) {
-  struct reader r = {.L = L, .hold = hold, .out = out};
+static void fill_result(struct reader *r) {
+  r->out->ok = true;
+  r->out->value = slice(r, r->value);
+  fill_fields(r);
+}
+
+const char *l_fetch_options(lua_State *L, int value, int options, struct fetch_result *out, struct buf *hold,
+                            struct token_bond *bond) {
+  struct reader r = {.L = L, .hold = hold, .out = out, .bond = bond};
   memset(out, 0, sizeof *out);
   luaL_checkstack(L, 16, "a token's options");
   if (!lua_istable(L, options))
     return "expected a table with expires_in (seconds) or expires_at (seconds since the epoch)";
-  if (keep(&r, value, "value", &r.value) && read_options(&r, options)) {
+  if (keep(&r, value, "value", NULL, &r.value) && read_options(&r, options) &&
+      read_fields(&r, push_raw(L, options, "fields"))) {
     fill_result(&r);
     return NULL;
   }
@@ -240,19 +282,64 @@ static void read_failure(struct reader *r, int message) {
     (void)fail(r, "the fetch returned nil and a %s instead of a message", luaL_typename(L, message));
 }
 
-/* In protected mode: the reader at 1, the first two results behind it. */
+/* Behind the script's own words. */
+static void add_complaint(struct reader *r, const char *what) {
+  size_t n = strlen(r->error);
+  (void)snprintf(r->error + n, sizeof r->error - n, " (and %s)", what);
+}
+
+/* A fetch that fails may have spent what it was made with, and have its successor. */
+static void read_brought(struct reader *r, int how) {
+  char said[ERROR_MAX], wrong[ERROR_MAX];
+  (void)snprintf(said, sizeof said, "%s", r->error);
+  if (read_fields(r, push_raw(r->L, how, "fields"))) return;
+  (void)snprintf(wrong, sizeof wrong, "%s", r->error);
+  (void)snprintf(r->error, sizeof r->error, "%s", said);
+  add_complaint(r, wrong);
+}
+
+static void read_retry_after(struct reader *r, int how) {
+  lua_State *L = r->L;
+  int64_t ms = 0;
+  struct str text;
+  int at = push_raw(L, how, "retry_after");
+  if (lua_isnil(L, at)) return;
+  double seconds = lua_type(L, at) == LUA_TNUMBER ? lua_tonumber(L, at) : -1;
+  if (lua_type(L, at) == LUA_TSTRING) {
+    text.p = lua_tolstring(L, at, &text.n);
+    if (units_duration_ms(text, &ms)) seconds = (double)ms / 1000;
+  }
+  if (seconds >= 0) { /* no NaN */
+    r->out->retry_after = seconds < RETRY_MAX_S ? seconds : RETRY_MAX_S;
+    return;
+  }
+  add_complaint(r, "its retry_after is neither seconds nor a duration");
+}
+
+/* The third result of a failure may be { retry_after = seconds or a duration, fields = table }. What else stands in this place is the code of a function of the
+ * library, whose results a fetch may return as they are. */
+static void read_how(struct reader *r, int how) {
+  if (!lua_istable(r->L, how)) return;
+  read_brought(r, how);
+  read_retry_after(r, how);
+}
+
+/* In protected mode: the reader at 1, the first three results behind it. */
 static int l_read(lua_State *L) {
   struct reader *r = lua_touserdata(L, 1);
   r->L = L;
-  lua_settop(L, 3);
+  lua_settop(L, 4);
   luaL_checkstack(L, 16, "a fetch's results");
   if (lua_isnil(L, 2) || (lua_isboolean(L, 2) && !lua_toboolean(L, 2))) {
     read_failure(r, 3);
+    read_how(r, 4);
   } else if (!lua_istable(L, 2)) {
     (void)fail(r, misshaped, "a bare ", luaL_typename(L, 2));
+  } else if (!read_fields(r, push_raw(L, 2, "fields"))) { /* first: they count though the rest is no good */
+    return 0;
   } else if (lua_isnil(L, push_raw(L, 2, "value"))) {
     (void)fail(r, misshaped, "a table without a value", "");
-  } else if (keep(r, lua_gettop(L), "value", &r->value)) {
+  } else if (keep(r, lua_gettop(L), "value", NULL, &r->value)) {
     (void)read_options(r, 2);
   }
   return 0;
@@ -264,19 +351,20 @@ static bool protected_read(lua_State *L, int nresults, struct reader *r) {
   if (!lua_checkstack(L, 8)) return false;
   lua_pushcfunction(L, l_read);
   lua_pushlightuserdata(L, r);
-  for (int i = 0; i < 2; i++) {
+  for (int i = 0; i < RESULTS; i++) {
     if (i < nresults)
       lua_pushvalue(L, first + i);
     else
       lua_pushnil(L);
   }
-  bool ok = lua_pcall(L, 3, 0, 0) == LUA_OK;
+  bool ok = lua_pcall(L, 1 + RESULTS, 0, 0) == LUA_OK;
   if (!ok) lua_pop(L, 1);
   return ok;
 }
 
-void l_fetch_read(lua_State *L, int nresults, int fn, struct fetch_result *out, struct buf *hold) {
-  struct reader r = {.hold = hold, .out = out};
+void l_fetch_read(lua_State *L, int nresults, int fn, const struct slot *slot, struct fetch_result *out,
+                  struct buf *hold) {
+  struct reader r = {.hold = hold, .out = out, .bond = &out->bond, .slot = slot};
   memset(out, 0, sizeof *out);
   if (!protected_read(L, nresults, &r)) (void)fail(&r, "what the fetch returned could not be read: out of memory");
   if (r.error[0] == '\0') {
@@ -288,6 +376,6 @@ void l_fetch_read(lua_State *L, int nresults, int fn, struct fetch_result *out, 
   size_t at = hold->n;
   buf_addf(hold, "%s%s%s", place, place[0] != '\0' ? ": " : "", r.error);
   buf_add(hold, "", 1);
-  out->nfields = 0;
+  fill_fields(&r);
   out->error = (const char *)hold->p + at;
 }

@@ -1,15 +1,14 @@
 /* l_file.c: see lib.h. Owned by the VM's thread; the system calls run on the thread pool (work.h).
  *
  * One op for all of them: what to do, the path, and the bytes that come or go, in a buffer that is wiped. Relative paths are relative to the
- * process's directory. A write goes to a new file beside the target, with the mode asked for from its first byte on, is synced, and
- * is renamed over it: a reader sees the old content or the new, and a link's target, not the link, is replaced. */
+ * process's directory. How a file is written is in base/file_save.h. A write that has been asked for is carried out also when its task ends meanwhile: what it
+ * saves may be a login that cannot be had again. */
 #include "base/must.h"
 #include "lua/lib.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,19 +16,27 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/file_save.h"
 #include "base/list.h"
 #include "lua/arg.h"
+#include "lua/charge.h"
 #include "lua/guard.h"
 #include "lua/l_secret.h"
 #include "lua/work.h"
 
-enum { FILE_READ_MAX = 1024 * 1024, FILE_MODE = 0600, FILE_CHUNK = 16 * 1024 };
+enum {
+  FILE_READ_MAX = 1024 * 1024,
+  FILE_MODE = 0600,
+  WRITE_FREE = 64 * 1024 /* bytes that are not charged */,
+  FILE_CHUNK = 16 * 1024
+};
 
 struct file_op {
   struct work work;
   const char *name; /* static: "read", "write", … */
   char *path;
   struct buf data;
+  struct charge charge; /* of data, too */
   uint64_t max;
   mode_t mode;
   struct stat stat;
@@ -41,6 +48,7 @@ static struct file_op *op_of(struct work *w) { return CONTAINER_OF(w, struct fil
 static void unmake(void *p) {
   struct file_op *op = p;
   buf_fini(&op->data);
+  charge_end(&op->charge);
   free(op->path);
   free(op);
 }
@@ -48,6 +56,8 @@ static void unmake(void *p) {
 static int failure(lua_State *L, const struct file_op *op) {
   if (op->error == ERR_LIMIT)
     return arg_failure(L, op->error, "%s %s: more than %llu bytes", op->name, op->path, (unsigned long long)op->max);
+  if (op->error == UV_ENOMEM)
+    return arg_failure(L, ERR_LIMIT, "%s %s: it has no room within limits.memory", op->name, op->path);
   return arg_failure(L, op->error, "%s %s: %s", op->name, op->path, err_text(op->error));
 }
 
@@ -68,6 +78,7 @@ static int read_all(struct file_op *op, int fd) {
     if (n < 0) return -errno;
     op->data.n += (size_t)n;
     if (op->data.n > op->max) return ERR_LIMIT;
+    if (!charge_more(&op->charge, (size_t)n)) return UV_ENOMEM;
   }
 }
 
@@ -78,51 +89,14 @@ static void run_read(struct work *w) {
   if (fd >= 0) (void)close(fd);
 }
 
-static int write_all(int fd, const struct buf *b) {
-  for (size_t at = 0; at < b->n;) {
-    ssize_t n = write(fd, b->p + at, b->n - at);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return -errno;
-    at += (size_t)n;
-  }
-  return fsync(fd) == 0 ? 0 : -errno;
-}
-
-/* The rename is durable only once the directory is synced. Some file systems cannot; the file is there all the same. */
-static void sync_directory(const char *path) {
-  char dir[PATH_MAX];
-  const char *slash = strrchr(path, '/');
-  int n =
-      slash == NULL ? snprintf(dir, sizeof dir, ".") : snprintf(dir, sizeof dir, "%.*s", (int)(slash - path + 1), path);
-  if (n < 0 || (size_t)n >= sizeof dir) return;
-  int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return;
-  (void)fsync(fd);
-  (void)close(fd);
-}
-
-static int write_new(struct file_op *op, const char *target) {
-  char fresh[PATH_MAX];
-  int n = snprintf(fresh, sizeof fresh, "%s.XXXXXX", target);
-  if (n < 0 || (size_t)n >= sizeof fresh) return UV_ENAMETOOLONG;
-  int fd = mkostemp(fresh, O_CLOEXEC); /* made with 0600 */
-  if (fd < 0) return -errno;
-  int rc = fchmod(fd, op->mode) == 0 ? 0 : -errno;
-  if (rc == 0) rc = write_all(fd, &op->data);
-  if (close(fd) != 0 && rc == 0) rc = -errno;
-  if (rc == 0 && rename(fresh, target) != 0) rc = -errno;
-  if (rc != 0)
-    (void)unlink(fresh);
-  else
-    sync_directory(target);
-  return rc;
-}
-
 static void run_write(struct work *w) {
   struct file_op *op = op_of(w);
-  char *target = realpath(op->path, NULL); /* through links; NULL when it does not exist yet */
-  op->error = write_new(op, target != NULL ? target : op->path);
-  free(target);
+  op->error = file_save(op->path, op->data.p, op->data.n, op->mode);
+}
+
+static void run_try(struct work *w) {
+  struct file_op *op = op_of(w);
+  op->error = file_try_save(op->path);
 }
 
 static void run_stat(struct work *w) {
@@ -191,6 +165,7 @@ static struct file_op *op_new(lua_State *L, const char *name, void (*run)(struct
   op->work.run = run;
   op->work.push = push;
   op->work.unmake = unmake;
+  lua_toclose(L, -1); /* an error frees it at once: it may hold much that the collector does not see */
   return op;
 }
 
@@ -201,6 +176,10 @@ static int l_read(lua_State *L) {
   uint64_t max = arg_field_size(L, 2, "jeton.file.read", "max", FILE_READ_MAX);
   struct file_op *op = op_new(L, "read", run_read, push_data);
   op->max = max;
+  if (!charge_begin(L, &op->charge, CHARGE_FILE)) {
+    op->error = UV_ENOMEM;
+    return failure(L, op);
+  }
   return work_await(L, &op->work);
 }
 
@@ -233,9 +212,22 @@ static int l_write(lua_State *L) {
   mode_t mode = read_mode(L, 3);
   struct file_op *op = op_new(L, "write", run_write, push_true);
   op->mode = mode;
-  op->error = l_secret_bytes(L, 2, &op->data, "jeton.file.write", "data");
+  op->work.must_run = true;
+  op->error = l_secret_bytes(L, 2, SECRET_TO_FILE, str_of(op->path), &op->data, "jeton.file.write", "data");
+  /* a refresh token has to be saved however much others hold */
+  if (op->error == 0 && op->data.n > WRITE_FREE && !charge_begin(L, &op->charge, op->data.n)) op->error = UV_ENOMEM;
   if (op->error != 0) return failure(L, op);
   return work_await(L, &op->work);
+}
+
+/* At the top of a policy's file it cannot wait, and each load asks once: in the VM that tries the policy. */
+static int l_writable(lua_State *L) {
+  struct file_op *op = op_new(L, "writable", run_try, push_true);
+  const struct vm *vm = vm_of(L);
+  if (!vm_loading(vm)) return work_await(L, &op->work);
+  op->name = "write";
+  if (vm_role(vm) == VM_CONTROL) op->error = file_try_save(op->path);
+  return push_true(L, &op->work);
 }
 
 static int l_stat(lua_State *L) { return work_await(L, &op_new(L, "stat", run_stat, push_stat)->work); }
@@ -243,8 +235,9 @@ static int l_exists(lua_State *L) { return work_await(L, &op_new(L, "exists", ru
 static int l_remove(lua_State *L) { return work_await(L, &op_new(L, "remove", run_remove, push_true)->work); }
 
 static const luaL_Reg functions[] = {
-    {"read", l_read},     {"write", l_write},      {"stat", l_stat}, {"exists", l_exists},
-    {"remove", l_remove}, {"watch", l_file_watch}, {NULL, NULL},
+    {"read", l_read},        {"write", l_write},       {"stat", l_stat},
+    {"exists", l_exists},    {"writable", l_writable}, {"remove", l_remove},
+    {"watch", l_file_watch}, {"lock", l_file_lock},    {NULL, NULL},
 };
 
 int l_file_open(lua_State *L) {

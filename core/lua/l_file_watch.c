@@ -21,6 +21,7 @@
 #include "base/list.h"
 #include "http/services.h"
 #include "lua/arg.h"
+#include "lua/charge.h"
 #include "lua/guard.h"
 #include "lua/job.h"
 #include "lua/vm.h"
@@ -37,6 +38,7 @@ struct file_watch {
   uv_timer_t quiet;
   uv_fs_t stat;
   char *path;
+  struct charge charge;
   struct signature seen; /* all zero: the file was never there */
   unsigned open;
   bool looking, again, owed;
@@ -44,6 +46,7 @@ struct file_watch {
 
 static void let_go(struct file_watch *w) {
   if (--w->open > 0) return;
+  charge_end(&w->charge);
   free(w->path);
   free(w);
 }
@@ -112,6 +115,7 @@ static void watch_end(struct job_source *s) {
 
 static void unmake(void *p) {
   struct file_watch *w = p;
+  charge_end(&w->charge);
   free(w->path);
   free(w);
 }
@@ -145,6 +149,8 @@ int l_file_watch(lua_State *L) {
   lua_settop(L, 2);
   lua_pushvalue(L, 1); /* the function's argument */
   struct file_watch *w = guard_new(L, sizeof *w, unmake);
+  if (!charge_begin(L, &w->charge, CHARGE_WATCH + path.n))
+    return arg_failure(L, ERR_LIMIT, "watch: the watches have no room for another within limits.memory");
   w->path = must_strdup(path.p);
   w->source.end = watch_end;
   (void)job_push(L, "watch", 2, 1, &w->source);

@@ -18,6 +18,7 @@
 #include "lua/l_json.h"
 #include "lua/l_secret.h"
 #include "lua/parts.h"
+#include "lua/sent.h"
 #include "lua/vm.h"
 #include "token/secret.h"
 
@@ -82,6 +83,12 @@ static void add_header(lua_State *L, struct http_op *op, struct str name) {
   lua_pushvalue(L, -1);
   struct str value;
   value.p = lua_tolstring(L, -1, &value.n);
+  if (op->body.full || !charge_begin(L, &op->charge, name.n + value.n)) {
+    op->body.full = true; /* told at the end, with what else has no room */
+    lua_pop(L, 1);
+    return;
+  }
+  vm_burn(L, value.n / 4);
   if (!header_value_valid(value))
     luaL_error(L, "%s: headers: %s: CR, LF or another byte that may not stand in a header", what, name.p);
   l_secret_check_text(L, value);
@@ -91,7 +98,10 @@ static void add_header(lua_State *L, struct http_op *op, struct str name) {
   } else {
     headers_add(&op->headers, keep(op, name), keep(op, value));
   }
-  if (has_trait(name, HEADER_CREDENTIAL)) op->credentials = true;
+  if (has_trait(name, HEADER_CREDENTIAL)) {
+    op->credentials = true;
+    sent_header(value);
+  }
   lua_pop(L, 1);
 }
 
@@ -111,7 +121,7 @@ static void read_headers(lua_State *L, int opts, struct http_op *op) {
   if (lua_getfield(L, opts, "headers") != LUA_TNIL) {
     if (!lua_istable(L, -1)) arg_wrong(L, what, "headers", "a table", -1);
     int table = lua_gettop(L);
-    for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
+    for (lua_pushnil(L); vm_next(L, table); lua_pop(L, 1)) {
       vm_burn(L, 1);
       if (lua_type(L, -2) != LUA_TSTRING)
         luaL_error(L, "%s: headers: expected { [\"name\"] = value, … }, got %s in place of a name", what,
@@ -144,7 +154,7 @@ static void add_auth_part(lua_State *L, int auth, int i, struct parts *p, bool f
     struct str text = arg_string(L, -1, what, i == 1 ? "auth: user" : "auth: password");
     if (i == 1 && !form && memchr(text.p, ':', text.n) != NULL)
       luaL_error(L, "%s: auth: a user with a colon (RFC 7617 section 2)", what);
-    s = secret_bytes(text, i == 1 ? "user" : "password", NULL);
+    s = i == 1 ? secret_literal(text) : secret_bytes(text, "password", NULL); /* a user's name is no secret */
   }
   struct secret *encoded = form ? secret_encode(s, SECRET_FORM) : s;
   if (form) secret_unref(s);
@@ -200,18 +210,21 @@ static void read_plain(lua_State *L, struct http_op *op) {
     parts_add_secret(&op->body, secret_ref(s));
   else
     buf_adds(&op->body.text, body_text(L));
+  if (s == NULL) sent_form_text(buf_str(&op->body.text));
 }
 
 static void read_form(lua_State *L, struct http_op *op) {
   if (!lua_istable(L, -1))
     arg_wrong(L, what, "form", "a table of names and values (a form that is text already is a body)", -1);
   parts_add_form(L, -1, &op->body, "jeton.http: form");
+  sent_table(L, -1);
   default_type(op, STR("application/x-www-form-urlencoded"));
 }
 
 static void read_json(lua_State *L, struct http_op *op) {
   const char *wrong = l_json_add(L, -1, &op->body, true);
-  if (wrong != NULL) luaL_error(L, "%s: json: cannot hold %s", what, wrong);
+  if (wrong != NULL && !op->body.full) luaL_error(L, "%s: json: cannot hold %s", what, wrong);
+  sent_table(L, -1);
   default_type(op, STR("application/json"));
 }
 
@@ -264,10 +277,18 @@ static void read_tls(lua_State *L, int opts, struct http_op *op) {
   op->client = tls_choice_known(L, &op->tls);
 }
 
+/* What a call under way costs before its reply, but its headers, which are charged as they are read. */
+static size_t size_of(const struct http_op *op) {
+  size_t n = CHARGE_CALL + op->body.text.n + op->url.path.n + op->url.query.n;
+  if (op->body_secret != NULL) n += 2 * secret_size(op->body_secret); /* it is expanded for each head */
+  return n;
+}
+
 /* opts: the index of a table; url: of the URL. */
 static int request(lua_State *L, const char *method, int url, int opts) {
   struct http_op *op = guard_new(L, sizeof *op, http_op_unmake);
   int guard = lua_gettop(L);
+  lua_toclose(L, guard); /* an error frees it at once: it may hold much that the collector does not see */
   http_op_init(op, vm_services(vm_of(L)));
   luaL_checkstack(L, 16, what);
   read_method(L, opts, op, method);
@@ -277,6 +298,8 @@ static int request(lua_State *L, const char *method, int url, int opts) {
   read_body(L, opts, op);
   read_limits(L, opts, op);
   read_tls(L, opts, op);
+  if (op->body.full || !charge_begin(L, &op->charge, size_of(op)))
+    return arg_failure(L, ERR_LIMIT, "jeton.http: the calls under way have no room for another within limits.memory");
   return http_op_await(L, guard, op);
 }
 

@@ -10,7 +10,9 @@
 #include <lauxlib.h>
 #include <string.h>
 
+#include "base/err.h"
 #include "lua/arg.h"
+#include "lua/charge.h"
 #include "lua/guard.h"
 #include "lua/type.h"
 
@@ -24,11 +26,20 @@ int l_secret_refuse(lua_State *L) {
                     "jeton.file.write or jeton.crypto");
 }
 
+/* What a few bytes cost is in proportion to the userdata, which the VM's allocator counts: they are not charged, and their userdata is the head alone. A hook
+ * makes one for each request. */
+enum { CHARGED_FROM = 256 };
+struct charged_secret {
+  struct l_secret_holder head;
+  struct charge charge;
+};
+
 static int l_collect(lua_State *L) {
   struct l_secret_holder *h = type_check(L, SECRET);
   struct secret *s = h->secret;
   h->secret = NULL;
   if (s != NULL) secret_unref(s);
+  if (lua_rawlen(L, 1) == sizeof(struct charged_secret)) charge_end(&((struct charged_secret *)h)->charge);
   return 0;
 }
 
@@ -63,9 +74,9 @@ static const luaL_Reg metamethods[] = {
     {NULL, NULL},
 };
 
-static struct l_secret_holder *push_handle(lua_State *L) {
-  struct l_secret_holder *h = lua_newuserdatauv(L, sizeof *h, 0);
-  h->secret = NULL;
+static struct l_secret_holder *push_handle(lua_State *L, size_t size) {
+  struct l_secret_holder *h = lua_newuserdatauv(L, size, 0);
+  memset(h, 0, size);
   if (type_new(L, SECRET)) {
     luaL_setfuncs(L, metamethods, 0);
     lua_pushliteral(L, "secret");
@@ -75,8 +86,11 @@ static struct l_secret_holder *push_handle(lua_State *L) {
   return h;
 }
 
-static int push_empty(lua_State *L) {
-  (void)push_handle(L);
+static int push_charged(lua_State *L) { /* of as many bytes as the integer at 1 says */
+  const size_t size = (size_t)lua_tointeger(L, 1);
+  const bool charged = size >= CHARGED_FROM;
+  struct l_secret_holder *h = push_handle(L, charged ? sizeof(struct charged_secret) : sizeof *h);
+  if (charged) charge_must(L, &((struct charged_secret *)h)->charge, size);
   return 1;
 }
 
@@ -85,8 +99,9 @@ void l_secret_push(lua_State *L, struct secret *s) {
   if (s == NULL)
     luaL_error(L, "a secret of more than %d parts, %d encodings in each other, or %d bytes", SECRET_PARTS_MAX,
                SECRET_DEPTH_MAX, SECRET_BYTES_MAX);
-  lua_pushcfunction(L, push_empty);
-  if (lua_pcall(L, 0, 1, 0) != LUA_OK) {
+  lua_pushcfunction(L, push_charged);
+  lua_pushinteger(L, (lua_Integer)secret_size(s));
+  if (lua_pcall(L, 1, 1, 0) != LUA_OK) {
     secret_unref(s);
     lua_error(L);
   }
@@ -143,11 +158,26 @@ void l_secret_check_text(lua_State *L, struct str text) {
   }
 }
 
-int l_secret_bytes(lua_State *L, int idx, struct buf *out, const char *what, const char *key) {
+static int refuse_place(lua_State *L, struct secret *s, enum secret_place place, struct str path, const char *what,
+                        const char *key) {
+  const char *kind = place == SECRET_TO_FILE ? "file:" : "exec:";
+  struct buf *b = guard_buf(L);
+  secret_describe(s, b);
+  buf_addf(b, " may not go there: its bytes would be free. If they shall, list \"%s%.*s\" among the token's hosts",
+           kind, STR_FMT(path));
+  if (path.n == 0 || path.p[0] != '/') buf_addz(b, ", with an absolute path there and here");
+  buf_addz(b, ", or say reveal = true for it");
+  return luaL_error(L, "%s: %s: %s", what, key, buf_z(b));
+}
+
+int l_secret_bytes(lua_State *L, int idx, enum secret_place place, struct str path, struct buf *out, const char *what,
+                   const char *key) {
   struct secret *s = l_secret_test(L, idx);
   if (s != NULL) {
-    struct secret_context any = {.any_target = true};
-    return secret_expand(s, &any, out);
+    struct secret_context there = {.place = place, .path = path};
+    if (place == SECRET_TO_COMMAND) there.mask = mask_of_thread(); /* what it prints may repeat it */
+    int rc = secret_expand(s, &there, out);
+    return rc == ERR_TOKEN_AUDIENCE ? refuse_place(L, s, place, path, what, key) : rc;
   }
   if (lua_type(L, idx) != LUA_TSTRING) arg_wrong(L, what, key, "a string or a secret", idx);
   size_t n;

@@ -32,8 +32,9 @@ int l_secret_refuse(lua_State *L);
 /* Raises when the text of a header holds a secret's or token's description, from tostring or string.format: it was meant to hold the bytes. */
 void l_secret_check_text(lua_State *L, struct str text);
 
-/* Appends the bytes of the string or secret at idx to out (sensitive), for use inside this process: the audience is not asked.
- * 0, or secret_expand's error. `what` and `key` name it when it is neither: then it raises. */
-int l_secret_bytes(lua_State *L, int idx, struct buf *out, const char *what, const char *key);
+/* Appends the bytes of the string or secret at idx to out (sensitive), for a command or file of that path. 0, or secret_expand's error. Raises when it is neither,
+ * which `what` and `key` name; and for a token that may not go there. */
+int l_secret_bytes(lua_State *L, int idx, enum secret_place place, struct str path, struct buf *out, const char *what,
+                   const char *key);
 
 #endif

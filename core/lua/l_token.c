@@ -16,12 +16,15 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "http/services.h"
 #include "lua/arg.h"
 #include "lua/guard.h"
 #include "lua/l_secret.h"
 #include "lua/l_token_await.h"
 #include "lua/type.h"
+#include "lua/vm.h"
 #include "token/family.h"
+#include "token/saves.h"
 #include "token/secret.h"
 #include "token/slot.h"
 #include "token/terms.h"
@@ -81,6 +84,7 @@ static void push_generation(lua_State *L, const struct slot_facts *f) {
 static void push_expires_in(lua_State *L, const struct slot_facts *f) {
   lua_pushnumber(L, f->valid && f->expires_in_ms > 0 ? (lua_Number)f->expires_in_ms / 1000 : 0);
 }
+static void push_saving(lua_State *L, const struct slot_facts *f) { lua_pushboolean(L, f->saving); }
 static void push_last_error(lua_State *L, const struct slot_facts *f) {
   if (f->last_error[0] != '\0')
     lua_pushstring(L, f->last_error);
@@ -93,7 +97,7 @@ static const struct fact {
   void (*push)(lua_State *L, const struct slot_facts *f);
 } facts[] = {
     {"valid", push_valid}, {"expires_in", push_expires_in}, {"generation", push_generation},
-    {"state", push_state}, {"last_error", push_last_error},
+    {"state", push_state}, {"last_error", push_last_error}, {"saving", push_saving},
 };
 
 static int l_index(lua_State *L) { /* upvalue 1: methods */
@@ -115,9 +119,9 @@ static int l_index(lua_State *L) { /* upvalue 1: methods */
   }
   if (key[0] == '_') return 0;
   return luaL_error(L,
-                    "token %s has no '%s': it has valid, expires_in, generation, state, name, last_error, "
+                    "token %s has no '%s': it has valid, expires_in, generation, state, name, last_error, saving, "
                     ":field(name), :set(value, options), "
-                    ":refresh(), :wait(timeout) and :reveal(); its bytes cannot be read by a script",
+                    ":refresh(), :wait(timeout), :unsaved(why) and :reveal(); its bytes cannot be read by a script",
                     slot_name(h->slot), key);
 }
 
@@ -135,16 +139,23 @@ static int l_tostring(lua_State *L) {
 
 /* --- methods --- */
 
+static struct secret *make(lua_State *L, struct slot *slot, struct str field, struct audience *a,
+                           enum token_missing missing, bool reveal) {
+  struct secret *s = (reveal ? secret_token_open : secret_token)(slot, field, a, (int)missing);
+  secret_at_home(s, &vm_services(vm_of(L))->mailbox);
+  return s;
+}
+
 static int l_field(lua_State *L) {
   struct token_handle *h = check(L);
   struct str name = arg_string(L, 2, "token:field", "name");
-  l_secret_push(L, secret_token(h->slot, name, h->audience, (int)h->missing));
+  l_secret_push(L, make(L, h->slot, name, h->audience, h->missing, h->reveal));
   return 1;
 }
 
 static int l_set(lua_State *L) {
   struct token_handle *h = check(L);
-  return token_set(L, h->slot);
+  return token_set(L, h->slot, h->audience);
 }
 
 static int l_refresh(lua_State *L) {
@@ -158,14 +169,79 @@ static int l_wait(lua_State *L) {
   return token_wait(L, h->slot, ms, h->max_waiters);
 }
 
+/* Reads { path, value, before } at 3. Strings stay on the stack, and the bytes of secrets in `hold`. */
+static void read_save(lua_State *L, struct saves_of *of, struct buf *hold) {
+  static const char what[] = "token:unsaved";
+  static const char *const known[] = {"path", "value", "before", NULL};
+  struct {
+    size_t at, n;
+  } spans[1 + SAVES_BEFORE_MAX];
+  arg_options(L, 3, what, "{ path = path, value = refresh_token, before = { … } }", known);
+  luaL_checkstack(L, 8 + SAVES_BEFORE_MAX, what);
+  lua_getfield(L, 3, "path");
+  of->path = arg_string(L, -1, what, "path");
+  lua_getfield(L, 3, "value");
+  int from = lua_gettop(L);
+  if (lua_getfield(L, 3, "before") == LUA_TTABLE) {
+    lua_Unsigned n = lua_rawlen(L, -1);
+    if (n > SAVES_BEFORE_MAX) luaL_error(L, "%s: before: more than %d", what, SAVES_BEFORE_MAX);
+    int list = lua_gettop(L);
+    for (lua_Unsigned i = 1; i <= n; i++) lua_rawgeti(L, list, (lua_Integer)i);
+    lua_remove(L, list);
+    of->nbefore = (unsigned)n;
+  } else if (!lua_isnil(L, -1)) {
+    arg_wrong(L, what, "before", "a list of strings or secrets", -1);
+  }
+  for (unsigned i = 0; i <= of->nbefore; i++) {
+    spans[i].at = hold->n;
+    const char *key = i == 0 ? "value" : "before";
+    struct secret_context compared = {.any_target = true};
+    struct secret *secret = i == 0 ? NULL : l_secret_test(L, from + (int)i);
+    int rc = secret != NULL ? secret_expand(secret, &compared, hold)
+                            : l_secret_bytes(L, from + (int)i, SECRET_TO_FILE, of->path, hold, what, key);
+    if (rc != 0) luaL_error(L, "%s: %s: %s", what, key, err_text(rc));
+    spans[i].n = hold->n - spans[i].at;
+  }
+  for (unsigned i = 0; i <= of->nbefore; i++)
+    *(i == 0 ? &of->value : &of->before[i - 1]) = (struct str){(const char *)hold->p + spans[i].at, spans[i].n};
+}
+
+static int l_unsaved(lua_State *L) {
+  struct token_handle *h = check(L);
+  struct saves *saves = vm_services(vm_of(L))->saves;
+  lua_settop(L, 3);
+  struct str why = lua_isnil(L, 2) ? (struct str){NULL, 0} : arg_string(L, 2, "token:unsaved", "why");
+  if (!lua_isnil(L, 3) && (why.p == NULL || saves == NULL))
+    return luaL_error(L, "token:unsaved: %s",
+                      why.p == NULL ? "what is to be saved, and no reason why it is not"
+                                    : "a value can be saved in a fetch or a task only, not in a hook");
+  struct saves_of of = {.slot = h->slot};
+  if (!lua_isnil(L, 3)) {
+    struct buf *hold = guard_buf(L);
+    int guard = lua_gettop(L);
+    read_save(L, &of, hold);
+    saves_add(saves, &of);
+    guard_close(L, guard);
+  } else if (why.p == NULL && saves != NULL) {
+    saves_drop(saves, h->slot);
+  }
+  slot_note_unsaved(h->slot, why.p);
+  return 0;
+}
+
 static int l_reveal(lua_State *L) {
   struct token_handle *h = check(L);
   const char *name = slot_name(h->slot);
   if (!h->reveal)
     return luaL_error(L, "token %s may not be revealed: the policy has to say reveal = true for it", name);
   struct buf *b = guard_buf(L);
-  struct secret_context any = {.any_target = true};
-  int rc = secret_expand(h->value.secret, &any, b);
+  struct secret_context script = {.place = SECRET_TO_SCRIPT};
+  int rc = secret_expand(h->value.secret, &script, b);
+  if (rc != 0) guard_close(L, -1);
+  if (rc == ERR_TOKEN_AUDIENCE)
+    return luaL_error(
+        L, "token %s may not be revealed: its value is made of another token whose policy does not say reveal = true",
+        name);
   if (rc != 0) return arg_failure(L, rc, "token %s: %s", name, err_text(rc));
   lua_pushlstring(L, (const char *)b->p, b->n);
   guard_close(L, -2);
@@ -199,7 +275,8 @@ static int l_called(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"field", l_field}, {"set", l_set}, {"refresh", l_refresh}, {"wait", l_wait}, {"reveal", l_reveal}, {NULL, NULL},
+    {"field", l_field},     {"set", l_set},       {"refresh", l_refresh}, {"wait", l_wait},
+    {"unsaved", l_unsaved}, {"reveal", l_reveal}, {NULL, NULL},
 };
 static const luaL_Reg metamethods[] = {
     {"__gc", l_collect},        {"__tostring", l_tostring}, {"__concat", l_concat},
@@ -226,10 +303,10 @@ static struct token_handle *push_empty(lua_State *L) {
   return h;
 }
 
-static void fill(struct token_handle *h, const struct token_terms *t, struct slot *slot) {
+static void fill(lua_State *L, struct token_handle *h, const struct token_terms *t, struct slot *slot) {
   h->slot = slot_ref(slot);
   h->audience = t->audience != NULL ? audience_ref(t->audience) : NULL;
-  h->value.secret = secret_token(slot, (struct str){0}, t->audience, (int)t->missing);
+  h->value.secret = make(L, slot, (struct str){0}, t->audience, t->missing, t->reveal);
   h->missing = t->missing;
   h->reveal = t->reveal;
   h->wait_ms = t->wait_ms;
@@ -237,7 +314,7 @@ static void fill(struct token_handle *h, const struct token_terms *t, struct slo
 }
 
 void l_token_push(lua_State *L, const struct token_terms *terms, struct slot *slot) {
-  fill(push_empty(L), terms, slot);
+  fill(L, push_empty(L), terms, slot);
 }
 
 /* --- families --- */
@@ -246,8 +323,7 @@ void l_token_push(lua_State *L, const struct token_terms *terms, struct slot *sl
 static struct slot *place(lua_State *L, struct family_handle *h, struct str key) {
   struct slot *slot = family_get(h->family, key, clock_boot_ms());
   if (slot != NULL || key.n == 0 || key.n > FAMILY_KEY_MAX) return slot;
-  lua_gc(L, LUA_GCCOLLECT);
-  return family_get(h->family, key, clock_boot_ms());
+  return vm_collect_rarely(vm_of(L)) ? family_get(h->family, key, clock_boot_ms()) : NULL;
 }
 
 static int no_place(lua_State *L, const struct family_handle *h, struct str key) {
@@ -279,7 +355,7 @@ static int l_family_index(lua_State *L) {
   struct token_handle *fresh = push_empty(L);
   slot = place(L, h, key);
   if (slot == NULL) return no_place(L, h, key);
-  fill(fresh, &h->terms, slot);
+  fill(L, fresh, &h->terms, slot);
   slot_unref(slot);
   lua_pushvalue(L, 2);
   lua_pushvalue(L, -2);

@@ -33,14 +33,23 @@ static void check_set(lua_State *L, const char *name) {
   arg_known(L, 3, "token:set", known);
 }
 
-int token_set(lua_State *L, struct slot *slot) {
+static void unmake_bond(void *p) {
+  token_bond_fini(p);
+  free(p);
+}
+
+int token_set(lua_State *L, struct slot *slot, struct audience *audience) {
   lua_settop(L, 3);
   check_set(L, slot_name(slot));
+  struct token_bond *bond = guard_new(L, sizeof *bond, unmake_bond);
+  bond->audience = audience != NULL ? audience_ref(audience) : NULL;
   struct buf *hold = guard_buf(L);
   struct fetch_result result;
-  const char *wrong = l_fetch_options(L, 2, 3, &result, hold);
+  const char *wrong = l_fetch_options(L, 2, 3, &result, hold, bond);
+  result.bond = *bond;
   if (wrong == NULL) wrong = slot_set(slot, &result);
   if (wrong != NULL) return arg_failure(L, UV_EINVAL, "token %s: %s", slot_name(slot), wrong);
+  guard_close(L, 5);
   guard_close(L, 4);
   lua_pushboolean(L, true);
   return 1;

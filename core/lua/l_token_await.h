@@ -5,9 +5,10 @@
 #include <lua.h>
 #include <stdint.h>
 
+struct audience;
 struct slot;
-/* token:set(value, options), arguments at 2 and 3. Pushes true, or nil, message, code. */
-int token_set(lua_State *L, struct slot *slot);
+/* token:set(value, options), arguments at 2 and 3, by a policy that lets `audience` have it. Pushes true, or nil, message, code. */
+int token_set(lua_State *L, struct slot *slot, struct audience *audience);
 /* Awaits the outcome of a refresh: true, or nil, message, code. */
 int token_refresh(lua_State *L, struct slot *slot, unsigned max_waiters);
 /* Awaits a valid token, `ms` at the most: true, or nil, message, code. */

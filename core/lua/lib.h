@@ -13,13 +13,14 @@ int l_base64_open(lua_State *L);
 int l_crypto_open(lua_State *L);
 /* jeton.env(name), jeton.env.NAME: this process's environment, read only. */
 int l_env_open(lua_State *L);
-/* read, write, stat, exists, remove, watch. */
+/* read, write, writable, stat, exists, remove, watch, lock. */
 int l_file_open(lua_State *L);
-/* jeton.file.watch(path, fn), for l_file.c. */
+/* jeton.file.watch(path, fn) and jeton.file.lock(path, { timeout = }), for l_file.c. */
 int l_file_watch(lua_State *L);
+int l_file_lock(lua_State *L);
 /* request, and get, head, post, put, patch, delete. */
 int l_http_open(lua_State *L);
-/* encode, decode, array, null. Raises when lua-cjson cannot be loaded. */
+/* encode, decode, array, null. */
 int l_json_open(lua_State *L);
 /* jeton.log(message), jeton.log.debug|info|warn|error(message, fields). */
 int l_log_open(lua_State *L);

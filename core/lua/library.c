@@ -1,7 +1,8 @@
 /* library.c: see library.h. Owned by the VM's thread. Nothing in it depends on a policy.
  *
- * The tables of functions are strict: reading what one has not raises, as does setting something new, since both are mistakes that Lua would answer
- * with nil, or not at all. Reading what is there costs nothing for it: metamethods are asked for absent keys alone. */
+ * The tables of functions are strict: reading what one has not raises, as does setting anything, since both are mistakes that Lua would answer with nil, or
+ * not at all. What one request assigned (jeton.crypto.equal = …) would hold for all that come later, and __newindex is asked for absent keys alone, so a script gets an
+ * empty table in front of the one with the functions. */
 #include "lua/library.h"
 
 #include <lauxlib.h>
@@ -49,10 +50,11 @@ static int l_absent(lua_State *L) {
 
 static int l_assigned(lua_State *L) {
   const char *part = lua_tostring(L, lua_upvalueindex(1));
-  return luaL_error(L,
-                    "%s.%s cannot be set: it would be seen by all requests, and nothing reads it (options stand in "
-                    "each call, settings in the policy's table)",
-                    part, luaL_tolstring(L, 2, NULL));
+  return luaL_error(
+      L,
+      "%s.%s cannot be set: it would be seen by all requests (options stand in each call, settings in the "
+      "policy's table)",
+      part, luaL_tolstring(L, 2, NULL));
 }
 
 static int l_called(lua_State *L) {
@@ -65,7 +67,8 @@ static const char *name_of_running(lua_State *L) {
   return lua_getstack(L, 0, &ar) && lua_getinfo(L, "n", &ar) && ar.name != NULL ? ar.name : "f";
 }
 
-/* Wraps each function: charges its work to the time budget, and reports `:` in place of `.`. Upvalue 2: the table it is of, 3: the function. */
+/* Wraps each function: charges its work to the time budget, and reports `:` in place of `.`. Upvalue 2: the table in front of the one it is of, 3: the
+ * function. */
 static int l_guarded(lua_State *L) {
   enum { CALL_STEPS = 32 };
   if (lua_rawequal(L, 1, lua_upvalueindex(2))) {
@@ -77,9 +80,9 @@ static int l_guarded(lua_State *L) {
   return lua_tocfunction(L, lua_upvalueindex(3))(L); /* in this frame: its arguments are ours */
 }
 
-/* The functions of the table on the top; those with upvalues of their own stay as they are. */
+/* The functions of the table below the top, in front of which is the one on the top; those with upvalues of their own stay as they are. */
 static void guard_functions(lua_State *L, const char *part) {
-  const int table = lua_gettop(L);
+  const int front = lua_gettop(L), table = front - 1;
   for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
     if (!lua_iscfunction(L, -1)) continue;
     if (lua_getupvalue(L, -1, 1) != NULL) {
@@ -88,7 +91,7 @@ static void guard_functions(lua_State *L, const char *part) {
     }
     lua_pushvalue(L, -2);
     lua_pushstring(L, part);
-    lua_pushvalue(L, table);
+    lua_pushvalue(L, front);
     lua_pushvalue(L, -4);
     lua_pushcclosure(L, l_guarded, 3);
     lua_rawset(L, table); /* an existing key: allowed during a traversal */
@@ -105,16 +108,70 @@ static void set_default(lua_State *L, const char *metamethod, const char *part, 
   lua_pop(L, 1);
 }
 
-/* The table is on top. One that finds what it has by a function of its own (jeton.env) keeps that. */
+static int l_next(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 2);
+  return lua_next(L, 1) != 0 ? 2 : 0;
+}
+
+/* pairs(jeton.http): over a copy, so that the table itself stays out of reach. Upvalue 1: that table. */
+static int l_pairs(lua_State *L) {
+  lua_pushcfunction(L, l_next);
+  lua_newtable(L);
+  for (lua_pushnil(L); lua_next(L, lua_upvalueindex(1)) != 0;) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, -4);
+  }
+  return 2;
+}
+
+/* Replaces the table on the top by an empty one in front of it, whose metatable is the table's own, if it has one: __call is asked there. What the table has not is
+ * asked of the table's, which is left with __index alone. */
 static void guard(lua_State *L, const char *part) {
+  lua_createtable(L, 0, 0);
   guard_functions(L, part);
-  if (!lua_getmetatable(L, -1)) lua_createtable(L, 0, 4);
-  set_default(L, "__index", part, l_absent);
+  if (!lua_getmetatable(L, -2)) lua_createtable(L, 0, 6);
+  lua_createtable(L, 0, 1); /* table, front, its metatable, the table's */
+  lua_getfield(L, -2, "__index");
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    lua_pushstring(L, part);
+    lua_pushcclosure(L, l_absent, 1);
+  }
+  lua_setfield(L, -2, "__index");
+  lua_setmetatable(L, -4);
+  lua_pushvalue(L, -3);
+  lua_setfield(L, -2, "__index");
+  lua_pushvalue(L, -3);
+  lua_pushcclosure(L, l_pairs, 1);
+  lua_setfield(L, -2, "__pairs");
   set_default(L, "__newindex", part, l_assigned);
   set_default(L, "__call", part, l_called);
+  lua_pushboolean(L, 1);
+  lua_setfield(L, -2, SANDBOX_FROZEN);
   lua_pushboolean(L, 0);
   lua_setfield(L, -2, "__metatable");
   lua_setmetatable(L, -2);
+  lua_remove(L, -2);
+}
+
+static const char INSIDE = 0; /* its address: in the registry, the table `jeton` itself */
+
+void library_set(lua_State *L, const char *name) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &INSIDE);
+  lua_pushstring(L, name);
+  lua_pushvalue(L, -3);
+  lua_rawset(L, -3);
+  lua_pop(L, 2);
+}
+
+bool library_has(lua_State *L, const char *name) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &INSIDE);
+  lua_pushstring(L, name);
+  const bool has = lua_rawget(L, -2) != LUA_TNIL;
+  lua_pop(L, 2);
+  return has;
 }
 
 int library_open(lua_State *L) {
@@ -130,6 +187,8 @@ int library_open(lua_State *L) {
   }
   lua_pushliteral(L, JETON_VERSION);
   lua_setfield(L, -2, "version");
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &INSIDE);
   guard(L, "jeton");
   return 1;
 }

@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/must.h"
 #include "base/secmem.h"
+#include "http/services.h"
 #include "lua/arg.h"
 #include "lua/l_secret.h"
 #include "lua/vm.h"
@@ -89,7 +90,7 @@ size_t message_measure(lua_State *L, int idx, const char *what) {
   size_t size = sizeof(struct message);
   if (!lua_istable(L, idx)) return size + measure_part(L, idx, what, "");
   luaL_checkstack(L, 4, what);
-  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
+  for (lua_pushnil(L); vm_next(L, idx); lua_pop(L, 1)) {
     vm_burn(L, 1);
     if (lua_type(L, -2) == LUA_TUSERDATA) luaL_error(L, "%s: a key of a table that is sent cannot be a secret", what);
     size += measure_part(L, -2, what, " as a key");
@@ -178,7 +179,10 @@ static void push_part(lua_State *L, const struct part *p) {
     case PART_INTEGER: lua_pushinteger(L, p->u.integer); break;
     case PART_NUMBER: lua_pushnumber(L, p->u.number); break;
     case PART_STRING: lua_pushlstring(L, p->u.string.p, p->u.string.n); break;
-    case PART_SECRET: l_secret_push(L, secret_ref(p->u.secret)); break;
+    case PART_SECRET:
+      secret_at_home(p->u.secret, &vm_services(vm_of(L))->mailbox);
+      l_secret_push(L, secret_ref(p->u.secret));
+      break;
   }
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lua/arg.h"
+#include "lua/charge.h"
 #include "lua/l_secret.h"
 #include "lua/vm.h"
 
@@ -18,6 +19,16 @@ void parts_fini(struct parts *p) {
   buf_fini(&p->text);
   secret_unref(p->before);
   p->before = NULL;
+}
+
+bool parts_reserve(lua_State *L, struct parts *p, size_t n) {
+  enum { AHEAD = 64 * 1024 };
+  if (p->text.n + n <= p->room) return true;
+  struct charge c = {0};
+  p->full = p->full || !charge_begin(L, &c, p->text.n + n + AHEAD);
+  charge_end(&c); /* no more than a question: nothing else of this VM runs until the text is done */
+  if (!p->full) p->room = p->text.n + n + AHEAD;
+  return !p->full;
 }
 
 /* before = before .. s, taking over s. */
@@ -57,7 +68,7 @@ struct secret *parts_secret(struct parts *p) {
 
 /* --- forms --- */
 
-static void add_encoded(struct buf *b, struct str s) {
+static void add_piece(struct buf *b, struct str s) {
   static const char hex[] = "0123456789ABCDEF";
   for (size_t i = 0; i < s.n; i++) {
     unsigned char c = (unsigned char)s.p[i];
@@ -73,10 +84,21 @@ static void add_encoded(struct buf *b, struct str s) {
   }
 }
 
+static void add_encoded(lua_State *L, struct parts *p, struct str s) {
+  enum { PIECE = 16 * 1024 };
+  for (struct str piece = s; s.n > 0; s = (struct str){s.p + piece.n, s.n - piece.n}) {
+    piece = (struct str){s.p, s.n < PIECE ? s.n : PIECE};
+    vm_burn(L, 1 + piece.n / 4);
+    if (!parts_reserve(L, p, 3 * piece.n)) return;
+    add_piece(&p->text, piece);
+  }
+}
+
 /* The value at the top. */
 static void add_pair(lua_State *L, struct parts *p, struct str name, const char *what) {
+  if (!parts_reserve(L, p, 2)) return;
   if (p->text.n > 0 || p->before != NULL) buf_addz(&p->text, "&");
-  add_encoded(&p->text, name);
+  add_encoded(L, p, name);
   buf_addz(&p->text, "=");
   struct secret *s = l_secret_test(L, -1);
   if (s != NULL) {
@@ -88,14 +110,13 @@ static void add_pair(lua_State *L, struct parts *p, struct str name, const char 
     arg_wrong(L, what, name.p, "a string, number, boolean or secret, or a list of these", -1);
   struct str text;
   text.p = luaL_tolstring(L, -1, &text.n);
-  vm_burn(L, text.n / 4);
-  add_encoded(&p->text, text);
+  add_encoded(L, p, text);
   lua_pop(L, 1);
 }
 
 static void add_list(lua_State *L, struct parts *p, struct str name, const char *what) {
   lua_Integer n = (lua_Integer)lua_rawlen(L, -1), found = 0;
-  for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) found++;
+  for (lua_pushnil(L); vm_next(L, -2); lua_pop(L, 1)) found++;
   if (found != n)
     luaL_error(L,
                "%s: %s: expected a value or a list of values, got a table with names (a form has no tables in tables)",
@@ -111,7 +132,7 @@ static void add_list(lua_State *L, struct parts *p, struct str name, const char 
 void parts_add_form(lua_State *L, int idx, struct parts *p, const char *what) {
   idx = lua_absindex(L, idx);
   luaL_checkstack(L, 8, what);
-  for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
+  for (lua_pushnil(L); vm_next(L, idx); lua_pop(L, 1)) {
     vm_burn(L, 1);
     if (lua_type(L, -2) != LUA_TSTRING)
       luaL_error(L, "%s: expected { name = value, … }, got %s in place of a name", what, arg_push_noun(L, -2));

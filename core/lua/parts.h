@@ -11,17 +11,21 @@
 struct parts {
   struct buf text;       /* sensitive; what has come since the last secret */
   struct secret *before; /* everything before it, or NULL */
-  bool has_secret, overflow;
+  size_t room;           /* bytes of text that there is room for, as far as it was asked */
+  bool has_secret, overflow, full;
 };
 void parts_init(struct parts *p);
 void parts_fini(struct parts *p);
+/* False, and `full` is set: n bytes more have no room within limits.memory. To be asked before anything is added, since a script that names one string a thousand
+ * times makes gigabytes of it here. */
+bool parts_reserve(lua_State *L, struct parts *p, size_t n);
 void parts_add_secret(struct parts *p,
                       struct secret *s); /* takes over the reference; NULL (over secret.h's bounds) sets overflow */
 /* The whole as one secret, a new reference, when it has a secret; else NULL, and all of it is in text. */
 struct secret *parts_secret(struct parts *p);
 
 /* application/x-www-form-urlencoded (WHATWG URL section 5.2) of the table at idx: name = string | number | boolean | secret, or a list of them.
- * Raises for other values; p is then valid and partly filled. */
+ * Raises for other values; p is then valid and partly filled, as it is when it is full. */
 void parts_add_form(lua_State *L, int idx, struct parts *p, const char *what);
 
 #endif

@@ -1,8 +1,8 @@
 /* pattern.c: Lua patterns as the Lua 5.4 reference manual describes them (6.4.1), by backtracking.
  *
  * The stock functions never come back from a pattern such as ("a?"):rep(99)..("a"):rep(99), nor can a count hook interrupt them. Here every step burns
- * the time budget, which ends a match that takes too long with an error at the script's line. A step: one item tried at one place, or one byte passed
- * over by a repetition. Nothing is owned while matching, so raising anywhere is safe. Recursion is bounded by DEPTH_MAX.
+ * the time budget, which ends a match that takes too long with an error at the script's line. A step: one item tried at one place, one byte passed
+ * over by a repetition, or SET_BYTES of a set that is looked through for either. Nothing is owned while matching, so raising anywhere is safe. Recursion is bounded by DEPTH_MAX.
  *
  * The NUL behind every Lua string is relied upon: the byte at pattern_end may be read. Owned by the VM's thread. */
 #include "lua/pattern.h"
@@ -16,7 +16,13 @@
 #include "lua/vm.h"
 #include "lua/vm_internal.h"
 
-enum { CAPTURES_MAX = 32, DEPTH_MAX = 200, SCAN_STEPS = 4096, SEARCH_BYTES = 64 /* of a plain search, a step */ };
+enum {
+  CAPTURES_MAX = 32,
+  DEPTH_MAX = 200,
+  SCAN_STEPS = 4096,
+  SEARCH_BYTES = 64 /* of a plain search, a step */,
+  SET_BYTES = 16
+};
 enum { OPEN = -1, POSITION = -2 }; /* in place of a capture's length */
 
 struct capture {
@@ -105,19 +111,23 @@ static inline bool item_takes(const struct matcher *m, const char *s, const char
   }
 }
 
+/* The steps of one byte that is held against the item: a set may be as long as any string. */
+static inline size_t item_steps(const char *p, const char *after) { return 1 + (size_t)(after - p) / SET_BYTES; }
+
 /* --- repetitions --- */
 
 /* The end of the longest run from s that the item takes. */
 static const char *run_end(struct matcher *m, const char *s, const char *p, const char *after) {
   const char *from = s;
   if (*p == '.') return m->end;
+  const size_t each = item_steps(p, after), scan = each < SCAN_STEPS ? SCAN_STEPS / each : 1;
   while (item_takes(m, s, p, after)) {
     s++;
-    if (s - from < SCAN_STEPS) continue;
-    budget_burn(m->L, m->budget, SCAN_STEPS);
+    if ((size_t)(s - from) < scan) continue;
+    budget_burn(m->L, m->budget, scan * each);
     from = s;
   }
-  budget_burn(m->L, m->budget, (size_t)(s - from));
+  budget_burn(m->L, m->budget, (size_t)(s - from) * each);
   return s;
 }
 
@@ -133,6 +143,7 @@ static const char *match_shortest(struct matcher *m, const char *s, const char *
   for (;; s++) {
     const char *end = match(m, s, after + 1);
     if (end != NULL) return end;
+    budget_burn(m->L, m->budget, item_steps(p, after));
     if (!item_takes(m, s, p, after)) return NULL;
   }
 }
@@ -193,6 +204,7 @@ static const char *match_balanced(struct matcher *m, const char *s, const char *
 static const char *match_frontier(struct matcher *m, const char *s, const char *p) {
   if (*p != '[') luaL_error(m->L, "missing '[' after '%%f' in pattern");
   const char *after = item_end(m, p);
+  budget_burn(m->L, m->budget, 2 * item_steps(p, after));
   unsigned previous = s == m->subject ? 0 : byte_at(s - 1);
   unsigned next = s == m->end ? 0 : byte_at(s);
   return !in_set(previous, p, after - 1) && in_set(next, p, after - 1) ? after : NULL;
@@ -244,6 +256,7 @@ static const char *match_items(struct matcher *m, const char *s, const char *p) 
       if (special == MATCHED) continue;
     }
     const char *after = item_end(m, p);
+    if (after - p >= SET_BYTES) budget_burn(m->L, m->budget, item_steps(p, after));
     bool takes = item_takes(m, s, p, after);
     if (!takes && (*after == '*' || *after == '-')) { /* nothing to give back: go on without recursion */
       p = after + 1;
@@ -375,6 +388,7 @@ static int search(lua_State *L, bool find) {
   const char *s = luaL_checklstring(L, 1, &ns), *p = luaL_checklstring(L, 2, &np);
   size_t start = start_of(L, 3, ns);
   int n = 0;
+  budget_burn(L, &vm_at(L)->budget, np / SEARCH_BYTES);
   if (start <= ns && find && (lua_toboolean(L, 4) || !has_specials(p, np))) {
     n = find_plain(L, s, ns, start, p, np);
   } else if (start <= ns) {
@@ -442,7 +456,9 @@ static void add_capture(struct matcher *m, luaL_Buffer *b, int i, const char *s,
 static void add_text(struct matcher *m, luaL_Buffer *b, const char *s, const char *e) {
   size_t n;
   const char *r = lua_tolstring(m->L, 3, &n), *end = r + n;
+  budget_burn(m->L, m->budget, n / SEARCH_BYTES);
   for (;;) {
+    budget_burn(m->L, m->budget, 1);
     const char *percent = memchr(r, '%', (size_t)(end - r));
     luaL_addlstring(b, r, (size_t)((percent != NULL ? percent : end) - r));
     if (percent == NULL) return;
@@ -503,6 +519,7 @@ static int l_gsub(lua_State *L) {
   if (anchored) p++;
   luaL_buffinit(L, &b);
   while (n < max) {
+    budget_burn(L, m.budget, 1);
     const char *e = match_at(&m, s, p);
     if (e != NULL && e != last) {
       n++;

@@ -57,6 +57,19 @@ static int l_xpcall(lua_State *L) {
 
 /* --- metatables --- */
 
+/* With weak keys and strong values the collector goes over the table again and again, each time the length of it, until nothing more of it is found to live: in one
+ * step, whose time is the square of a chain's length (15 s for 60,000), with no hook inside. Tables that are weak both ways, or in their values, cost one walk. */
+static void check_mode(lua_State *L) { /* the metatable is argument 2 */
+  lua_pushliteral(L, "__mode");
+  const char *mode = lua_rawget(L, 2) == LUA_TSTRING ? lua_tostring(L, -1) : "";
+  if (strchr(mode, 'k') != NULL && strchr(mode, 'v') == NULL)
+    luaL_error(
+        L,
+        "__mode = \"k\" is not available: the collector would go over such a table outside of every time budget; "
+        "\"v\" and \"kv\" are, or keep what belongs to an object in a field of it");
+  lua_settop(L, 2);
+}
+
 static int l_setmetatable(lua_State *L) {
   int type = lua_type(L, 2);
   luaL_checktype(L, 1, LUA_TTABLE);
@@ -71,6 +84,7 @@ static int l_setmetatable(lua_State *L) {
           "__gc is not available: the collector would run it outside of every time budget; use a variable with "
           "<close>, or give up what is held when it is no longer needed");
     lua_settop(L, 2);
+    check_mode(L);
   }
   lua_setmetatable(L, 1);
   return 1;
@@ -92,8 +106,25 @@ static int l_rawset(lua_State *L) {
   lua_settop(L, 3);
   lua_pushglobaltable(L);
   if (lua_rawequal(L, 1, 4)) return luaL_error(L, "globals cannot be set with rawset: use a local");
+  if (luaL_getmetafield(L, 1, SANDBOX_FROZEN) != LUA_TNIL)
+    return luaL_error(L, "this table cannot be set with rawset: all requests see it");
   lua_settop(L, 3);
   lua_rawset(L, 1);
+  return 1;
+}
+
+/* Of a frozen table what is behind it, which is how a script asks whether this jeton has a function. */
+static int l_rawget(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  luaL_checkany(L, 2);
+  lua_settop(L, 2);
+  lua_pushvalue(L, 2);
+  if (lua_rawget(L, 1) != LUA_TNIL) return 1;
+  lua_settop(L, 2);
+  if (luaL_getmetafield(L, 1, SANDBOX_FROZEN) != LUA_TNIL && luaL_getmetafield(L, 1, "__index") == LUA_TTABLE)
+    lua_replace(L, 1); /* else what was asked for is nil there, too */
+  lua_settop(L, 2);
+  lua_rawget(L, 1);
   return 1;
 }
 
@@ -234,12 +265,27 @@ static int l_print(lua_State *L) {
   return 0;
 }
 
+/* At the top of a policy's file it is a warning about the policy: each load reports it once, `jeton check` too, though the file runs in every VM. Modules put the
+ * place that they mean in front. */
+static void warn_of_policy(lua_State *L, const struct vm *vm) {
+  size_t n;
+  const char *text = lua_tolstring(L, -1, &n), *blank = memchr(text, ' ', n);
+  char place[PLACE_SIZE] = "", line[1280];
+  if (vm->role != VM_CONTROL) return;
+  if (blank == NULL || memmem(text, (size_t)(blank - text), ".lua:", 5) == NULL) place_of_caller(L, place);
+  (void)snprintf(line, sizeof line, "%s%s%s", place, place[0] != '\0' ? ": " : "", text);
+  vm_warn(vm, line);
+}
+
 static int l_warn(lua_State *L) {
   int n = lua_gettop(L);
   luaL_checkstring(L, 1);
   for (int i = 2; i <= n; i++) luaL_checkstring(L, i);
   lua_concat(L, n);
-  say(L, LOG_WARN);
+  if (vm_at(L)->loading)
+    warn_of_policy(L, vm_at(L));
+  else
+    say(L, LOG_WARN);
   return 0;
 }
 
@@ -259,10 +305,21 @@ static bool called_from_lua(lua_State *L) {
   return lua_getstack(L, 1, &ar) && lua_getinfo(L, "S", &ar) && ar.what[0] != 'C';
 }
 
+/* Is the key in argument 2 one of sandbox_declare_fixed? */
+static bool is_fixed(lua_State *L) {
+  if (luaL_getmetafield(L, 1, "__index") != LUA_TTABLE) return false;
+  lua_pushvalue(L, 2);
+  return lua_rawget(L, -2) != LUA_TNIL;
+}
+
 static int l_new_global(lua_State *L) {
   lua_settop(L, 3);
   if (called_from_lua(L)) {
+    bool fixed = is_fixed(L);
     const char *name = luaL_tolstring(L, 2, NULL);
+    if (fixed)
+      return luaL_error(L, "%s cannot be set: it would be seen by all requests (`local %s = …` is this file's own)",
+                        name, name);
     const char *keys = vm_at(L)->loading ? "; a key of the policy stands in the table that its file returns" : "";
     return luaL_error(
         L, "assignment to undeclared global '%s': write `local %s` (globals would be shared by all requests)%s", name,
@@ -281,9 +338,20 @@ void sandbox_declare(lua_State *L, const char *name) {
   lua_pop(L, 1);
 }
 
+void sandbox_declare_fixed(lua_State *L, const char *name) {
+  lua_pushglobaltable(L);
+  (void)lua_getmetatable(L, -1); /* of guard_globals */
+  (void)luaL_getsubtable(L, -1, "__index");
+  lua_pushvalue(L, -4);
+  lua_setfield(L, -2, name);
+  lua_pop(L, 4);
+}
+
 static void guard_globals(lua_State *L) {
   lua_pushglobaltable(L);
-  lua_createtable(L, 0, 2);
+  lua_createtable(L, 0, 4);
+  lua_pushboolean(L, 1);
+  lua_setfield(L, -2, SANDBOX_FROZEN);
   lua_pushcfunction(L, l_new_global);
   lua_setfield(L, -2, "__newindex");
   lua_pushboolean(L, 0);
@@ -296,6 +364,7 @@ static const luaL_Reg base[] = {{"pcall", l_pcall},
                                 {"xpcall", l_xpcall},
                                 {"setmetatable", l_setmetatable},
                                 {"getmetatable", l_getmetatable},
+                                {"rawget", l_rawget},
                                 {"rawset", l_rawset},
                                 {"collectgarbage", l_collectgarbage},
                                 {"load", l_load},

@@ -8,10 +8,15 @@
 #include <lua.h>
 #include <stddef.h>
 
+/* In the metatable of a table in front of another: rawset refuses it, rawget looks behind it. */
+#define SANDBOX_FROZEN "__frozen"
+
 /* Protected by the caller. All of the below, in order. */
 void sandbox_open(lua_State *L);
 /* Makes a global of the value on the top, which it pops. */
 void sandbox_declare(lua_State *L, const char *name);
+/* The same, and no script can put another one in its place: it stands behind the globals, so that __newindex is asked for it. */
+void sandbox_declare_fixed(lua_State *L, const char *name);
 
 /* Makes the named functions of the table on the top (of C, without upvalues) burn the time budget by the length of the strings they are given. */
 void sandbox_burn_by_length(lua_State *L, const char *const *names);

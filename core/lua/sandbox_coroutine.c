@@ -1,4 +1,4 @@
-/* sandbox_coroutine.c: coroutines of scripts. create, status, running and isyieldable are the stock ones; what resumes, yields or closes is ours:
+/* sandbox_coroutine.c: coroutines of scripts. status, running and isyieldable are the stock ones; what makes, resumes, yields or closes is ours:
  *
  * - a task's own coroutine is resumed and closed by task.c alone, and yields only to wait;
  * - a coroutine that ended with its time budget over is marked dead, since its count hook is off for good: its to-be-closed variables never run;
@@ -12,10 +12,7 @@
 #include "lua/vm.h"
 #include "lua/vm_internal.h"
 
-enum {
-  RESUME_STEPS = 64, /* a resume counts as this many steps of a loop in C */
-  CLOSING_MAX = 100  /* coroutines that close one another: each takes C stack */
-};
+enum { RESUME_STEPS = 64 /* a resume counts as this many steps of a loop in C */ };
 
 static lua_State *check_coroutine(lua_State *L, int idx) {
   lua_State *co = lua_tothread(L, idx);
@@ -77,16 +74,14 @@ static int l_resume(lua_State *L) {
 
 /* Runs the to-be-closed variables; the error, if any, is on co's top. The count of C calls does not follow from L into co in all versions of Lua 5.4. */
 static int close_thread(lua_State *L, lua_State *co) {
-  struct vm *vm = vm_at(L);
-  if (vm->closing >= CLOSING_MAX) return luaL_error(L, "coroutines close one another too deeply");
-  vm->closing++;
+  if (!vm_has_stack()) return luaL_error(L, "coroutines close one another too deeply");
+  budget_keep_pace(co, &vm_at(L)->budget);
 #if LUA_VERSION_RELEASE_NUM >= 50406
   int status = lua_closethread(co, L);
 #else
   int status = lua_resetthread(co);
 #endif
-  vm->closing--;
-  budget_check(L, &vm->budget);
+  budget_check(L, &vm_at(L)->budget);
   return status;
 }
 
@@ -136,11 +131,21 @@ static int l_wrapped(lua_State *L) {
   return n >= 0 ? n : rethrow(L, co);
 }
 
-static int l_wrap(lua_State *L) {
+/* Pushes a coroutine of the function at 1. */
+static int l_create(lua_State *L) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
   lua_State *co = lua_newthread(L);
+  if (!vm_make_stack_room(co)) {
+    lua_pushliteral(L, "not enough memory"); /* vm_failure knows it */
+    return lua_error(L);
+  }
   lua_pushvalue(L, 1);
   lua_xmove(L, co, 1);
+  return 1;
+}
+
+static int l_wrap(lua_State *L) {
+  (void)l_create(L);
   lua_pushcclosure(L, l_wrapped, 1);
   return 1;
 }
@@ -153,8 +158,8 @@ static int l_yield(lua_State *L) {
   return lua_yield(L, lua_gettop(L));
 }
 
-static const luaL_Reg functions[] = {
-    {"resume", l_resume}, {"close", l_close}, {"wrap", l_wrap}, {"yield", l_yield}, {NULL, NULL}};
+static const luaL_Reg functions[] = {{"create", l_create}, {"resume", l_resume}, {"close", l_close},
+                                     {"wrap", l_wrap},     {"yield", l_yield},   {NULL, NULL}};
 
 void sandbox_open_coroutine(lua_State *L) {
   luaL_requiref(L, LUA_COLIBNAME, luaopen_coroutine, 1);

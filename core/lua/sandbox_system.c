@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "lua/sandbox.h"
+#include "lua/vm.h"
 
 struct refusal {
   const char *name, *instead;
@@ -57,6 +58,17 @@ static int l_no_handle(lua_State *L) {
 
 /* --- os --- */
 
+/* The C library looks at the file of the time zone for each part of the format. Upvalue 1: the stock function. */
+static int l_date(lua_State *L) {
+  enum { FORMAT_MAX = 256, PART_STEPS = 512 };
+  size_t n, parts = 1;
+  const char *format = luaL_optlstring(L, 1, "", &n);
+  if (n > FORMAT_MAX) return luaL_error(L, "os.date: a format of more than %d bytes", FORMAT_MAX);
+  for (size_t i = 0; i < n; i++) parts += format[i] == '%';
+  vm_burn(L, parts * PART_STEPS);
+  return lua_tocfunction(L, lua_upvalueindex(1))(L); /* in this frame: its arguments are ours */
+}
+
 static void open_os(lua_State *L) {
   static const char *const kept[] = {"clock", "date", "difftime", "time"};
   luaL_requiref(L, LUA_OSLIBNAME, luaopen_os, 0);
@@ -65,6 +77,9 @@ static void open_os(lua_State *L) {
     lua_getfield(L, -2, kept[i]);
     lua_setfield(L, -2, kept[i]);
   }
+  lua_getfield(L, -1, "date");
+  lua_pushcclosure(L, l_date, 1);
+  lua_setfield(L, -2, "date");
   set_refused(L, "os", os_refused);
   sandbox_declare(L, LUA_OSLIBNAME);
   lua_pop(L, 1);

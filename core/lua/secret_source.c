@@ -1,28 +1,22 @@
 /* secret_source.c: jeton.secret: where the bytes of a secret come from, and when they are read again.
  *
- *   value(string)   file(path)   env(name)   exec { argv…, ttl =, timeout = }     each gives an opaque secret (l_secret.c)
+ *   value(string)   file(path, options)   env(name, options)   exec { argv…, ttl =, timeout =, raw = }     each gives an opaque secret (l_secret.c)
  *
- * Owned by the VM's thread: sources are read where their secrets are expanded.
+ * Owned by the VM's thread: sources are read where their secrets are expanded. A file's content belongs to the process (token/secret_file.h).
  *
- * A file is read when it is named, and checked (one stat) when it is used, once a second at the most. When it has become unreadable or
- * empty, which is what a file that is being rewritten looks like, the bytes read last go on serving and one warning is logged. That is
- * blocking work, on purpose: it happens inside of secret_expand, which cannot wait, and is one stat of a small local file.
+ * What stands at the edges of a text is an editor's or a shell's, and would be sent as a part of the credential: it is left out, with a warning where it is more than
+ * one line end, unless raw = true. A key of random bytes is no text and stays as it is.
  *
  * A command runs in the background, once a `ttl`; until its first success the secret cannot be expanded (ERR_SECRET_SOURCE). What a command prints
  * is never logged. In the control VM, which only tries policies, it does not run. Bytes are kept in secret memory. */
 #include "lua/secret_source.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <lauxlib.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "base/clock.h"
 #include "base/err.h"
-#include "base/file_stamp.h"
 #include "base/log.h"
 #include "base/must.h"
 #include "base/secmem.h"
@@ -34,9 +28,10 @@
 #include "lua/l_secret.h"
 #include "lua/lib.h"
 #include "lua/vm.h"
+#include "token/secret_file.h"
 #include "token/token.h"
 
-enum { FILE_EMPTY = -ENODATA, CHECK_MS = 1000, EXEC_TIMEOUT_MS = 30 * 1000, RETRY_MS = 1000, RETRY_MAX_MS = 60 * 1000 };
+enum { EXEC_TIMEOUT_MS = 30 * 1000, RETRY_MS = 1000, RETRY_MAX_MS = 60 * 1000 };
 
 struct stored { /* bytes in secret memory */
   char *p;
@@ -55,95 +50,90 @@ static void stored_fini(struct stored *s) {
   s->p = NULL;
 }
 
-/* One line end at the end is an editor's, not the secret's. */
-static struct str trim_line_end(struct str s) {
-  if (s.n > 0 && s.p[s.n - 1] == '\n') s.n--;
-  if (s.n > 0 && s.p[s.n - 1] == '\r') s.n--;
-  return s;
-}
-
 /* --- files --- */
 
 struct file_source {
-  char *path;
-  struct stored bytes;
-  struct file_stamp seen;
-  int64_t checked_at; /* CLOCK_BOOTTIME ms */
-  bool warned;
+  struct secret_file *file;
+  struct secret_content
+      *content; /* a reference while its bytes are needed: a thread that rests keeps none that the file has no more */
 };
-
-/* Reads into `to` (sensitive). 0, or a negative code; or FILE_EMPTY. */
-static int read_small(const char *path, struct buf *to, struct stat *seen) {
-  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return -errno;
-  int rc = fstat(fd, seen) == 0 ? 0 : -errno;
-  while (rc == 0) {
-    ssize_t n = read(fd, buf_reserve(to, 4096), 4096);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) rc = -errno;
-    if (n <= 0) break;
-    to->n += (size_t)n;
-    if (to->n > TOKEN_BYTES_MAX) rc = ERR_LIMIT;
-  }
-  (void)close(fd);
-  if (rc == 0 && trim_line_end(buf_str(to)).n == 0) rc = FILE_EMPTY;
-  return rc;
-}
-
-static int load(struct file_source *f) {
-  struct buf b;
-  struct stat seen;
-  buf_init(&b);
-  b.sensitive = true;
-  int rc = read_small(f->path, &b, &seen);
-  if (rc == 0) {
-    stored_set(&f->bytes, trim_line_end(buf_str(&b)));
-    f->seen = file_stamp_of(&seen);
-  }
-  buf_fini(&b);
-  return rc;
-}
-
-static const char *file_error(int rc) { return rc == FILE_EMPTY ? "the file is empty" : err_text(rc); }
-
-static void check_file(struct file_source *f) {
-  struct stat now;
-  int rc = stat(f->path, &now) == 0 ? 0 : -errno;
-  struct file_stamp stamp = rc == 0 ? file_stamp_of(&now) : (struct file_stamp){0};
-  if (rc == 0 && file_stamp_same(&stamp, &f->seen)) return;
-  if (rc == 0) rc = load(f);
-  if (rc != 0 && !f->warned)
-    log_warn("secret file %s cannot be read again, its last content goes on serving: %s", f->path, file_error(rc));
-  f->warned = rc != 0;
-}
 
 static int file_read(void *data, struct str *bytes) {
   struct file_source *f = data;
-  int64_t now = clock_boot_ms();
-  if (now - f->checked_at >= CHECK_MS) {
-    f->checked_at = now;
-    check_file(f);
-  }
-  *bytes = (struct str){f->bytes.p, f->bytes.n};
+  struct secret_content *now = secret_file_read(f->file);
+  secret_content_unref(f->content);
+  f->content = now;
+  if (now == NULL) return ERR_SECRET_SOURCE;
+  *bytes = now->bytes;
   return 0;
+}
+
+static void file_done(void *data) {
+  struct file_source *f = data;
+  secret_content_unref(f->content);
+  f->content = NULL;
 }
 
 static void file_free(void *data) {
   struct file_source *f = data;
-  stored_fini(&f->bytes);
-  free(f->path);
+  secret_content_unref(f->content);
+  if (f->file != NULL) secret_file_unref(f->file);
   free(f);
 }
 
-static const struct secret_source_ops file_ops = {.read = file_read, .free = file_free};
+static const struct secret_source_ops file_ops = {.read = file_read, .done = file_done, .free = file_free};
+
+/* --- one that cannot be read while a policy is tried --- */
+
+static int unread_read(void *data, struct str *bytes) {
+  (void)data, (void)bytes;
+  return ERR_SECRET_SOURCE;
+}
+static void unread_free(void *data) { (void)data; }
+static const struct secret_source_ops unread_ops = {.read = unread_read, .free = unread_free};
+
+/* The policy is refused for it, but its file runs on, so that one round shows whatever else is wrong with it. Raises where nobody gathers what is. */
+static int unread(lua_State *L, const char *text) {
+  if (!vm_problem(L, text)) return luaL_error(L, "%s", text);
+  l_secret_push(L, secret_source(&unread_ops, NULL, "that cannot be read"));
+  return 1;
+}
+
+static const char *const raw_only[] = {"raw", NULL};
+
+static bool read_raw(lua_State *L, const char *what) {
+  lua_settop(L, 2);
+  arg_options(L, 2, what, "{ raw = true }", raw_only);
+  return lua_istable(L, 2) && arg_field_bool(L, 2, what, "raw", false);
+}
+
+static void on_warning(void *arg, const char *text) { vm_warn(arg, text); }
+
+static void on_known_warning(void *arg, const char *text) { (void)arg, (void)text; }
+
+/* The VM that tries a policy is strict, and reports what is worth knowing at each load. The others follow at once: what the file has become meanwhile is for
+ * secret_file_read to judge. */
+static int load_file(lua_State *L, struct secret_file *f) {
+  struct vm *vm = vm_of(L);
+  if (vm_role(vm) == VM_CONTROL) return secret_file_load(f, true, on_warning, vm);
+  int rc = secret_file_load(f, false, vm_loading(vm) ? on_known_warning : NULL, NULL);
+  struct secret_content *there = rc != 0 ? secret_file_read(f) : NULL;
+  secret_content_unref(there);
+  return there != NULL ? 0 : rc;
+}
 
 static int l_file(lua_State *L) {
-  struct str path = arg_string(L, 1, "jeton.secret.file", "path");
+  static const char what[] = "jeton.secret.file";
+  struct str path = arg_string(L, 1, what, "path");
+  bool raw = read_raw(L, what);
+  if (memchr(path.p, '\0', path.n) != NULL) return luaL_error(L, "%s: path: a NUL byte inside", what);
   struct file_source *f = guard_new(L, sizeof *f, file_free);
-  f->path = must_strdup(path.p);
-  f->checked_at = clock_boot_ms();
-  int rc = load(f);
-  if (rc != 0) return luaL_error(L, "jeton.secret.file: %s: %s", path.p, file_error(rc));
+  f->file = secret_file_get(vm_services(vm_of(L))->names, path, raw);
+  int rc = load_file(L, f->file);
+  if (rc != 0) {
+    guard_close(L, -1);
+    return unread(L, lua_pushfstring(L, "%s: %s: %s", what, path.p, secret_file_error(rc)));
+  }
   guard_release(L, -1);
   char label[200];
   (void)snprintf(label, sizeof label, "file %s", path.p);
@@ -151,15 +141,33 @@ static int l_file(lua_State *L) {
   return 1;
 }
 
+/* Text from elsewhere, as from a file. The VM that tries a policy warns. */
+static struct str trim(struct vm *vm, struct str s, const char *label) {
+  bool odd;
+  struct str trimmed = secret_trim(s, &odd);
+  if (odd) {
+    char text[400];
+    (void)snprintf(text, sizeof text,
+                   "%s: white space or a byte order mark at the edges of a secret is left out (raw = true keeps it)",
+                   label);
+    if (vm_role(vm) == VM_CONTROL || !vm_loading(vm)) vm_warn(vm, text);
+  }
+  return trimmed;
+}
+
 /* --- variables: they do not change while a process runs --- */
 
 static int l_env(lua_State *L) {
   struct str name = arg_string(L, 1, "jeton.secret.env", "name");
+  bool raw = read_raw(L, "jeton.secret.env");
   const char *value = getenv(name.p);
-  if (value == NULL || value[0] == '\0') return luaL_error(L, "jeton.secret.env: %s is not set", name.p);
+  if (value == NULL || value[0] == '\0')
+    return unread(L, lua_pushfstring(L, "jeton.secret.env: %s is not set", name.p));
   char label[200];
   (void)snprintf(label, sizeof label, "env %s", name.p);
-  l_secret_push(L, secret_bytes(str_of(value), label, NULL));
+  struct str bytes = raw ? str_of(value) : trim(vm_of(L), str_of(value), label);
+  if (bytes.n == 0) return unread(L, lua_pushfstring(L, "jeton.secret.env: %s holds nothing but white space", name.p));
+  l_secret_push(L, secret_bytes(bytes, label, NULL));
   return 1;
 }
 
@@ -237,17 +245,31 @@ struct exec_source {
   struct gate *gate;   /* a reference until the first outcome */
   uint64_t ttl_ms;     /* 0: once */
   uint64_t timeout_ms, retry_ms;
+  bool raw;
+  bool warned; /* of what was left out at the edges */
 };
 
 static void on_exec_due(uv_timer_t *t);
 
-static const char *outcome(const struct child_result *r, char *text, size_t size) {
+static struct str printed(struct exec_source *e, const struct child_result *r) {
+  bool odd = false;
+  struct str bytes = e->raw ? r->out : secret_trim(r->out, &odd);
+  if (odd && !e->warned && bytes.n > 0)
+    log_warn(
+        "secret command %s: white space or a byte order mark at the edges of a secret is left out (raw = true keeps "
+        "it)",
+        e->command.v[0]);
+  e->warned = odd;
+  return bytes;
+}
+
+static const char *outcome(const struct child_result *r, struct str bytes, char *text, size_t size) {
   if (r->error != 0) return err_text(r->error);
   if (r->signal != 0)
     (void)snprintf(text, size, "ended by signal %d", r->signal);
   else if (r->status != 0)
     (void)snprintf(text, size, "exit status %lld", (long long)r->status);
-  else if (trim_line_end(r->out).n == 0)
+  else if (bytes.n == 0)
     (void)snprintf(text, size, "it printed nothing");
   else
     return NULL;
@@ -261,10 +283,11 @@ static void plan(struct exec_source *e, uint64_t ms) {
 static void on_exec_done(void *arg, const struct child_result *r) {
   struct exec_source *e = arg;
   char text[64];
-  const char *wrong = outcome(r, text, sizeof text);
+  struct str bytes = r->error == 0 ? printed(e, r) : (struct str){NULL, 0};
+  const char *wrong = outcome(r, bytes, text, sizeof text);
   e->child = NULL;
   if (wrong == NULL) {
-    stored_set(&e->bytes, trim_line_end(r->out));
+    stored_set(&e->bytes, bytes);
     e->retry_ms = RETRY_MS;
     plan(e, e->ttl_ms);
   } else {
@@ -328,7 +351,7 @@ static void exec_begin(lua_State *L, struct exec_source *e) {
 }
 
 static int l_command(lua_State *L) {
-  static const char *const known[] = {"ttl", "timeout", NULL};
+  static const char *const known[] = {"ttl", "timeout", "raw", NULL};
   const char *what = "jeton.secret.exec";
   if (!lua_istable(L, 1) || !lua_isnoneornil(L, 2))
     return luaL_error(L,
@@ -338,9 +361,11 @@ static int l_command(lua_State *L) {
   arg_known(L, 1, what, known);
   struct exec_source *e = guard_new(L, sizeof *e, exec_unmake);
   argv_read(L, 1, &e->command, what);
+  if (e->command.too_long) return luaL_error(L, "%s: %s", what, err_text(UV_E2BIG));
   e->ttl_ms = (uint64_t)arg_field_ms(L, 1, what, "ttl", 0);
   e->timeout_ms = (uint64_t)arg_field_ms(L, 1, what, "timeout", EXEC_TIMEOUT_MS);
   if (e->timeout_ms < 1) luaL_error(L, "%s: timeout: expected more than 0", what);
+  e->raw = arg_field_bool(L, 1, what, "raw", false);
   e->retry_ms = RETRY_MS;
   (void)gate_of(L); /* made here, since from the release on nothing may raise */
   char label[200];

@@ -8,7 +8,11 @@
  * call itself) ends the coroutine, which is thrown away.
  *
  * States: idle (in the pool) -> running -> suspended (in vm->suspended, with its await) -> running -> … -> idle. vm->running is the innermost running
- * task; a C function that a task calls may start another, which has the first behind it. A task that is running or suspended holds a reference to its VM.
+ * task; a C function that a task calls may start another, which has the first behind it. A task that is not idle holds a reference to its VM.
+ *
+ * One that is cancelled while it is suspended goes suspended -> cancelled (in vm->cancelled, its await over) -> idle, once its variables are closed.
+ * Closing runs Lua, which may cancel another task: that one waits in the list until the first is closed, so that a row of tasks that cancel one another takes
+ * no more C stack than one of them. All of them share the budget of the run that cancelled the first.
  *
  * Owned by the VM's thread. */
 #include "lua/task.h"
@@ -27,10 +31,10 @@ enum {
   DEPTH_MAX = 16, /* tasks inside of one another on the C stack */
   PUSH_ROOM = 20
 };
-enum task_state { TASK_IDLE, TASK_RUNNING, TASK_SUSPENDED };
+enum task_state { TASK_IDLE, TASK_RUNNING, TASK_SUSPENDED, TASK_CANCELLED };
 
 struct task {
-  struct link link; /* in vm->suspended */
+  struct link link; /* in vm->suspended or vm->cancelled */
   struct vm *vm;
   lua_State *L;
   int ref; /* of the coroutine, in the registry */
@@ -39,9 +43,10 @@ struct task {
   void *push_arg;
   task_done_fn done;
   void *arg;
-  struct task **out;   /* until task_start returns */
-  struct await *await; /* while suspended */
-  struct task *next;   /* idle: in the pool; running: the task it interrupts */
+  struct task **out;         /* until task_start returns */
+  struct await *await;       /* while suspended */
+  struct audience **servers; /* task_note_servers; NULL: nobody asks */
+  struct task *next;         /* idle: in the pool; running: the task it interrupts */
   enum task_state state;
   int lua_status; /* of the protected call inside */
   bool cancelled;
@@ -82,14 +87,24 @@ static int l_new_coroutine(lua_State *L) {
   return 0;
 }
 
+static void retire(struct task *t) {
+  (void)lua_checkstack(t->vm->L, 4);
+  luaL_unref(t->vm->L, LUA_REGISTRYINDEX, t->ref);
+  free(t);
+}
+
 static struct task *task_new(struct vm *vm) {
   struct task *t = calloc(1, sizeof *t);
   if (t == NULL) return NULL;
   t->vm = vm;
   list_init(&t->link);
   const char *message;
-  if (vm_call(vm, l_new_coroutine, t, &message) == 0) return t;
-  free(t);
+  if (vm_call(vm, l_new_coroutine, t, &message) != 0) {
+    free(t);
+    return NULL;
+  }
+  if (vm_make_stack_room(t->L)) return t;
+  retire(t);
   return NULL;
 }
 
@@ -101,12 +116,6 @@ static struct task *pool_take(struct vm *vm) {
   return t;
 }
 
-static void retire(struct task *t) {
-  (void)lua_checkstack(t->vm->L, 4);
-  luaL_unref(t->vm->L, LUA_REGISTRYINDEX, t->ref);
-  free(t);
-}
-
 static void pool_give(struct task *t, bool reusable) {
   struct vm *vm = t->vm;
   if (!reusable || vm->idle_count >= IDLE_MAX) {
@@ -114,6 +123,10 @@ static void pool_give(struct task *t, bool reusable) {
     return;
   }
   lua_settop(t->L, 0);
+  if (!vm_make_stack_room(t->L)) { /* it was given up when the coroutine was closed */
+    retire(t);
+    return;
+  }
   if (lua_gethookcount(t->L) != BUDGET_COUNT) budget_arm(t->L, &vm->budget);
   t->state = TASK_IDLE;
   t->next = vm->idle;
@@ -131,6 +144,7 @@ static void close_coroutine(struct task *t) {
   t->cancelled = true; /* a closing variable may not wait */
   vm->running = t;
   vm_enter(vm);
+  budget_keep_pace(t->L, &vm->budget);
 #if LUA_VERSION_RELEASE_NUM >= 50406
   (void)lua_closethread(t->L, NULL);
 #else
@@ -141,11 +155,15 @@ static void close_coroutine(struct task *t) {
   t->cancelled = cancelled;
 }
 
-/* Ends a coroutine that has yielded. Called inside of its run when the budget is over, so that the closing of variables is not given another. */
-static void abandon(struct task *t) {
+static void cancel_await(struct task *t) {
   struct await *a = t->await;
   t->await = NULL;
   if (a != NULL) a->cancel(a);
+}
+
+/* Ends a coroutine that has yielded. Called inside of its run when the budget is over, so that the closing of variables is not given another. */
+static void abandon(struct task *t) {
+  cancel_await(t);
   close_coroutine(t);
 }
 
@@ -194,6 +212,7 @@ static void run(struct task *t, int nargs) {
   vm->running = t;
   vm->resumed = NULL;
   vm_enter(vm);
+  if (vm->budget.count != BUDGET_COUNT) budget_keep_pace(t->L, &vm->budget);
   int status = lua_resume(t->L, from, nargs, &nresults);
   vm->running = t->next;
   vm->resumed = resumed;
@@ -212,7 +231,7 @@ static int refuse(struct vm *vm, const char **message) {
   *message = "the policy of this task has ended";
   if (vm->stopping) return ERR_CLOSED;
   *message = "tasks start one another too deeply";
-  return vm->budget.depth >= DEPTH_MAX ? ERR_LIMIT : 0;
+  return vm->budget.depth >= DEPTH_MAX || (vm->budget.depth > 0 && !vm_has_stack()) ? ERR_LIMIT : 0;
 }
 
 void task_start(struct vm *vm, int fn, task_push_fn push, task_done_fn done, void *arg, struct task **out) {
@@ -231,24 +250,48 @@ void task_start(struct vm *vm, int fn, task_push_fn push, task_done_fn done, voi
   t->done = done;
   t->out = out;
   t->lua_status = LUA_OK;
+  t->servers = NULL;
   t->cancelled = false;
   vm_ref(vm);
   lua_pushcfunction(t->L, task_main);
   run(t, 0);
 }
 
+void tasks_close_cancelled(struct vm *vm) {
+  vm_ref(vm);
+  vm->closing = true;
+  vm_enter(vm);
+  for (struct link *l; (l = list_pop(&vm->cancelled)) != NULL;) {
+    struct task *t = CONTAINER_OF(l, struct task, link);
+    close_coroutine(t);
+    pool_give(t, true);
+    vm_unref(vm);
+  }
+  vm_leave(vm);
+  vm->closing = false;
+  vm_unref(vm);
+}
+
 void task_cancel(struct task *t) {
-  assert(t->state != TASK_IDLE);
+  assert(t->state == TASK_RUNNING || t->state == TASK_SUSPENDED);
+  struct vm *vm = t->vm;
   t->out = NULL;
   if (t->state == TASK_RUNNING) {
     t->cancelled = true;
     return;
   }
-  struct vm *vm = t->vm;
   list_remove(&t->link);
-  abandon(t);
-  pool_give(t, true);
-  vm_unref(vm);
+  cancel_await(t);
+  t->state = TASK_CANCELLED;
+  list_push(&vm->cancelled, &t->link);
+  if (!vm->closing && (vm->budget.depth == 0 || vm_has_stack())) tasks_close_cancelled(vm);
+}
+
+void task_note_servers(lua_State *L, struct audience **servers) { vm_at(L)->running->servers = servers; }
+
+struct audience **task_servers(lua_State *L) {
+  const struct task *t = vm_at(L)->running;
+  return t != NULL ? t->servers : NULL;
 }
 
 /* --- awaiting --- */
@@ -299,10 +342,13 @@ void await_finish(struct await *a, task_push_fn push, void *arg) {
 
 /* --- all tasks of a VM --- */
 
-void tasks_init(struct vm *vm) { list_init(&vm->suspended); }
+void tasks_init(struct vm *vm) {
+  list_init(&vm->suspended);
+  list_init(&vm->cancelled);
+}
 
 void tasks_fini(struct vm *vm) {
-  assert(vm->running == NULL && list_empty(&vm->suspended));
+  assert(vm->running == NULL && list_empty(&vm->suspended) && list_empty(&vm->cancelled));
   while (vm->idle != NULL) {
     struct task *t = vm->idle;
     vm->idle = t->next;

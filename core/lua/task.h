@@ -21,9 +21,16 @@ typedef void (*task_done_fn)(void *arg, lua_State *L, int nresults, int status, 
  * *out (may be NULL) is the task while it runs or is suspended, and NULL again, before done is called, when it ends before this returns. A task that
  * has been suspended writes to *out no more. The task holds a reference to the VM. */
 void task_start(struct vm *vm, int fn, task_push_fn push, task_done_fn done, void *arg, struct task **out);
-/* Ends a task: its await is cancelled, pending to-be-closed variables run, done is not called. A task that is running (the call comes from a C function
- * that it called) goes on to its next wait, which raises, or to its end; push and done are called no more. */
+/* Ends a task: its await is cancelled, pending to-be-closed variables run, done is not called. Called from inside of Lua, where a cancelled task's variables
+ * are being closed already or the C stack has little left, it puts the variables off until that is done, at the latest to the end of the outermost run.
+ * A task that is running (the call comes from a C function that it called) goes on to its next wait, which raises, or to its end; push and done are
+ * called no more. */
 void task_cancel(struct task *t);
+/* To be called by a task's push: what the task's own calls of jeton.http ask is added to *servers, which is NULL first and a reference of its owner's afterwards. The
+ * owner outlives the task. */
+struct audience;
+void task_note_servers(lua_State *L, struct audience **servers);
+struct audience **task_servers(lua_State *L); /* as noted for the task that runs, or NULL */
 
 /* --- awaiting ---
  * start: check arguments, fill an op that embeds `struct await`, call await_begin (raises with a clear message when this coroutine may not wait:

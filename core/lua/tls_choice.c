@@ -38,15 +38,24 @@ static const char *read_text(lua_State *L, int idx, const char *key) {
   return kept;
 }
 
-static enum tls_version read_version(lua_State *L, int idx) {
-  const char *text = arg_field_string(L, idx, what, "min_version");
-  enum tls_version v = TLS_1_2;
+static enum tls_version read_version(lua_State *L, int idx, const char *key, enum tls_version otherwise) {
+  const char *text = arg_field_string(L, idx, what, key);
+  enum tls_version v = otherwise;
   if (text != NULL && strcmp(text, "1.3") == 0)
     v = TLS_1_3;
-  else if (text != NULL && strcmp(text, "1.2") != 0)
-    luaL_error(L, "%s: min_version: expected \"1.2\" or \"1.3\"", what);
+  else if (text != NULL && strcmp(text, "1.2") == 0)
+    v = TLS_1_2;
+  else if (text != NULL)
+    luaL_error(L, "%s: %s: expected \"1.2\" or \"1.3\"", what, key);
   lua_pop(L, 1);
   return v;
+}
+
+static void read_versions(lua_State *L, int idx, struct tls_client_settings *s) {
+  s->min_version = read_version(L, idx, "min_version", TLS_1_2);
+  s->max_version = read_version(L, idx, "max_version", TLS_1_3);
+  if (s->max_version < s->min_version)
+    luaL_error(L, "%s: max_version: expected \"1.3\" beside min_version = \"1.3\", got \"1.2\"", what);
 }
 
 static void read_pins(lua_State *L, int idx, struct tls_choice *c) {
@@ -88,7 +97,7 @@ static void make_key(struct tls_choice *c) {
   const struct tls_client_settings *s = &c->settings;
   struct buf b;
   buf_init(&b);
-  buf_addf(&b, "%d %d\n", s->insecure != NULL, (int)s->min_version);
+  buf_addf(&b, "%d %d %d\n", s->insecure != NULL, (int)s->min_version, (int)s->max_version);
   add_key(&b, s->insecure);
   add_key(&b, s->ca);
   add_key(&b, s->cert);
@@ -100,10 +109,11 @@ static void make_key(struct tls_choice *c) {
 }
 
 void tls_choice_read(lua_State *L, int idx, struct tls_choice *c) {
-  static const char *const known[] = {"ca",       "cert",        "key",  "server_name", "verify",
-                                      "insecure", "min_version", "pins", NULL};
+  static const char *const known[] = {"ca",       "cert",        "key",         "server_name", "verify",
+                                      "insecure", "min_version", "max_version", "pins",        NULL};
   idx = lua_absindex(L, idx);
   c->settings.min_version = TLS_1_2;
+  c->settings.max_version = TLS_1_3;
   if (!lua_isnil(L, idx)) {
     if (!lua_istable(L, idx)) arg_wrong(L, "jeton.http", "tls", "a table", idx);
     arg_known(L, idx, what, known);
@@ -112,7 +122,7 @@ void tls_choice_read(lua_State *L, int idx, struct tls_choice *c) {
     c->settings.cert = read_text(L, idx, "cert");
     c->settings.key = read_text(L, idx, "key");
     c->settings.server_name = read_text(L, idx, "server_name");
-    c->settings.min_version = read_version(L, idx);
+    read_versions(L, idx, &c->settings);
     c->settings.insecure = read_insecure(L, idx);
     read_pins(L, idx, c);
     if (c->settings.insecure != NULL && c->settings.ca != NULL)

@@ -79,6 +79,19 @@ void vm_collect(struct vm *vm) {
   vm->collect_above = a->max == 0 ? UINT64_MAX : a->used >= a->max ? a->used : a->used + (a->max - a->used) / 2;
 }
 
+bool vm_collect_rarely(struct vm *vm) {
+  enum {
+    REST = 4,
+    AHEAD_US = 20 * 1000
+  }; /* a rest is that many times as long as the collection took; so much of it need not have come yet */
+  const int64_t before = clock_mono_us();
+  if (before < vm->collect_from - AHEAD_US) return false;
+  vm_collect(vm);
+  const int64_t after = clock_mono_us();
+  vm->collect_from = (vm->collect_from > after ? vm->collect_from : after) + REST * (after - before);
+  return true;
+}
+
 void vm_collect_step(struct vm *vm) {
   enum { STEP_KB = 64 };
   if (vm->budget.depth == 0) lua_gc(vm->L, LUA_GCSTEP, STEP_KB);
@@ -104,6 +117,7 @@ int vm_call(struct vm *vm, lua_CFunction fn, void *arg, const char **message) {
   int status = ERR_MEMORY;
   vm_ref(vm);
   vm_enter(vm);
+  if (vm->budget.count != BUDGET_COUNT) budget_keep_pace(L, &vm->budget);
   int top = lua_gettop(L);
   if (lua_checkstack(L, 4)) {
     lua_pushcfunction(L, vm_on_error);
@@ -151,8 +165,43 @@ void vm_warn(const struct vm *vm, const char *text) {
   else
     log_warn("%s", text);
 }
+void vm_on_problem(struct vm *vm, void (*tell)(void *arg, const char *chunk, unsigned line, const char *text),
+                   void *arg) {
+  vm->problem = tell;
+  vm->problem_arg = arg;
+}
+/* A script that catches the error has another way: pcall and xpcall, or a coroutine of its own. */
+static bool is_caught(lua_State *L) {
+  static const char *const catchers[] = {"pcall", "xpcall"};
+  lua_Debug d;
+  bool main = lua_pushthread(L) == 1, caught = false;
+  lua_pop(L, 1);
+  for (int level = 1; main && !caught && lua_getstack(L, level, &d) != 0; level++) {
+    (void)lua_getinfo(L, "f", &d);
+    for (size_t i = 0; i < 2; i++) {
+      lua_getglobal(L, catchers[i]);
+      caught = caught || lua_rawequal(L, -1, -2);
+      lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+  }
+  return caught || !main;
+}
+bool vm_problem(lua_State *L, const char *text) {
+  const struct vm *vm = vm_of(L);
+  lua_Debug d;
+  luaL_checkstack(L, 4, "a problem");
+  if (vm->problem == NULL || !vm->loading || is_caught(L)) return false;
+  if (lua_getstack(L, 1, &d) == 0 || lua_getinfo(L, "Sl", &d) == 0 || d.currentline <= 0) return false;
+  vm->problem(vm->problem_arg, d.short_src, (unsigned)d.currentline, text);
+  return true;
+}
 void vm_cancel_tasks(struct vm *vm) { tasks_cancel(vm); }
 void vm_burn(lua_State *L, size_t steps) { budget_burn(L, &vm_at(L)->budget, steps); }
+bool vm_next(lua_State *L, int idx) {
+  vm_burn(L, 1);
+  return lua_next(L, idx) != 0;
+}
 uint64_t vm_memory(const struct vm *vm) { return vm->alloc.used; }
 
 bool vm_long_run(const struct vm *vm) {

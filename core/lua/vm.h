@@ -42,11 +42,22 @@ bool vm_loading(const struct vm *vm);
 /* Warnings about a policy while its file runs go to `tell`, or to the log when it is NULL. */
 void vm_on_warning(struct vm *vm, void (*tell)(void *arg, const char *text), void *arg);
 void vm_warn(const struct vm *vm, const char *text);
+/* What is wrong with a policy and yet lets its file run on, so that its other mistakes show as well; the load fails in the end. `chunk` and `line` are the script's
+ * place. vm_problem is false when nobody gathers them: then raise it. */
+void vm_on_problem(struct vm *vm, void (*tell)(void *arg, const char *chunk, unsigned line, const char *text),
+                   void *arg);
+bool vm_problem(lua_State *L, const char *text);
 /* No new task starts; every task is cancelled. For the keeper's old VM on reload and for shutdown. */
 void vm_cancel_tasks(struct vm *vm);
 uint64_t vm_memory(const struct vm *vm);
 /* Charges `steps` of a loop in C, a few ns each, to the time budget; raises when it is over. For loops that a script can make long. */
 void vm_burn(lua_State *L, size_t steps);
+/* lua_next, charged: it goes over the empty places of a table, which may have been large. For every walk over a script's table. */
+bool vm_next(lua_State *L, int idx);
+/* For a resource that garbage may hold (a family's places, memory outside of the state): collects everything, so that it is free again. What a stranger can bring about
+ * must not cost a whole collection each time, so these take a fifth of the thread's time at the most, a few short ones aside: false, and nothing is done, when
+ * the last ones were just now. */
+bool vm_collect_rarely(struct vm *vm);
 /* True: the run of Lua that this is called from has lasted a while, up to half of its budget. An operation that a script could repeat without ever waiting
  * should then wait for an iteration of the loop. */
 bool vm_long_run(const struct vm *vm);

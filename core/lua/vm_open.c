@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "lua/charge.h"
 #include "lua/library.h"
 #include "lua/sandbox.h"
 #include "lua/vm.h"
@@ -18,18 +19,23 @@ static void on_count(lua_State *L, lua_Debug *ar) {
 
 /* --- callbacks of the allocator --- */
 
-/* One instruction can compare the contents of two large blocks, or copy a stack of that size. */
 static bool on_heavy(void *arg, size_t size) {
-  enum { LARGE = 1024 * 1024 };
-  struct vm *vm = arg;
-  if (size >= LARGE && vm->budget.depth > 0 && vm->L != NULL) budget_hurry(tasks_running(vm), &vm->budget);
-  return !budget_spent(&vm->budget);
+  (void)size;
+  return !budget_spent(&((struct vm *)arg)->budget);
 }
 
-/* Lua gives no place when memory ends, so it is noted here. A block that grows may be a Lua stack that is being moved and must not be read. */
+static void hurry(struct vm *vm, int count) {
+  if (vm->budget.depth > 0 && vm->L != NULL) budget_hurry(tasks_running(vm), &vm->budget, count);
+}
+
+static void on_grown(void *arg) { hurry(arg, vm_pace(arg)); }
+
+/* Lua gives no place when memory ends, so it is noted here. A block that grows may be a Lua stack that is being moved and must not be read. Lua collects
+ * everything before it gives up: where little is garbage each allocation may cost that, a tenth of a second and more. */
 static void on_refused(void *arg, bool fresh) {
   struct vm *vm = arg;
   vm->refused = true;
+  hurry(vm, 1);
   if (vm->L == NULL || !fresh) return;
   lua_place(tasks_running(vm), vm->refused_at);
 }
@@ -48,7 +54,7 @@ static int l_open(lua_State *L) {
   lua_call(L, 0, 1);
   lua_pushvalue(L, -1);
   lua_setfield(L, -3, "jeton");
-  sandbox_declare(L, "jeton");
+  sandbox_declare_fixed(L, "jeton");
   return 0;
 }
 
@@ -63,6 +69,10 @@ static bool open_state(struct vm *vm) {
   lua_atpanic(L, on_panic);
   budget_arm(L, &vm->budget);
   const char *message;
+  if (!vm_make_stack_room(L)) {
+    log_error("a Lua state cannot be made: not enough memory");
+    return false;
+  }
   if (vm_call(vm, l_open, NULL, &message) == 0) return true;
   log_error("a Lua state cannot be made: %s", message);
   return false;
@@ -73,6 +83,7 @@ static void vm_close(struct vm *vm) {
   tasks_fini(vm);
   if (vm->L != NULL) lua_close(vm->L);
   alloc_fini(&vm->alloc);
+  account_unref(vm->outside);
   free(vm->message);
   free(vm);
 }
@@ -85,7 +96,9 @@ struct vm *vm_new(const struct vm_settings *s) {
   vm->services = s->services;
   vm->budget.hook = on_count;
   alloc_init(&vm->alloc, s->memory_max, s->wipe);
+  vm->outside = account_new(s->memory_max);
   vm->alloc.heavy = on_heavy;
+  vm->alloc.grown = on_grown;
   vm->alloc.refused = on_refused;
   vm->alloc.arg = vm;
   vm->collect_above = UINT64_MAX;
@@ -110,6 +123,7 @@ void vm_unref(struct vm *vm) {
 
 void vm_limit(struct vm *vm, uint64_t memory_max, int64_t budget_us) {
   vm->alloc.max = memory_max;
+  account_limit(vm->outside, memory_max);
   vm->collect_above = memory_max == 0 ? UINT64_MAX : memory_max / 2;
   vm->budget.limit_us = budget_us;
 }

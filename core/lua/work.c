@@ -29,7 +29,7 @@ static void on_done(uv_work_t *request, int status) {
 static void on_cancel(struct await *a) {
   struct work *w = CONTAINER_OF(a, struct work, await);
   w->cancelled = true;
-  (void)uv_cancel((uv_req_t *)&w->request); /* fails when it runs already */
+  if (!w->must_run) (void)uv_cancel((uv_req_t *)&w->request); /* fails when it runs already */
 }
 
 int work_await(lua_State *L, struct work *w) {

@@ -15,6 +15,7 @@ struct work {
   void (*run)(struct work *w);               /* on a pool thread: no Lua */
   int (*push)(lua_State *L, struct work *w); /* pushes what the call returns */
   void (*unmake)(void *p);                   /* frees the op */
+  bool must_run;                             /* also when its task ends before the pool has begun it */
   bool cancelled;
 };
 /* The op's guard is on top of the stack; everything else that it needs is set. The value to return from the C function. */

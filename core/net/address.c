@@ -104,6 +104,17 @@ socklen_t address_len(const union address *a) {
   }
 }
 
+void address_set_port(union address *a, uint16_t port) {
+  if (a->sa.sa_family == AF_INET6)
+    a->in6.sin6_port = htons(port);
+  else
+    a->in.sin_port = htons(port);
+}
+
+bool address_same(const union address *a, const union address *b) {
+  return address_len(a) == address_len(b) && memcmp(a, b, address_len(a)) == 0;
+}
+
 /* --- private addresses --- */
 
 static bool is_private4(uint32_t ip) { /* host byte order */

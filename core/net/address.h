@@ -27,6 +27,8 @@ int address_format(const union address *a, char *out, size_t n);
 enum { ADDRESS_HOST = 48 };
 void address_host(const union address *a, char out[ADDRESS_HOST]);
 socklen_t address_len(const union address *a);
+void address_set_port(union address *a, uint16_t port);            /* of AF_INET or AF_INET6; host byte order */
+bool address_same(const union address *a, const union address *b); /* the port counts, too */
 /* Loopback, link-local, private (RFC 1918, RFC 4193, RFC 6598), unspecified, multicast, reserved, a Unix socket, an IPv6 form (mapped,
  * compatible, translated, 6to4) of such an IPv4 address, or one whose IPv4 end cannot be determined (RFC 8215, Teredo). */
 bool address_is_private(const union address *a);

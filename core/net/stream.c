@@ -13,7 +13,9 @@
  * only libuv's own callbacks still come (the write and connect requests are cancelled), then on_close. */
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/sockios.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -23,6 +25,7 @@
 #include "base/must.h"
 #include "base/secmem.h"
 #include "net/address.h"
+#include "net/keepalive.h"
 #include "net/stream_internal.h"
 
 struct stream_queue {
@@ -44,14 +47,14 @@ void net_init(struct net *net, uv_loop_t *loop) {
   *net = (struct net){.loop = loop};
   list_init(&net->handshakes);
   splice_init(&net->splice);
-  net->scratch = secmem_alloc(SCRATCH_SIZE);
-  net->clear = secmem_alloc(CLEAR_SIZE);
+  net->scratch = secmem_alloc_passing(SCRATCH_SIZE);
+  net->clear = secmem_alloc_passing(CLEAR_SIZE);
 }
 
 void net_fini(struct net *net) {
   splice_fini(&net->splice);
-  secmem_free(net->scratch, SCRATCH_SIZE);
-  secmem_free(net->clear, CLEAR_SIZE);
+  secmem_free_passing(net->scratch, SCRATCH_SIZE);
+  secmem_free_passing(net->clear, CLEAR_SIZE);
   *net = (struct net){0};
 }
 
@@ -61,6 +64,8 @@ static int fd_of(const struct stream *s) {
   uv_os_fd_t fd = -1;
   return uv_fileno(&s->uv.handle, &fd) == 0 ? fd : -1;
 }
+
+void net_forget(struct net *net) { secmem_wipe(net->scratch, SCRATCH_SIZE); }
 
 /* --- passing on --- */
 
@@ -280,12 +285,33 @@ void stream_plain_shutdown(struct stream *s) {
 }
 
 /* The kernel may hold megabytes that it has taken from us and the peer has not taken from it: these bytes count as not taken. */
-uint64_t stream_taken(const struct stream *s) {
+static uint64_t kernel_holds(const struct stream *s) {
   int held = 0;
+  return ioctl(fd_of(s), SIOCOUTQ, &held) == 0 && held > 0 ? (uint64_t)held : 0;
+}
+
+static size_t in_libuvs_hands(const struct stream *s) { return uv_stream_get_write_queue_size(&s->uv.stream); }
+
+uint64_t stream_taken(const struct stream *s) {
   uint64_t taken = 0;
-  if (s->queue != NULL) taken = s->queue->landed + s->queue->flying.n - uv_stream_get_write_queue_size(&s->uv.stream);
-  if (ioctl(fd_of(s), SIOCOUTQ, &held) != 0) held = 0;
-  return taken - (uint64_t)held;
+  if (s->queue != NULL) taken = s->queue->landed + s->queue->flying.n - in_libuvs_hands(s);
+  return taken - kernel_holds(s);
+}
+
+uint64_t stream_untaken(const struct stream *s) {
+  uint64_t queued = s->queue != NULL ? s->queue->waiting.n + in_libuvs_hands(s) : 0;
+  return queued + kernel_holds(s);
+}
+
+bool stream_unread(const struct stream *s) {
+  int n = 0;
+  return ioctl(fd_of(s), FIONREAD, &n) == 0 && n > 0;
+}
+
+int stream_peer_end(const struct stream *s) {
+  struct pollfd p = {.fd = fd_of(s), .events = POLLRDHUP};
+  if (poll(&p, 1, 0) <= 0) return 0;
+  return (p.revents & (POLLERR | POLLHUP)) != 0 ? UV_ECONNRESET : UV_EOF;
 }
 
 static void plain_raw_drain(struct stream *s, int status) {
@@ -358,12 +384,37 @@ static struct attempt *attempt_new(struct stream *s, stream_open_fn on_open) {
   return a;
 }
 
+bool net_may_keep(struct net *net, int fd) {
+  bool may = net->fd_max == 0 || fd < net->fd_max;
+  if (!may) net->fd_tight = true;
+  return may;
+}
+
+bool net_has_descriptor(struct net *net) {
+  if (!net->fd_tight) return true;
+  int fd = fcntl(uv_backend_fd(net->loop), F_DUPFD_CLOEXEC, 0);
+  if (fd < 0) return false;
+  close(fd);
+  return net_may_keep(net, fd);
+}
+
+/* With its socket. On an error the handle is there all the same. */
+static int open_tcp(struct net *net, uv_tcp_t *tcp, int family) {
+  uv_os_fd_t fd;
+  bool may = net_has_descriptor(net);
+  int rc = may ? uv_tcp_init_ex(net->loop, tcp, (unsigned)family) : UV_EMFILE;
+  if (rc != 0)
+    (void)uv_tcp_init(net->loop, tcp); /* cannot fail without a socket */
+  else if (uv_fileno((uv_handle_t *)tcp, &fd) == 0 && !net_may_keep(net, fd))
+    rc = UV_EMFILE;
+  return rc;
+}
+
 int stream_init_connect(struct stream *s, struct net *net, const struct sockaddr *addr, stream_open_fn on_open) {
   reset_fields(s, net);
-  int rc = uv_tcp_init(net->loop, &s->uv.tcp);
-  if (rc != 0) return rc;
+  int rc = open_tcp(net, &s->uv.tcp, addr->sa_family);
   struct attempt *a = attempt_new(s, on_open);
-  a->status = uv_tcp_connect(&a->req, &s->uv.tcp, addr, on_connected);
+  a->status = rc != 0 ? rc : uv_tcp_connect(&a->req, &s->uv.tcp, addr, on_connected);
   if (a->status == 0) return 0;
   /* No descriptor, no route, …: the handle is the loop's already and can only be closed, so this comes as a failed attempt. */
   uv_timer_init(net->loop, &a->late);
@@ -444,6 +495,10 @@ void stream_reset(struct stream *s, stream_closed_fn on_closed) {
 
 void stream_nodelay(struct stream *s) {
   if (s->uv.handle.type == UV_TCP && !s->closing) uv_tcp_nodelay(&s->uv.tcp, 1);
+}
+
+void stream_keepalive(struct stream *s, const struct keepalive *k) {
+  if (s->uv.handle.type == UV_TCP && !s->closing) keepalive_set(fd_of(s), k);
 }
 
 const char *stream_reason(const struct stream *s) { return s->ops->reason(s); }

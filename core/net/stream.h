@@ -19,6 +19,7 @@
 #include "base/str.h"
 #include "net/splice.h"
 
+struct keepalive;
 struct stream;
 struct tls_session; /* net/tls.h: the state of one TLS connection */
 
@@ -32,6 +33,9 @@ struct net {
   uint8_t *clear;         /* CLEAR_SIZE bytes; TLS streams decrypt into them */
   uint64_t reads, writes; /* system calls made by streams: checked by the cost specs */
   uint64_t queued;        /* bytes that wait in all write queues of this thread */
+  /* Descriptors from this one on are not for connections; 0: there is no such bound. fd_tight: it has been met, and from then on it is asked each time */
+  int fd_max;
+  bool fd_tight;
   /* of tls_pace.c: handshakes of clients that wait, and the time that this iteration of the loop (its uv_now) has spent on others */
   struct link handshakes;
   uint64_t handshake_iteration;
@@ -46,6 +50,14 @@ enum {
 /* The buffers are secret memory: replies of token issuers pass through them. */
 void net_init(struct net *net, uv_loop_t *loop);
 void net_fini(struct net *net);
+/* Wipes what the last reads have left in the scratch buffer. From a timer: not below a read's callback. */
+void net_forget(struct net *net);
+
+/* The last descriptors of the process are not for connections of clients or to upstreams: whoever asks the control socket why there are none needs one, and so do
+ * fetches, look-ups of names and files. The system gives the lowest that is free, so one beyond the bound says that all others are taken. It costs nothing before
+ * that has happened once. has_descriptor: the next one may be kept. may_keep: this one may. */
+bool net_has_descriptor(struct net *net);
+bool net_may_keep(struct net *net, int fd);
 
 /* n > 0: data of n bytes, valid during the call; data is NULL when they have been passed on (stream_pass_on). n < 0: UV_EOF (the peer sent FIN, or close_notify), or an error;
  * reading has stopped then. Never called with 0. */
@@ -107,6 +119,12 @@ static inline size_t stream_queued(const struct stream *s) { return s->queued; }
 /* Grows with every byte that the peer's side has taken while something is queued; only differences mean anything. One system call: for timers
  * (net/stall.h). */
 uint64_t stream_taken(const struct stream *s);
+/* Bytes that the peer has not taken yet: in the queue, and in the kernel. One system call. */
+uint64_t stream_untaken(const struct stream *s);
+bool stream_unread(const struct stream *s); /* bytes of the peer wait in the kernel. One system call. */
+/* While reading is stopped, an end comes to nobody's notice: UV_EOF when the peer has sent FIN, perhaps behind bytes that are not read yet, an error when the
+ * connection has failed, else 0. One system call: for timers. */
+int stream_peer_end(const struct stream *s);
 /* The next read passes up to `most` bytes on to `to` within the kernel, and on_read hears how many, without data: the same as if it had written them all.
  * Called from s's on_read, for that one read. This is a wish: when one of the two is TLS, when `to` still has something queued, when the last read was a small
  * one, or when the system cannot, the bytes come to on_read as ever. It is forgotten when one of them closes. When `to` breaks, its on_drain reports it. */
@@ -119,6 +137,7 @@ void stream_close(struct stream *s, stream_closed_fn on_closed);
 void stream_reset(struct stream *s, stream_closed_fn on_closed);
 
 void stream_nodelay(struct stream *s);
+void stream_keepalive(struct stream *s, const struct keepalive *k); /* TCP only */
 /* Why a TLS stream failed, as a sentence; "" when there is nothing to say. */
 const char *stream_reason(const struct stream *s);
 

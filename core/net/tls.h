@@ -20,7 +20,7 @@ struct tls_client_settings {
   const char *ca;          /* PEM file or directory; NULL: the system's bundle */
   const char *cert, *key;  /* PEM files of a client certificate, or NULL */
   const char *server_name; /* the name to ask for (SNI) and to verify; NULL: the host that is dialled */
-  enum tls_version min_version;
+  enum tls_version min_version, max_version; /* max_version 0: the highest that there is */
   /* "sha256/BASE64" of a SubjectPublicKeyInfo (RFC 7469 section 2.4): one of them must be the peer's own. Asked of an
    * insecure client too. */
   const char *const *pins;
@@ -36,7 +36,7 @@ struct tls_server_settings {
   size_t ncertificates;
   const char *client_ca; /* NULL: client certificates are not asked for */
   bool client_required;  /* false: a client may have none; a certificate that it does show must be good all the same */
-  enum tls_version min_version;
+  enum tls_version min_version, max_version; /* max_version 0: the highest that there is */
 };
 
 struct tls_client;
@@ -105,16 +105,20 @@ struct tls_peer {
  * How the stream ends, as on_read gets it: UV_EOF for close_notify; ERR_TRUNCATED for a FIN without it; UV_ECONNRESET for one in the middle of a record;
  * ERR_TLS for a record that is not authentic or an alert (stream_reason). stream_shutdown sends close_notify and FIN; stream_close sends close_notify when
  * nothing is queued; stream_reset sends neither. */
-/* resume: a saved session may be offered. */
-int stream_start_tls_client(struct stream *s, struct tls_client *c, const char *host, bool resume,
+/* how: of TLS_RESUME and TLS_CAPPED. */
+enum tls_how {
+  TLS_RESUME = 1, /* a saved session may be offered */
+  TLS_CAPPED = 2  /* TLS 1.2 at the most, if the settings allow that version */
+};
+int stream_start_tls_client(struct stream *s, struct tls_client *c, const char *host, unsigned how,
                             stream_open_fn on_open);
 int stream_start_tls_server(struct stream *s, struct tls_server *c, stream_open_fn on_open);
 /* During a client's handshake: for how many milliseconds we have been waiting for its next bytes; 0 while it waits for us. */
 uint64_t stream_tls_stalled(const struct stream *s);
 /* After a client's handshake has failed: sends `answer` in the clear if the client spoke text itself (http:// to a port for https://). */
 void stream_tls_answer_text(struct stream *s, struct str answer);
-/* A client's handshake has failed that offered a saved session, and before a certificate was seen: a full one, on a new connection, may do better. */
-bool stream_tls_session_failed(const struct stream *s);
+/* A client's handshake has failed: how another one, on a new connection, may do better. The `how` that it was made with: no other way is known. */
+unsigned stream_tls_other_how(const struct stream *s);
 bool stream_tls_peer(const struct stream *s, struct tls_peer *out); /* false: not TLS */
 
 #endif

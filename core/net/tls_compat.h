@@ -22,6 +22,7 @@
 #include <mbedtls/version.h>
 #include <mbedtls/x509_crt.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "base/rand.h"
@@ -131,22 +132,22 @@ static inline int compat_sha256(const unsigned char *p, size_t n, unsigned char 
 
 enum { COMPAT_HAS_TLS_1_3 = COMPAT_3 };
 #if COMPAT_3
-#define COMPAT_SPOKEN ""
+#define COMPAT_SPOKEN "1.2 and 1.3 are spoken here, within min_version and max_version"
 #else
-#define COMPAT_SPOKEN ": 1.2 alone is spoken here, since 1.3 needs mbedTLS 3.6"
+#define COMPAT_SPOKEN "1.2 alone is spoken here (1.3 would need mbedTLS 3.6)"
 #endif
 
-static inline void compat_conf_versions(mbedtls_ssl_config *conf, bool only_1_3) {
+static inline void compat_conf_versions(mbedtls_ssl_config *conf, bool only_1_3, bool only_1_2) {
 #if COMPAT_3
   mbedtls_ssl_conf_min_tls_version(conf, only_1_3 ? MBEDTLS_SSL_VERSION_TLS1_3 : MBEDTLS_SSL_VERSION_TLS1_2);
-  mbedtls_ssl_conf_max_tls_version(conf, MBEDTLS_SSL_VERSION_TLS1_3);
+  mbedtls_ssl_conf_max_tls_version(conf, only_1_2 ? MBEDTLS_SSL_VERSION_TLS1_2 : MBEDTLS_SSL_VERSION_TLS1_3);
   mbedtls_ssl_conf_tls13_key_exchange_modes(
       conf, MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_EPHEMERAL | MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_PSK_EPHEMERAL);
 #if MBEDTLS_VERSION_NUMBER >= 0x03060100
   mbedtls_ssl_conf_tls13_enable_signal_new_session_tickets(conf, MBEDTLS_SSL_TLS1_3_SIGNAL_NEW_SESSION_TICKETS_ENABLED);
 #endif
 #else
-  (void)only_1_3; /* tls_client_new and tls_server_new have refused it */
+  (void)only_1_3, (void)only_1_2; /* tls_client_new and tls_server_new have refused 1.3 alone */
   mbedtls_ssl_conf_min_version(conf, MBEDTLS_SSL_MAJOR_VERSION_3, MBEDTLS_SSL_MINOR_VERSION_3);
   mbedtls_ssl_conf_max_version(conf, MBEDTLS_SSL_MAJOR_VERSION_3, MBEDTLS_SSL_MINOR_VERSION_3);
 #endif
@@ -169,8 +170,8 @@ static inline void compat_conf_curves(mbedtls_ssl_config *conf) {
 
 /* Nothing that SHA-1 or SHA-224 signed: 2.28 takes the latter unless it is told.
  *
- * PKCS #1 before PSS, the other way round than 3.6 has it: its TLS 1.2 client offers PSS, for the sake of 1.3, but cannot take
- * it from a server that speaks 1.2 alone, and most servers choose by the order of the client. */
+ * PKCS #1 before PSS, the other way round than 3.6 has it: its client offers PSS, for the sake of TLS 1.3, but cannot take it from a server that then
+ * speaks 1.2, and most servers choose by the order of the client. For those that go by their own see compat_refused_pss. */
 static inline void compat_conf_signatures(mbedtls_ssl_config *conf) {
 #if COMPAT_3
   static const uint16_t algorithms[] = {
@@ -188,7 +189,7 @@ static inline void compat_conf_signatures(mbedtls_ssl_config *conf) {
 
 /* All with forward secrecy; ECDSA before RSA, whose handshakes cost half as much again; ChaCha20 before AES-GCM, which mbedTLS computes block by
  * block even where there is AES-NI: 4.1 s of a processor a GB against 5.5 in 2.28, 3.6 against 4.7 in 3.6. `old` adds what dated servers may
- * be left with: CBC. */
+ * be left with: DHE, CBC. */
 static inline void compat_conf_ciphers(mbedtls_ssl_config *conf, bool old) {
 #if COMPAT_3
 #define COMPAT_TLS_1_3_CIPHERS \
@@ -203,16 +204,45 @@ static inline void compat_conf_ciphers(mbedtls_ssl_config *conf, bool old) {
       MBEDTLS_TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384
   static const int aead[] = {COMPAT_AEAD, 0};
   static const int all[] = {COMPAT_AEAD,
+                            MBEDTLS_TLS_DHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
                             MBEDTLS_TLS_DHE_RSA_WITH_AES_128_GCM_SHA256,
                             MBEDTLS_TLS_DHE_RSA_WITH_AES_256_GCM_SHA384,
                             MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256,
                             MBEDTLS_TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256,
                             MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA384,
                             MBEDTLS_TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA384,
+                            MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA,
                             MBEDTLS_TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA,
+                            MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA,
                             MBEDTLS_TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA,
+                            MBEDTLS_TLS_DHE_RSA_WITH_AES_128_CBC_SHA256,
+                            MBEDTLS_TLS_DHE_RSA_WITH_AES_256_CBC_SHA256,
+                            MBEDTLS_TLS_DHE_RSA_WITH_AES_128_CBC_SHA,
+                            MBEDTLS_TLS_DHE_RSA_WITH_AES_256_CBC_SHA,
                             0};
   mbedtls_ssl_conf_ciphersuites(conf, old ? all : aead);
+}
+
+/* --- a smaller size of records (max_fragment_length, RFC 6066 section 4) --- */
+
+/* mbedtls_ssl_handshake for a server that grants a client no smaller records than `largest` bytes: the largest message of its handshake. mbedTLS grants whatever is
+ * asked for, and then sends each message of the handshake in one record. Between the steps the client has asked, and has not been answered. */
+static inline int compat_serve_handshake(mbedtls_ssl_context *ssl, size_t largest) {
+  static const size_t sizes[] = {SIZE_MAX, 512, 1024, 2048, 4096}; /* by code; 0: none */
+#if COMPAT_3
+#define COMPAT_STATE(ssl) ((ssl)->MBEDTLS_PRIVATE(state))
+#define COMPAT_FRAGMENT(ssl) ((ssl)->MBEDTLS_PRIVATE(session_negotiate)->MBEDTLS_PRIVATE(mfl_code))
+#else
+#define COMPAT_STATE(ssl) ((ssl)->state)
+#define COMPAT_FRAGMENT(ssl) ((ssl)->session_negotiate->mfl_code)
+#endif
+  while (COMPAT_STATE(ssl) != MBEDTLS_SSL_HANDSHAKE_OVER) {
+    int r = mbedtls_ssl_handshake_step(ssl);
+    if (r != 0) return r;
+    if (COMPAT_STATE(ssl) != MBEDTLS_SSL_SERVER_HELLO) continue;
+    if (COMPAT_FRAGMENT(ssl) > 4 || sizes[COMPAT_FRAGMENT(ssl)] < largest) COMPAT_FRAGMENT(ssl) = 0;
+  }
+  return 0;
 }
 
 /* --- sessions --- */
@@ -239,12 +269,87 @@ static inline bool compat_is_1_3(const mbedtls_ssl_context *ssl) {
 #define COMPAT_ERR_KEY_EXCHANGE MBEDTLS_ERR_SSL_BAD_HS_SERVER_KEY_EXCHANGE
 #endif
 
+/* The client has ended its handshake because a server of TLS 1.2 signed its key exchange by RSA-PSS, which 3.6 offers and does not take (Mbed-TLS issue
+ * 10668). Only a hello for 1.2 alone goes without that offer. */
+#if COMPAT_3
+/* ServerKeyExchange: `n` bytes of parameters, then a signature (RFC 5246 section 7.4.3, RFC 8422 section 5.4), and nothing behind it. */
+static inline bool compat_pss_behind(const unsigned char *p, size_t size, size_t n) {
+  if (n > size || size - n < 4) return false;
+  size_t signature = (size_t)(p[n + 2] << 8 | p[n + 3]);
+  return p[n] == 8 && p[n + 1] >= 4 && p[n + 1] <= 6 && size - n - 4 == signature;
+}
+#endif
+static inline bool compat_refused_pss(const mbedtls_ssl_context *ssl, int code) {
+#if COMPAT_3
+  const unsigned char *m = ssl->MBEDTLS_PRIVATE(in_msg);
+  size_t size = ssl->MBEDTLS_PRIVATE(in_hslen), dh = 0;
+  if (code != MBEDTLS_ERR_SSL_ILLEGAL_PARAMETER || ssl->MBEDTLS_PRIVATE(state) != MBEDTLS_SSL_SERVER_KEY_EXCHANGE ||
+      mbedtls_ssl_get_version_number(ssl) != MBEDTLS_SSL_VERSION_TLS1_2 || size < 8)
+    return false;
+  m += 4; /* of the message's own header */
+  size -= 4;
+  if (m[0] == 3 /* named_curve */ && compat_pss_behind(m, size, 4 + (size_t)m[3])) return true;
+  for (int i = 0; i < 3 && dh + 2 <= size; i++) dh += 2 + (size_t)(m[dh] << 8 | m[dh + 1]); /* p, g and Y of DHE */
+  return compat_pss_behind(m, size, dh);
+#else
+  (void)ssl, (void)code;
+  return false;
+#endif
+}
+
 /* Bytes of a record that has not come whole yet: an end of the stream here cut it short. */
 static inline bool compat_in_record(const mbedtls_ssl_context *ssl) {
 #if COMPAT_3
   return ssl->MBEDTLS_PRIVATE(in_left) > 0;
 #else
   return ssl->in_left > 0;
+#endif
+}
+
+/* Before each mbedtls_ssl_read, which would take the fourth empty record in a row for an attack. But they cost no more than any other bytes, and the connection of
+ * a peer that sends nothing else ages as if it were silent. */
+static inline void compat_forget_empty(mbedtls_ssl_context *ssl) {
+#if COMPAT_3
+  ssl->MBEDTLS_PRIVATE(nb_zero) = 0;
+#else
+  ssl->nb_zero = 0;
+#endif
+}
+
+/* What has come last, behind the header of its record. Some bytes of it may be read, whatever it is. */
+static inline const unsigned char *compat_input(const mbedtls_ssl_context *ssl) {
+#if COMPAT_3
+  return ssl->MBEDTLS_PRIVATE(in_msg);
+#else
+  return ssl->in_msg;
+#endif
+}
+
+/* If that is a message of the handshake, other than a client's hello: its type, three bytes of length, its body. Else NULL. */
+static inline const unsigned char *compat_message(const mbedtls_ssl_context *ssl) {
+#if COMPAT_3
+  return ssl->MBEDTLS_PRIVATE(in_msgtype) == MBEDTLS_SSL_MSG_HANDSHAKE ? compat_input(ssl) : NULL;
+#else
+  return ssl->in_msgtype == MBEDTLS_SSL_MSG_HANDSHAKE ? compat_input(ssl) : NULL;
+#endif
+}
+
+/* After mbedtls_ssl_read: the last that came was a HelloRequest (RFC 5246 section 7.4.1.1). */
+static inline bool compat_asked_anew(const mbedtls_ssl_context *ssl) {
+  const unsigned char *m = compat_message(ssl);
+  return m != NULL && m[0] == MBEDTLS_SSL_HS_HELLO_REQUEST;
+}
+
+/* The peer's certificates as they came, while they are verified; NULL: 3.6 refuses what it cannot read, so nobody needs to look. */
+static inline const unsigned char *compat_certificate_message(const mbedtls_ssl_context *ssl, size_t *n) {
+#if COMPAT_3
+  (void)ssl;
+  *n = 0;
+  return NULL;
+#else
+  const unsigned char *m = compat_message(ssl);
+  *n = ssl->in_hslen;
+  return m != NULL && m[0] == MBEDTLS_SSL_HS_CERTIFICATE ? m : NULL;
 #endif
 }
 

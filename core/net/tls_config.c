@@ -26,7 +26,12 @@ static void library_once(void) {
 enum { DH_BITS_MIN = 2048 /* RFC 9325 section 4.1; mbedTLS takes 1024 */ };
 
 /* The settings that both sides have in common. */
-static bool conf_common(mbedtls_ssl_config *conf, int endpoint, enum tls_version min, char *err, size_t errsize) {
+static bool conf_common(mbedtls_ssl_config *conf, int endpoint, enum tls_version min, enum tls_version max, char *err,
+                        size_t errsize) {
+  if (max == TLS_1_2 && min == TLS_1_3) {
+    snprintf(err, errsize, "max_version 1.2 is below min_version 1.3");
+    return false;
+  }
   if (min == TLS_1_3 && !COMPAT_HAS_TLS_1_3) {
     snprintf(err, errsize, "TLS 1.3 needs mbedTLS 3.6; this program was built with %s", MBEDTLS_VERSION_STRING);
     return false;
@@ -37,7 +42,7 @@ static bool conf_common(mbedtls_ssl_config *conf, int endpoint, enum tls_version
   }
   mbedtls_ssl_conf_rng(conf, compat_rng, NULL);
   mbedtls_ssl_conf_alpn_protocols(conf, alpn);
-  compat_conf_versions(conf, min == TLS_1_3);
+  compat_conf_versions(conf, min == TLS_1_3, max == TLS_1_2);
   compat_conf_curves(conf);
   compat_conf_signatures(conf);
   compat_conf_ciphers(conf, endpoint == MBEDTLS_SSL_IS_CLIENT);
@@ -85,27 +90,44 @@ static bool client_identity(struct tls_client_conf *c, const struct tls_client_s
     return false;
   }
   c->identity = tls_identity_load(s->cert, s->key, err, errsize);
-  return c->identity != NULL && mbedtls_ssl_conf_own_cert(&c->conf, &c->identity->chain, &c->identity->key) == 0;
+  return c->identity != NULL;
+}
+
+static bool client_trust(struct tls_client_conf *c, const struct tls_client_settings *s, char *err, size_t errsize) {
+  c->insecure = s->insecure != NULL;
+  if (c->insecure) return true;
+  c->trust = tls_trust_get(s->ca, err, errsize);
+  return c->trust != NULL;
 }
 
 /* insecure: the certificate is judged for its pins alone, if there are any. */
-static bool client_trust(struct tls_client_conf *c, const struct tls_client_settings *s, char *err, size_t errsize) {
-  c->insecure = s->insecure != NULL;
-  if (c->insecure) {
-    mbedtls_ssl_conf_authmode(&c->conf, c->npins > 0 ? MBEDTLS_SSL_VERIFY_OPTIONAL : MBEDTLS_SSL_VERIFY_NONE);
-    return true;
-  }
-  c->trust = tls_trust_get(s->ca, err, errsize);
-  if (c->trust == NULL) return false;
-  mbedtls_ssl_conf_authmode(&c->conf, MBEDTLS_SSL_VERIFY_REQUIRED);
-  mbedtls_ssl_conf_ca_chain(&c->conf, tls_trust_chain(c->trust), NULL);
-  return true;
+static int client_authmode(const struct tls_client_conf *c) {
+  if (!c->insecure) return MBEDTLS_SSL_VERIFY_REQUIRED;
+  return c->npins > 0 ? MBEDTLS_SSL_VERIFY_OPTIONAL : MBEDTLS_SSL_VERIFY_NONE;
+}
+
+/* conf: one of c's two, for versions up to max. */
+static bool client_conf_fill(const struct tls_client_conf *c, mbedtls_ssl_config *conf, enum tls_version min,
+                             enum tls_version max, char *err, size_t errsize) {
+  struct tls_identity *id = c->identity;
+  if (!conf_common(conf, MBEDTLS_SSL_IS_CLIENT, min, max, err, errsize)) return false;
+  mbedtls_ssl_conf_authmode(conf, client_authmode(c));
+  if (c->trust != NULL) mbedtls_ssl_conf_ca_chain(conf, tls_trust_chain(c->trust), NULL);
+  return id == NULL || mbedtls_ssl_conf_own_cert(conf, &id->chain, &id->key) == 0;
+}
+
+static bool client_confs(struct tls_client_conf *c, const struct tls_client_settings *s, char *err, size_t errsize) {
+  c->may_cap = COMPAT_HAS_TLS_1_3 && s->min_version != TLS_1_3 && s->max_version != TLS_1_2;
+  return client_conf_fill(c, &c->conf, s->min_version, s->max_version, err, errsize) &&
+         (!c->may_cap || client_conf_fill(c, &c->capped, s->min_version, TLS_1_2, err, errsize));
 }
 
 /* Over the meaning, not the text: files that have changed since give another one. */
-static void client_digest(const struct tls_client_conf *c, enum tls_version min, uint8_t out[TLS_DIGEST]) {
+static void client_digest(const struct tls_client_conf *c, const struct tls_client_settings *s,
+                          uint8_t out[TLS_DIGEST]) {
   const char *name = c->server_name != NULL ? c->server_name : "";
-  uint8_t head[] = {'c', (uint8_t)min, c->insecure, c->trust != NULL, c->identity != NULL};
+  uint8_t head[] = {'c',         (uint8_t)s->min_version, s->max_version == TLS_1_2,
+                    c->insecure, c->trust != NULL,        c->identity != NULL};
   memset(out, 0, TLS_DIGEST);
   tls_digest_add(out, head, sizeof head);
   tls_digest_add(out, name, strlen(name));
@@ -116,6 +138,7 @@ static void client_digest(const struct tls_client_conf *c, enum tls_version min,
 
 static void client_free(struct tls_client_conf *c) {
   mbedtls_ssl_config_free(&c->conf);
+  mbedtls_ssl_config_free(&c->capped);
   tls_resume_unref(c->resume);
   tls_identity_free(c->identity);
   tls_trust_unref(c->trust);
@@ -131,10 +154,11 @@ struct tls_client_conf *tls_client_conf_new(const struct tls_client_settings *s,
   snprintf(err, errsize, "not enough memory for TLS"); /* unless something says more */
   atomic_init(&c->refs, 1);
   mbedtls_ssl_config_init(&c->conf);
-  if (conf_common(&c->conf, MBEDTLS_SSL_IS_CLIENT, s->min_version, err, errsize) && client_name(s, err, errsize) &&
-      client_pins(c, s, err, errsize) && client_trust(c, s, err, errsize) && client_identity(c, s, err, errsize)) {
+  mbedtls_ssl_config_init(&c->capped);
+  if (client_name(s, err, errsize) && client_pins(c, s, err, errsize) && client_trust(c, s, err, errsize) &&
+      client_identity(c, s, err, errsize) && client_confs(c, s, err, errsize)) {
     uint8_t digest[TLS_DIGEST];
-    client_digest(c, s->min_version, digest);
+    client_digest(c, s, digest);
     memcpy(&c->fingerprint, digest, sizeof c->fingerprint);
     c->resume = tls_resume_get(digest);
     err[0] = '\0';
@@ -223,6 +247,23 @@ static void server_digest(const struct tls_server_conf *v, uint8_t out[TLS_DIGES
   }
 }
 
+/* Who asks clients for certificates sends them the names of its authorities, and a ticket with what they show: of any size. Else it is a chain, or a signed key
+ * exchange. */
+static size_t largest_message(const struct tls_server_conf *v) {
+  enum { KEY_EXCHANGE = 4 + 4 + 133 /* a point of P-521 */ + 4, ECDSA_EXTRA = 16 };
+  size_t largest = 0;
+  if (v->client_trust != NULL) return SIZE_MAX;
+  for (size_t i = 0; i < v->nidentities; i++) {
+    const struct tls_identity *id = v->identities[i];
+    size_t shown = tls_certificate_message(&id->chain), size = mbedtls_pk_get_len(&id->key);
+    size_t rsa = mbedtls_pk_can_do(&id->key, MBEDTLS_PK_RSA) ? 1 : 2;
+    size_t exchanged = KEY_EXCHANGE + rsa * size + ECDSA_EXTRA;
+    if (shown > largest) largest = shown;
+    if (exchanged > largest) largest = exchanged;
+  }
+  return largest;
+}
+
 /* Tickets and the cache serve every thread, so that a client may come back to any worker. */
 static bool server_resumption(struct tls_server_conf *v) {
   uint8_t digest[TLS_DIGEST];
@@ -282,9 +323,10 @@ struct tls_server_conf *tls_server_conf_new(const struct tls_server_settings *s,
   snprintf(err, errsize, "not enough memory for TLS"); /* unless something says more */
   atomic_init(&v->refs, 1);
   mbedtls_ssl_config_init(&v->conf);
-  if (conf_common(&v->conf, MBEDTLS_SSL_IS_SERVER, s->min_version, err, errsize) &&
+  if (conf_common(&v->conf, MBEDTLS_SSL_IS_SERVER, s->min_version, s->max_version, err, errsize) &&
       server_identities(v, s, err, errsize) && server_client_ca(v, s, err, errsize) && server_resumption(v)) {
     mbedtls_ssl_conf_sni(&v->conf, on_sni, v);
+    v->largest = largest_message(v);
     err[0] = '\0';
     return v;
   }

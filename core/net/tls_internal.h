@@ -8,7 +8,8 @@
  *   tls_shared.c  what configurations have in common tls_tickets.c  a server's tickets and sessions
  *   tls_resume.c  a client's saved sessions          tls_verify.c   names, dates, pins: the verdict and its sentence
  *   tls_session.c one connection                     tls_report.c   what went wrong, who the peer is
- *   tls_notes.c   what soon may be wrong             tls_pace.c     handshakes share a budget */
+ *   tls_notes.c   what soon may be wrong             tls_pace.c     handshakes share a budget
+ *   tls_chain.c   the order of a peer's chain */
 #ifndef JETON_NET_TLS_INTERNAL_H
 #define JETON_NET_TLS_INTERNAL_H
 
@@ -34,6 +35,8 @@ struct tls_identity *tls_identity_load(const char *cert, const char *key, char *
 void tls_identity_free(struct tls_identity *id);
 /* Calls `tell` for each reason why tls_identity_load would refuse it: in either file, and in the pair. */
 void tls_identity_problems(const char *cert, const char *key, tls_tell_fn tell, void *arg);
+/* Bytes of the message that shows it. */
+size_t tls_certificate_message(const mbedtls_x509_crt *chain);
 enum tls_load {
   TLS_LOAD_FAILED,
   TLS_LOAD_PART, /* one certificate at least; err names the first that could not be read */
@@ -105,16 +108,31 @@ const uint8_t *tls_trust_digest(const struct tls_trust *t); /* 32 bytes */
 const char *tls_trust_passed_over(
     const struct tls_trust *t); /* why a certificate of the file is not in the chain, or NULL */
 
+/* --- tls_chain.c --- */
+
+/* Puts what comes behind the peer's own certificate into an order in which mbedTLS finds each issuer, and a trusted one at the end if the chain can lead there.
+ * True: that is another order. The list's members stay. */
+bool tls_chain_sort(mbedtls_x509_crt *own, const mbedtls_x509_crt *trusted);
+/* Of 2.28, which passes over a certificate of its peer that is signed in an unknown way, even the peer's own: which one of the Certificate message (RFC 5246 section
+ * 7.4.2; of n bytes, or NULL) that is; 0: none. */
+unsigned tls_chain_unread(const unsigned char *message, size_t n);
+bool tls_same_name(const mbedtls_x509_buf *a, const mbedtls_x509_buf *b);
+bool tls_issued_itself(const mbedtls_x509_crt *crt); /* by its names */
+
 /* --- tls_verify.c --- */
 
 struct tls_verdict { /* of one handshake */
   /* set before */
   const char *name;                     /* the name to verify; NULL: none (a server judges a client) */
   const struct tls_client_conf *client; /* its pins; NULL: none */
+  struct tls_trust *trust;              /* by whom the handshake verifies; NULL: by nobody */
+  const mbedtls_ssl_context *ssl;
   /* set by the handshake */
-  bool judged;    /* a certificate was seen: not a resumed session */
-  bool pinned;    /* one of the pins matched */
-  uint32_t flags; /* MBEDTLS_X509_BADCERT_*, of the whole chain */
+  bool judged;                   /* a certificate was seen: not a resumed session */
+  bool sorted;                   /* the chain led nowhere, and is being verified in another order */
+  bool pinned;                   /* one of the pins matched */
+  uint32_t flags;                /* MBEDTLS_X509_BADCERT_*, of the whole chain */
+  const mbedtls_x509_crt *stuck; /* while it is verified: whose issuer was not found, if `reason` is about that */
   char reason[TLS_REASON_MAX];
 };
 /* For mbedtls_ssl_set_verify; p is the struct tls_verdict. */
@@ -155,6 +173,8 @@ void tls_tickets_use(struct tls_tickets *t, mbedtls_ssl_config *conf, bool ticke
 struct tls_client_conf {
   atomic_uint refs;
   mbedtls_ssl_config conf;
+  mbedtls_ssl_config capped;     /* the same for TLS 1.2 alone; used only if `may_cap` */
+  bool may_cap;                  /* both 1.2 and 1.3 may be spoken */
   struct tls_trust *trust;       /* NULL: insecure */
   struct tls_identity *identity; /* NULL: no client certificate */
   char *server_name;             /* NULL: the host that is dialled */
@@ -172,6 +192,7 @@ struct tls_server_conf {
   size_t nidentities;
   struct tls_trust *client_trust; /* NULL: client certificates are not asked for */
   bool client_required;
+  size_t largest; /* message of its handshakes */
   struct tls_tickets *tickets;
 };
 struct tls_client_conf *tls_client_conf_new(const struct tls_client_settings *s, char *err, size_t errsize);

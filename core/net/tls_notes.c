@@ -79,14 +79,10 @@ static void note_use(const struct teller *t, const mbedtls_x509_crt *crt, const 
     say(t, "%s: the certificate names no host (no subjectAltName): clients refuse it", path);
 }
 
-static bool same_name(const mbedtls_x509_buf *a, const mbedtls_x509_buf *b) {
-  return a->len == b->len && memcmp(a->p, b->p, a->len) == 0;
-}
-
 /* Each certificate of the file is to be followed by that of its issuer (RFC 8446 section 4.4.2). The first that is not, or NULL. */
 static const mbedtls_x509_crt *out_of_order(const mbedtls_x509_crt *crt) {
   for (; crt->next != NULL && crt->next->version != 0; crt = crt->next)
-    if (!same_name(&crt->issuer_raw, &crt->next->subject_raw)) return crt;
+    if (!tls_same_name(&crt->issuer_raw, &crt->next->subject_raw)) return crt;
   return NULL;
 }
 
@@ -101,7 +97,7 @@ static void note_order(const struct teller *t, const mbedtls_x509_crt *chain, co
 static bool knows(struct tls_trust *trust, const mbedtls_x509_buf *name) {
   if (trust == NULL) return false;
   for (const mbedtls_x509_crt *c = tls_trust_chain(trust); c != NULL && c->version != 0; c = c->next)
-    if (same_name(&c->subject_raw, name)) return true;
+    if (tls_same_name(&c->subject_raw, name)) return true;
   return false;
 }
 
@@ -118,7 +114,7 @@ static void note_end_of_chain(const struct teller *t, const mbedtls_x509_crt *la
                               const char *path) {
   char issuer[NAME_MAX_TEXT];
   const mbedtls_x509_buf *name = &last->issuer_raw;
-  if (same_name(name, &last->subject_raw) || knows(clients, name) || system_knows(name)) return;
+  if (tls_same_name(name, &last->subject_raw) || knows(clients, name) || system_knows(name)) return;
   say(t,
       "%s: the chain ends below %s, which is no authority of this system: is an intermediate certificate missing, or "
       "is this a private authority that the others know?",
@@ -149,7 +145,7 @@ void tls_chain_notes(const struct tls_identity *id, const char *path, struct tls
 /* A certificate that may not sign is accepted as a server's own only when it has signed itself. */
 static void note_authority(const struct teller *t, const mbedtls_x509_crt *crt, const char *path) {
   char subject[NAME_MAX_TEXT];
-  if (crt->version < 3 || compat_may_sign(crt) || same_name(&crt->issuer_raw, &crt->subject_raw)) return;
+  if (crt->version < 3 || compat_may_sign(crt) || tls_issued_itself(crt)) return;
   say(t, "%s: %s is no authority (CA:FALSE), so it vouches for nobody: expected its issuer's certificate", path,
       name_of(&crt->subject, subject));
 }

@@ -75,6 +75,29 @@ static bool file_read(const char *path, bool secret, struct pem_file *f, char *e
   return true;
 }
 
+/* --- files of other formats --- */
+
+/* The content of a DER file, behind the header of its outermost SEQUENCE. */
+static bool der_begins(const unsigned char *p, size_t n, const void *what, size_t size) {
+  size_t header = n > 2 && (p[1] & 0x80) != 0 ? 2 + (size_t)(p[1] & 0x7f) : 2;
+  return n > header + size && p[0] == 0x30 && memcmp(p + header, what, size) == 0;
+}
+
+static const char *foreign_binary(const unsigned char *p, size_t n) {
+  static const unsigned char pkcs12[] = {0x02, 0x01, 0x03, 0x30}; /* its version, and what it holds */
+  static const unsigned char pkcs7[] = {0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02};
+  if (der_begins(p, n, pkcs12, sizeof pkcs12))
+    return "is PKCS #12: `openssl pkcs12 -in FILE -nodes -out FILE.pem` turns it into PEM, certificates and key in one";
+  if (der_begins(p, n, pkcs7, sizeof pkcs7))
+    return "is PKCS #7: `openssl pkcs7 -inform DER -print_certs -in FILE -out FILE.pem` turns it into PEM";
+  if (n > 4 && memcmp(p, "\xfe\xed\xfe\xed", 4) == 0)
+    return "is a key store of Java: `keytool -importkeystore -srckeystore FILE -destkeystore FILE.p12 -deststoretype "
+           "pkcs12`, then `openssl pkcs12 -in FILE.p12 -nodes -out FILE.pem` turns it into PEM";
+  if (memcmp(p, "\xff\xfe", 2) == 0 || memcmp(p, "\xfe\xff", 2) == 0)
+    return "is in UTF-16: expected plain text (`iconv -f UTF-16 -t ASCII FILE` gives it)";
+  return NULL;
+}
+
 /* --- certificates --- */
 
 static const char begin_cert[] = "-----BEGIN CERTIFICATE-----", end_cert[] = "-----END CERTIFICATE-----";
@@ -84,11 +107,30 @@ const char *tls_certificate_wrong(int code) {
   switch (-(-code & 0xff80)) {
     case MBEDTLS_ERR_PK_UNKNOWN_PK_ALG: return "has a key of a kind that is not known here: RSA and EC keys are";
     case MBEDTLS_ERR_PK_UNKNOWN_NAMED_CURVE: return "has a key on a curve that is not known here";
-    case MBEDTLS_ERR_X509_UNKNOWN_SIG_ALG: return "is signed in a way that is not known here";
+    case MBEDTLS_ERR_X509_UNKNOWN_SIG_ALG:
+      return "is signed in a way that is not known here (by Ed25519?): RSA and ECDSA are";
+    case MBEDTLS_ERR_X509_FEATURE_UNAVAILABLE: return "has critical certificate policies, which are not known here";
     case MBEDTLS_ERR_X509_INVALID_EXTENSIONS:
       return "has a critical extension that is not known here, such as name constraints";
     default: return "is damaged or cut short";
   }
+}
+
+/* Files that other programs make of certificates and keys, and how to turn them into PEM. NULL: it is none of these. */
+static const char *foreign_format(const unsigned char *p, size_t n) {
+  static const struct {
+    const char *begins, *what;
+  } texts[] = {
+      {"-----BEGIN PKCS7-----", "is PKCS #7: `openssl pkcs7 -print_certs -in FILE -out FILE.pem` turns it into PEM"},
+      {"-----BEGIN CMS-----", "is CMS: `openssl pkcs7 -print_certs -in FILE -out FILE.pem` turns it into PEM"},
+      {"-----BEGIN TRUSTED CERTIFICATE-----",
+       "holds a TRUSTED CERTIFICATE of OpenSSL: `openssl x509 -in FILE -out FILE.pem` turns it into a plain one"},
+      {"-----BEGIN X509 CERTIFICATE-----",
+       "holds an X509 CERTIFICATE, an old name: `openssl x509 -in FILE -out FILE.pem` turns it into a plain one"},
+  };
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+    if (strstr((const char *)p, texts[i].begins) != NULL) return texts[i].what;
+  return n > 2 && p[0] != '-' ? foreign_binary(p, n) : NULL;
 }
 
 /* One block, from its first line on. */
@@ -102,12 +144,24 @@ static int parse_block(mbedtls_x509_crt *chain, const unsigned char *p) {
   return r;
 }
 
+static const char *no_certificate(const struct pem_file *f) {
+  const char *text = (const char *)f->p;
+  if (strstr(text, " REQUEST-----") != NULL)
+    return "holds a request for a certificate: expected the certificate that an authority made of it";
+  if (strstr(text, " PRIVATE KEY-----") != NULL) return "holds no certificate in PEM, but a key";
+  return "holds no certificate in PEM";
+}
+
 /* Appends the certificates that can be read. Returns how many cannot; `why` is about the first of these. */
 static unsigned parse_blocks(mbedtls_x509_crt *chain, const struct pem_file *f, char *why, size_t n) {
   unsigned bad = 0, at = 0;
-  const char *p = strstr((const char *)f->p, begin_cert);
-  if (p == NULL && mbedtls_x509_crt_parse_der(chain, f->p, f->n - 1) != 0)
-    snprintf(why, n, "holds no certificate in PEM");
+  const char *p = strstr((const char *)f->p, begin_cert), *foreign = foreign_format(f->p, f->n - 1);
+  if (p == NULL && foreign == NULL) foreign = no_certificate(f);
+  if (p == NULL && mbedtls_x509_crt_parse_der(chain, f->p, f->n - 1) == 0) return 0;
+  if (foreign != NULL) {
+    snprintf(why, n, "%s", foreign);
+    bad++;
+  }
   for (; p != NULL; p = strstr(p + sizeof begin_cert - 1, begin_cert)) {
     int r = parse_block(chain, (const unsigned char *)p);
     at++;
@@ -117,7 +171,7 @@ static unsigned parse_blocks(mbedtls_x509_crt *chain, const struct pem_file *f, 
 }
 
 enum tls_load tls_certificates_load(mbedtls_x509_crt *chain, const char *path, bool secret, char *err, size_t errsize) {
-  char why[160];
+  char why[256];
   struct pem_file f;
   if (!file_read(path, secret, &f, err, errsize)) return TLS_LOAD_FAILED;
   unsigned bad = parse_blocks(chain, &f, why, sizeof why);
@@ -150,7 +204,8 @@ static bool load_key(mbedtls_pk_context *key, const char *path, char *err, size_
   struct pem_file f;
   if (!file_read(path, true, &f, err, errsize)) return false;
   int r = compat_parse_key(key, f.p, f.n);
-  const char *why = r != 0 ? tls_key_wrong(r, (const char *)f.p) : NULL;
+  const char *why = r != 0 ? foreign_format(f.p, f.n - 1) : NULL;
+  if (r != 0 && why == NULL) why = tls_key_wrong(r, (const char *)f.p);
   if (r != 0) (void)fail(err, errsize, path, why != NULL ? why : "holds no private key in PEM");
   file_free(&f);
   return r == 0;
@@ -191,11 +246,16 @@ static bool usable_pair(struct tls_identity *id, const char *cert, const char *k
   return fail(err, errsize, key, "a key on a curve that is not spoken here: P-256, P-384 and P-521 are");
 }
 
+size_t tls_certificate_message(const mbedtls_x509_crt *chain) {
+  enum { FRAME = 64, EACH = 5 }; /* of the message; of each certificate in it (RFC 8446 section 4.4.2) */
+  size_t n = FRAME;
+  for (; chain != NULL; chain = chain->next) n += chain->raw.len + EACH;
+  return n;
+}
+
 /* mbedTLS sends no message of the handshake in two records. */
 static bool sendable(const mbedtls_x509_crt *chain, const char *cert, char *err, size_t errsize) {
-  enum { FRAME = 64, EACH = 5 }; /* of the message; of each certificate in it (RFC 8446 section 4.4.2) */
-  size_t n = FRAME, max = MBEDTLS_SSL_OUT_CONTENT_LEN;
-  for (; chain != NULL; chain = chain->next) n += chain->raw.len + EACH;
+  size_t n = tls_certificate_message(chain), max = MBEDTLS_SSL_OUT_CONTENT_LEN;
   if (n <= max) return true;
   snprintf(err, errsize,
            "%s: a chain of %zu bytes, where %zu can be sent: expected the certificate and its intermediates", cert, n,

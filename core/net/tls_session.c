@@ -58,14 +58,16 @@ struct tls_session {
   int end;         /* how the stream ended, as on_read gets it; 0: it has not */
   size_t
       record; /* bytes of plain text that one record takes: 16,384, or less if agreed (3.6 with TLS 1.3: a byte less) */
-  int io_error;   /* of the plain stream's write, behind an error of mbedTLS */
-  uv_idle_t kick; /* delivers the kept bytes when reading starts again; never from inside stream_read_start */
+  int io_error;            /* of the plain stream's write, behind an error of mbedTLS */
+  unsigned how, other_how; /* a client: of enum tls_how; once it has failed: how it may do better, or `how` */
+  uv_idle_t kick;          /* delivers the kept bytes when reading starts again; never from inside stream_read_start */
   bool kick_made;
-  bool spoken;   /* a server has heard something of its client */
-  bool text;     /* and it was no TLS, but text */
-  bool offered;  /* a saved session was offered to the server */
-  bool verified; /* the peer's certificate was, now or when the resumed session was made */
-  int64_t until; /* end of that verification (clock_boot_ms) */
+  bool spoken;     /* something of the peer was heard */
+  bool text;       /* and it was no TLS, but a client's text */
+  bool asked_anew; /* a server has asked for another handshake, and mbedTLS has declined */
+  bool offered;    /* a saved session was offered to the server */
+  bool verified;   /* the peer's certificate was, now or when the resumed session was made */
+  int64_t until;   /* end of that verification (clock_boot_ms) */
   struct tls_verdict verdict;
   struct tls_peer_text *peer; /* NULL: no certificate */
   char *name;                 /* client: the name that is verified */
@@ -129,15 +131,20 @@ void tls_session_saw_sni(mbedtls_ssl_context *ssl, const unsigned char *name, si
   t->sni[n] = '\0';
 }
 
+static void set_reason(struct tls_session *t, const char *text) {
+  if (t->verdict.reason[0] == '\0') snprintf(t->verdict.reason, sizeof t->verdict.reason, "%s", text);
+}
+
 /* The code for an mbedTLS error, its sentence put into the reason unless a better one is there. */
 static int failure(struct tls_session *t, int code) {
   if (t->io_error != 0) return t->io_error;
+  if (t->asked_anew && code == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE)
+    set_reason(
+        t,
+        "the server wanted to renegotiate, most likely for a client certificate on this path alone, which is not "
+        "done here: it has to ask in the first handshake");
   if (t->verdict.reason[0] == '\0') tls_report_error(&t->ssl, code, t->verdict.reason, sizeof t->verdict.reason);
   return ERR_TLS;
-}
-
-static void set_reason(struct tls_session *t, const char *text) {
-  if (t->verdict.reason[0] == '\0') snprintf(t->verdict.reason, sizeof t->verdict.reason, "%s", text);
 }
 
 /* --- handshake --- */
@@ -148,8 +155,18 @@ static void tell_open(struct stream *s, int status) {
   on_open(s, status);
 }
 
-static void open_failed(struct tls_session *t) {
+/* How another handshake may do better than this one, which failed with `code` of mbedTLS (0: for another reason). Before a certificate was seen the fault may
+ * lie in what was offered: 3.6 insists on the version of a saved session, and who was capped may have to do with a server that speaks 1.3 alone by now. */
+static unsigned find_other_how(const struct tls_session *t, int code) {
+  if (t->offered && !t->verdict.judged) return t->how & ~(unsigned)TLS_RESUME;
+  if ((t->how & TLS_CAPPED) != 0 && !t->verdict.judged) return t->how & ~(unsigned)TLS_CAPPED;
+  return t->client->may_cap && compat_refused_pss(&t->ssl, code) ? t->how | TLS_CAPPED : t->how;
+}
+
+/* code: of mbedTLS, or 0. */
+static void open_failed(struct tls_session *t, int code) {
   struct stream *s = t->stream;
+  if (t->client != NULL) t->other_how = find_other_how(t, code);
   t->phase = PHASE_FAILED;
   t->end = ERR_TLS;
   if (t->client != NULL && t->offered) tls_resume_forget(t->client->resume, t->peer_id);
@@ -204,7 +221,7 @@ static bool handshake_done(struct tls_session *t) {
   struct stream *s = t->stream;
   if (!(t->client != NULL ? client_accepts(t) : server_accepts(t))) {
     mbedtls_ssl_send_alert_message(&t->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_BAD_CERT);
-    open_failed(t);
+    open_failed(t, 0);
     return false;
   }
   if (!compat_is_1_3(&t->ssl)) save_session(t);
@@ -215,11 +232,15 @@ static bool handshake_done(struct tls_session *t) {
   return !s->closing;
 }
 
+static int go_on(struct tls_session *t) {
+  return t->client != NULL ? mbedtls_ssl_handshake(&t->ssl) : compat_serve_handshake(&t->ssl, t->server->largest);
+}
+
 static bool step_handshake(struct tls_session *t) {
   int r;
   t->heard = uv_now(t->stream->net->loop);
   seal_begin();
-  do r = mbedtls_ssl_handshake(&t->ssl);
+  do r = go_on(t);
   while (r == MBEDTLS_ERR_SSL_WANT_READ && !t->dry);
   int sent = seal_end(t);
   if (sent != 0 && t->io_error == 0) t->io_error = sent;
@@ -230,19 +251,22 @@ static bool step_handshake(struct tls_session *t) {
     mbedtls_ssl_send_alert_message(&t->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_HANDSHAKE_FAILURE);
   if (r != MBEDTLS_ERR_SSL_WANT_READ) {
     if (failure(t, r) != ERR_TLS) set_reason(t, err_text(t->io_error));
-    open_failed(t);
+    open_failed(t, r);
   }
   return false;
 }
 
 /* --- reading --- */
 
-/* Decrypts what there is, as far as it fits. t->end is set when there will be no more. */
+/* Decrypts what there is, as far as it fits. t->end is set when there will be no more. mbedTLS gives 0 for two records without data in a row: allowed (RFC 5246
+ * section 6.2.1), and sent by some to hide how much they say. It is never the end of the stream, which on_recv does not report. */
 static size_t decrypt(struct tls_session *t, uint8_t *out, size_t size) {
   size_t n = 0;
   while (t->end == 0 && n < size) {
+    compat_forget_empty(&t->ssl);
     int r = mbedtls_ssl_read(&t->ssl, out + n, size - n);
-    if (r > 0)
+    if (r < 0 && compat_asked_anew(&t->ssl)) t->asked_anew = true;
+    if (r >= 0)
       n += (size_t)r;
     else if (r == MBEDTLS_ERR_SSL_WANT_READ && t->dry)
       break;
@@ -393,7 +417,7 @@ static void raw_ended(struct tls_session *t, int status) {
     char *reason = t->verdict.reason;
     const char *what = status == UV_EOF ? "the peer closed the connection" : err_text(status);
     if (reason[0] == '\0') snprintf(reason, sizeof t->verdict.reason, "%s during the TLS handshake", what);
-    open_failed(t);
+    open_failed(t, 0);
     return;
   }
   if (t->end == 0) t->end = status != UV_EOF ? status : compat_in_record(&t->ssl) ? UV_ECONNRESET : ERR_TRUNCATED;
@@ -417,11 +441,15 @@ static void step_in_turn(struct tls_session *t, const uint8_t *data, size_t n) {
   kick(t);
 }
 
-/* A method of HTTP, where a record of TLS begins with 22. */
-static bool is_text(struct tls_session *t, const uint8_t *data) {
-  t->text = !t->spoken && data[0] >= 'A' && data[0] <= 'Z';
+/* The first bytes of a peer that speaks text, where a record of TLS begins with 22: a method of HTTP, or a reply. */
+static const char *what_text(struct tls_session *t, const uint8_t *data, size_t n) {
+  bool first = !t->spoken;
   t->spoken = true;
-  return t->text;
+  if (!first || data[0] < 'A' || data[0] > 'Z') return NULL;
+  if (t->server != NULL) return "what the client sent is not TLS, but text";
+  return n >= 5 && memcmp(data, "HTTP/", 5) == 0
+             ? "the server answered in plain HTTP: is its URL one that begins with http://?"
+             : "what the server sent is not TLS, but text";
 }
 
 static void tls_raw_read(struct stream *s, ssize_t n, const uint8_t *data) {
@@ -430,9 +458,11 @@ static void tls_raw_read(struct stream *s, ssize_t n, const uint8_t *data) {
     raw_ended(t, (int)n);
     return;
   }
-  if (t->phase == PHASE_HANDSHAKE && t->server != NULL && is_text(t, data)) {
-    set_reason(t, "what the client sent is not TLS, but text");
-    open_failed(t);
+  const char *text = t->phase == PHASE_HANDSHAKE ? what_text(t, data, (size_t)n) : NULL;
+  if (text != NULL) {
+    t->text = t->server != NULL;
+    set_reason(t, text);
+    open_failed(t, 0);
     return;
   }
   if (t->phase == PHASE_HANDSHAKE && t->server != NULL) {
@@ -521,12 +551,13 @@ static int session_new(struct stream *s, const mbedtls_ssl_config *conf, stream_
   s->on_open = on_open;
   mbedtls_ssl_set_bio(&t->ssl, t, on_send, on_recv, NULL);
   mbedtls_ssl_set_verify(&t->ssl, tls_verdict_step, &t->verdict);
+  t->verdict.ssl = &t->ssl;
   return mbedtls_ssl_setup(&t->ssl, conf);
 }
 
 /* The first flight, unless `r` says that making the session failed. Other than 0: on_open will not be called. */
 static int session_start(struct tls_session *t, int r) {
-  if (r == 0) r = mbedtls_ssl_handshake(&t->ssl);
+  if (r == 0) r = go_on(t);
   if (r == MBEDTLS_ERR_SSL_WANT_READ) {
     stream_plain_read_start(t->stream);
     return 0;
@@ -559,20 +590,23 @@ static char *id_of_peer(const struct stream *s, const char *name) {
   return id;
 }
 
-int stream_start_tls_client(struct stream *s, struct tls_client *client, const char *host, bool resume,
+int stream_start_tls_client(struct stream *s, struct tls_client *client, const char *host, unsigned how,
                             stream_open_fn on_open) {
   struct tls_client_conf *c = tls_client_now(client);
-  int r = session_new(s, &c->conf, on_open);
+  bool cap = c->may_cap && (how & TLS_CAPPED) != 0;
+  int r = session_new(s, cap ? &c->capped : &c->conf, on_open);
   struct tls_session *t = s->tls;
   t->client = c;
+  t->how = t->other_how = how;
   t->name = name_to_verify(c->server_name != NULL ? c->server_name : host);
   t->peer_id = id_of_peer(s, t->name);
   t->verdict.client = c;
   t->verdict.name = c->insecure ? NULL : t->name;
+  t->verdict.trust = c->trust;
   /* An address is no name for SNI, and 2.28 would compare it with names: tls_verify.c looks for it by itself. NULL must be
    * said, or 3.6 refuses to verify. */
   if (r == 0) r = mbedtls_ssl_set_hostname(&t->ssl, tls_is_ip(t->name) ? NULL : t->name);
-  if (r == 0 && resume) t->offered = tls_resume_offer(c->resume, t->peer_id, &t->ssl, &t->until);
+  if (r == 0 && (how & TLS_RESUME) != 0) t->offered = tls_resume_offer(c->resume, t->peer_id, &t->ssl, &t->until);
   return session_start(t, r);
 }
 
@@ -580,6 +614,7 @@ int stream_start_tls_server(struct stream *s, struct tls_server *server, stream_
   struct tls_server_conf *v = tls_server_now(server);
   int r = session_new(s, &v->conf, on_open);
   s->tls->server = v;
+  s->tls->verdict.trust = v->client_trust;
   return session_start(s->tls, r);
 }
 
@@ -588,10 +623,7 @@ uint64_t stream_tls_stalled(const struct stream *s) {
   return list_empty(&t->waiting) ? uv_now(s->net->loop) - t->heard : 0;
 }
 
-bool stream_tls_session_failed(const struct stream *s) {
-  const struct tls_session *t = s->tls;
-  return t != NULL && t->phase == PHASE_FAILED && t->offered && !t->verdict.judged;
-}
+unsigned stream_tls_other_how(const struct stream *s) { return s->tls->other_how; }
 
 void stream_tls_answer_text(struct stream *s, struct str answer) {
   uv_buf_t b = uv_buf_of(answer);

@@ -9,9 +9,11 @@
  *     should be, it refuses by itself; without that mark it would accept such an authority for any name, though the constraint allows a few.
  *   - what an authority is meant for: one of mail alone must not vouch for servers, though its own issuer is trusted. mbedTLS asks for the extended
  *     key usage of the peer's own certificate only; others ask it of the whole chain.
- * Flags are only added, never taken away (except for an insecure client): a bug here refuses too much, never too little. */
+ * Flags are only added, never taken away (except for an insecure client): a bug here refuses too much, never too little. What a chain out of order has against it
+ * is replaced as a whole, by mbedTLS's own verdict on the same certificates in order (tls_chain.c). */
 #include <arpa/inet.h>
 #include <mbedtls/base64.h>
+#include <stdarg.h>
 #include <stdio.h>
 
 #include "net/tls_internal.h"
@@ -174,16 +176,21 @@ static const struct phrase phrases[] = {
     {MBEDTLS_X509_BADCERT_MISSING, "is missing"},
 };
 
-static void say_untrusted(const mbedtls_x509_crt *crt, int depth, const char *what, char *out, size_t n) {
+static void say_untrusted(const mbedtls_x509_crt *crt, int depth, const char *what, bool server, char *out, size_t n) {
   char issuer[160];
-  bool self = crt->issuer_raw.len == crt->subject_raw.len &&
-              memcmp(crt->issuer_raw.p, crt->subject_raw.p, crt->issuer_raw.len) == 0;
-  if (self && depth == 0) {
-    snprintf(out, n, "%s is self-signed", what);
+  if (tls_issued_itself(crt) && depth == 0) {
+    snprintf(out, n, "%s is self-signed: to trust it, name its file in `%s`", what, server ? "client_ca" : "tls.ca");
     return;
   }
   if (mbedtls_x509_dn_gets(issuer, sizeof issuer, &crt->issuer) < 0) issuer[0] = '\0';
   snprintf(out, n, "unknown certificate authority%s%s", issuer[0] != '\0' ? ": " : "", issuer);
+}
+
+/* As others before us did, and some still take. */
+static bool names_as_host(const mbedtls_x509_crt *crt, const char *name) {
+  for (const mbedtls_x509_sequence *s = &crt->subject_alt_names; s != NULL; s = s->next)
+    if (s->buf.tag == SAN_DNS && str_ieq((struct str){(const char *)s->buf.p, s->buf.len}, str_of(name))) return true;
+  return false;
 }
 
 static void say_wrong_name(const mbedtls_x509_crt *crt, const char *name, char *out, size_t n) {
@@ -191,6 +198,9 @@ static void say_wrong_name(const mbedtls_x509_crt *crt, const char *name, char *
   tls_certificate_names(crt, names, sizeof names);
   if (names[0] == '\0')
     snprintf(out, n, "certificate names no host (no subjectAltName), wanted %s", name);
+  else if (tls_is_ip(name) && names_as_host(crt, name))
+    snprintf(out, n, "certificate has the address %s as a host name (DNS), where it must stand as an address (IP)",
+             name);
   else
     snprintf(out, n, "certificate is for %s, not %s", names, name);
 }
@@ -214,17 +224,29 @@ const char *tls_flags_phrase(uint32_t flags) {
   return NULL;
 }
 
+/* mbedTLS reports a weak key of an authority with the certificate below it. */
+static bool is_weak(const mbedtls_x509_crt *crt) {
+  return mbedtls_pk_can_do(&crt->pk, MBEDTLS_PK_RSA) &&
+         mbedtls_pk_get_bitlen(&crt->pk) < mbedtls_x509_crt_profile_next.rsa_min_bitlen;
+}
+
 static void say(struct tls_verdict *v, const mbedtls_x509_crt *crt, int depth, uint32_t flags) {
   const char *what = depth > 0           ? "certificate of its authority"
                      : v->client == NULL ? "client certificate"
                                          : "certificate";
   size_t n = sizeof v->reason;
+  if (depth == 0 && crt->version == 0) return; /* nothing of it could be read: say_unread */
   if (flags & MBEDTLS_X509_BADCERT_EXPIRED) return say_date(what, "expired on", &crt->valid_to, v->reason, n);
   if (flags & MBEDTLS_X509_BADCERT_FUTURE) return say_date(what, "is not valid before", &crt->valid_from, v->reason, n);
-  if (flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED) return say_untrusted(crt, depth, what, v->reason, n);
+  if (flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED) {
+    v->stuck = crt;
+    return say_untrusted(crt, depth, what, v->client == NULL, v->reason, n);
+  }
   if (flags & MBEDTLS_X509_BADCERT_CN_MISMATCH) return say_wrong_name(crt, v->name, v->reason, n);
   const char *phrase = tls_flags_phrase(flags);
-  if (phrase != NULL)
+  if ((flags & MBEDTLS_X509_BADCERT_BAD_KEY) != 0 && (depth > 0 || !is_weak(crt)))
+    snprintf(v->reason, n, "%s is signed by an authority whose key is too weak", what);
+  else if (phrase != NULL)
     snprintf(v->reason, n, "%s %s", what, phrase);
   else if (depth > 0 && has_name_constraints(crt))
     snprintf(v->reason, n, "%s has name constraints, which are not known here", what);
@@ -234,9 +256,8 @@ static void say(struct tls_verdict *v, const mbedtls_x509_crt *crt, int depth, u
     snprintf(v->reason, n, "%s is not valid", what);
 }
 
-int tls_verdict_step(void *p, mbedtls_x509_crt *crt, int depth, uint32_t *flags) {
-  struct tls_verdict *v = p;
-  v->judged = true;
+/* Adds what mbedTLS does not look at, and keeps the sentence of the first fault. */
+static void judge(struct tls_verdict *v, mbedtls_x509_crt *crt, int depth, uint32_t *flags) {
   if (depth > 0 && has_name_constraints(crt)) *flags |= MBEDTLS_X509_BADCERT_OTHER;
   if (depth > 0 && !tls_is_meant_for(crt, v->client != NULL)) *flags |= MBEDTLS_X509_BADCERT_EXT_KEY_USAGE;
   if (v->client != NULL && v->client->insecure) *flags = 0; /* its pins alone count */
@@ -247,6 +268,76 @@ int tls_verdict_step(void *p, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
   }
   if (*flags != 0 && v->reason[0] == '\0') say(v, crt, depth, *flags);
   v->flags |= *flags;
+}
+
+__attribute__((format(printf, 2, 3))) static void add_reason(struct tls_verdict *v, const char *fmt, ...) {
+  size_t n = strlen(v->reason);
+  va_list args;
+  va_start(args, fmt);
+  vsnprintf(v->reason + n, sizeof v->reason - n, fmt, args);
+  va_end(args);
+}
+
+static bool has_subject(const mbedtls_x509_crt *list, const mbedtls_x509_buf *name) {
+  for (const mbedtls_x509_crt *c = list; c != NULL && c->version != 0; c = c->next)
+    if (tls_same_name(&c->subject_raw, name)) return true;
+  return false;
+}
+
+/* Goes on in the sentence about an issuer that was not found, with what to look at. `own` and its list are all that the peer sent. */
+static void explain_untrusted(struct tls_verdict *v, const mbedtls_x509_crt *own) {
+  const mbedtls_x509_buf *issuer = &v->stuck->issuer_raw;
+  const char *key = v->client == NULL ? "client_ca" : "tls.ca";
+  if (v->stuck == own && tls_issued_itself(own)) return;
+  if (has_subject(tls_trust_chain(v->trust), issuer))
+    add_reason(v, " (one of that name is trusted, but it has another key, or must not sign this)");
+  else if (tls_issued_itself(v->stuck))
+    add_reason(v, " (its certificate came along, but `%s` does not name it)", key);
+  else if (has_subject(own->next, issuer))
+    add_reason(v, " (its certificate came along, but must not sign this, or has another key)");
+  else
+    add_reason(v, " (does the peer leave out an intermediate certificate, or is this authority missing in `%s`?)", key);
+}
+
+/* Takes the place of any other sentence: who reads of a chain that ends nowhere, or of no date, cannot guess it. */
+static void say_unread(struct tls_verdict *v) {
+  size_t n = 0;
+  const unsigned char *message = v->ssl != NULL ? compat_certificate_message(v->ssl, &n) : NULL;
+  unsigned at = tls_chain_unread(message, n);
+  if (at > 0)
+    snprintf(v->reason, sizeof v->reason, "certificate %u of the peer's chain %s", at,
+             tls_certificate_wrong(MBEDTLS_ERR_X509_UNKNOWN_SIG_ALG));
+}
+
+/* The whole verification once more, of the sorted chain: its verdict takes the place of the first one's, unless it comes to none. */
+static void verify_sorted(struct tls_verdict *v, mbedtls_x509_crt *own) {
+  struct tls_verdict first = *v;
+  const char *name = v->name != NULL && !tls_is_ip(v->name) ? v->name : NULL;
+  uint32_t flags;
+  v->sorted = true;
+  v->flags = 0;
+  v->stuck = NULL;
+  v->reason[0] = '\0';
+  int r = mbedtls_x509_crt_verify_with_profile(own, tls_trust_chain(v->trust), NULL, &mbedtls_x509_crt_profile_next,
+                                               name, &flags, tls_verdict_step, v);
+  if (r != 0 && r != MBEDTLS_ERR_X509_CERT_VERIFY_FAILED) *v = first;
+}
+
+/* The faults of all steps are reported with the last one, the peer's own certificate's: only there is its list at hand, to be sorted. */
+int tls_verdict_step(void *p, mbedtls_x509_crt *crt, int depth, uint32_t *flags) {
+  struct tls_verdict *v = p;
+  v->judged = true;
+  judge(v, crt, depth, flags);
+  if (v->sorted) return 0; /* verify_sorted's caller reports */
+  *flags = 0;
+  if (depth > 0) return 0;
+  if ((v->flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED) != 0 && v->trust != NULL &&
+      tls_chain_sort(crt, tls_trust_chain(v->trust)))
+    verify_sorted(v, crt);
+  if (v->stuck != NULL) explain_untrusted(v, crt);
+  if (v->flags != 0 && (v->stuck != NULL || v->reason[0] == '\0')) say_unread(v);
+  v->stuck = NULL;
+  *flags = v->flags;
   /* A listener may do without a client's certificate, but not with a bad one: only an error ends the handshake there. */
   return v->client == NULL && *flags != 0 ? MBEDTLS_ERR_X509_FATAL_ERROR : 0;
 }

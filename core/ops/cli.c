@@ -68,7 +68,10 @@ static const struct option OPTIONS[] = {
      "instead of the policy's: 127.0.0.1:8080, [::1]:8080, :8080, unix:/path; may be repeated"},
     {"--workers", OPTION_WORKERS, "N", "threads that serve; default: the policy's, else one a processor"},
     {"--watch", OPTION_WATCH, NULL, "reload when the policy or one of its modules changes"},
-    {"--prove", OPTION_PROVE, NULL, "first run each changed fetch once: one that fails refuses the reload"},
+    {"--prove", OPTION_PROVE, NULL,
+     "reload: first run each changed fetch once, one that fails refuses it;\n                     run: end with 69 "
+     "when a token has no "
+     "value after timeouts.prove (30 s)"},
     {"--json", OPTION_JSON, NULL, "all of it, for programs"},
     {"--control", OPTION_CONTROL, "PATH",
      "the control socket; default: $XDG_RUNTIME_DIR/jeton.sock,\n                     /run/jeton.sock for root, else "
@@ -127,6 +130,7 @@ static int command_run(const struct arguments *a) {
                               .overrides = overrides_of(a),
                               .control_path = a->control,
                               .watch = (a->given & OPTION_WATCH) != 0,
+                              .prove = (a->given & OPTION_PROVE) != 0,
                               .debug_dumpable = (a->given & OPTION_DUMPABLE) != 0};
   return process_run(&o);
 }
@@ -189,17 +193,36 @@ static int command_init(const struct arguments *a) {
   return EXIT_GOOD;
 }
 
+/* What answers is asked by a path: bytes that a terminal would act on are shown, not sent to it (C0, DEL, and C1 in UTF-8). */
+static void print_answer(struct str text, FILE *to) {
+  for (size_t i = 0; i < text.n; i++) {
+    const unsigned char c = (unsigned char)text.p[i];
+    const bool c1 = c == 0xc2 && i + 1 < text.n && (unsigned char)text.p[i + 1] < 0xa0;
+    if ((c < ' ' && c != '\n' && c != '\t') || c == 0x7f || c1)
+      (void)fprintf(to, "\\x%02x", c1 ? (unsigned char)text.p[++i] : c);
+    else
+      (void)fputc(c, to);
+  }
+}
+
 /* One request of a running jeton: prints its text, to stderr when it is no success. The HTTP status, or a negative code. */
 static int ask(const struct arguments *a, const char *method, const char *target) {
   struct buf body;
   buf_init(&body);
-  int status = control_ask(a->control, method, target, &body);
-  if (status < 0) {
+  unsigned stranger;
+  int status = control_ask(a->control, method, target, &body, &stranger);
+  if (stranger != CONTROL_OWN) {
+    (void)fprintf(
+        stderr,
+        "jeton: the process that answers on the control socket %s is another user's (uid %u), so it was asked "
+        "nothing; --control names the socket of your own\n",
+        a->control, stranger);
+  } else if (status < 0) {
     (void)fprintf(
         stderr, "jeton: no answer on the control socket %s: %s%s\n", a->control, err_text(status),
         status == UV_ENOENT || status == UV_ECONNREFUSED ? " (is jeton running? --control names another socket)" : "");
   } else {
-    if (body.n > 0) (void)fwrite(body.p, 1, body.n, status < 400 ? stdout : stderr);
+    print_answer(buf_str(&body), status < 400 ? stdout : stderr);
   }
   buf_fini(&body);
   return status;
@@ -252,7 +275,8 @@ static const struct command COMMANDS[] = {
     {NULL, "init", "[FILE]", "write a commented policy to begin with (policy.lua)", OPTION_HELP, command_init},
     {NULL, "check", "POLICY", "say what is wrong with a policy, without running it", OPTION_HELP, command_check},
     {NULL, "run", "POLICY", "run a policy; events go to standard error, a line a request to standard output",
-     OPTION_LISTEN | OPTION_WORKERS | OPTION_WATCH | OPTION_CONTROL | OPTION_DUMPABLE | OPTION_HELP, command_run},
+     OPTION_LISTEN | OPTION_WORKERS | OPTION_WATCH | OPTION_PROVE | OPTION_CONTROL | OPTION_DUMPABLE | OPTION_HELP,
+     command_run},
     {"of a running jeton, found by its control socket", "status", NULL, "what it does: tokens, connections, counters",
      OF_A_RUNNING_ONE | OPTION_JSON, command_status},
     {NULL, "reload", NULL, "load the policy again, or say why not", OF_A_RUNNING_ONE | OPTION_PROVE, command_reload},
@@ -288,7 +312,8 @@ static void say_usage(FILE *to) {
   (void)fputs("\noptions:\n", to);
   say_options(to, ~0U);
   (void)fputs(
-      "\nexit codes: 0 good, 64 usage, 66 no such file, 69 unavailable (nobody answers, address in use), "
+      "\nexit codes: 0 good, 64 usage, 66 no such file, 69 unavailable (nobody answers, address in use,\nno token with "
+      "--prove), "
       "70 the other side\n"
       "failed, 71 no memory or descriptors, 73 cannot create, 77 no permission, 78 the policy is not valid\n",
       to);

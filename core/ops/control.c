@@ -139,14 +139,18 @@ static void answer_error(struct control_conn *c, int status, const char *fmt, st
 
 /* --- what can be asked --- */
 
-static void handle_health(struct control_conn *c, struct str rest) {
+static void handle_live(struct control_conn *c, struct str rest) {
   (void)rest;
-  bool ready = c->control->host.ready(c->control->host.ctx);
-  if (wants_text(c)) {
-    answer(c, ready ? 200 : 503, ready ? STR("ready\n") : STR("not ready\n"));
-  } else {
-    answer(c, ready ? 200 : 503, ready ? STR("{\"ready\":true}\n") : STR("{\"ready\":false}\n"));
-  }
+  answer(c, 200, wants_text(c) ? STR("live\n") : STR("{\"live\":true}\n"));
+}
+
+static void handle_ready(struct control_conn *c, struct str rest) {
+  (void)rest;
+  struct buf body;
+  buf_init(&body);
+  bool ready = c->control->host.ready(c->control->host.ctx, wants_text(c) ? CONTROL_TEXT : CONTROL_JSON, &body);
+  answer(c, ready ? 200 : 503, buf_str(&body));
+  buf_fini(&body);
 }
 
 static void handle_status(struct control_conn *c, struct str rest) {
@@ -240,8 +244,13 @@ static void on_refreshed(struct slot_waiter *w, int status) {
 
 static void on_refresh_limit(struct timeout *t) {
   struct control_conn *c = CONTAINER_OF(t, struct control_conn, limit);
+  struct slot_facts now;
+  char text[320];
   slot_wait_cancel(&c->refresh);
-  answer_error(c, 504, "the refresh has not ended yet: token ", str_of(slot_name(c->slot)));
+  slot_facts(c->slot, clock_boot_ms(), &now);
+  (void)snprintf(text, sizeof text, "the refresh has not ended yet: token %.160s, its fetch has taken %lld s",
+                 slot_name(c->slot), (long long)(now.fetching_ms > 0 ? now.fetching_ms / 1000 : 0));
+  answer_message(c, 504, "error", str_of(text));
 }
 
 static int hex_digit(char x) {
@@ -309,7 +318,8 @@ static void handle_refresh(struct control_conn *c, struct str rest) {
 
 /* --- reading --- */
 
-static const struct route ROUTES[] = {{"GET", "/health", handle_health},     {"GET", "/status", handle_status},
+static const struct route ROUTES[] = {{"GET", "/live", handle_live},         {"GET", "/ready", handle_ready},
+                                      {"GET", "/health", handle_ready},      {"GET", "/status", handle_status},
                                       {"GET", "/metrics", handle_metrics},   {"POST", "/reload", handle_reload},
                                       {"POST", "/refresh/", handle_refresh}, {"POST", "/stop", handle_stop}};
 
@@ -400,7 +410,14 @@ static int open_socket(const char *path, char *err, size_t errsize) {
     fd = address_listen(&a, BACKLOG);
     (void)umask(before);
   }
-  if (fd == UV_EADDRINUSE) {
+  struct stat there;
+  if (fd < 0 && lstat(path, &there) == 0 && there.st_uid != geteuid()) {
+    (void)snprintf(
+        err, errsize,
+        "cannot open the control socket %s: what stands there belongs to another user (uid %u): give this one "
+        "its own with --control, or set XDG_RUNTIME_DIR to a directory of yours",
+        path, (unsigned)there.st_uid);
+  } else if (fd == UV_EADDRINUSE) {
     (void)snprintf(err, errsize,
                    "another jeton answers on the control socket %s: stop it, or give this one its own with --control",
                    path);

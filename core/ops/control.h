@@ -1,6 +1,8 @@
 /* control.h: the admin side: HTTP with JSON on a Unix socket of mode 0600. Control's thread.
  *
- *   GET  /health          200 {"ready":true} once a policy is active, else 503
+ *   GET  /live            200: the process answers
+ *   GET  /ready           200 {"ready":true} when a policy is active, every token that counts is valid, and the process does not stop; else 503, and why
+ *   GET  /health          the same
  *   GET  /status          facts of the process; no secret among them
  *   POST /reload          200, or 422 with the problems; ?prove=1 runs changed fetches once first
  *   POST /refresh/NAME    200 when the token's fetch has succeeded, 502 when it failed, 409 when it has none; NAME percent-encoded, "tenant[acme]" for a family's
@@ -20,7 +22,7 @@
 enum control_form { CONTROL_JSON, CONTROL_TEXT, CONTROL_METRICS };
 struct control_host { /* what the process offers; ctx first */
   void *ctx;
-  bool (*ready)(void *ctx);
+  bool (*ready)(void *ctx, enum control_form form, struct buf *out); /* and says so, in JSON or text */
   void (*status)(void *ctx, enum control_form form, struct buf *out);
   void (*reload)(void *ctx, bool prove, struct reload_waiter *w);
   struct slot *(*slot)(void *ctx, struct str name); /* a reference, or NULL */

@@ -15,6 +15,17 @@
 #include "base/err.h"
 #include "http/parser.h"
 
+/* Whose process answers there: a file in a directory that all may write to can be anybody's. */
+static int check_peer(int fd, unsigned *stranger) {
+  struct ucred peer;
+  socklen_t n = sizeof peer;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) != 0) return -errno;
+  const uid_t own = geteuid();
+  if (peer.uid == own || peer.uid == 0 || own == 0) return 0;
+  *stranger = (unsigned)peer.uid;
+  return UV_EPERM;
+}
+
 static int connect_to(const char *path) {
   struct sockaddr_un a = {.sun_family = AF_UNIX};
   if (strlen(path) >= sizeof a.sun_path) return UV_ENAMETOOLONG;
@@ -67,9 +78,15 @@ static int receive(int fd, struct str method, struct arena *a, struct buf *body)
   }
 }
 
-int control_ask(const char *path, const char *method, const char *target, struct buf *body) {
+int control_ask(const char *path, const char *method, const char *target, struct buf *body, unsigned *stranger) {
+  *stranger = CONTROL_OWN;
   int fd = connect_to(path);
   if (fd < 0) return fd;
+  int wrong = check_peer(fd, stranger);
+  if (wrong != 0) {
+    (void)close(fd);
+    return wrong;
+  }
   struct buf request;
   buf_init(&request);
   buf_addf(&request, "%s %s HTTP/1.1\r\nhost: jeton\r\nconnection: close\r\n%s\r\n", method, target,

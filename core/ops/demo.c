@@ -51,7 +51,9 @@ static void choose_control(char *out, size_t n) {
   control_default_path(out, n);
   struct buf body;
   buf_init(&body);
-  if (control_ask(out, "GET", "/health", &body) > 0) (void)snprintf(out, n, "/tmp/jeton-demo-%ld.sock", (long)getpid());
+  unsigned stranger;
+  if (control_ask(out, "GET", "/health", &body, &stranger) > 0 || stranger != CONTROL_OWN)
+    (void)snprintf(out, n, "/tmp/jeton-demo-%ld.sock", (long)getpid());
   buf_fini(&body);
 }
 

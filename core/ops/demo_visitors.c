@@ -126,8 +126,7 @@ static void begin_visit(struct demo_visitors *all) {
   c->method = STR("GET");
   c->limits = &http_limits_default;
   c->connect_ms = c->first_byte_ms = c->response_ms = c->send_ms = LIMIT_MS;
-  c->pool_ms = POOL_MS;
-  c->pool_idle = POOL_IDLE;
+  c->pool = (struct pool_terms){.keep_ms = POOL_MS, .idle = POOL_IDLE};
   c->repeatable = true;
   call_start(c, all->origin);
 }

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/mask.h"
 #include "base/must.h"
 #include "lua/l_fetch.h"
 #include "lua/vm.h"
@@ -21,6 +22,7 @@ enum { SETTLED_MS = 60 * 1000 }; /* a task that ran this long starts its backoff
 
 struct fetch_run {
   struct link link;
+  struct under_way_fetch under_way;
   uv_timer_t timer;
   struct keeper_runtime *runtime;
   struct fetch *fetch;
@@ -73,10 +75,21 @@ static void on_run_closed(uv_handle_t *h) {
   let_go(r);
 }
 
-static void end_run(struct fetch_run *run, const struct fetch_result *result) {
+/* A failure is told in the log, in status and to scripts, and its words are the issuer's, which may repeat what was sent to it. */
+static void mask_error(struct fetch_result *result, struct buf *masked) {
+  if (result->ok || result->error == NULL || mask_is_empty()) return;
+  if (mask_apply(mask_of_thread(), str_of(result->error), masked)) result->error = buf_z(masked);
+}
+
+static void end_run(struct fetch_run *run, struct fetch_result *result) {
+  struct buf masked;
+  buf_init(&masked);
+  mask_error(result, &masked);
   list_remove(&run->link);
+  under_way_end(run->runtime->under_way, &run->under_way);
   uv_close((uv_handle_t *)&run->timer, on_run_closed);
   run->ended(run->arg, run->fetch, result);
+  buf_fini(&masked);
 }
 
 static void fail_run(struct fetch_run *run, const char *error) {
@@ -87,7 +100,11 @@ static void fail_run(struct fetch_run *run, const char *error) {
   end_run(run, &failed);
 }
 
-static int push_context(lua_State *L, void *arg) { return l_fetch_push_context(L, ((struct fetch_run *)arg)->fetch); }
+static int push_context(lua_State *L, void *arg) {
+  struct fetch_run *run = arg;
+  task_note_servers(L, &run->fetch->asked);
+  return l_fetch_push_context(L, run->fetch, run->token->reveal);
+}
 
 static int fetch_of(const struct fetch_run *run) { /* a reference */
   return run->runtime->binding.fetch[run->token - run->runtime->policy->tokens];
@@ -100,8 +117,9 @@ static void on_fetch_ended(void *arg, lua_State *L, int nresults, int status, co
   buf_init(&hold);
   hold.sensitive = true;
   struct fetch_result result = {.ok = false, .error = message};
-  if (status == 0) l_fetch_read(L, nresults, fetch_of(run), &result, &hold);
+  if (status == 0) l_fetch_read(L, nresults, fetch_of(run), run->fetch->slot, &result, &hold);
   end_run(run, &result);
+  token_bond_fini(&result.bond);
   buf_fini(&hold);
 }
 
@@ -134,9 +152,30 @@ void keeper_runtime_fetch(struct keeper_runtime *r, struct fetch *f, fetch_ended
   run->arg = arg;
   run->timer.data = run;
   list_push(&r->runs, &run->link);
+  under_way_begin(r->under_way, &run->under_way, slot_name(f->slot));
   r->holders++;
   (void)uv_timer_init(r->loop, &run->timer);
   (void)uv_timer_start(&run->timer, on_fetch_start, 0, 0);
+}
+
+static bool may_have_spent(const struct fetch_run *run) {
+  const struct token *previous = run->fetch->previous;
+  return (run->token != NULL && run->token->rotates) || (previous != NULL && previous->nfields > 0);
+}
+
+bool keeper_runtime_give_up(struct keeper_runtime *r, struct fetch *f) {
+  struct link *l = r->runs.next;
+  while (l != &r->runs && CONTAINER_OF(l, struct fetch_run, link)->fetch != f) l = l->next;
+  if (l == &r->runs) return false;
+  struct fetch_run *run = CONTAINER_OF(l, struct fetch_run, link);
+  if (may_have_spent(run)) return false;
+  struct task *task = run->task;
+  run->task = NULL;
+  if (task != NULL) task_cancel(task);
+  list_remove(&run->link);
+  under_way_end(r->under_way, &run->under_way);
+  uv_close((uv_handle_t *)&run->timer, on_run_closed);
+  return true;
 }
 
 void keeper_runtime_end_fetches(struct keeper_runtime *r) {
@@ -227,8 +266,8 @@ static struct vm *new_vm(struct services *services, const struct policy *p) {
   return vm_new(&settings);
 }
 
-struct keeper_runtime *keeper_runtime_new(struct services *services, struct policy *p, int *status, char *message,
-                                          size_t size) {
+struct keeper_runtime *keeper_runtime_new(struct services *services, struct under_way *under_way, struct policy *p,
+                                          int *status, char *message, size_t size) {
   struct vm *vm = new_vm(services, p);
   const char *text = "out of memory";
   struct keeper_runtime *r = must_calloc(1, sizeof *r);
@@ -240,6 +279,7 @@ struct keeper_runtime *keeper_runtime_new(struct services *services, struct poli
     return NULL;
   }
   r->loop = &services->loop;
+  r->under_way = under_way;
   r->policy = policy_ref(p);
   r->vm = vm;
   r->holders = 1;

@@ -8,8 +8,16 @@
  *   that end by mail (policy/serving.h), and the only timer is that of the limit. The first design polled a counter every 100 ms.
  * Without the second, a request that was in its hook at the switch could find its token over, and nobody to fetch it.
  *
+ * A proof fetches with the functions of a policy that may be refused yet. Its fetch takes the slot's place (token/keeper.h), since two at a time would spend one
+ * refresh token twice, and what it brings outlives the refusal: it serves at once where the token is made of the same as before. Otherwise it is held until the
+ * switch, and the slot has the new refresh token meanwhile. What only the refused policy can use (a token or a login that is its own) is kept for the next one,
+ * until one is taken.
+ *
  * A VM is freed by keeper_runtime.c when it is retired, lingers no more, and none of its fetches runs: this file only says which of these holds.
- * Threads: everything below runs on the keeper's thread, but for new, start, post and join (control's). */
+ * What could not be saved is tried again by token/saves.h, whatever becomes of the policy, and once more at the end.
+ * The end: while the workers drain, only what a request waits for is fetched. Then nothing begins any more, and what is under way is waited for: a refresh
+ * token that its issuer has rotated may be on its way to us, and its fetch saves it. Scripts' tasks go on until then, since a fetch may need one.
+ * Threads: everything below runs on the keeper's thread, but for new, start, post, log_cut and join (control's). */
 #include "ops/keeper_thread.h"
 
 #include <assert.h>
@@ -21,11 +29,14 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/must.h"
+#include "base/secmem.h"
+#include "base/thread.h"
 #include "http/services.h"
 #include "ops/keeper_runtime.h"
 #include "token/family.h"
 #include "token/keeper.h"
 #include "token/result.h"
+#include "token/saves.h"
 
 enum { COLLECT_MS = 250, TIMER_MAX_MS = 30 * 1000 };
 
@@ -36,19 +47,35 @@ struct lingering {  /* a policy that was replaced; exchanges of it may be under 
   int64_t until;                  /* when they are waited for no longer; INT64_MAX: no limit */
   bool over;                      /* nobody serves under it any more */
 };
+struct proof {                    /* of one token */
+  struct link link;               /* in waiting: a fetch of its slot runs; or in held */
+  struct slot *slot;              /* a reference */
+  const struct token_conf *token; /* the candidate's */
+  struct token *held;             /* a reference: what it brought, for the switch */
+  bool handed_back;               /* its login goes on in the slot */
+};
+struct kept { /* what a proof has brought for a policy that was refused */
+  struct link link;
+  char *name;          /* of the token: its slot stays */
+  struct token *token; /* a reference: another one than the slot's; NULL: the slot has it */
+};
 struct keeper_thread {
   struct services services;
-  uv_thread_t thread;
+  struct under_way under_way; /* has a lock of its own */
+  pthread_t thread;
   bool started;
   /* keeper's thread from here on */
   struct keeper *keeper;
-  uv_timer_t due, linger, collect;
+  uv_timer_t due, linger, collect, end;
   int64_t due_at;
   struct keeper_runtime *active, *candidate;
   struct link retired, lingering;
-  struct order *proof; /* a PROVE under way */
-  unsigned proving;
+  struct order *proof;       /* a PROVE under way */
+  unsigned proving;          /* fetches of it that have not ended */
+  struct link waiting, held; /* struct proof, of the candidate's tokens */
+  struct link kept;
   struct order *stop;
+  int64_t stop_at; /* while fetches under way are waited for: until when, CLOCK_BOOTTIME ms; INT64_MAX: no limit */
 };
 
 /* --- token/keeper.h's host --- */
@@ -101,13 +128,20 @@ static bool is_outdated(const struct keeper_thread *k, const struct fetch *f) {
   return f->host_data != k->active && k->active != NULL && keeper_runtime_token(k->active, f->slot) != NULL;
 }
 
+static void check_stop(struct keeper_thread *k);
+static void on_save_ended(void *arg) { check_stop(arg); }
+static void begin_waiting_proofs(struct keeper_thread *k);
+
 static void on_fetch_ended(void *arg, struct fetch *f, const struct fetch_result *result) {
   struct keeper_thread *k = arg;
   struct slot *s = slot_ref(f->slot);
   bool again = is_outdated(k, f);
   keeper_fetch_done(k->keeper, f, result);
+  if (list_empty(&k->lingering)) slot_drop_older(s);
   if (again) slot_try_again(s); /* when it failed */
   slot_unref(s);
+  begin_waiting_proofs(k);
+  check_stop(k);
 }
 
 /* The policy whose function fetches for s. One that has no such token fails the fetch. */
@@ -125,6 +159,12 @@ static void host_start_fetch(void *ctx, struct fetch *f) {
   struct keeper_runtime *r = runtime_for(k, f->slot);
   f->host_data = r;
   keeper_runtime_fetch(r, f, on_fetch_ended, k);
+}
+
+/* Not when the thread ends: nothing would be begun in its place. */
+static bool host_give_up_fetch(void *ctx, struct fetch *f) {
+  const struct keeper_thread *k = ctx;
+  return k->stop == NULL && !f->proof && keeper_runtime_give_up(f->host_data, f);
 }
 
 /* --- slots of a policy --- */
@@ -164,6 +204,9 @@ static bool names(const struct keeper_runtime *r, const char *token_name, bool f
 static bool still_named(void *arg, const char *token_name, bool family) {
   const struct keeper_thread *k = arg;
   if (names(k->active, token_name, family) || names(k->candidate, token_name, family)) return true;
+  for (const struct link *l = k->kept.next; l != &k->kept; l = l->next) {
+    if (!family && strcmp(CONTAINER_OF(l, struct kept, link)->name, token_name) == 0) return true;
+  }
   for (const struct link *l = k->lingering.next; l != &k->lingering; l = l->next) {
     const struct policy *p = CONTAINER_OF(l, struct lingering, link)->policy;
     if (policy_token(p, token_name, family) != NULL) return true;
@@ -202,6 +245,7 @@ static void end_lingerings(struct keeper_thread *k) {
     }
   }
   if (ended) retain_named(k);
+  if (list_empty(&k->lingering)) keeper_drop_older(k->keeper);
   if (next == INT64_MAX) {
     (void)uv_timer_stop(&k->linger);
   } else {
@@ -244,7 +288,8 @@ static void let_linger(struct keeper_thread *k, struct keeper_runtime *old, cons
 
 static void prepare(struct keeper_thread *k, struct order *o) {
   int status;
-  struct keeper_runtime *c = keeper_runtime_new(&k->services, o->policy, &status, o->message, sizeof o->message);
+  struct keeper_runtime *c =
+      keeper_runtime_new(&k->services, &k->under_way, o->policy, &status, o->message, sizeof o->message);
   if (c == NULL) {
     order_answer(o, status);
     return;
@@ -264,21 +309,114 @@ static void prepare(struct keeper_thread *k, struct order *o) {
   order_answer(o, status);
 }
 
+static void free_proof(struct proof *p) {
+  list_remove(&p->link);
+  slot_unref(p->slot);
+  token_unref(p->held);
+  free(p);
+}
+
+static void drop_proofs(struct link *proofs) {
+  while (!list_empty(proofs)) free_proof(CONTAINER_OF(proofs->next, struct proof, link));
+}
+
+static void drop_one_kept(struct kept *kept) {
+  list_remove(&kept->link);
+  token_unref(kept->token);
+  free(kept->name);
+  free(kept);
+}
+
+static void drop_kept(struct keeper_thread *k) {
+  while (!list_empty(&k->kept)) drop_one_kept(CONTAINER_OF(k->kept.next, struct kept, link));
+}
+
+/* Takes over token. */
+static void keep(struct keeper_thread *k, const char *name, struct token *token) {
+  struct kept *kept = must_calloc(1, sizeof *kept);
+  kept->name = must_strdup(name);
+  kept->token = token;
+  list_push(&k->kept, &kept->link);
+}
+
+/* What was brought for a token of that name that is made of the same, or NULL. */
+static struct kept *find_kept(const struct keeper_thread *k, const char *name, const struct token_bond *bond) {
+  for (struct link *l = k->kept.next; l != &k->kept; l = l->next) {
+    struct kept *kept = CONTAINER_OF(l, struct kept, link);
+    if (kept->token != NULL && strcmp(kept->name, name) == 0 && token_bond_same(&kept->token->bond, bond)) return kept;
+  }
+  return NULL;
+}
+
+static void keep_held(struct keeper_thread *k) {
+  while (!list_empty(&k->held)) {
+    struct proof *p = CONTAINER_OF(k->held.next, struct proof, link);
+    struct kept *before = find_kept(k, p->token->name, &p->held->bond);
+    if (before != NULL) drop_one_kept(before);
+    if (!p->handed_back) keep(k, p->token->name, token_ref(p->held));
+    free_proof(p);
+  }
+}
+
+/* A refresh token that the proof has spent may stand in the policy that was refused; the next try begins with what came for it. It is not fetched meanwhile. */
+static void keep_proved(struct keeper_thread *k, const struct policy *p) {
+  for (size_t i = 0; i < p->ntokens; i++) {
+    const struct token_conf *t = &p->tokens[i];
+    if (t->family || still_named(k, t->name, false)) continue;
+    struct slot *s = keeper_find(k->keeper, str_of(t->name));
+    struct slot_facts f = {0};
+    if (s != NULL) slot_facts(s, clock_boot_ms(), &f);
+    slot_unref(s);
+    if (f.generation == 0) continue;
+    keep(k, t->name, NULL);
+    keeper_leave(k->keeper, str_of(t->name), false);
+  }
+}
+
 static void discard(struct keeper_thread *k, struct order *o) {
   struct keeper_runtime *c = k->candidate;
   k->candidate = NULL;
   if (c != NULL) {
     (void)serving_leave(&c->policy->serving); /* workers discard it at the same time; nothing is kept for them */
-    keeper_runtime_end_fetches(c);
+    drop_proofs(&k->waiting);
+    keep_held(k);
+    keep_proved(k, c->policy);
+    list_push(&k->retired, &c->link); /* a proof that was given up: its fetches run on, and save what they get */
     keeper_runtime_retire(c);
     retain_named(k);
   }
   order_answer(o, 0);
 }
 
+/* Its audience is borrowed. */
+static struct token_bond bond_of(const struct token_conf *t) {
+  return (struct token_bond){.audience = t->audience, .made_of = {t->made_of[0], t->made_of[1]}};
+}
+
+static void publish_held(struct keeper_thread *k, const struct token_conf *t) {
+  for (struct link *l = k->held.next; l != &k->held; l = l->next) {
+    struct proof *p = CONTAINER_OF(l, struct proof, link);
+    if (p->token != t) continue;
+    struct token *held = p->held;
+    p->held = NULL;
+    keeper_publish_held(k->keeper, p->slot, held);
+    free_proof(p);
+    return;
+  }
+  struct token_bond bond = bond_of(t);
+  struct kept *kept = t->family ? NULL : find_kept(k, t->name, &bond);
+  struct slot *s = kept != NULL ? keeper_find(k->keeper, str_of(t->name)) : NULL;
+  if (s == NULL) return;
+  keeper_publish_held(k->keeper, s, token_ref(kept->token));
+  slot_unref(s);
+}
+
 static void adopt_tokens(struct keeper_thread *k, const struct policy *p) {
   for (size_t i = 0; i < p->ntokens; i++) {
     const struct token_conf *t = &p->tokens[i];
+    struct token_bond bond = bond_of(t);
+    keeper_bind(k->keeper, str_of(t->name), t->family, &bond);
+    publish_held(k, t);
     if (t->family) {
       family_unref(adopt_family(k, t));
     } else {
@@ -300,12 +438,16 @@ static void switch_over(struct keeper_thread *k, struct order *o) {
   bool mended = old != NULL && !same_text(old->policy, k->candidate->policy);
   k->active = k->candidate;
   k->candidate = NULL;
+  k->services.keepalive = k->active->policy->tcp_keepalive;
   if (old != NULL) {
     let_linger(k, old, k->active->policy);
     list_push(&k->retired, &old->link);
     keeper_runtime_retire(old);
   }
   adopt_tokens(k, k->active->policy);
+  bool kept = !list_empty(&k->kept);
+  drop_kept(k);
+  if (kept) retain_named(k);
   end_lingerings(k);
   if (mended) keeper_try_again(k->keeper);
   keeper_runtime_activate(k->active);
@@ -315,7 +457,7 @@ static void switch_over(struct keeper_thread *k, struct order *o) {
 /* --- proof --- */
 
 static void one_proof_less(struct keeper_thread *k) {
-  if (--k->proving > 0) return;
+  if (k->proof == NULL || --k->proving > 0) return; /* it may have been given up */
   struct order *o = k->proof;
   k->proof = NULL;
   order_answer(o, o->status);
@@ -327,33 +469,68 @@ static void note_unproved(struct order *o, const char *name, const char *error) 
   o->status = ERR_SCRIPT;
 }
 
+static struct proof *new_proof(struct link *list, struct slot *s, const struct token_conf *t, struct token *held) {
+  struct proof *p = must_calloc(1, sizeof *p);
+  p->slot = slot_ref(s);
+  p->token = t;
+  p->held = held;
+  list_push(list, &p->link);
+  return p;
+}
+
+/* The proof may have been given up, and its policy be gone, while the fetch ran on. */
 static void on_proof_ended(void *arg, struct fetch *f, const struct fetch_result *result) {
   struct keeper_thread *k = arg;
-  const char *why = "";
-  const struct token_conf *t = keeper_runtime_token(k->candidate, f->slot);
-  struct result_times times = {
-      .sent_at = f->sent_at, .now = clock_boot_ms(), .wall = clock_wall_ms(), .leeway_ms = t->schedule.leeway_ms};
-  struct token *token = result_token(result, &times, &why);
-  if (token == NULL) note_unproved(k->proof, t->name, why);
-  if (token != NULL) token_unref(token); /* proved, never published */
-  slot_unref(f->slot);
-  free(f);
-  one_proof_less(k);
+  struct slot *s = slot_ref(f->slot);
+  bool wanted = k->candidate != NULL && f->host_data == k->candidate;
+  struct proof_outcome out;
+  const char *why = keeper_proof_done(k->keeper, f, result, &out);
+  if (why != NULL && wanted && k->proof != NULL) note_unproved(k->proof, slot_token_name(s), why);
+  if (out.held != NULL && wanted)
+    new_proof(&k->held, s, keeper_runtime_token(k->candidate, s), out.held)->handed_back = out.handed_back;
+  else
+    token_unref(out.held);
+  slot_unref(s);
+  if (wanted) one_proof_less(k);
+  begin_waiting_proofs(k);
+  check_stop(k);
+}
+
+/* False: a fetch of the slot is under way. */
+static bool begin_proof(struct keeper_thread *k, struct slot *s, const struct token_conf *t) {
+  struct token_bond bond = bond_of(t);
+  const struct kept *kept = find_kept(k, t->name, &bond);
+  struct fetch *f = keeper_begin_proof(k->keeper, s, &bond, kept != NULL ? kept->token : NULL);
+  if (f == NULL) return false;
+  f->host_data = k->candidate;
+  keeper_runtime_fetch(k->candidate, f, on_proof_ended, k);
+  return true;
+}
+
+static void begin_waiting_proofs(struct keeper_thread *k) {
+  for (struct link *l = k->waiting.next, *next; l != &k->waiting; l = next) {
+    next = l->next;
+    struct proof *p = CONTAINER_OF(l, struct proof, link);
+    if (begin_proof(k, p->slot, p->token)) free_proof(p);
+  }
 }
 
 static void prove_token(struct keeper_thread *k, const struct token_conf *t) {
-  struct fetch *f = must_calloc(1, sizeof *f);
-  f->slot = find_or_make_slot(k, t);
-  f->reason = FETCH_MANUAL;
-  f->attempt = 1;
-  f->sent_at = clock_boot_ms();
+  struct slot *s = find_or_make_slot(k, t);
   k->proving++;
-  keeper_runtime_fetch(k->candidate, f, on_proof_ended, k);
+  if (!begin_proof(k, s, t)) (void)new_proof(&k->waiting, s, t, NULL);
+  slot_unref(s);
 }
 
-/* Returns at once; the proof itself then fails, and its request is answered. */
+/* The proof fails at once. Its fetches run on: what they are about to get may be a refresh token in place of one that is spent. */
 static void end_proof(struct keeper_thread *k, struct order *o) {
-  if (k->proof != NULL) keeper_runtime_end_fetches(k->candidate);
+  struct order *proof = k->proof;
+  k->proof = NULL;
+  drop_proofs(&k->waiting);
+  if (proof != NULL) {
+    (void)snprintf(proof->message, sizeof proof->message, "the proof was given up");
+    order_answer(proof, ERR_CLOSED);
+  }
   order_answer(o, 0);
 }
 
@@ -373,19 +550,29 @@ static void prove(struct keeper_thread *k, struct order *o) {
 /* --- the thread --- */
 
 /* A keeper rests for most of its life: what its last fetch left behind (a reply with a token in it) is given back all the same. */
+/* What fetches have left behind goes while nothing is fetched, too: garbage of their VMs, the bytes of the last read, frames of calls that are over. */
 static void on_collect(uv_timer_t *t) {
-  const struct keeper_thread *k = t->data;
+  struct keeper_thread *k = t->data;
   if (k->active != NULL) vm_collect_step(k->active->vm);
   for (const struct link *l = k->retired.next; l != &k->retired; l = l->next) {
     struct vm *vm = CONTAINER_OF(l, struct keeper_runtime, link)->vm;
     if (vm != NULL) vm_collect_step(vm);
   }
+  for (const struct link *l = k->lingering.next; l != &k->lingering; l = l->next) {
+    const struct keeper_runtime *runtime = CONTAINER_OF(l, struct lingering, link)->runtime;
+    if (runtime != NULL && runtime->vm != NULL) vm_collect_step(runtime->vm);
+  }
+  net_forget(&k->services.net);
+  secmem_wipe_stack();
 }
 
 /* The slots are closed first: a fetch that is ended would be tried again. */
 static void retire_all(struct keeper_thread *k) {
   struct keeper_runtime *live[] = {k->candidate, k->active};
   k->candidate = k->active = NULL;
+  drop_proofs(&k->waiting);
+  drop_proofs(&k->held);
+  drop_kept(k);
   while (!list_empty(&k->lingering)) end_lingering(CONTAINER_OF(k->lingering.next, struct lingering, link));
   retain_named(k);
   for (struct link *l = k->retired.next, *next; l != &k->retired; l = next) {
@@ -400,13 +587,58 @@ static void retire_all(struct keeper_thread *k) {
   }
 }
 
+static void close_timers(struct keeper_thread *k) {
+  uv_timer_t *const timers[] = {&k->due, &k->linger, &k->collect, &k->end};
+  for (size_t i = 0; i < sizeof timers / sizeof timers[0]; i++) uv_close((uv_handle_t *)timers[i], NULL);
+}
+
+static void log_unsaved(void *arg, struct slot *s) {
+  (void)arg;
+  struct slot_facts f;
+  slot_facts(s, clock_boot_ms(), &f);
+  if (f.unsaved[0] != '\0')
+    log_error("what token %s needs for its next fetch was never saved, and a restart may be locked out: %s",
+              slot_name(s), f.unsaved);
+}
+
+static void end_now(struct keeper_thread *k) {
+  under_way_log_cut(&k->under_way);
+  saves_drop_all(k->services.saves);
+  keeper_each(k->keeper, log_unsaved, NULL);
+  retire_all(k);
+  close_timers(k);
+  uv_stop(&k->services.loop);
+}
+
+static bool has_work(struct keeper_thread *k) { return under_way_any(&k->under_way) || saves_any(k->services.saves); }
+
+/* Also the way from a fetch's last callback to the end: no task of a VM may be on the stack when it goes. */
+static void on_end(uv_timer_t *t) {
+  struct keeper_thread *k = t->data;
+  if (!has_work(k) || clock_boot_ms() >= k->stop_at) {
+    end_now(k);
+  } else if (k->stop_at != INT64_MAX) {
+    (void)uv_timer_start(t, on_end, timer_ms(k, k->stop_at), 0);
+  }
+}
+
+static void check_stop(struct keeper_thread *k) {
+  bool waits = k->stop != NULL && !uv_is_closing((const uv_handle_t *)&k->end);
+  if (waits && !has_work(k)) (void)uv_timer_start(&k->end, on_end, 0, 0);
+}
+
 static void stop(struct keeper_thread *k, struct order *o) {
   k->stop = o;
-  retire_all(k);
-  uv_close((uv_handle_t *)&k->due, NULL);
-  uv_close((uv_handle_t *)&k->linger, NULL);
-  uv_close((uv_handle_t *)&k->collect, NULL);
-  uv_stop(&k->services.loop);
+  k->stop_at = o->until;
+  keeper_slow_down(k->keeper, KEEPER_NONE);
+  under_way_log_wait(&k->under_way, k->stop_at);
+  saves_hurry(k->services.saves);
+  (void)uv_timer_start(&k->end, on_end, 0, 0);
+}
+
+static void drain(struct keeper_thread *k, struct order *o) {
+  keeper_slow_down(k->keeper, KEEPER_WANTED);
+  order_answer(o, 0);
 }
 
 static void carry_out(void *receiver, struct order *o) {
@@ -418,12 +650,12 @@ static void carry_out(void *receiver, struct order *o) {
     case ORDER_SWITCH: switch_over(k, o); break;
     case ORDER_DISCARD: discard(k, o); break;
     case ORDER_STOP: stop(k, o); break;
-    case ORDER_DRAIN:
+    case ORDER_DRAIN: drain(k, o); break;
     case ORDER_REOPEN: assert(false); /* a worker's */
   }
 }
 
-static void keeper_main(void *arg) {
+static void *keeper_main(void *arg) {
   struct keeper_thread *k = arg;
   (void)pthread_setname_np(pthread_self(), "jeton-keeper");
   (void)uv_run(&k->services.loop, UV_RUN_DEFAULT);
@@ -433,8 +665,12 @@ static void keeper_main(void *arg) {
   keeper_free(k->keeper);
   struct order *o = k->stop;
   services_close(&k->services);
+  saves_free(k->services.saves);
   order_answer(o, 0);
+  return NULL;
 }
+
+void keeper_thread_log_cut(struct keeper_thread *k) { under_way_log_cut(&k->under_way); }
 
 struct keeper_thread *keeper_thread_new(struct registry *names) {
   struct keeper_thread *k = must_calloc(1, sizeof *k);
@@ -444,20 +680,30 @@ struct keeper_thread *keeper_thread_new(struct registry *names) {
   }
   list_init(&k->retired);
   list_init(&k->lingering);
+  list_init(&k->waiting);
+  list_init(&k->held);
+  list_init(&k->kept);
   k->due_at = INT64_MAX;
-  k->due.data = k->linger.data = k->collect.data = k;
+  k->services.saves = saves_new(&k->services.loop, on_save_ended, k);
+  under_way_init(&k->under_way);
+  k->due.data = k->linger.data = k->collect.data = k->end.data = k;
+  (void)uv_timer_init(&k->services.loop, &k->end);
   (void)uv_timer_init(&k->services.loop, &k->due);
   (void)uv_timer_init(&k->services.loop, &k->linger);
   (void)uv_timer_init(&k->services.loop, &k->collect);
   (void)uv_timer_start(&k->collect, on_collect, COLLECT_MS, COLLECT_MS);
-  struct keeper_host host = {
-      .ctx = k, .now = host_now, .wall = host_wall, .start_fetch = host_start_fetch, .set_timer = host_set_timer};
+  struct keeper_host host = {.ctx = k,
+                             .now = host_now,
+                             .wall = host_wall,
+                             .start_fetch = host_start_fetch,
+                             .give_up_fetch = host_give_up_fetch,
+                             .set_timer = host_set_timer};
   k->keeper = keeper_new(&host, &k->services.mailbox, 0);
   return k;
 }
 
 int keeper_thread_start(struct keeper_thread *k) {
-  int status = uv_thread_create(&k->thread, keeper_main, k);
+  int status = thread_start(&k->thread, keeper_main, k);
   k->started = status == 0;
   return status;
 }
@@ -465,13 +711,13 @@ int keeper_thread_start(struct keeper_thread *k) {
 void keeper_thread_post(struct keeper_thread *k, struct order *o) { order_post(o, &k->services.mailbox, carry_out, k); }
 
 void keeper_thread_join(struct keeper_thread *k) {
-  if (k->started) (void)uv_thread_join(&k->thread);
+  if (k->started) (void)pthread_join(k->thread, NULL);
   if (!k->started) {
-    uv_close((uv_handle_t *)&k->due, NULL);
-    uv_close((uv_handle_t *)&k->linger, NULL);
-    uv_close((uv_handle_t *)&k->collect, NULL);
+    close_timers(k);
     keeper_free(k->keeper);
     services_close(&k->services);
+    saves_free(k->services.saves);
   }
+  under_way_fini(&k->under_way);
   free(k);
 }

@@ -14,6 +14,8 @@ struct keeper_thread *keeper_thread_new(struct registry *names); /* NULL when ou
 int keeper_thread_start(struct keeper_thread *k);                /* 0, or libuv's error */
 /* Asynchronous: carries out the order on the keeper's thread, see policy/order.h. After STOP was answered only keeper_thread_join may be called. */
 void keeper_thread_post(struct keeper_thread *k, struct order *o);
+/* Says in the log which fetches are cut off when the process ends now. */
+void keeper_thread_log_cut(struct keeper_thread *k);
 void keeper_thread_join(struct keeper_thread *k); /* after STOP was answered, or when it was never started; frees it */
 
 #endif

@@ -12,6 +12,7 @@
 #include "base/must.h"
 #include "base/shared.h"
 #include "base/version.h"
+#include "ops/readiness.h"
 #include "token/family.h"
 
 /* --- lines --- */
@@ -50,7 +51,11 @@ static uint64_t fetches_of(const struct slot_facts *f) { return f->fetches; }
 static uint64_t failures_of(const struct slot_facts *f) { return f->failures; }
 static uint64_t in_a_row_of(const struct slot_facts *f) { return f->consecutive_failures; }
 static uint64_t rejections_of(const struct slot_facts *f) { return f->rejections; }
+static uint64_t fetching_of(const struct slot_facts *f) {
+  return f->fetching_ms > 0 ? (uint64_t)f->fetching_ms / 1000 : 0;
+}
 static uint64_t waiters_of(const struct slot_facts *f) { return f->waiters; }
+static uint64_t unsaved_of(const struct slot_facts *f) { return f->unsaved[0] != '\0'; }
 
 static const struct token_metric {
   const char *name, *type, *help;
@@ -62,7 +67,10 @@ static const struct token_metric {
     {"token_failures_total", "counter", "Fetches failed.", failures_of},
     {"token_consecutive_failures", "gauge", "Fetches failed since the last one that succeeded.", in_a_row_of},
     {"token_rejections_total", "counter", "Values that an upstream refused.", rejections_of},
+    {"token_fetching_seconds", "gauge", "How long the fetch under way has taken; 0 when there is none.", fetching_of},
     {"token_waiters", "gauge", "Requests that wait for the token now.", waiters_of},
+    {"token_unsaved", "gauge", "Whether its new refresh token could not be saved, so that a restart may be locked out.",
+     unsaved_of},
 };
 
 static void add_token_metric(const struct token_set *t, const struct token_metric *m, int64_t now, struct buf *out) {
@@ -88,7 +96,7 @@ static void add_lives(const struct token_set *t, int64_t now, struct buf *out) {
 
 struct family_sums {
   int64_t now;
-  uint64_t keys, failing, waiters;
+  uint64_t keys, failing, waiters, unsaved;
 };
 static void sum_key(void *arg, struct slot *s) {
   struct family_sums *sums = arg;
@@ -96,6 +104,7 @@ static void sum_key(void *arg, struct slot *s) {
   slot_facts(s, sums->now, &f);
   sums->failing += f.consecutive_failures > 0;
   sums->waiters += f.waiters;
+  sums->unsaved += f.unsaved[0] != '\0';
 }
 
 /* A family may have a hundred thousand keys: they are gone through once. */
@@ -111,14 +120,15 @@ static struct family_sums *sum_families(const struct token_set *t, int64_t now) 
 
 /* Gauges only: a key that nobody uses goes, and its counts with it. */
 static void add_families(const struct token_set *t, int64_t now, struct buf *out) {
-  static const char *const names[] = {"family_keys", "family_keys_failing", "family_waiters"};
+  static const char *const names[] = {"family_keys", "family_keys_failing", "family_waiters", "family_keys_unsaved"};
   static const char *const helps[] = {"Keys of the family.", "Keys whose last fetch failed.",
-                                      "Requests that wait for one of its tokens now."};
+                                      "Requests that wait for one of its tokens now.",
+                                      "Keys whose new refresh token could not be saved."};
   struct family_sums *sums = sum_families(t, now);
-  for (unsigned k = 0; k < 3; k++) {
+  for (unsigned k = 0; k < sizeof names / sizeof names[0]; k++) {
     begin(out, names[k], "gauge", helps[k]);
     for (size_t i = 0; i < t->n; i++) {
-      const uint64_t figures[] = {sums[i].keys, sums[i].failing, sums[i].waiters};
+      const uint64_t figures[] = {sums[i].keys, sums[i].failing, sums[i].waiters, sums[i].unsaved};
       if (t->families[i] != NULL) add_count(out, names[k], "token", family_name(t->families[i]), figures[k]);
     }
   }
@@ -204,6 +214,8 @@ void metrics_text(const struct status_view *v, struct buf *out) {
   add_count(out, "info", "version", JETON_VERSION, 1);
   add_one(out, "uptime_seconds", "gauge", "Since the start.", (uint64_t)v->uptime_ms / 1000);
   add_one(out, "stopping", "gauge", "Whether the process is ending: 1 from SIGTERM on.", v->stopping);
+  add_one(out, "ready", "gauge", "Whether /ready answers 200: every token that counts is valid.",
+          !v->stopping && readiness_of(v->policy, v->tokens));
   add_one(out, "policy_number", "gauge", "The number of the load that is active.",
           v->policy != NULL ? v->policy->number : 0);
   add_one(out, "reloads_total", "counter", "Reloads that became active.", v->reload.done);

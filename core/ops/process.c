@@ -1,13 +1,15 @@
 /* process.c: start, signals, drain, stop.
  *
  * Start: harden -> load the policy (its errors are shown, nothing has been started) -> control socket -> keeper and worker threads -> the first
- * policy goes the way of every reload -> "listening on …", "ready". Stop: no more reloads -> workers drain, up to timeouts.drain -> workers
- * stop and are joined -> the keeper stops and is joined -> everything of this thread closes. A stage begins when the one before has
- * answered; the drain's limit is the only one that time moves on. A second SIGTERM or SIGINT ends the process at once.
+ * policy goes the way of every reload -> "listening on …" -> every token that counts is valid -> "ready". Stop: no more reloads -> workers drain, up to timeouts.drain -> workers
+ * stop and are joined -> the keeper waits for fetches under way, up to the same moment, stops and is joined -> everything of this thread closes. A stage
+ * begins when the one before has answered; the drain's limit is the only one that time moves on. A second SIGTERM or SIGINT ends the process at once, and says
+ * what that costs.
  * Main thread. */
 #include "ops/process.h"
 
 #include <assert.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +31,7 @@
 #include "ops/keeper_thread.h"
 #include "ops/metrics.h"
 #include "ops/notify.h"
+#include "ops/readiness.h"
 #include "ops/reload.h"
 #include "ops/status.h"
 #include "ops/watch.h"
@@ -36,7 +39,7 @@
 #include "proxy/worker.h"
 #include "token/family.h"
 
-enum { NSIGNALS = 4 };
+enum { NSIGNALS = 4, READY_CHECK_MS = 100 };
 static const int SIGNALS[NSIGNALS] = {SIGHUP, SIGTERM, SIGINT, SIGUSR1};
 
 struct process;
@@ -50,8 +53,10 @@ struct process {
   struct services services;
   uv_signal_t signals[NSIGNALS];
   uv_timer_t drain_limit;
+  uv_timer_t ready_check; /* until the tokens are there for the first time: slots do not report to control */
   struct keeper_thread *keeper;
-  struct order stop_keeper;
+  struct order drain_keeper, stop_keeper;
+  int64_t drained_by; /* once it stops: CLOCK_BOOTTIME ms; INT64_MAX: no limit */
   struct worker **workers;
   struct worker_end *ends;
   struct addresses *addresses; /* of clients, over all workers */
@@ -61,9 +66,11 @@ struct process {
   struct control *control;
   struct watch *watch;
   struct certificates *certificates;
-  int64_t started_at;
+  int64_t started_at, serving_since;
   int exit_code;
-  bool ready, stopping, workers_stopping;
+  bool serving; /* the first policy is active */
+  bool ready;   /* and all tokens have been there: the manager was told */
+  bool stopping, workers_stopping;
 };
 
 /* --- stop, from its last stage to its first --- */
@@ -82,7 +89,8 @@ static void stop_keeper(struct process *p) {
     uv_stop(&p->services.loop);
     return;
   }
-  p->stop_keeper = (struct order){.reply_to = &p->services.mailbox, .done = on_keeper_stopped, .kind = ORDER_STOP};
+  p->stop_keeper = (struct order){
+      .reply_to = &p->services.mailbox, .done = on_keeper_stopped, .kind = ORDER_STOP, .until = p->drained_by};
   keeper_thread_post(p->keeper, &p->stop_keeper);
 }
 
@@ -113,13 +121,18 @@ static void on_worker_drained(struct order *o) {
   if (--p->undrained == 0) stop_workers(p);
 }
 
-static void drain_workers(struct process *p) {
+static void on_keeper_drains(struct order *o) { (void)o; }
+
+static void drain(struct process *p) {
   if (reload_policy(p->reload) == NULL) { /* it never served */
     stop_workers(p);
     return;
   }
   uint64_t limit = reload_policy(p->reload)->timeouts.drain;
+  p->drained_by = limit > 0 ? clock_boot_ms() + (int64_t)limit : INT64_MAX;
   if (limit > 0) (void)uv_timer_start(&p->drain_limit, on_drain_limit, limit, 0);
+  p->drain_keeper = (struct order){.reply_to = &p->services.mailbox, .done = on_keeper_drains, .kind = ORDER_DRAIN};
+  keeper_thread_post(p->keeper, &p->drain_keeper);
   p->undrained = p->running;
   for (unsigned i = 0; i < p->running; i++) {
     p->ends[i].drain = (struct order){.reply_to = &p->services.mailbox, .done = on_worker_drained, .kind = ORDER_DRAIN};
@@ -130,9 +143,9 @@ static void drain_workers(struct process *p) {
 static void begin_stop(struct process *p) {
   if (p->stopping) return;
   p->stopping = true;
-  if (p->ready) log_info("draining");
+  if (p->serving) log_info("draining");
   notify_manager("STOPPING=1");
-  if (reload_stop(p->reload)) drain_workers(p); /* else when the round under way has ended */
+  if (reload_stop(p->reload)) drain(p); /* else when the round under way has ended */
 }
 
 /* --- reload --- */
@@ -165,30 +178,62 @@ static void log_lines(enum log_level level, const char *text) {
   }
 }
 
-static void tell_ready(struct process *p) {
-  const struct listeners *l = reload_listeners(p->reload);
-  char url[160] = "";
-  if (l->n > 0) listener_url(&l->v[0], url, sizeof url);
+static bool check_ready(struct process *p) {
+  if (!readiness_of(reload_policy(p->reload), reload_tokens(p->reload))) return false;
+  (void)uv_timer_stop(&p->ready_check);
   p->ready = true;
   log_info("ready");
   notify_manager("READY=1");
+  return true;
+}
+
+static void say_missing(struct process *p, enum log_level level, const char *what) {
+  struct buf text;
+  buf_init(&text);
+  readiness_say(reload_policy(p->reload), reload_tokens(p->reload), &text);
+  log_line(level, "%s", what);
+  log_lines(level, buf_z(&text));
+  buf_fini(&text);
+}
+
+static void on_ready_check(uv_timer_t *t) {
+  struct process *p = t->data;
+  uint64_t limit = reload_policy(p->reload)->timeouts.prove;
+  if (p->stopping || check_ready(p) || !p->options->prove || limit == 0) return;
+  if (clock_boot_ms() - p->serving_since < (int64_t)limit) return;
+  say_missing(p, LOG_ERROR, "not every token has a value within timeouts.prove: jeton cannot start");
+  p->exit_code = EXIT_UNAVAILABLE;
+  (void)uv_timer_stop(t);
+  begin_stop(p);
+}
+
+static void begin_serving(struct process *p) {
+  const struct listeners *l = reload_listeners(p->reload);
+  char url[160] = "";
+  if (l->n > 0) listener_url(&l->v[0], url, sizeof url);
+  p->serving = true;
+  p->serving_since = clock_boot_ms();
+  if (!check_ready(p)) {
+    log_info("not ready yet: a token has no valid value");
+    (void)uv_timer_start(&p->ready_check, on_ready_check, READY_CHECK_MS, READY_CHECK_MS);
+  }
   if (p->options->on_ready != NULL) p->options->on_ready(p->options->arg, url);
 }
 
 static void take_refusal(struct process *p, const struct reload_result *result) {
   log_lines(LOG_ERROR, result->text);
-  log_error(p->ready ? "the policy was refused, the active one goes on" : "jeton cannot start");
-  if (!p->ready) p->exit_code = exit_for(result->status);
-  if (p->ready && p->watch != NULL) watch_files(p, reload_policy(p->reload), result->refused);
+  log_error(p->serving ? "the policy was refused, the active one goes on" : "jeton cannot start");
+  if (!p->serving) p->exit_code = exit_for(result->status);
+  if (p->serving && p->watch != NULL) watch_files(p, reload_policy(p->reload), result->refused);
 }
 
 static void take_success(struct process *p, const struct reload_result *result) {
   log_lines(LOG_WARN, result->text);
   if (p->watch != NULL) watch_files(p, reload_policy(p->reload), NULL);
-  if (p->ready) {
+  if (p->serving) {
     log_info("policy %llu is active", (unsigned long long)result->number);
   } else {
-    tell_ready(p);
+    begin_serving(p);
   }
 }
 
@@ -196,8 +241,8 @@ static void on_reload_ended(void *ctx, const struct reload_result *result) {
   struct process *p = ctx;
   (result->status == 0 ? take_success : take_refusal)(p, result);
   if (p->stopping) {
-    drain_workers(p);
-  } else if (!p->ready) {
+    drain(p);
+  } else if (!p->serving) {
     begin_stop(p);
   }
 }
@@ -229,6 +274,16 @@ static void reopen_logs(struct process *p) {
   }
 }
 
+/* Nobody is waited for any more. */
+static void end_at_once(struct process *p, int number) {
+  struct worker_counts c = {0};
+  for (unsigned i = 0; i < p->running; i++) worker_counts(p->workers[i], &c);
+  log_warn("a second %s: ending at once; %llu connections are closed as they are",
+           number == SIGINT ? "SIGINT" : "SIGTERM", (unsigned long long)c.connections);
+  if (p->keeper != NULL) keeper_thread_log_cut(p->keeper);
+  _exit(128 + number);
+}
+
 static void on_signal(uv_signal_t *s, int number) {
   struct process *p = s->data;
   if (number == SIGHUP) {
@@ -236,7 +291,7 @@ static void on_signal(uv_signal_t *s, int number) {
   } else if (number == SIGUSR1) {
     reopen_logs(p);
   } else if (p->stopping) {
-    _exit(128 + number);
+    end_at_once(p, number);
   } else {
     begin_stop(p);
   }
@@ -244,24 +299,27 @@ static void on_signal(uv_signal_t *s, int number) {
 
 /* --- what the control socket is offered --- */
 
-static bool host_ready(void *ctx) {
-  const struct process *p = ctx;
-  return p->ready && !p->stopping;
+static struct status_view view_of(struct process *p) {
+  return (struct status_view){.path = p->options->policy_path,
+                              .uptime_ms = clock_boot_ms() - p->started_at,
+                              .stopping = p->stopping,
+                              .policy = reload_policy(p->reload),
+                              .tokens = reload_tokens(p->reload),
+                              .listeners = reload_listeners(p->reload),
+                              .workers = p->workers,
+                              .nworkers = p->running,
+                              .reload = reload_facts(p->reload),
+                              .names = p->names,
+                              .certificates = certificates_facts(p->certificates)};
+}
+
+static bool host_ready(void *ctx, enum control_form form, struct buf *out) {
+  struct status_view v = view_of(ctx);
+  return (form == CONTROL_TEXT ? status_ready_text : status_ready_json)(&v, out);
 }
 
 static void host_status(void *ctx, enum control_form form, struct buf *out) {
-  struct process *p = ctx;
-  struct status_view v = {.path = p->options->policy_path,
-                          .uptime_ms = clock_boot_ms() - p->started_at,
-                          .stopping = p->stopping,
-                          .policy = reload_policy(p->reload),
-                          .tokens = reload_tokens(p->reload),
-                          .listeners = reload_listeners(p->reload),
-                          .workers = p->workers,
-                          .nworkers = p->running,
-                          .reload = reload_facts(p->reload),
-                          .names = p->names,
-                          .certificates = certificates_facts(p->certificates)};
+  struct status_view v = view_of(ctx);
   (form == CONTROL_METRICS ? metrics_text : form == CONTROL_TEXT ? status_text : status_json)(&v, out);
 }
 
@@ -283,8 +341,23 @@ static void host_stop(void *ctx) { begin_stop(ctx); }
 /* --- start --- */
 
 /* libuv's threads resolve names, at most half of them at a time, and libc waits for a name server that does not answer for ten seconds and more: with libuv's
- * four threads two such names would hold up all others. Before the pool's first use, and before there are other threads. */
-static void size_thread_pool(void) { (void)setenv("UV_THREADPOOL_SIZE", "32", 0); }
+ * four threads two such names would hold up all others. libuv starts all of them at the pool's first use, and aborts when it is refused one. So under a limit on
+ * the address space (ulimit -v) their stacks get an eighth of that, and all threads share one heap, since glibc lays out 64 MiB for each of several. Before the
+ * pool's first use, and before there are other threads that allocate. */
+static void size_thread_pool(void) {
+  enum { THREADS = 32, STACK = 8 * 1024 * 1024, SHARE = 8 };
+  struct rlimit space, stack;
+  char text[8];
+  rlim_t each = STACK, n = THREADS;
+  if (getrlimit(RLIMIT_STACK, &stack) == 0 && stack.rlim_cur != RLIM_INFINITY && stack.rlim_cur > each)
+    each = stack.rlim_cur;
+  if (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY) {
+    n = space.rlim_cur / SHARE / each;
+    (void)mallopt(M_ARENA_MAX, 1);
+  }
+  (void)snprintf(text, sizeof text, "%u", n < 1 ? 1 : n > THREADS ? THREADS : (unsigned)n);
+  (void)setenv("UV_THREADPOOL_SIZE", text, 0);
+}
 
 static void harden(const struct process_options *o) {
   if (!o->debug_dumpable) {
@@ -372,6 +445,8 @@ static void open_handles(struct process *p) {
   }
   p->drain_limit.data = p;
   (void)uv_timer_init(&p->services.loop, &p->drain_limit);
+  p->ready_check.data = p;
+  (void)uv_timer_init(&p->services.loop, &p->ready_check);
   if (p->options->watch) p->watch = watch_new(&p->services.loop, on_files_changed, p);
   p->certificates = certificates_new(&p->services.loop, CERTIFICATES_REMIND_MS);
 }
@@ -379,6 +454,7 @@ static void open_handles(struct process *p) {
 static void close_handles(struct process *p) {
   for (int i = 0; i < NSIGNALS; i++) uv_close((uv_handle_t *)&p->signals[i], NULL);
   uv_close((uv_handle_t *)&p->drain_limit, NULL);
+  uv_close((uv_handle_t *)&p->ready_check, NULL);
   if (p->watch != NULL) watch_close(p->watch);
   certificates_close(p->certificates);
 }

@@ -11,6 +11,7 @@ struct process_options {
   struct policy_overrides overrides;
   const char *control_path;
   bool watch;          /* reload when a file of the policy changes */
+  bool prove;          /* end with EXIT_UNAVAILABLE when tokens are not there after timeouts.prove */
   bool debug_dumpable; /* core dumps and debuggers are let in: secrets may get out */
   void (*on_ready)(void *arg,
                    const char *url); /* the first policy is active; url: of its first listener. May be NULL */

@@ -14,6 +14,7 @@
 #include "base/shared.h"
 #include "base/version.h"
 #include "net/url.h"
+#include "ops/readiness.h"
 #include "token/family.h"
 
 enum { FAMILY_LINES = 20 };
@@ -55,11 +56,16 @@ static void add_slot(void *arg, struct slot *s) {
            f.valid ? "true" : "false", (unsigned long long)f.generation);
   buf_addf(each->out, ",\"expires_in\":%.3f", f.expires_in_ms > 0 ? (double)f.expires_in_ms / 1000 : 0.0);
   if (f.next_attempt_ms >= 0) buf_addf(each->out, ",\"next_attempt_in\":%.3f", (double)f.next_attempt_ms / 1000);
+  if (f.fetching_ms >= 0)
+    buf_addf(each->out, ",\"fetching_for\":%.3f,\"fetch_reason\":\"%s\"", (double)f.fetching_ms / 1000,
+             fetch_reason_name(f.reason));
   buf_addf(each->out,
            ",\"fetches\":%llu,\"failures\":%llu,\"rejections\":%llu,\"consecutive_failures\":%u,\"waiters\":%u,",
            (unsigned long long)f.fetches, (unsigned long long)f.failures, (unsigned long long)f.rejections,
            f.consecutive_failures, f.waiters);
   add_text(each->out, "last_error", f.last_error);
+  buf_addz(each->out, ",");
+  add_text(each->out, "unsaved", f.unsaved);
   buf_addz(each->out, "}");
 }
 
@@ -191,6 +197,32 @@ void status_json(const struct status_view *v, struct buf *out) {
   buf_addz(out, "}\n");
 }
 
+/* --- readiness --- */
+
+static bool is_ready(const struct status_view *v) { return !v->stopping && readiness_of(v->policy, v->tokens); }
+
+bool status_ready_json(const struct status_view *v, struct buf *out) {
+  if (is_ready(v)) {
+    buf_addz(out, "{\"ready\":true}\n");
+    return true;
+  }
+  buf_addf(out, "{\"ready\":false,\"policy\":%s,\"stopping\":%s,\"missing\":[", v->policy != NULL ? "true" : "false",
+           v->stopping ? "true" : "false");
+  readiness_json(v->policy, v->tokens, out);
+  buf_addz(out, "]}\n");
+  return false;
+}
+
+bool status_ready_text(const struct status_view *v, struct buf *out) {
+  bool ready = is_ready(v);
+  buf_addf(out, "%s%s\n", ready ? "ready" : "not ready",
+           v->stopping         ? ": draining"
+           : v->policy == NULL ? ": no policy is active yet"
+                               : "");
+  readiness_say(v->policy, v->tokens, out);
+  return ready;
+}
+
 /* --- text --- */
 
 static void say_slot(void *arg, struct slot *s) {
@@ -199,6 +231,8 @@ static void say_slot(void *arg, struct slot *s) {
   slot_facts(s, clock_boot_ms(), &f);
   buf_addf(out, "  %-20s %-10s generation %llu", slot_name(s), slot_state_name(f.state),
            (unsigned long long)f.generation);
+  if (f.fetching_ms >= 0)
+    buf_addf(out, ", fetching for %lld s (%s)", (long long)(f.fetching_ms / 1000), fetch_reason_name(f.reason));
   if (f.valid) buf_addf(out, ", expires in %lld s", (long long)(f.expires_in_ms / 1000));
   if (f.next_attempt_ms >= 0) buf_addf(out, ", next fetch in %lld s", (long long)(f.next_attempt_ms / 1000));
   buf_addf(out, "; %llu fetches, %llu failed, %llu rejected", (unsigned long long)f.fetches,
@@ -207,6 +241,7 @@ static void say_slot(void *arg, struct slot *s) {
   buf_addz(out, "\n");
   if (f.consecutive_failures > 0)
     buf_addf(out, "  %-20s %u failures in a row, the last: %s\n", "", f.consecutive_failures, f.last_error);
+  if (f.unsaved[0] != '\0') buf_addf(out, "  %-20s NOT SAVED, a restart may be locked out: %s\n", "", f.unsaved);
 }
 
 /* Of a family with thousands of keys a person wants the ones in trouble, and how many there are. */
@@ -219,7 +254,7 @@ static void say_key(void *arg, struct slot *s) {
   struct family_lines *lines = arg;
   struct slot_facts f;
   slot_facts(s, clock_boot_ms(), &f);
-  unsigned *shown = f.consecutive_failures > 0 ? &lines->failing : &lines->calm;
+  unsigned *shown = f.consecutive_failures > 0 || f.unsaved[0] != '\0' ? &lines->failing : &lines->calm;
   if (*shown < FAMILY_LINES) {
     (*shown)++;
     say_slot(lines->out, s);
@@ -283,8 +318,12 @@ static void say_counts(const struct status_view *v, struct buf *out) {
 }
 
 void status_text(const struct status_view *v, struct buf *out) {
+  bool waits = v->policy != NULL && !v->stopping && !is_ready(v);
   buf_addf(out, "jeton      %s, pid %ld, up %lld s%s\n", JETON_VERSION, (long)getpid(),
-           (long long)(v->uptime_ms / 1000), v->stopping ? ", draining" : "");
+           (long long)(v->uptime_ms / 1000),
+           v->stopping ? ", draining"
+           : waits     ? ", not ready: a token has no valid value"
+                       : "");
   say_reload(v, out);
   for (size_t i = 0; i < v->listeners->n; i++) {
     char url[160];

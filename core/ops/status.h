@@ -26,6 +26,9 @@ struct status_view { /* borrowed for the call */
   struct registry *names;
   struct certificates_facts certificates;
 };
+/* Whether it is ready, and if not why: readiness.h. Returns it. */
+bool status_ready_json(const struct status_view *v, struct buf *out);
+bool status_ready_text(const struct status_view *v, struct buf *out);
 void status_json(const struct status_view *v, struct buf *out);
 void status_text(const struct status_view *v, struct buf *out);
 

@@ -14,6 +14,8 @@
 #include "base/err.h"
 #include "base/must.h"
 #include "lua/l_token.h"
+#include "lua/library.h"
+#include "lua/sandbox.h"
 #include "policy/modules.h"
 #include "policy/schema.h"
 #include "token/terms.h"
@@ -170,7 +172,9 @@ static void guard_names(lua_State *L, const struct policy *p) {
  * that could be assigned would be one forgotten `:set` away from a text that every request of this worker carries long after it has expired. */
 static void put_behind_glass(lua_State *L) {
   lua_createtable(L, 0, 0);
-  lua_createtable(L, 0, 5);
+  lua_createtable(L, 0, 6);
+  lua_pushboolean(L, 1);
+  lua_setfield(L, -2, SANDBOX_FROZEN);
   lua_pushliteral(L, "jeton.tokens");
   lua_setfield(L, -2, "__name");
   lua_pushboolean(L, 0);
@@ -188,15 +192,8 @@ static void put_behind_glass(lua_State *L) {
 
 /* jeton.tokens, for tasks and on_start, which get no argument. The table is on top. */
 static void set_in_library(lua_State *L) {
-  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
-  lua_pushliteral(L, "jeton");
-  lua_rawget(L, -2);
-  if (lua_istable(L, -1)) {
-    lua_pushliteral(L, "tokens");
-    lua_pushvalue(L, -4);
-    lua_rawset(L, -3);
-  }
-  lua_pop(L, 2);
+  lua_pushvalue(L, -1);
+  library_set(L, "tokens");
 }
 
 static int l_tokens(lua_State *L) {

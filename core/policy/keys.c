@@ -23,8 +23,10 @@ static const struct field timeout_fields[] = {
     {"send", FIELD_DURATION, AT(timeouts_conf, send), "60s", 0, 0, {0}},
     {"exchange", FIELD_DURATION, AT(timeouts_conf, exchange), "0", 0, 0, {0}},
     {"tunnel", FIELD_DURATION, AT(timeouts_conf, tunnel), "1h", 0, 0, {0}},
+    {"half_close", FIELD_DURATION, AT(timeouts_conf, half_close), "60s", 0, 0, {0}},
     {"drain", FIELD_DURATION, AT(timeouts_conf, drain), "30s", 0, 0, {0}},
     {"pool", FIELD_DURATION, AT(timeouts_conf, pool), "60s", 0, 0, {0}},
+    {"prove", FIELD_DURATION, AT(timeouts_conf, prove), "30s", 0, 0, {0}},
     {0}};
 
 /* The first five have their defaults from http_limits_default. */
@@ -52,7 +54,7 @@ static const struct choice log_levels[] = {{"debug", LOG_DEBUG}, {"info", LOG_IN
                                            {"error", LOG_ERROR}, {"off", LOG_OFF},   {0}};
 static const struct choice log_formats[] = {{"text", LOG_TEXT}, {"json", LOG_JSON}, {0}};
 static const struct choice forwarded_modes[] = {
-    {"set", FORWARDED_SET}, {"append", FORWARDED_APPEND}, {"off", FORWARDED_OFF}, {0}};
+    {"drop", FORWARDED_DROP}, {"set", FORWARDED_SET}, {"append", FORWARDED_APPEND}, {"off", FORWARDED_OFF}, {0}};
 _Static_assert(sizeof(enum log_level) == sizeof(unsigned) && sizeof(enum forwarded_mode) == sizeof(unsigned),
                "FIELD_CHOICE writes an unsigned");
 
@@ -105,8 +107,10 @@ static const struct field log_fields[] = {
     {"access", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_access}},
     {0}};
 
-/* In the order of reading: upstreams inherit timeouts, and log comes before access_log. */
+/* In the order of reading: listeners and upstreams inherit what stands before them, and log comes before access_log. */
 static const struct field top_fields[] = {
+    {"half_close", FIELD_BOOLEAN, AT(policy, half_close), "false", 0, 0, {0}},
+    {"tcp_keepalive", FIELD_CUSTOM, AT(policy, tcp_keepalive), NULL, 0, 0, {.read = keys_read_keepalive}},
     {"listen", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = keys_read_listen}},
     {"timeouts", FIELD_TABLE, AT(policy, timeouts), NULL, 0, 0, {.fields = timeout_fields}},
     {"limits", FIELD_TABLE, AT(policy, limits), NULL, 0, 0, {.fields = limit_fields}},
@@ -117,7 +121,7 @@ static const struct field top_fields[] = {
     {"log", FIELD_TABLE, AT(policy, log), NULL, 0, 0, {.fields = log_fields}},
     {"access_log", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_access}},
     {"forwarded", FIELD_CUSTOM, AT(policy, forwarded), NULL, 0, 0, {.read = read_forwarded}},
-    {"via", FIELD_BOOLEAN, AT(policy, via), "true", 0, 0, {0}},
+    {"via", FIELD_BOOLEAN, AT(policy, via), "false", 0, 0, {0}},
     {"tokens", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = keys_read_tokens}},
     {"tasks", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_tasks}},
 #define XX(name, key) {key, FIELD_FUNCTION, AT(policy, hooks[HOOK_##name]), NULL, 0, 0, {0}},
@@ -128,7 +132,8 @@ static const struct field top_fields[] = {
 void keys_defaults(struct policy *p) {
   p->limits.http = http_limits_default;
   p->access_log = true;
-  p->forwarded = FORWARDED_SET;
+  p->forwarded = FORWARDED_DROP;
+  p->tcp_keepalive = keys_keepalive_default();
   schema_defaults(top_fields, p);
 }
 
@@ -146,7 +151,6 @@ static void apply_overrides(struct schema *s, int table) {
   const struct policy_overrides *o = s->overrides;
   if (o == NULL) return;
   if (o->nlisten > 0) {
-    keys_override_listen(s);
     lua_pushstring(s->L, "listen");
     lua_pushnil(s->L);
     lua_rawset(s->L, table);
@@ -169,6 +173,7 @@ void keys_read(struct schema *s, int table) {
   s->places = places;
   schema_read(s, NULL, table, top_fields, s->policy, false);
   s->places = NULL;
+  if (s->overrides != NULL && s->overrides->nlisten > 0) keys_override_listen(s); /* which inherit what was read */
   bool not_there = s->overrides != NULL && s->overrides->stdout_is_own && s->policy->access_path == NULL;
   if (not_there) s->policy->access_log = false;
 }

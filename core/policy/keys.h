@@ -20,6 +20,8 @@ void keys_read_upstream(struct schema *s, const struct path *at, int value, void
 void keys_read_upstreams(struct schema *s, const struct path *at, int value, void *unused);
 void keys_read_forward(struct schema *s, const struct path *at, int value, void *unused);
 void keys_read_tokens(struct schema *s, const struct path *at, int value, void *unused);
+void keys_read_keepalive(struct schema *s, const struct path *at, int value, void *to);
+struct keepalive keys_keepalive_default(void);
 void keys_override_listen(struct schema *s);
 void keys_finish_tokens(struct schema *s);
 /* The key `tls` of one; KEYS_FORWARD stands for the targets of `forward`. */
@@ -32,7 +34,7 @@ const struct field_place *keys_net_places(void);
 const struct field_place *keys_tls_places(void);
 const struct field_place *keys_forward_places(void);
 const struct field_place *keys_token_places(void);
-unsigned keys_pool_default(void); /* idle connections kept, unless an upstream says otherwise */
+void keys_pool_defaults(struct upstream_conf *u); /* what is kept, unless an upstream says otherwise */
 bool keys_is_type(struct schema *s, int table, const char *key, int type); /* the key's value has this Lua type */
 
 #endif

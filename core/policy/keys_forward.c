@@ -168,7 +168,9 @@ void keys_read_forward(struct schema *s, const struct path *at, int value, void 
   (void)unused;
   struct forward_conf *f = arena_alloc(s->arena, sizeof *f);
   *f = (struct forward_conf){
-      .conf = {.name = "forward", .timeouts = s->policy->timeouts, .pool_idle = keys_pool_default(), .nurls = 1}};
+      .conf = {
+          .name = "forward", .timeouts = s->policy->timeouts, .nurls = 1, .tcp_keepalive = s->policy->tcp_keepalive}};
+  keys_pool_defaults(&f->conf);
   s->policy->forward = f;
   if (!schema_is_table(s, at, value, "a table such as { hosts = { \"api.example.com\" } }")) return;
   schema_read(s, at, value, forward_fields, f, false);

@@ -5,6 +5,7 @@
  * later, by the workers: a policy can be checked where its hosts are not. Control's thread. */
 #include <ctype.h>
 
+#include "base/hash.h"
 #include "policy/hint.h"
 #include "policy/keys.h"
 
@@ -46,23 +47,35 @@ static bool is_any_port(const union address *a) {
 }
 
 /* The number of an earlier listener on the same address, from 1; 0: none. */
-static size_t find_same(const struct policy *p, const union address *a) {
+static size_t find_same(const struct policy *p, const union address *a, uint64_t digest) {
   char text[160], other[160];
   if (is_any_port(a) || address_format(a, text, sizeof text) < 0) return 0;
-  for (size_t i = 0; i < p->nlistens; i++)
+  for (size_t i = 0; i < p->nlistens; i++) {
+    if (p->listens[i].digest != digest) continue;
     if (address_format(&p->listens[i].address, other, sizeof other) >= 0 && strcmp(text, other) == 0) return i + 1;
+  }
   return 0;
+}
+
+static uint64_t digest_of(const union address *a) {
+  char text[160];
+  return address_format(a, text, sizeof text) < 0 ? 0 : hash_plain(HASH_START, str_of(text));
 }
 
 static bool add_listen(struct schema *s, const struct path *at, struct str text, const union address *address) {
   struct policy *p = s->policy;
-  size_t same = find_same(p, address);
+  const uint64_t digest = digest_of(address);
+  size_t same = find_same(p, address, digest);
   if (same > 0) {
     struct str quoted = path_quote(s->arena, str_of(p->listens[same - 1].text));
     schema_problem(s, at, "listens on the same address as %.*s", STR_FMT(quoted));
     return false;
   }
-  p->listens[p->nlistens++] = (struct listen_conf){arena_dup(s->arena, text).p, *address, NULL};
+  p->listens[p->nlistens++] = (struct listen_conf){.text = arena_dup(s->arena, text).p,
+                                                   .address = *address,
+                                                   .digest = digest,
+                                                   .half_close = p->half_close,
+                                                   .tcp_keepalive = p->tcp_keepalive};
   return true;
 }
 
@@ -80,10 +93,55 @@ static bool read_address(struct schema *s, const struct path *at, int value) {
   return false;
 }
 
-/* { "ADDRESS", tls = {…} } */
+/* --- TCP keep-alive, of either side --- */
+
+static const struct field keepalive_fields[] = {
+    {"idle", FIELD_DURATION, AT(keepalive, idle_ms), "60s", KEEPALIVE_MIN_MS, KEEPALIVE_MAX_MS, {0}},
+    {"interval", FIELD_DURATION, AT(keepalive, interval_ms), "15s", KEEPALIVE_MIN_MS, KEEPALIVE_MAX_MS, {0}},
+    {"probes", FIELD_COUNT, AT(keepalive, probes), "4", 1, KEEPALIVE_PROBES_MAX, {0}},
+    {0}};
+
+struct keepalive keys_keepalive_default(void) {
+  struct keepalive k = {0};
+  schema_defaults(keepalive_fields, &k);
+  return k;
+}
+
+void keys_read_keepalive(struct schema *s, const struct path *at, int value, void *to) {
+  struct keepalive *k = to;
+  if (lua_isboolean(s->L, value)) {
+    *k = lua_toboolean(s->L, value) ? keys_keepalive_default() : (struct keepalive){0};
+    return;
+  }
+  if (!schema_is_table(s, at, value, "true, false or a table such as { idle = \"60s\" }")) return;
+  *k = keys_keepalive_default();
+  schema_read(s, at, value, keepalive_fields, k, false);
+}
+
+/* --- a listener's own settings --- */
+
+static void skip(struct schema *s, const struct path *at, int value, void *unused) {
+  (void)s, (void)at, (void)value, (void)unused; /* read by its owner, which knows what else is there */
+}
+
+/* Defaults: the policy's. */
+static const struct field listener_fields[] = {
+    {"tls", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = skip}},
+    {"half_close", FIELD_BOOLEAN, AT(listen_conf, half_close), NULL, 0, 0, {0}},
+    {"tcp_keepalive", FIELD_CUSTOM, AT(listen_conf, tcp_keepalive), NULL, 0, 0, {.read = keys_read_keepalive}},
+    {0}};
+
+/* One listener with settings, where a list of listeners could stand as well. */
+static bool has_settings(struct schema *s, int value) {
+  for (const struct field *f = listener_fields; f->key != NULL; f++)
+    if (!keys_is_type(s, value, f->key, LUA_TNIL)) return true;
+  return false;
+}
+
+/* { "ADDRESS", tls = {…}, half_close = true } */
 static void read_listen_table(struct schema *s, const struct path *at, int value) {
-  static const struct field fields[] = {{.key = "tls"}, {0}};
-  schema_check_keys(s, at, value, fields, true);
+  struct listen_conf settings = {.half_close = s->policy->half_close, .tcp_keepalive = s->policy->tcp_keepalive};
+  schema_read(s, at, value, listener_fields, &settings, true);
   size_t n = lua_rawlen(s->L, value);
   if (n != 1) {
     schema_problem(s, at, "expected one address in it, got %zu", n);
@@ -92,6 +150,11 @@ static void read_listen_table(struct schema *s, const struct path *at, int value
   struct path first = {at, {NULL, 0}, 1}, tls = {at, STR("tls"), 0};
   lua_rawgeti(s->L, value, 1);
   bool added = read_address(s, &first, lua_gettop(s->L));
+  if (added) {
+    struct listen_conf *l = &s->policy->listens[s->policy->nlistens - 1];
+    l->half_close = settings.half_close;
+    l->tcp_keepalive = settings.tcp_keepalive;
+  }
   lua_pushliteral(s->L, "tls");
   lua_rawget(s->L, value);
   if (!lua_isnil(s->L, -1) && added) keys_tls_listen(s, &tls, lua_gettop(s->L), s->policy->nlistens - 1);
@@ -116,7 +179,7 @@ static void read_listen_list(struct schema *s, const struct path *at, int value)
 
 void keys_read_listen(struct schema *s, const struct path *at, int value, void *unused) {
   s->has_listen = true;
-  if (lua_istable(s->L, value) && keys_is_type(s, value, "tls", LUA_TNIL)) {
+  if (lua_istable(s->L, value) && !has_settings(s, value)) {
     read_listen_list(s, at, value);
     return;
   }
@@ -147,7 +210,9 @@ void keys_override_listen(struct schema *s) {
 struct upstream_keys { /* what a table says beside its URLs */
   struct timeouts_conf timeouts;
   unsigned pool_idle;
-  bool preserve_host;
+  uint64_t pool_age_ms;
+  struct keepalive tcp_keepalive;
+  bool preserve_host, rewrite_location;
 };
 
 /* Only what is asked of an upstream: the others belong to the client's connection. Defaults: the policy's. */
@@ -161,23 +226,23 @@ static const struct field timeout_fields[] = {
 /* Offsets from the start of upstream_keys. */
 static const struct field pool_fields[] = {{"idle", FIELD_COUNT, AT(upstream_keys, pool_idle), "256", 0, 65536, {0}},
                                            {"keep", FIELD_DURATION, AT(upstream_keys, timeouts.pool), NULL, 0, 0, {0}},
+                                           {"age", FIELD_DURATION, AT(upstream_keys, pool_age_ms), "1h", 0, 0, {0}},
                                            {0}};
 
-static void skip_tls(struct schema *s, const struct path *at, int value, void *unused) {
-  (void)s, (void)at, (void)value, (void)unused; /* read by its upstream, which knows whether a URL is https */
-}
-
 static const struct field upstream_fields[] = {
-    {"tls", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = skip_tls}},
+    {"tls", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = skip}},
     {"timeouts", FIELD_TABLE, AT(upstream_keys, timeouts), NULL, 0, 0, {.fields = timeout_fields}},
     {"pool", FIELD_TABLE, 0, NULL, 0, 0, {.fields = pool_fields}},
+    {"tcp_keepalive", FIELD_CUSTOM, AT(upstream_keys, tcp_keepalive), NULL, 0, 0, {.read = keys_read_keepalive}},
     {"preserve_host", FIELD_BOOLEAN, AT(upstream_keys, preserve_host), "false", 0, 0, {0}},
+    {"rewrite_location", FIELD_BOOLEAN, AT(upstream_keys, rewrite_location), "false", 0, 0, {0}},
     {0}};
 
-unsigned keys_pool_default(void) {
+void keys_pool_defaults(struct upstream_conf *u) {
   struct upstream_keys keys = {0};
   schema_defaults(upstream_fields, &keys);
-  return keys.pool_idle;
+  u->pool_idle = keys.pool_idle;
+  u->pool_age_ms = keys.pool_age_ms;
 }
 
 static const char url_expected[] = "a URL";
@@ -209,7 +274,10 @@ static bool read_url(struct schema *s, const struct path *at, int value, struct 
 }
 
 static void add_url(struct schema *s, const struct path *at, int value, struct upstream_conf *u) {
-  if (read_url(s, at, value, &u->urls[u->nurls])) u->nurls++;
+  struct url *url = &u->urls[u->nurls];
+  if (!read_url(s, at, value, url)) return;
+  if (url->path.n > 1) u->has_base = true; /* "/" alone is none */
+  u->nurls++;
 }
 
 static void read_urls(struct schema *s, const struct path *at, int value, struct upstream_conf *u) {
@@ -249,23 +317,30 @@ static size_t add_upstream(struct schema *s, struct str name) {
   struct upstream_conf *grown = arena_alloc(s->arena, (p->nupstreams + 1) * sizeof *grown);
   if (p->nupstreams > 0) memcpy(grown, p->upstreams, p->nupstreams * sizeof *grown);
   p->upstreams = grown;
-  grown[p->nupstreams] = (struct upstream_conf){.name = name.p, .timeouts = p->timeouts};
+  grown[p->nupstreams] =
+      (struct upstream_conf){.name = name.p, .timeouts = p->timeouts, .tcp_keepalive = p->tcp_keepalive};
   return p->nupstreams++;
 }
 
 static void read_upstream_table(struct schema *s, const struct path *at, int value, struct upstream_conf *u) {
-  struct upstream_keys keys = {.timeouts = u->timeouts, .pool_idle = u->pool_idle};
+  struct upstream_keys keys = {.timeouts = u->timeouts,
+                               .pool_idle = u->pool_idle,
+                               .pool_age_ms = u->pool_age_ms,
+                               .tcp_keepalive = u->tcp_keepalive};
   schema_read(s, at, value, upstream_fields, &keys, true);
   u->timeouts = keys.timeouts;
   u->pool_idle = keys.pool_idle;
+  u->pool_age_ms = keys.pool_age_ms;
+  u->tcp_keepalive = keys.tcp_keepalive;
   u->preserve_host = keys.preserve_host;
+  u->rewrite_location = keys.rewrite_location;
   read_urls(s, at, value, u);
 }
 
 static void read_one(struct schema *s, const struct path *at, int value, struct str name) {
   size_t index = add_upstream(s, name);
   struct upstream_conf *u = &s->policy->upstreams[index];
-  u->pool_idle = keys_pool_default();
+  keys_pool_defaults(u);
   if (lua_istable(s->L, value)) {
     read_upstream_table(s, at, value, u);
     lua_pushliteral(s->L, "tls");
@@ -314,7 +389,8 @@ void keys_read_upstreams(struct schema *s, const struct path *at, int value, voi
 }
 
 const struct field_place *keys_net_places(void) {
-  static const struct field_place places[] = {
-      {"upstream", upstream_fields}, {"upstream.timeouts", timeout_fields}, {"upstream.pool", pool_fields}, {0}};
+  static const struct field_place places[] = {{"listen", listener_fields},    {"tcp_keepalive", keepalive_fields},
+                                              {"upstream", upstream_fields},  {"upstream.timeouts", timeout_fields},
+                                              {"upstream.pool", pool_fields}, {0}};
   return places;
 }

@@ -70,6 +70,7 @@ static const struct field upstream_fields[] = {
     {"verify", FIELD_BOOLEAN, AT(upstream_tls, verify), "true", 0, 0, {0}},
     {"insecure", FIELD_STRING, AT(upstream_tls, insecure), NULL, 0, 0, {0}},
     {"min_version", FIELD_CHOICE, AT(upstream_tls, to.min_version), "1.2", 0, 0, {.choices = versions}},
+    {"max_version", FIELD_CHOICE, AT(upstream_tls, to.max_version), "1.3", 0, 0, {.choices = versions}},
     {"pins", FIELD_CUSTOM, AT(upstream_tls, to), NULL, 0, 0, {.read = read_pins}},
     {0}};
 
@@ -98,6 +99,14 @@ void keys_tls_default(struct schema *s, const struct path *at, size_t upstream) 
 static void check_pair(struct schema *s, const struct path *at, const char *cert, const char *key) {
   if (cert != NULL && key == NULL) schema_problem(s, at, "expected a key beside cert, got nothing");
   if (key != NULL && cert == NULL) schema_problem(s, at, "expected a cert beside key, got nothing");
+}
+
+/* False: no version is left. */
+static bool check_versions(struct schema *s, const struct path *at, enum tls_version min, enum tls_version max) {
+  struct path key = {at, STR("max_version"), 0};
+  if (min <= max) return true;
+  schema_problem(s, &key, "expected \"1.3\" beside min_version = \"1.3\", got \"1.2\"");
+  return false;
 }
 
 static void check_name(struct schema *s, const struct path *at, const char *server_name, size_t upstream) {
@@ -129,6 +138,8 @@ void keys_tls_upstream(struct schema *s, const struct path *at, int value, size_
   check_name(s, at, t.to.server_name, upstream);
   t.to.insecure = t.verify ? NULL : t.insecure;
   upstream_at(s, upstream)->insecure = t.verify ? NULL : t.insecure;
+  /* Its files are read all the same. */
+  if (!check_versions(s, at, t.to.min_version, t.to.max_version)) t.to.max_version = TLS_1_3;
   add_job(s, at, upstream, false)->client = t.to;
 }
 
@@ -165,6 +176,7 @@ static const struct field listen_fields[] = {
     {"client_ca", FIELD_FILE, AT(tls_server_settings, client_ca), NULL, 0, 0, {0}},
     {"client_required", FIELD_BOOLEAN, AT(tls_server_settings, client_required), "false", 0, 0, {0}},
     {"min_version", FIELD_CHOICE, AT(tls_server_settings, min_version), "1.2", 0, 0, {.choices = versions}},
+    {"max_version", FIELD_CHOICE, AT(tls_server_settings, max_version), "1.3", 0, 0, {.choices = versions}},
     {0}};
 
 void keys_tls_listen(struct schema *s, const struct path *at, int value, size_t listen) {
@@ -177,6 +189,7 @@ void keys_tls_listen(struct schema *s, const struct path *at, int value, size_t 
     schema_problem(s, &required, "expected a client_ca beside it, got nothing");
   if (t.ncertificates == 0 && s->nproblems == before)
     schema_problem(s, &certificates, "expected a list of { cert = FILE, key = FILE }, got nothing");
+  if (!check_versions(s, at, t.min_version, t.max_version)) t.max_version = TLS_1_3;
   if (t.ncertificates > 0) add_job(s, at, listen, true)->listen = t;
 }
 

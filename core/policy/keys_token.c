@@ -6,6 +6,7 @@
 #include "policy/keys.h"
 
 #include "base/units.h"
+#include "policy/made_of.h"
 
 #define AT(member) offsetof(struct token_conf, member)
 
@@ -82,14 +83,33 @@ static const char *host_guess(struct schema *s, struct str text) {
   return end > from ? hint_quoted(s, (struct str){from, (size_t)(end - from)}) : NULL;
 }
 
+/* "exec:/usr/bin/x" and "file:/run/x": true when it is one of these, right or wrong. */
+static bool read_place(struct schema *s, const struct path *at, int value, struct str text, struct audience *a) {
+  bool command = str_starts(text, STR("exec:"));
+  if (!command && !str_starts(text, STR("file:"))) return false;
+  struct str path = {text.p + 5, text.n - 5};
+  if (path.n < 2 || path.p[0] != '/') {
+    schema_expected(s, at, value,
+                    command ? "the command's absolute path behind exec:, such as \"exec:/usr/bin/login\""
+                            : "the file's absolute path behind file:, such as \"file:/run/tokens/api\"",
+                    NULL);
+  } else if (command) {
+    audience_add_command(a, path);
+  } else {
+    audience_add_file(a, path);
+  }
+  return true;
+}
+
 static void read_host(struct schema *s, const struct path *at, int value, void *audience) {
   struct audience *a = audience;
   static const char expected[] =
       "a host such as \"api.example.com\", \"api.example.com:8443\", \"http://10.0.0.7:9000\" or "
-      "\"unix:/run/api.sock\"";
+      "\"unix:/run/api.sock\", a command such as \"exec:/usr/bin/login\" or a file such as \"file:/run/tokens/api\"";
   struct str text;
   struct url url;
   if (!schema_borrow(s, at, value, expected, &text)) return;
+  if (read_place(s, at, value, text, a)) return;
   if (url_parse(text, &url) == NULL && url.unix_path.p != NULL && url.path.n == 0) {
     audience_add_unix(a, url.unix_path);
   } else if (host_allowed(text)) {
@@ -113,8 +133,16 @@ static const struct field backoff_fields[] = {
     {"max", FIELD_DURATION, offsetof(struct schedule, backoff_max_ms), "30s", 1, 0, {0}},
     {0}};
 
+/* What is in it is read by made_of, once it is known whether there is a fetch. */
+static void read_version(struct schema *s, const struct path *at, int value, void *to) {
+  struct token_conf *t = to;
+  const char *wrong = made_of_value(s->policy, s->L, value, t->made_of);
+  if (wrong != NULL) schema_problem(s, at, "expected a string, a number, or a table of them, got %s", wrong);
+}
+
 static const struct field token_fields[] = {
     {"fetch", FIELD_FUNCTION, AT(has_fetch), NULL, 0, 0, {0}},
+    {"version", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_version}},
     {"refresh_at", FIELD_CUSTOM, AT(schedule), NULL, 0, 0, {.read = read_refresh_at}},
     {"jitter", FIELD_FRACTION, AT(schedule.jitter), "0.1", 0, 1, {0}},
     {"leeway", FIELD_DURATION, AT(schedule.leeway_ms), "1s", 0, 0, {0}},
@@ -123,6 +151,8 @@ static const struct field token_fields[] = {
     {"reject_on", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_reject_on}},
     {"hosts", FIELD_CUSTOM, AT(audience), NULL, 0, 0, {.read = read_hosts}},
     {"reveal", FIELD_BOOLEAN, AT(reveal), "false", 0, 0, {0}},
+    {"rotates", FIELD_BOOLEAN, AT(rotates), "false", 0, 0, {0}},
+    {"ready", FIELD_BOOLEAN, AT(counts_for_ready), "true", 0, 0, {0}},
     {"timeout", FIELD_DURATION, AT(fetch_timeout_ms), "30s", 1, 0, {0}},
     {"backoff", FIELD_TABLE, AT(schedule), NULL, 0, 0, {.fields = backoff_fields}},
     {"family", FIELD_BOOLEAN, AT(family), "false", 0, 0, {0}},
@@ -151,6 +181,12 @@ static void read_token(struct schema *s, const struct path *at, int value, void 
   schema_defaults(token_fields, t);
   if (!schema_is_table(s, at, value, "a table with a fetch function")) return;
   schema_read(s, at, value, token_fields, t, false);
+  if (t->has_fetch && keys_is_type(s, value, "version", LUA_TNIL)) {
+    lua_pushliteral(s->L, "fetch");
+    lua_rawget(s->L, value);
+    (void)made_of_value(s->policy, s->L, lua_gettop(s->L), t->made_of);
+    lua_pop(s->L, 1);
+  }
   check_token(s, at, value, t);
 }
 
@@ -189,9 +225,12 @@ void keys_finish_tokens(struct schema *s) {
   struct audience *all = NULL; /* shared by the tokens that name no host */
   for (size_t i = 0; i < p->ntokens; i++) {
     struct token_conf *t = &p->tokens[i];
-    if (t->audience != NULL) continue;
+    if (t->audience != NULL && audience_has_servers(t->audience)) continue;
     if (all == NULL) all = upstreams_audience(s);
-    t->audience = all;
+    if (t->audience != NULL) /* commands and files beside the usual servers */
+      audience_add_all(t->audience, all);
+    else
+      t->audience = all;
     struct path at = {&tokens, str_of(t->name), 0};
     if (p->nupstreams == 0 && p->forward != NULL)
       missing_hosts(s, &at);

@@ -4,6 +4,8 @@
 #include "policy/load.h"
 
 #include <lauxlib.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/arena.h"
@@ -50,14 +52,33 @@ static void report_script(struct schema *s, int status, const char *message, str
   report_problem(r, "%s%s%s", placed ? "" : s->policy->sources[0].name, placed ? "" : ": ", message);
 }
 
-static void on_warning(void *arg, const char *text) { schema_warning_at(arg, 0, "", text); }
+/* "policy.lua:12: text" is a warning at that line of the policy's own file. */
+static void on_warning(void *arg, const char *text) {
+  struct schema *s = arg;
+  size_t n = strlen(s->policy->sources[0].name);
+  unsigned long line = 0;
+  char *end = NULL;
+  if (strncmp(text, s->policy->sources[0].name, n) == 0 && text[n] == ':') line = strtoul(text + n + 1, &end, 10);
+  bool placed = line > 0 && line <= UINT_MAX && strncmp(end, ": ", 2) == 0;
+  schema_warning_at(s, placed ? (unsigned)line : 0, "", placed ? end + 2 : text);
+}
+
+static void on_problem(void *arg, const char *chunk, unsigned line, const char *text) {
+  struct schema *s = arg;
+  if (strcmp(chunk, s->policy->sources[0].chunk) == 0)
+    schema_problem_at(s, line, "", text);
+  else
+    schema_problem_at(s, 0, "", arena_printf(s->arena, "%s:%u: %s", chunk, line, text).p);
+}
 
 static void run(struct vm *vm, struct schema *s, struct report *r) {
   const char *message = NULL;
   vm_set_loading(vm, true);
   vm_on_warning(vm, on_warning, s);
+  vm_on_problem(vm, on_problem, s);
   int status = vm_call(vm, l_load, s, &message);
   vm_on_warning(vm, NULL, NULL);
+  vm_on_problem(vm, NULL, NULL);
   vm_set_loading(vm, false);
   if (status != 0) report_script(s, status, message, r);
   if (status == 0 && s->is_table) {

@@ -16,6 +16,7 @@
 
 #include "base/arena.h"
 #include "base/secmem.h"
+#include "lua/library.h"
 #include "lua/vm.h"
 
 enum { NAME_MAX_BYTES = 128, PATH_MAX_BYTES = 4096 };
@@ -214,8 +215,31 @@ static const char *not_found_hint(const char *name) {
   if (strcmp(name, "cjson") == 0) return " (jeton.json takes its place)";
   if (strcmp(name, "socket") == 0 || strcmp(name, "socket.http") == 0 || strcmp(name, "http.request") == 0)
     return " (jeton.http takes its place)";
-  if (strncmp(name, "jeton.", 6) == 0) return " (it comes with jeton: JETON_SCRIPTS says where it is installed)";
   return "";
+}
+
+/* What is shipped as files, and what of the global `jeton` is taken for a module. */
+static const char *const shipped[] = {"jeton.jwt", "jeton.oauth2"};
+
+static const char *own_hint(lua_State *L, const char *name) {
+  const char *nearest = NULL;
+  unsigned least = 5;
+  for (size_t i = 0; i < sizeof shipped / sizeof *shipped; i++) {
+    if (strcmp(name, shipped[i]) == 0) return " (it comes with jeton: JETON_SCRIPTS says where it is installed)";
+    unsigned whole = str_distance(str_of(name), str_of(shipped[i])),
+             own = str_distance(str_of(name), str_of(shipped[i] + 6));
+    unsigned distance = whole < own ? whole : own;
+    if (distance >= least || distance * 2 > strlen(shipped[i] + 6)) continue;
+    least = distance;
+    nearest = shipped[i];
+  }
+  if (nearest != NULL)
+    return lua_pushfstring(L, " (did you mean '%s'? That and %s come with jeton)", nearest,
+                           nearest == shipped[0] ? shipped[1] : shipped[0]);
+  if (strncmp(name, "jeton.", 6) != 0) return not_found_hint(name);
+  if (library_has(L, name + 6))
+    return lua_pushfstring(L, " (%s is there without a require: it is a part of the global jeton)", name);
+  return " (jeton.jwt and jeton.oauth2 come with jeton)";
 }
 
 /* Kept already, or read now. Raises when it is not to be had; nothing is owned here. */
@@ -229,7 +253,7 @@ static const struct source *need_source(lua_State *L, struct modules *m, const c
   struct str tried = STR("");
   int rc = add_from(m, m->dir, name, &tried);
   if (rc == UV_ENOENT) rc = add_from(m, scripts_dir(), name, &tried);
-  if (rc == UV_ENOENT) luaL_error(L, "module '%s' not found%s: no file %s", name, not_found_hint(name), tried.p);
+  if (rc == UV_ENOENT) luaL_error(L, "module '%s' not found%s: no file %s", name, own_hint(L, name), tried.p);
   if (rc != 0) luaL_error(L, "module '%s' cannot be read: %s", name, tried.p);
   return find_source(m->policy, name);
 }
@@ -316,7 +340,7 @@ static void push_loaded(lua_State *L) {
     lua_pushvalue(L, -1);
     lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
     lua_insert(L, -2);
-    lua_rawget(L, -2);
+    lua_gettable(L, -2); /* not raw: `jeton` stands behind the globals */
     lua_remove(L, -2);
     lua_rawset(L, -3);
   }

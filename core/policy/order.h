@@ -2,7 +2,7 @@
  * them in the same way.
  *
  * An order is two mails in one: to the thread, and back when it is done. Control owns the memory and leaves it alone between order_post and `done`; in between
- * it is the receiver's, which answers exactly once. A thread has one order at a time, but for STOP and END_PROOF. */
+ * it is the receiver's, which answers exactly once. A thread has one order at a time, but for DRAIN, STOP and END_PROOF. */
 #ifndef JETON_POLICY_ORDER_H
 #define JETON_POLICY_ORDER_H
 
@@ -20,13 +20,15 @@ enum order_kind {
   /* To all. The prepared policy goes, and in the keeper the slots that only it named. Fine when there is none. */
   ORDER_DISCARD,
   /* To all. Closes everything, ends every task and fetch, then the thread: it may be joined once the answer is there. A worker takes it while it drains, too,
-   * and answers both. */
+   * and answers both. The keeper begins no fetch any more and waits for those under way, until `until`. */
   ORDER_STOP,
-  /* To the keeper. Runs each changed token's fetch once in the prepared VM and publishes nothing; status and message say which failed. */
+  /* To the keeper. Runs each token's fetch once in the prepared VM, if anything has changed; status and message say which failed. What they bring is used,
+   * whatever becomes of the policy. */
   ORDER_PROVE,
-  ORDER_END_PROOF, /* To the keeper, while PROVE is under way: that one then fails soon */
-  ORDER_DRAIN,     /* To a worker. Accepts no more; answered when the last connection is gone */
-  ORDER_REOPEN     /* To a worker. Opens its access log anew */
+  ORDER_END_PROOF, /* To the keeper, while PROVE is under way: that one then fails at once; its fetches run on */
+  /* To all. A worker accepts no more, and answers when its last connection is gone. The keeper fetches only what a request waits for from now on. */
+  ORDER_DRAIN,
+  ORDER_REOPEN /* To a worker. Opens its access log anew */
 };
 
 struct order {
@@ -39,6 +41,7 @@ struct order {
   /* SWITCH, to a worker: by index in policy->listens, a descriptor that becomes the worker's, or -1: keep the one you have for that address
    * (listen_conf.text). The array is borrowed until done. */
   const int *listen_fds;
+  int64_t until; /* STOP, to the keeper: CLOCK_BOOTTIME ms; in the past: it waits for no fetch */
   /* the answer */
   int status;        /* 0, or an error */
   char message[512]; /* what is wrong, or "" */

@@ -15,6 +15,7 @@
 #include "http/forwarded.h"
 #include "http/message.h"
 #include "net/address.h"
+#include "net/keepalive.h"
 #include "net/range.h"
 #include "net/tls.h"
 #include "net/url.h"
@@ -26,7 +27,11 @@
 struct listen_conf {
   const char *text; /* as the user wrote it */
   union address address;
+  uint64_t digest;        /* of the address as text: finds the same among many */
   struct tls_server *tls; /* NULL: plain */
+  /* the policy's, unless the listener says otherwise */
+  bool half_close;
+  struct keepalive tcp_keepalive;
 };
 
 /* Defaults stand in the tables of keys (keys*.c), and for people in docs/reference.md. */
@@ -41,8 +46,10 @@ struct timeouts_conf { /* milliseconds; 0: none */
   uint64_t send;       /* a peer that takes nothing of what is queued for it */
   uint64_t exchange;   /* the whole of one exchange, tunnels aside */
   uint64_t tunnel;     /* a tunnel with no byte either way */
+  uint64_t half_close; /* what a reply may still take when its client has sent FIN, and that is no reason to end it */
   uint64_t drain;      /* SIGTERM to the end */
   uint64_t pool;       /* an idle upstream connection */
+  uint64_t prove;      /* jeton run --prove: the start to every token's first value */
 };
 struct limits_conf {
   struct http_limits http;
@@ -68,7 +75,11 @@ struct upstream_conf {
   const char *insecure;          /* the name under which the policy turned verification off; NULL: it is on */
   struct timeouts_conf timeouts; /* the policy's, with the upstream's own on top */
   unsigned pool_idle;            /* kept connections a worker */
-  bool preserve_host;            /* Host as the client sent it; else the upstream's */
+  uint64_t pool_age_ms;          /* how old a connection may grow; 0: any */
+  struct keepalive tcp_keepalive;
+  bool preserve_host;    /* Host as the client sent it; else the upstream's */
+  bool rewrite_location; /* a Location that names the upstream is said as its clients know it */
+  bool has_base;         /* a URL of it has a path, which requests may not leave */
 };
 struct forward_conf {           /* jeton as a forward proxy */
   struct audience *hosts;       /* targets of requests with an absolute URL; NULL: none */
@@ -82,6 +93,7 @@ struct token_conf {
   const char *name;
   bool family;
   bool has_fetch;
+  uint64_t made_of[2]; /* a digest of what its fetch is made of: `version`, or its source text */
   struct schedule schedule;
   int64_t wait_ms; /* how long a request waits for it */
   int64_t fetch_timeout_ms;
@@ -90,6 +102,8 @@ struct token_conf {
   unsigned nreject_on;
   struct audience *audience; /* hosts, or the policy's upstreams */
   bool reveal;
+  bool rotates;           /* its fetch spends what the last one brought */
+  bool counts_for_ready;  /* the process is not ready without it */
   unsigned family_max;    /* keys */
   int64_t family_idle_ms; /* of a key that nobody uses */
 };
@@ -131,6 +145,8 @@ struct policy {
   const char *access_path; /* NULL: standard output */
   enum forwarded_mode forwarded;
   bool via;
+  bool half_close; /* a client's FIN does not end its exchange */
+  struct keepalive tcp_keepalive;
   bool hooks[HOOK_COUNT]; /* which it has */
   struct arena *memory;   /* all of the above lives here */
 };

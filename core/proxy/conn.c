@@ -49,6 +49,13 @@ static void close_with(struct conn *c, void (*how)(struct stream *, stream_close
 void conn_close(struct conn *c) { close_with(c, stream_close); }
 void conn_reset(struct conn *c) { close_with(c, stream_reset); }
 
+void conn_abandon(struct conn *c) {
+  if (c->phase == CONN_OPEN && protocol(c)->looks_whole(c))
+    conn_reset(c);
+  else
+    conn_close(c);
+}
+
 void conn_drain(struct conn *c) {
   if (c->phase == CONN_HANDSHAKE)
     conn_close(c);
@@ -65,6 +72,27 @@ void conn_become_idle(struct conn *c) {
 void conn_become_busy(struct conn *c) {
   list_remove(&c->link);
   list_push(&c->worker->busy, &c->link);
+}
+
+enum { SHED_TRIES = 16 };
+
+/* What has come since this turn of the loop began to wait is read in it. */
+static bool is_silent(const struct conn *c) { return !stream_unread(&c->stream); }
+
+struct conn *conn_to_shed(struct worker *w) {
+  uint64_t patience = w->runtime->policy->timeouts.head;
+  uint32_t now = (uint32_t)uv_now(&w->services.loop);
+  unsigned tries = SHED_TRIES;
+  for (struct link *l = w->idle.next; l != &w->idle && tries > 0; l = l->next, tries--) {
+    struct conn *c = CONTAINER_OF(l, struct conn, link);
+    if (is_silent(c)) return c;
+  }
+  for (struct link *l = w->fresh.next; l != &w->fresh && patience > 0 && tries > 0; l = l->next, tries--) {
+    struct conn *c = CONTAINER_OF(l, struct conn, link);
+    if (now - c->accepted < patience) break; /* and so is what comes behind it */
+    if (is_silent(c)) return c;
+  }
+  return NULL;
 }
 
 /* --- opening --- */
@@ -133,7 +161,7 @@ static void turn_away(struct worker *w, int fd) {
   close(fd);
 }
 
-bool conn_accept(struct worker *w, int fd, const union address *peer, struct tls_server *tls) {
+bool conn_accept(struct worker *w, int fd, const union address *peer, const struct conn_settings *settings) {
   struct address_key address = {0};
   uint32_t limit = w->runtime->policy->limits.connections_per_address;
   bool counted = limit > 0 && address_key(peer, &address);
@@ -148,18 +176,20 @@ bool conn_accept(struct worker *w, int fd, const union address *peer, struct tls
   c->address = address;
   address_host(peer, c->peer);
   c->worker = w;
-  c->tls = tls != NULL;
+  c->tls = settings->tls != NULL;
+  c->half_close = settings->half_close;
   c->speaks = CONN_HTTP1;
   h1_init(c);
   timeout_init(&c->timeout, &w->services.wheel, on_due);
+  c->accepted = (uint32_t)uv_now(&w->services.loop);
   worker_conn_new(w, c);
   stream_nodelay(&c->stream);
-  if (tls == NULL) {
+  if (!c->tls) {
     open_conn(c);
     return true;
   }
   begin_handshake(c);
-  if (stream_start_tls_server(&c->stream, tls, on_handshake) != 0) conn_close(c);
+  if (stream_start_tls_server(&c->stream, settings->tls, on_handshake) != 0) conn_close(c);
   return true;
 }
 

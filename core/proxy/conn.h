@@ -34,29 +34,44 @@ struct conn_protocol {
   void (*drain)(struct conn *c); /* the worker drains: closes now if nothing is under way, else behind it */
   void (*lost)(struct conn *c);  /* it is about to close: its exchanges end. May not close it. */
   void (*fini)(struct conn *c);  /* it has closed, and its memory goes */
+  /* A plain close now would look like the end of a message that is not complete. */
+  bool (*looks_whole)(const struct conn *c);
 };
 
 struct conn {
   struct stream stream; /* .owner is the conn */
-  struct link link;     /* the worker's list: idle ones in the order they became idle, or busy ones */
+  struct link link;     /* the worker's list: fresh, idle or busy ones */
   struct worker *worker;
   struct timeout timeout;
   struct address_key address;
   struct h1_conn h1;
+  uint32_t accepted;       /* uv_now, cut off: while it is fresh */
   char peer[ADDRESS_HOST]; /* the client's address as text: of a client that has gone the kernel tells none any more */
   uint8_t phase;           /* enum conn_phase; written by conn.c alone */
   uint8_t speaks;          /* enum conn_speaks */
   bool tls;
-  bool counted; /* in worker->addresses, under `address` */
+  bool counted;    /* in worker->addresses, under `address` */
+  bool half_close; /* a client that has sent FIN still waits for its reply: as its listener said when it was accepted */
+};
+
+/* What a listener says of its connections. */
+struct conn_settings {
+  struct tls_server *tls; /* NULL: plain */
+  bool half_close;
 };
 
 /* Takes a socket that was accepted from `peer`. False: its address has as many connections as the policy allows, and it is closed. */
-bool conn_accept(struct worker *w, int fd, const union address *peer, struct tls_server *tls);
+bool conn_accept(struct worker *w, int fd, const union address *peer, const struct conn_settings *settings);
 void conn_close(struct conn *c);
-void conn_reset(struct conn *c); /* a message was cut short: the client must see it */
+void conn_reset(struct conn *c); /* drops what the client has not taken, and shows that its message was cut short */
+/* Closes it, whatever is under way: by a reset only where that would not be seen otherwise. */
+void conn_abandon(struct conn *c);
 void conn_drain(struct conn *c);
 /* For protocols: nothing is under way, and it may be closed to make room for another one; or something is again. */
 void conn_become_idle(struct conn *c);
 void conn_become_busy(struct conn *c);
+/* For listeners, when all places are taken: the connection to close for a new one, idle longest and with nothing of its client unread. One that is new counts as
+ * idle when it has been silent for timeouts.head: its request is on its way. NULL: the new one has to wait. */
+struct conn *conn_to_shed(struct worker *w);
 
 #endif

@@ -10,6 +10,8 @@
  * No function here calls exchange_* from inside. That a client has gone, or that body it has sent waits to be taken, is told from the loop; that it has gone
  * once, by exchange_abort. So the exchange's steps never nest, and no step has to look whether its exchange is still there.
  *
+ * How the reply ended stands in `ended` before the exchange is over, for its line in the log: `sent` is then what really went.
+ *
  * Ownership: whoever makes the exchange embeds the downstream, and keeps it for the rest of the callback in which it ended. Worker's thread. */
 #ifndef JETON_PROXY_DOWNSTREAM_H
 #define JETON_PROXY_DOWNSTREAM_H
@@ -39,6 +41,13 @@ struct reply {
   bool trailers; /* fields come behind the body, where the client can be given any */
   bool tunnel;   /* 101, or 2xx to a CONNECT: take_over follows */
   struct str upgrade; /* of 101 and 426: what Upgrade names (HTTP/1 only) */
+};
+
+/* A reply's end, as its client has it. */
+enum reply_ended {
+  REPLY_WHOLE,  /* or it has not ended */
+  REPLY_CUT,    /* from here: the upstream broke off, a time limit, the end of the program */
+  REPLY_ABORTED /* by the client, which has left, or takes nothing any more */
 };
 
 struct downstream_ops {
@@ -72,7 +81,9 @@ struct downstream {
   const struct downstream_ops *ops;
   struct exchange *exchange; /* from exchange_begin to the end of the exchange; NULL: none */
   struct conn *conn;         /* the connection that it comes by: for what is known of the client (conn.h); never NULL */
-  uint64_t sent;             /* bytes of the present reply that have left; kept until the next exchange begins */
+  /* of the present exchange, kept until the next one begins */
+  uint64_t sent;          /* bytes of its reply that have left */
+  enum reply_ended ended; /* written by the protocol alone */
 };
 
 #endif

@@ -1,7 +1,7 @@
 /* exchange.c: the life of an exchange and its dispatcher. See exchange.h for the invariants.
  *
  * A callback that fires inside a step only notes what comes next (exchange_resume), so the dispatcher never nests and the stack stays flat. An exchange ends in
- * one of two places: in the dispatcher, when a step returns DONE, or in exchange_abort, called from the loop. */
+ * one of two places: in the dispatcher, when a step returns DONE or TUNNELLED, or in exchange_abort, called from the loop. */
 #include "proxy/exchange.h"
 
 #include <assert.h>
@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "proxy/failover.h"
 #include "proxy/forward.h"
 #include "proxy/steps.h"
 #include "proxy/worker_state.h"
@@ -53,7 +54,7 @@ static void release(struct exchange *ex) {
   call_fini(&ex->call);
   later_cancel(&ex->nudge);
   timeout_fini(&ex->token_wait);
-  timeout_fini(&ex->continue_wait);
+  timeout_fini(&ex->body_wait_limit);
   timeout_fini(&ex->deadline);
   arena_reset(&ex->arena);
   struct runtime *r = ex->runtime;
@@ -68,16 +69,16 @@ void exchange_cancel_waits(struct exchange *ex) {
   ex->task = NULL;
   slot_wait_cancel(&ex->waiter);
   timeout_clear(&ex->token_wait);
-  timeout_clear(&ex->continue_wait);
+  timeout_clear(&ex->body_wait_limit);
   call_cancel(&ex->call);
   if (ex->forward != NULL) forward_cancel(ex->forward);
 }
 
 void exchange_abort(struct exchange *ex) {
-  assert(!ex->running && ex->down->exchange == NULL);
+  assert(!ex->running && ex->down->exchange == NULL && ex->down->ended != REPLY_WHOLE);
+  failover_given_up(ex);
   exchange_cancel_waits(ex);
-  COUNT(ex->worker, client_aborts, 1);
-  if (ex->failure.status == 0) ex->failure.status = 499;
+  if (ex->failure.status == 0) ex->failure.status = ex->down->ended == REPLY_CUT ? 503 : 499;
   exchange_log(ex);
   release(ex);
 }
@@ -97,9 +98,9 @@ static void exchange_run(struct exchange *ex) {
     if (v == WAIT && ex->resumed) v = NEXT;
   } while (v == NEXT || v == FAIL);
   ex->running = false;
-  if (v != DONE) return;
+  if (v == WAIT) return;
   assert(ex->down->exchange == NULL);
-  exchange_log(ex);
+  if (v == DONE) exchange_log(ex);
   release(ex);
 }
 
@@ -129,6 +130,7 @@ void exchange_fail_now(struct exchange *ex, int status, int code, const char *re
 
 static void on_deadline(struct timeout *t) {
   struct exchange *ex = CONTAINER_OF(t, struct exchange, deadline);
+  failover_given_up(ex);
   exchange_cancel_waits(ex);
   exchange_fail_now(ex, 504, UV_ETIMEDOUT, "the whole exchange took too long");
 }
@@ -142,13 +144,24 @@ static void on_token_due(struct timeout *t) {
   exchange_resume(ex, STEP_TOKEN); /* sees that wait_until has passed */
 }
 
-static void on_continue_due(struct timeout *t) {
-  request_body_continue(CONTAINER_OF(t, struct exchange, continue_wait));
+static void on_body_due(struct timeout *t) {
+  struct exchange *ex = CONTAINER_OF(t, struct exchange, body_wait_limit);
+  if (ex->step == STEP_REPLY)
+    exchange_resume(ex, STEP_REPLY);
+  else
+    request_body_continue(ex);
 }
+
+/* A client that sends its head and its body by two calls sends the second one now. */
+enum { BODY_END_MS = 20 };
 
 static void on_nudge(struct later *l) {
   struct exchange *ex = CONTAINER_OF(l, struct exchange, nudge);
-  if (ex->body.wait.waiting)
+  if (ex->step == STEP_REPLY && request_body_nearly_there(ex))
+    timeout_set(&ex->body_wait_limit, BODY_END_MS);
+  else if (ex->step == STEP_REPLY)
+    exchange_resume(ex, STEP_REPLY);
+  else if (ex->body.wait.waiting)
     ex->down->ops->want(ex->down);
   else if (ex->reply.wait.waiting)
     call_resume(&ex->call);
@@ -163,6 +176,7 @@ struct exchange *exchange_begin(struct worker *w, struct downstream *d) {
   ex->down = d;
   d->exchange = ex;
   d->sent = 0;
+  d->ended = REPLY_WHOLE;
   ex->worker = w;
   ex->runtime = runtime_ref(w->runtime);
   ex->id = w->id_base + w->next_id++;
@@ -173,7 +187,7 @@ struct exchange *exchange_begin(struct worker *w, struct downstream *d) {
   call_init(&ex->call, &upstream_events, ex, &ex->arena, &w->services.wheel);
   later_init(&ex->nudge, on_nudge);
   timeout_init(&ex->token_wait, &w->services.wheel, on_token_due);
-  timeout_init(&ex->continue_wait, &w->services.wheel, on_continue_due);
+  timeout_init(&ex->body_wait_limit, &w->services.wheel, on_body_due);
   timeout_init(&ex->deadline, &w->services.wheel, on_deadline);
   return ex;
 }
@@ -192,6 +206,7 @@ void exchange_start(struct exchange *ex) {
 
 void exchange_refuse(struct exchange *ex, const struct http_fault *fault, bool in_head) {
   COUNT(ex->worker, refused, 1);
+  ex->body.place = BODY_REFUSED;
   exchange_cancel_waits(ex);
   exchange_fail(ex, fault->status, fault->disagreed ? ERR_AMBIGUOUS : ERR_PROTOCOL, fault->text);
   if (!in_head) {

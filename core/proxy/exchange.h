@@ -36,6 +36,7 @@
 #include "token/slot.h"
 
 struct forward_target;
+struct tunnel_record;
 struct worker;
 
 /* In their order up to the relay step; the others are gone to by name. */
@@ -71,25 +72,30 @@ struct exchange {
   struct request_body body;
   struct str upstream_name; /* .p NULL: the default one */
   struct str host;          /* Host as a script set it; .p NULL: not set */
-  struct later nudge;       /* starts the reading that a script awaits */
+  struct str
+      unread; /* the first line of a head that was not read to its end, or could not be: for the log. .p NULL: it was read */
+  struct later nudge; /* starts the reading that a script awaits; ends the reply step's wait for the client's body */
 
   /* the hook that runs */
   struct task *task;
 
   /* the upstream */
   struct upstream *upstream;
+  struct upstream *asked;         /* the one that a request, or a connection, was made to last; NULL: none was */
   struct forward_target *forward; /* where a request to a forward proxy goes; NULL: to an upstream */
   const struct url *url;
   struct str host_field; /* Host for that URL */
   struct origin *origin;
   struct slot_waiter waiter;
-  struct timeout token_wait;    /* how long a token may be waited for */
-  struct timeout continue_wait; /* how long the upstream may take to say 100 (Continue) */
-  struct timeout deadline;      /* the whole exchange */
-  uint64_t wait_until;          /* uv_now's clock; 0: has not waited yet */
-  bool replayed;                /* the one replay was made: outlives the steps that it goes through again */
-  unsigned token_races;         /* times that a token was gone when the head was written */
-  unsigned failed_dials;        /* addresses of the upstream that gave no connection */
+  struct timeout token_wait; /* how long a token may be waited for */
+  struct timeout
+      body_wait_limit; /* how long the upstream may take to say 100 (Continue), or the client to end a body that nobody wants */
+  struct timeout deadline; /* the whole exchange */
+  uint64_t wait_until;     /* uv_now's clock; 0: has not waited yet */
+  bool replayed;           /* the one replay was made: outlives the steps that it goes through again */
+  unsigned token_races;    /* times that a token was gone when the head was written */
+  unsigned failed_dials;   /* URLs of the upstream that gave no connection */
+  unsigned moves;          /* to another URL behind a failure of one that did: one at the most */
 
   /* the response: the upstream's, or one made here */
   struct response response;
@@ -129,15 +135,21 @@ bool exchange_wants_body(const struct exchange *ex);
  * of them. */
 struct stream *exchange_pass_to(struct exchange *ex, uint64_t left);
 void exchange_body_passed(struct exchange *ex, size_t n);
-/* The client is gone: cancels whatever the exchange waits for, and ends it. From the loop; downstream->exchange is NULL by then. */
+/* The client is gone, or has to be left (down->ended says which): cancels whatever the exchange waits for, and ends it. From the loop; downstream->exchange is NULL by then. */
 void exchange_abort(struct exchange *ex);
 /* The client took what was queued. */
 void exchange_drained(struct exchange *ex);
 
 /* --- exchange_log.c --- */
 
-int exchange_status(const struct exchange *ex); /* what the client got, or 499 */
+int exchange_status(
+    const struct exchange *ex); /* what the client got, or 499; 503 when it got nothing, and that was not its doing */
+const char *exchange_asked(const struct exchange *ex); /* the upstream's name; NULL: none was asked */
 /* The exchange has ended: counts it, writes its line, and runs on_log. */
 void exchange_log(struct exchange *ex);
+/* Instead: it has become a tunnel, which is counted and logged when that has ended. */
+struct tunnel_record *exchange_log_keep(struct exchange *ex);
+/* Bytes that came from the client through the tunnel, and that went to it. Frees the record. */
+void tunnel_record_end(struct tunnel_record *t, uint64_t received, uint64_t sent);
 
 #endif

@@ -128,8 +128,11 @@ static void unref_origin(void *o) { origin_unref(o); }
 
 static struct origin *target_origin(struct forward_target *t, const struct upstream_conf *conf) {
   struct exchange *ex = t->ex;
-  struct origin_settings s = {
-      .tls = t->url.tls, .host = t->url.host, .port = t->url.port, .client = t->url.tls ? conf->tls : NULL};
+  struct origin_settings s = {.tls = t->url.tls,
+                              .host = t->url.host,
+                              .port = t->url.port,
+                              .client = t->url.tls ? conf->tls : NULL,
+                              .keepalive = conf->tcp_keepalive};
   struct origin *o = origin_get(ex->worker->services.origins, &s);
   arena_defer(&ex->arena, unref_origin, o);
   return o;
@@ -161,6 +164,7 @@ enum verdict forward_route(struct exchange *ex) {
   t->place.done = on_place;
   t->place.allowed = connect_allowed;
   t->waiting = true;
+  ex->asked = ex->upstream;
   place_take(ex->origin, &t->place, t->upstream.conf->timeouts.connect, true);
   return WAIT;
 }
@@ -174,7 +178,7 @@ void forward_cancel(struct forward_target *t) {
 void forward_take_over(struct forward_target *t, struct pipe_end *end) { origin_pipe(&t->place, end); }
 
 enum verdict step_tunnel(struct exchange *ex) {
-  if (tunnel_begin_connect(ex)) return DONE;
+  if (tunnel_begin_connect(ex)) return TUNNELLED;
   forward_cancel(ex->forward);
   return exchange_fail(ex, 502, UV_ECONNRESET, "the client left before its tunnel was there");
 }

@@ -8,6 +8,12 @@
  *
  * The limits that belong to an exchange are its own policy's, which may be an older one than the worker's present policy.
  *
+ * A client's FIN cannot be told from its departure, and nearly always is one: it ends the exchange, unless the listener says `half_close`. Then the reply goes on, for
+ * timeouts.half_close at the most: a client that has gone would hold its upstream for as long as that is silent.
+ *
+ * A reply that is cut ends with FIN where its framing shows that something is missing, so that the client gets what is on its way; only where its end is the
+ * connection's with RST, which throws that away.
+ *
  * States: IDLE -> HEAD (first byte; the exchange begins) -> BUSY (head parsed) -> IDLE, or FLUSH -> LINGER when no further request can be served. An
  * exchange is there exactly in HEAD and BUSY; in BUSY without one for no longer than h1_message_over runs. */
 #include "proxy/h1_conn.h"
@@ -15,6 +21,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "base/err.h"
 #include "base/must.h"
 #include "net/pipe.h"
 #include "net/uv_buf.h"
@@ -24,7 +31,17 @@
 #include "proxy/worker_state.h"
 
 static const uint8_t nothing[1];
-enum { STASH_MAX = 16 * 1024, LINGER_MS = 2000, LINGER_ALL_MS = 30 * 1000 };
+enum {
+  STASH_MAX = 16 * 1024,
+  LINGER_MS = 2000,
+  LINGER_ALL_MS = 30 * 1000,
+  UNREAD_MS = 1000 /* while reading is stopped, how often is asked whether the client has left */
+};
+
+struct half_closed { /* in the exchange's arena */
+  struct timeout timeout;
+  struct conn *conn;
+};
 
 /* The exchange's own, or for what is between exchanges the worker's present ones. */
 static const struct policy *policy(const struct conn *c) {
@@ -56,8 +73,17 @@ static void stash(struct conn *c, const uint8_t *p, size_t n) {
 
 static bool has_room(const struct conn *c) { return !stashed(c) || c->h1.stash->n <= STASH_MAX; }
 
+/* For the log, of a request whose head comes to nothing. */
+static void note_unread(struct conn *c) {
+  struct exchange *ex = c->h1.down.exchange;
+  if (c->h1.state == H1_HEAD && ex != NULL) ex->unread = http_parser_first_line(&c->h1.u.message->parser);
+}
+
 /* The exchange has let go of the connection, or the connection of it. */
 static void forget_message(struct conn *c) {
+  struct half_closed *half = c->h1.u.message->half_closed;
+  if (half != NULL) timeout_fini(&half->timeout);
+  note_unread(c);
   c->h1.down.exchange = NULL;
   c->h1.u.message = NULL;
   if (c->worker->out.owner == c) c->worker->out.owner = NULL;
@@ -100,11 +126,25 @@ static void finish_writing(struct conn *c) {
   h1_arm(c);
 }
 
+/* The reply is not what its head said. dropped: what the client has not taken yet will not reach it any more. */
+static void note_end(struct conn *c, enum reply_ended ended, bool dropped) {
+  struct downstream *d = &c->h1.down;
+  uint64_t lost = dropped && d->sent > 0 ? stream_untaken(&c->stream) : 0;
+  d->ended = ended;
+  d->sent -= lost < d->sent ? lost : d->sent;
+}
+
+static bool h1_looks_whole(const struct conn *c) {
+  const struct h1_conn *h = &c->h1;
+  if (!h->until_close) return false;
+  return h->state == H1_BUSY ? h->u.message->reply != H1_REPLY_NONE : stream_queued(&c->stream) > 0;
+}
+
 void h1_message_over(struct conn *c, bool keep_alive) {
   struct h1_conn *h = &c->h1;
+  if (h->broken) note_end(c, REPLY_ABORTED, true); /* the client had gone before it had all */
   forget_message(c);
-  if (h->broken) { /* the client had gone before it had all */
-    COUNT(c->worker, client_aborts, 1);
+  if (h->broken) {
     h->state = H1_FLUSH; /* until `later` closes */
     return;
   }
@@ -156,7 +196,7 @@ void h1_arm(struct conn *c) {
   } else if (h->state == H1_BUSY && owes_body(c)) {
     arm_body(c);
   } else if (h->state == H1_BUSY) {
-    timeout_clear(&c->timeout);
+    timeout_set(&c->timeout, h->reading_stopped ? UNREAD_MS : 0);
     if (h->u.message->pace.running) pace_hold(&h->u.message->pace, now_ms(c));
   }
 }
@@ -171,10 +211,13 @@ static void check_sending(struct conn *c) {
 /* The request cannot be read any further: whatever stands behind it is not a request. */
 static void refuse(struct conn *c, const struct http_fault *fault) {
   bool in_head = c->h1.state == H1_HEAD;
+  note_unread(c);
   c->h1.state = H1_BUSY;
   c->h1.u.message->refused = true;
   exchange_refuse(c->h1.down.exchange, fault, in_head);
 }
+
+static void check_unread(struct conn *c);
 
 static void h1_due(struct conn *c) {
   static const struct http_fault slow_head = {.status = 408, .text = "the head did not come in time"},
@@ -187,13 +230,18 @@ static void h1_due(struct conn *c) {
   switch ((enum h1_state)h->state) {
     case H1_HEAD: refuse(c, &slow_head); break;
     case H1_BUSY:
-      if (owes_body(c)) refuse(c, &slow_body);
+      if (owes_body(c))
+        refuse(c, &slow_body);
+      else
+        check_unread(c);
       break;
     default: conn_close(c); break;
   }
 }
 
 /* --- input --- */
+
+static void bound_reply(struct conn *c);
 
 static void begin_exchange(struct conn *c) {
   struct h1_conn *h = &c->h1;
@@ -205,6 +253,7 @@ static void begin_exchange(struct conn *c) {
   h->state = H1_HEAD;
   h->sending = false; /* the timeout is the head's now */
   timeout_set(&c->timeout, policy(c)->timeouts.head);
+  if (h->eof) bound_reply(c);
 }
 
 /* Reads of a head. False: stop the loop. */
@@ -291,27 +340,67 @@ static void read_more(struct conn *c, bool want) {
     stream_read_stop(&c->stream);
 }
 
-/* The client has sent FIN and nothing is stashed: a message that has begun will never be complete, one that is gets its reply. Replies to
- * what was pipelined before still go out, but not behind one that was cut. */
-static void after_fin(struct conn *c) {
+/* Nobody waits for the reply any more. What is complete still goes out: it may be the last one's FIN. */
+static void client_left(struct conn *c) {
   struct h1_conn *h = &c->h1;
   struct exchange *ex = h->down.exchange;
-  if (h->state == H1_FLUSH || (h->state == H1_BUSY && h->u.message->complete)) return;
-  if (h->state == H1_LINGER || (ex != NULL && h->u.message->reply != H1_REPLY_NONE)) {
+  bool whole = h1_looks_whole(c);
+  if (h->state == H1_FLUSH) return;
+  if (h->state == H1_LINGER) {
     conn_close(c);
     return;
   }
-  forget_message(c);
-  if (ex != NULL) exchange_abort(ex);
-  finish_writing(c);
+  if (ex != NULL) {
+    note_end(c, REPLY_ABORTED, true);
+    forget_message(c);
+    exchange_abort(ex);
+  }
+  if (whole)
+    conn_reset(c);
+  else
+    finish_writing(c);
+}
+
+static void on_half_closed_due(struct timeout *t) { client_left(CONTAINER_OF(t, struct half_closed, timeout)->conn); }
+
+static void bound_reply(struct conn *c) {
+  struct h1_message *m = c->h1.u.message;
+  struct exchange *ex = c->h1.down.exchange;
+  uint64_t limit = policy(c)->timeouts.half_close;
+  if (limit == 0 || m->half_closed != NULL) return;
+  m->half_closed = arena_alloc(&ex->arena, sizeof *m->half_closed);
+  m->half_closed->conn = c;
+  timeout_init(&m->half_closed->timeout, &c->worker->services.wheel, on_half_closed_due);
+  timeout_set(&m->half_closed->timeout, limit);
+}
+
+/* The client has half-closed, and all that it sent before is consumed: a message that has begun will never be complete, one that is gets its reply, and so
+ * does what was pipelined before. */
+static void after_fin(struct conn *c) {
+  if (c->h1.state == H1_BUSY && c->h1.u.message->complete) return;
+  client_left(c);
 }
 
 static void on_client_end(struct conn *c, ssize_t n) {
-  c->h1.eof = true;
-  if (n != UV_EOF)
+  struct h1_conn *h = &c->h1;
+  h->eof = true;
+  if (n != UV_EOF && n != ERR_TRUNCATED) {
     conn_close(c);
-  else if (!stashed(c))
-    after_fin(c);
+  } else if (n == ERR_TRUNCATED || !c->half_close) { /* RFC 8446 section 6.1: who only half-closes says close_notify */
+    client_left(c);
+  } else {
+    if (h->state == H1_BUSY) bound_reply(c);
+    if (!stashed(c)) after_fin(c);
+  }
+}
+
+/* Reading is stopped, and so is hearing of the client's end. */
+static void check_unread(struct conn *c) {
+  int end = stream_peer_end(&c->stream);
+  if (end == 0 || (end == UV_EOF && c->half_close))
+    timeout_set(&c->timeout, UNREAD_MS);
+  else
+    on_client_end(c, end);
 }
 
 /* What goes out as it came need not come into this process. */
@@ -430,8 +519,13 @@ void h1_want(struct downstream *d) {
 
 void h1_reset(struct downstream *d) {
   struct conn *c = conn_of(d);
+  bool broken = c->h1.broken, drop = broken || h1_looks_whole(c);
+  note_end(c, broken ? REPLY_ABORTED : REPLY_CUT, drop);
   forget_message(c);
-  conn_reset(c);
+  if (drop)
+    conn_reset(c);
+  else
+    finish_writing(c);
 }
 
 /* --- downstream: a tunnel --- */
@@ -509,6 +603,7 @@ static void h1_drain(struct conn *c) {
 static void h1_lost(struct conn *c) {
   struct exchange *ex = c->h1.down.exchange;
   if (ex == NULL) return;
+  note_end(c, c->worker->stopping ? REPLY_CUT : REPLY_ABORTED, true);
   forget_message(c);
   exchange_abort(ex);
 }
@@ -518,4 +613,4 @@ static void h1_fini(struct conn *c) {
   drop_stash(c);
 }
 
-const struct conn_protocol h1_protocol = {h1_begin, h1_due, h1_drain, h1_lost, h1_fini};
+const struct conn_protocol h1_protocol = {h1_begin, h1_due, h1_drain, h1_lost, h1_fini, h1_looks_whole};

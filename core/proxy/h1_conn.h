@@ -48,6 +48,7 @@ struct h1_conn { /* embedded in struct conn; no conn of its own is allocated for
   bool feeding;         /* the loop that consumes input is on the stack: it goes on by itself */
   bool reading_stopped; /* the stash is full */
   bool sending;         /* the timeout belongs to what is queued for the client */
+  bool until_close;     /* the last reply ends with the connection: only a reset can show that it was cut */
   bool broken;          /* a write failed: `later` closes */
 };
 

@@ -15,9 +15,12 @@ enum h1_reply_state {
   H1_REPLY_BEGUN  /* some of it has left */
 };
 
+struct half_closed;
 struct h1_message {
   struct http_parser parser;
   struct pace pace; /* the client's time for its body */
+  struct half_closed
+      *half_closed; /* the client has sent FIN and waits: how long it may, h1_conn.c's; NULL: no limit runs */
   uint64_t seen;    /* bytes of body read */
   uint8_t reply;    /* enum h1_reply_state */
   bool complete;    /* the request has been read to its end */

@@ -107,6 +107,7 @@ static void head(struct downstream *d, const struct reply *r) {
   assert(m->reply == H1_REPLY_NONE);
   m->no_body = r->no_body;
   m->chunked = f.kind == FRAMING_CHUNKED && !r->no_body;
+  c->h1.until_close = f.kind == FRAMING_UNTIL_CLOSE && !r->no_body;
   m->keep_alive = to->keep_alive && f.kind != FRAMING_UNTIL_CLOSE && m->complete && !m->refused && !to->is_connect &&
                   !c->worker->draining;
   struct response_head h = {.status = r->status,

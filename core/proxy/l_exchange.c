@@ -96,6 +96,12 @@ static int l_request_body(lua_State *L) {
   w->error = 0;
   if (b->place == BODY_GONE)
     return push_failure(L, ERR_CLOSED, "the body has gone to the upstream: call req:body() in on_request");
+  if (b->place >= BODY_DROPPED || (ex->failure.status != 0 && !b->complete && !ours)) {
+    bool left = ex->down->exchange != ex;
+    return push_failure(L, ERR_CLOSED,
+                        left ? "the client has left, or has its reply"
+                             : "the body is not read any more: call req:body() in on_request");
+  }
   if (!ours && (over_script_limit(ex, ex->request.framing, ex->request.content_length) ||
                 b->bytes.n > ex->runtime->policy->limits.script_body))
     w->error = ERR_LIMIT;
@@ -115,6 +121,10 @@ static int l_response_body(lua_State *L) {
   struct body_wait *w = &b->wait;
   w->ex = ex;
   w->error = 0;
+  if (ex->call.phase == CALL_TUNNEL) { /* it has none */
+    lua_pushliteral(L, "");
+    return 1;
+  }
   if (b->source != REPLY_UPSTREAM || b->flow == REPLY_ENDED) return body_wait_push(L, w);
   if (ex->step != STEP_RESPONSE_HOOK)
     return push_failure(L, ERR_CLOSED, "the body has gone to the client: call res:body() in on_response");
@@ -124,6 +134,16 @@ static int l_response_body(lua_State *L) {
   if (w->error != 0) return body_wait_push(L, w);
   b->flow = REPLY_IS_GATHERED;
   return wait_for_body(L, ex, w);
+}
+
+/* Behind a 101 the connection is the other protocol's: there is no reply that a script could put in its place. */
+static void refuse_in_tunnel(lua_State *L, const struct exchange *ex, const char *what) {
+  if (ex->call.phase == CALL_TUNNEL)
+    luaL_error(L,
+               "%s: the upstream has switched protocols (101), and a tunnel follows: of its head only the fields can "
+               "be changed; to refuse an "
+               "upgrade, call req:respond in on_request",
+               what);
 }
 
 static struct str check_body(lua_State *L, int idx, const char *what) {
@@ -148,6 +168,7 @@ static int l_request_set_body(lua_State *L) {
 static int l_response_set_body(lua_State *L) {
   struct exchange *ex = check_self(L, RESPONSE_TYPE, "response");
   struct str body = check_body(L, 2, "res:set_body");
+  refuse_in_tunnel(L, ex, "res:set_body");
   if (ex->replied) return luaL_error(L, "the response has been sent");
   vm_burn(L, body.n / COPIED_A_STEP);
   if (ex->reply.source == REPLY_UPSTREAM) ex->reply.source = REPLY_REPLACED;
@@ -166,7 +187,7 @@ static void add_response_field(lua_State *L, struct exchange *ex, int name, int 
 
 static void add_response_fields(lua_State *L, struct exchange *ex) {
   lua_pushnil(L);
-  while (lua_next(L, 3) != 0) {
+  while (vm_next(L, 3)) {
     int top = lua_gettop(L);
     if (lua_type(L, top - 1) != LUA_TSTRING)
       luaL_error(L, "req:respond: headers: expected { [\"name\"] = value, … }, got %s in place of a name",
@@ -205,6 +226,7 @@ static int l_request_respond(lua_State *L) {
   if (!lua_isnoneornil(L, 4)) body = check_body(L, 4, "req:respond(status, headers, body)");
   if (ex->step != STEP_REQUEST_HOOK && ex->step != STEP_RESPONSE_HOOK && ex->step != STEP_ERROR)
     return luaL_error(L, "req:respond works while a hook runs only");
+  refuse_in_tunnel(L, ex, "req:respond");
   lua_settop(L, 4);
   vm_burn(L, body.n / COPIED_A_STEP);
   reply_local(ex, status, body);
@@ -431,8 +453,12 @@ static int l_request_newindex(lua_State *L) {
 
 static int l_request_tostring(lua_State *L) {
   struct exchange *ex = check_self(L, REQUEST_TYPE, "request");
-  lua_pushfstring(L, "request<%s %s>", arena_dup(&ex->arena, ex->request.method).p,
-                  arena_dup(&ex->arena, ex->request.path).p);
+  lua_pushliteral(L, "request<");
+  lua_pushlstring(L, ex->request.method.p, ex->request.method.n);
+  lua_pushliteral(L, " ");
+  lua_pushlstring(L, ex->request.path.p, ex->request.path.n);
+  lua_pushliteral(L, ">");
+  lua_concat(L, 5);
   return 1;
 }
 
@@ -469,6 +495,7 @@ static int l_response_newindex(lua_State *L) {
     return luaL_error(
         L, "res.%s cannot be set; status and the fields of headers can, and res:set_body(text) sets the body", name);
   int status = check_status(L, 3, "res.status");
+  refuse_in_tunnel(L, ex, "res.status");
   if (ex->replied) return luaL_error(L, "the response has been sent");
   ex->response.status = status;
   ex->response.reason = (struct str){0};
@@ -515,22 +542,30 @@ static void set_int_field(lua_State *L, const char *name, uint64_t v) {
   lua_setfield(L, -2, name);
 }
 
+void l_exchange_complete_log(lua_State *L, uint64_t received, uint64_t sent, int64_t started_us) {
+  set_int_field(L, "bytes_in", received);
+  set_int_field(L, "bytes_out", sent);
+  lua_pushnumber(L, (double)((int64_t)(uv_hrtime() / 1000) - started_us) / 1e6);
+  lua_setfield(L, -2, "duration");
+}
+
 int l_exchange_push_log(lua_State *L, void *arg) {
   struct exchange *ex = arg;
-  lua_createtable(L, 0, 14);
+  lua_createtable(L, 0, 16);
   set_str_field(L, "method", ex->request.method);
   set_str_field(L, "path", ex->request.path);
   if (ex->request.query.p != NULL) set_str_field(L, "query", ex->request.query);
   if (ex->request.authority.p != NULL) set_str_field(L, "host", ex->request.authority);
   set_str_field(L, "client", client_address(ex->down->conn));
-  set_str_field(L, "upstream", str_of(ex->upstream != NULL ? ex->upstream->conf->name : ""));
+  set_str_field(L, "upstream", str_of(exchange_asked(ex)));
   set_int_field(L, "status", (uint64_t)exchange_status(ex));
-  set_int_field(L, "bytes_in", ex->body.seen);
-  set_int_field(L, "bytes_out", ex->down->sent);
-  lua_pushnumber(L, (double)((int64_t)(uv_hrtime() / 1000) - ex->started_us) / 1e6);
-  lua_setfield(L, -2, "duration");
+  l_exchange_complete_log(L, ex->body.seen, ex->down->sent, ex->started_us);
   lua_pushboolean(L, ex->replayed);
   lua_setfield(L, -2, "replayed");
+  lua_pushboolean(L, ex->down->ended == REPLY_CUT);
+  lua_setfield(L, -2, "cut");
+  lua_pushboolean(L, ex->down->ended == REPLY_ABORTED);
+  lua_setfield(L, -2, "aborted");
   push_id(L, ex);
   lua_setfield(L, -2, "id");
   if (ex->failure.status != 0) set_str_field(L, "error", str_of(ex->failure.reason));

@@ -21,6 +21,8 @@ int l_exchange_push_request(lua_State *L, void *arg);  /* req, tokens */
 int l_exchange_push_response(lua_State *L, void *arg); /* res, req, tokens */
 int l_exchange_push_error(lua_State *L, void *arg);    /* req, err {status, code, message, retry_after} */
 int l_exchange_push_log(lua_State *L, void *arg);      /* entry */
+/* Sets in the entry on top what only the end tells. May raise. */
+void l_exchange_complete_log(lua_State *L, uint64_t received, uint64_t sent, int64_t started_us);
 
 /* What req:body() or res:body() returns. arg: struct body_wait. */
 int body_wait_push(lua_State *L, void *arg);

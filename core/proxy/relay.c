@@ -6,12 +6,18 @@
  * on_error decides what a broken call means by the step that it breaks in: another try, another address, the client's 502, or a reply that is cut. */
 #include "proxy/relay.h"
 
+#include <stdio.h>
+
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "proxy/exchange.h"
+#include "proxy/failover.h"
 #include "proxy/forward.h"
 #include "proxy/steps.h"
 #include "proxy/worker_state.h"
+#include "token/secret.h"
+#include "token/slot.h"
 
 enum { TOKEN_RACES_MAX = 4 };
 
@@ -49,7 +55,7 @@ static void on_head(struct call *call) {
   ex->response = call->response;
   bool names_upgrade = ex->response.status == 101 || ex->response.status == 426;
   ex->upgrade = names_upgrade ? headers_join(&ex->response.headers, STR("Upgrade")) : (struct str){0};
-  if (call->phase != CALL_TUNNEL) headers_strip_hop_by_hop(&ex->response.headers);
+  headers_strip_hop_by_hop(&ex->response.headers);
   if (ex->forward != NULL) forward_sign(ex, &ex->response);
   exchange_resume(ex, STEP_JUDGE);
 }
@@ -99,6 +105,7 @@ static void on_end(struct call *call) {
     return;
   }
   flush_spans(ex);
+  failover_served(ex);
   ex->response.trailers = call->response.trailers;
   bool gathered = b->flow == REPLY_IS_GATHERED;
   b->flow = REPLY_ENDED;
@@ -115,22 +122,46 @@ static void on_drain(struct call *call) {
 
 /* --- failures --- */
 
-/* No connection, so nothing of the request was sent: another address of the upstream may have it, whatever its method. */
-static bool try_another(struct exchange *ex) {
-  if (ex->call.phase != CALL_CONNECT || ++ex->failed_dials >= ex->upstream->conf->nurls) return false;
-  ex->origin = upstream_next(ex->upstream, &ex->url, &ex->host_field);
-  exchange_resume(ex, STEP_TOKEN);
-  return true;
+struct fieldless { /* a field that a header is made of, and its token, which has none of that name */
+  struct slot *slot;
+  struct token *token;
+  struct str field;
+};
+
+static int find_fieldless(void *arg, const struct secret_token_view *t) {
+  struct fieldless *f = arg;
+  struct token *token = slot_read(t->reader, clock_boot_ms());
+  if (token == NULL || t->field.p == NULL || token_bytes(token, t->field).p != NULL) return 0;
+  *f = (struct fieldless){t->reader->slot, token, t->field};
+  return 1;
+}
+
+/* Which field of which token, and what that has. */
+static void say_fieldless(struct exchange *ex, char *out, size_t size) {
+  const struct headers *hs = &ex->request.headers;
+  struct fieldless f = {0};
+  for (unsigned i = 0; i < hs->n && f.slot == NULL; i++)
+    if (hs->v[i].name.p != NULL && hs->v[i].secret != NULL)
+      (void)secret_each_token(hs->v[i].secret, find_fieldless, &f);
+  if (f.slot == NULL) {
+    (void)snprintf(out, size, "the token has no such field");
+    return;
+  }
+  size_t n = (size_t)snprintf(out, size, "the token %.60s has no such field, \"%.*s\": its fetch returned %s",
+                              slot_name(f.slot), STR_FMT(f.field), f.token->nfields == 0 ? "no fields" : "");
+  for (unsigned i = 0; i < f.token->nfields && n < size; i++)
+    n += (size_t)snprintf(out + n, size - n, "%s%.*s", i > 0 ? ", " : "", STR_FMT(f.token->fields[i].name));
 }
 
 /* It expired while the connection was made; or it is valid, and yet without bytes: a field that the fetch did not return. */
 static void token_gone(struct exchange *ex, int status) {
-  if (++ex->token_races < TOKEN_RACES_MAX)
+  char reason[sizeof ex->failure.reason] = "each token ended before the upstream was connected";
+  if (++ex->token_races < TOKEN_RACES_MAX) {
     exchange_resume(ex, STEP_TOKEN);
-  else
-    exchange_fail_now(ex, 503, status,
-                      status == ERR_TOKEN_MISSING ? "the token has no such field"
-                                                  : "each token ended before the upstream was connected");
+    return;
+  }
+  if (status == ERR_TOKEN_MISSING) say_fieldless(ex, reason, sizeof reason);
+  exchange_fail_now(ex, 503, status, reason);
 }
 
 static int status_of(int error) {
@@ -146,7 +177,8 @@ static int status_of(int error) {
 static void log_upstream(const struct exchange *ex, const char *reason) {
   char where[URL_WHERE_SIZE];
   url_where(ex->url, where, sizeof where);
-  log_warn("upstream %s (%s): %s", ex->upstream->conf->name, where, reason);
+  bool shown = repeats_shown(&ex->worker->repeats, uv_now(&ex->worker->services.loop), where, reason);
+  log_line(shown ? LOG_WARN : LOG_DEBUG, "upstream %s (%s): %s", ex->upstream->conf->name, where, reason);
 }
 
 static void on_error(struct call *call, int status, const char *reason) {
@@ -163,7 +195,7 @@ static void on_error(struct call *call, int status, const char *reason) {
     return;
   }
   log_upstream(ex, reason);
-  if (try_another(ex)) return;
+  if (failover_after_error(ex, status)) return;
   if (ex->task != NULL) { /* res:body() waits: it gets the failure, and then the exchange does */
     ex->reply.flow = REPLY_PASSES;
     ex->reply.broke = status;

@@ -78,6 +78,11 @@ static void on_error_done(void *arg, lua_State *L, int nresults, int status, con
 static void log_failure(const struct exchange *ex) {
   const struct failure *f = &ex->failure;
   enum log_level level = f->status >= 500 || f->code == ERR_AMBIGUOUS ? LOG_WARN : LOG_INFO;
+  if (!log_wants(level)) return;
+  char status[8];
+  (void)snprintf(status, sizeof status, "%d", f->status);
+  if (level == LOG_WARN && !repeats_shown(&ex->worker->repeats, uv_now(&ex->worker->services.loop), status, f->reason))
+    level = LOG_DEBUG; /* the access log has its line, with the id and the status */
   if (log_wants(level))
     log_line(level, "request %016llx: %d: %s (%s)", (unsigned long long)ex->id, f->status, f->reason,
              err_name(f->code));

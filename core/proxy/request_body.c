@@ -40,9 +40,11 @@ static bool streams(const struct request_body *b) { return b->place == BODY_KEPT
 
 bool exchange_wants_body(const struct exchange *ex) {
   const struct request_body *b = &ex->body;
-  if (b->complete || ex->failure.status != 0) return false;
+  if (b->complete || (ex->failure.status != 0 && b->place != BODY_DROPPED)) return false;
   switch (b->place) {
-    case BODY_REPLACED: return true; /* thrown away */
+    case BODY_REPLACED:
+    case BODY_DROPPED: return true;
+    case BODY_REFUSED: return false;
     case BODY_KEPT:
     case BODY_GONE: return !worker_overfull(ex->worker, call_queued(&ex->call));
     case BODY_HELD:
@@ -71,6 +73,7 @@ void exchange_body(struct exchange *ex, struct str span) {
   uint64_t limit = ex->runtime->policy->limits.body;
   b->seen += span.n;
   COUNT(ex->worker, bytes_in, span.n);
+  if (b->place == BODY_DROPPED) return;
   if (limit > 0 && b->seen > limit) {
     exchange_refuse(ex, &too_large, false);
     return;
@@ -88,7 +91,9 @@ void exchange_body(struct exchange *ex, struct str span) {
 void exchange_body_end(struct exchange *ex) {
   struct request_body *b = &ex->body;
   b->complete = true;
-  if (streams(b))
+  if (b->place == BODY_DROPPED)
+    later_post(&ex->worker->later, &ex->nudge);
+  else if (streams(b))
     call_end(&ex->call, &ex->request.trailers);
   else
     body_wait_done(&b->wait, 0);
@@ -131,6 +136,23 @@ void request_body_replace(struct request_body *b, struct str text) {
   buf_adds(&b->bytes, text);
 }
 
+bool request_body_drop(struct exchange *ex) {
+  struct request_body *b = &ex->body;
+  if (b->complete || b->place >= BODY_DROPPED) return false;
+  b->place = BODY_DROPPED;
+  body_wait_done(&b->wait, ERR_CLOSED);
+  ex->down->ops->want(ex->down);
+  return true;
+}
+
+bool request_body_nearly_there(const struct exchange *ex) {
+  enum { NEAR = 64 * 1024 };
+  const struct request_body *b = &ex->body;
+  const struct request *r = &ex->request;
+  if (b->complete || b->expect != EXPECT_NOBODY) return false;
+  return r->framing == FRAMING_CHUNKED || r->content_length - b->seen <= NEAR;
+}
+
 /* --- Expect: 100-continue --- */
 
 bool request_body_ask(struct request_body *b) {
@@ -142,7 +164,7 @@ bool request_body_ask(struct request_body *b) {
 
 void request_body_await_answer(struct exchange *ex) {
   if (ex->body.expect == EXPECT_UPSTREAM)
-    timeout_set(&ex->continue_wait, CONTINUE_MS);
+    timeout_set(&ex->body_wait_limit, CONTINUE_MS);
   else
     request_body_continue(ex);
 }
@@ -150,7 +172,7 @@ void request_body_await_answer(struct exchange *ex) {
 void request_body_answered(struct exchange *ex) {
   if (ex->body.expect != EXPECT_UPSTREAM) return;
   ex->body.expect = EXPECT_CLIENT;
-  timeout_clear(&ex->continue_wait);
+  timeout_clear(&ex->body_wait_limit);
 }
 
 void request_body_continue(struct exchange *ex) {

@@ -26,8 +26,11 @@ static void make_upstreams(struct runtime *r, struct origins *all) {
     u->hosts = must_calloc(u->conf->nurls, sizeof *u->hosts);
     for (size_t j = 0; j < u->conf->nurls; j++) {
       const struct url *url = &u->conf->urls[j];
-      struct origin_settings s = {
-          .tls = url->tls, .host = url->host, .port = url->port, .client = url->tls ? u->conf->tls : NULL};
+      struct origin_settings s = {.tls = url->tls,
+                                  .host = url->host,
+                                  .port = url->port,
+                                  .client = url->tls ? u->conf->tls : NULL,
+                                  .keepalive = u->conf->tcp_keepalive};
       char path[108];
       if (url->unix_path.p != NULL) {
         snprintf(path, sizeof path, "%.*s", STR_FMT(url->unix_path));
@@ -94,13 +97,29 @@ struct upstream *runtime_upstream(const struct runtime *r, struct str name) {
   return conf != NULL ? &r->upstreams[conf - r->policy->upstreams] : NULL;
 }
 
-struct origin *upstream_next(struct upstream *u, const struct url **url, struct str *host) {
-  size_t i = u->turn++ % u->conf->nurls;
-  for (size_t tried = 0; tried + 1 < u->conf->nurls && origin_down(u->origins[i]); tried++)
-    i = (i + 1) % u->conf->nurls;
+static struct origin *choose(struct upstream *u, size_t i, const struct url **url, struct str *host) {
   *url = &u->conf->urls[i];
   *host = str_of(u->hosts[i]);
   return u->origins[i];
+}
+
+struct origin *upstream_next(struct upstream *u, bool can_move, const struct url **url, struct str *host) {
+  size_t n = u->conf->nurls, first = u->turn++ % n;
+  for (size_t i = 0; n > 1 && i < n; i++) {
+    size_t at = (first + i) % n;
+    if (origin_may_serve(u->origins[at], can_move)) return choose(u, at, url, host);
+  }
+  return choose(u, first, url, host); /* one has to be asked */
+}
+
+struct origin *upstream_other(struct upstream *u, const struct origin *failed, const struct url **url,
+                              struct str *host) {
+  size_t n = u->conf->nurls;
+  for (size_t i = 0; i < n; i++) {
+    size_t at = (u->turn + i) % n;
+    if (u->origins[at] != failed && origin_serves(u->origins[at])) return choose(u, at, url, host);
+  }
+  return NULL;
 }
 
 const struct token_conf *runtime_token_conf(const struct runtime *r, const struct slot *s) {

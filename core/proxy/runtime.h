@@ -34,8 +34,12 @@ struct runtime *runtime_ref(struct runtime *r);
 void runtime_unref(struct runtime *r);
 /* The upstream of that name, or NULL. */
 struct upstream *runtime_upstream(const struct runtime *r, struct str name);
-/* The next address of it: round robin over its URLs. *url is what the policy says of it, *host what stands in Host. */
-struct origin *upstream_next(struct upstream *u, const struct url **url, struct str *host);
+/* The next server of it: round robin over its URLs, those that do not serve passed over while there are others. *url is what the policy says of it, *host what
+ * stands in Host. can_move: the request can be sent to another one if this fails. */
+struct origin *upstream_next(struct upstream *u, bool can_move, const struct url **url, struct str *host);
+/* Another one than `failed`, which serves as far as is known; NULL: there is none. */
+struct origin *upstream_other(struct upstream *u, const struct origin *failed, const struct url **url,
+                              struct str *host);
 /* What the policy says of the token in this slot, families' included. NULL: not one of this policy's. */
 const struct token_conf *runtime_token_conf(const struct runtime *r, const struct slot *s);
 

@@ -7,9 +7,9 @@
 
 #include "proxy/exchange.h"
 
-/* NEXT: the following step, or the one that the step has set. WAIT: exchange_resume goes on. DONE: it has ended, and its downstream knows (end, reset or
- * take_over). FAIL: exchange_fail was called. */
-enum verdict { NEXT, WAIT, DONE, FAIL };
+/* NEXT: the following step, or the one that the step has set. WAIT: exchange_resume goes on. DONE: it has ended, and its downstream knows (end or reset).
+ * TUNNELLED: it has ended, and a tunnel has taken its downstream and its log line over. FAIL: exchange_fail was called. */
+enum verdict { NEXT, WAIT, DONE, TUNNELLED, FAIL };
 
 void exchange_resume(struct exchange *ex, enum step next); /* what it waited for is there */
 /* Notes the failure and goes to STEP_ERROR. Returns FAIL; a callback calls exchange_resume(ex, STEP_ERROR) behind it. */
@@ -36,6 +36,7 @@ void reply_local(struct exchange *ex, int status, struct str body);
 /* For Allow (RFC 9110 section 10.2.1): what is forwarded, the rarer ones aside. */
 #define ALLOWED_METHODS STR("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 
+struct str request_host(const struct exchange *ex); /* what stands in Host */
 /* steps_request.c, as two of the upstream's events (http/call.h). */
 int request_make_head(struct call *call, struct request_head *h, struct str *body);
 void request_sent(struct call *call);

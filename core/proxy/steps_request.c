@@ -1,8 +1,7 @@
 /* steps_request.c: the steps from a parsed head to a request on its way to the upstream.
  *
  * admit, on_request, route, token, send. A replay comes back to the token step, so everything that a try needs is made from there on: the connection, the head
- * with its secrets, the body from its start. What a head says of the body depends on what is here when it is made: a body at hand has a length, whatever
- * way it came. */
+ * with its secrets, the body from its start. */
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "http/base_path.h"
 #include "http/forwarded.h"
 #include "proxy/client.h"
 #include "proxy/forward.h"
@@ -35,22 +35,29 @@ static enum verdict count_hop(struct exchange *ex) {
   return NEXT;
 }
 
+static void say_who_asks(struct exchange *ex, enum forwarded_mode how) {
+  const struct conn *conn = ex->down->conn;
+  bool says = how == FORWARDED_SET || how == FORWARDED_APPEND;
+  struct str ip = says ? arena_dup(&ex->arena, client_address(conn)) : (struct str){NULL, 0};
+  if (how != FORWARDED_OFF)
+    forwarded_apply(&ex->request.headers, &ex->arena, how, ip, client_has_tls(conn), ex->request.authority);
+}
+
 enum verdict step_admit(struct exchange *ex) {
   struct request *r = &ex->request;
   const struct policy *p = ex->runtime->policy;
   if (str_eq(r->method, STR("TRACE"))) /* its reply is the request as the upstream saw it */
     return exchange_fail(ex, 405, ERR_PROTOCOL, "TRACE: the reply would show the client the token");
   if ((r->is_connect || r->absolute_form) && forward_admit(ex) != NEXT) return FAIL;
-  if (p->limits.body > 0 && r->framing == FRAMING_LENGTH && r->content_length > p->limits.body)
+  if (p->limits.body > 0 && r->framing == FRAMING_LENGTH && r->content_length > p->limits.body) {
+    ex->body.place = BODY_REFUSED; /* the connection ends, as it does where a chunked one grows too large */
     return exchange_fail(ex, 413, ERR_LIMIT, "the request's body is over the limit");
+  }
   headers_strip_hop_by_hop(&r->headers);
   if (ex->forward != NULL) forward_keep_credentials(ex);
   headers_remove_id(&r->headers,
                     H_EXPECT); /* hop by hop in effect: write_head asks anew where there is something to ask */
-  if (p->forwarded != FORWARDED_OFF) {
-    forwarded_apply(&r->headers, &ex->arena, p->forwarded, arena_dup(&ex->arena, client_address(ex->down->conn)),
-                    client_has_tls(ex->down->conn), r->authority);
-  }
+  say_who_asks(ex, p->forwarded);
   if (p->via) via_add(&r->headers, &ex->arena, r->minor);
   return str_eq(r->method, STR("OPTIONS")) ? count_hop(ex) : NEXT;
 }
@@ -78,6 +85,13 @@ enum verdict step_request_hook(struct exchange *ex) {
 
 /* --- route --- */
 
+/* The path is as on_request left it: what a script makes of a client's words is judged alike. */
+static enum verdict refuse_path(struct exchange *ex) {
+  static const char told[] = "the path leaves the upstream's base path";
+  ex->failure.told = told;
+  return exchange_fail(ex, 400, ERR_PROTOCOL, told);
+}
+
 enum verdict step_route(struct exchange *ex) {
   if (ex->forward != NULL && ex->upstream_name.p == NULL) return forward_route(ex);
   struct str name = ex->upstream_name.p != NULL ? ex->upstream_name : STR("default");
@@ -86,7 +100,8 @@ enum verdict step_route(struct exchange *ex) {
   if (ex->upstream == NULL)
     return exchange_fail(ex, 500, ERR_CONFIG,
                          "the policy has no default upstream, and on_request neither chose one nor responded");
-  ex->origin = upstream_next(ex->upstream, &ex->url, &ex->host_field);
+  if (ex->upstream->conf->has_base && base_path_left(ex->request.path)) return refuse_path(ex);
+  ex->origin = upstream_next(ex->upstream, method_idempotent(ex->request.method), &ex->url, &ex->host_field);
   return NEXT;
 }
 
@@ -103,24 +118,43 @@ static void on_slot(struct slot_waiter *w, int status) {
     exchange_resume(ex, STEP_TOKEN);
 }
 
+enum { TOKEN_REASON_MAX = 120 };
+
+/* Why there is none, for the log; and what the client may know of it, or NULL. An old failure is of another time. */
+static const char *why_missing(const struct slot_facts *f, char out[TOKEN_REASON_MAX]) {
+  const char *last = f->consecutive_failures > 0 ? f->last_error : "";
+  int n = 0;
+  out[0] = '\0';
+  if (f->fetching_ms >= 0)
+    n = snprintf(out, TOKEN_REASON_MAX, ": its fetch has taken %.1f s so far%s", (double)f->fetching_ms / 1000,
+                 last[0] != '\0' ? ", the last one" : "");
+  if (last[0] != '\0')
+    (void)snprintf(out + n, (size_t)(TOKEN_REASON_MAX - n), "%s%s", n > 0 ? " failed: " : ": ", last);
+  if (f->fetching_ms >= 0) return "there is no valid token, and its fetch has not ended yet";
+  if (last[0] != '\0') return "there is no valid token, and its last fetch failed";
+  if (!f->has_fetch) return "there is no valid token, and none has been set";
+  return NULL;
+}
+
 static enum verdict token_missing(struct exchange *ex, struct slot *s) {
-  char reason[sizeof ex->failure.reason];
+  char reason[sizeof ex->failure.reason], why[TOKEN_REASON_MAX];
   struct slot_facts facts;
   int64_t now = clock_boot_ms();
   slot_facts(s, now, &facts);
-  const char *why = facts.consecutive_failures > 0 ? facts.last_error : ""; /* else it is of another time */
-  snprintf(reason, sizeof reason, "no valid token %.60s%s%.120s", slot_name(s), why[0] != '\0' ? ": " : "", why);
+  ex->failure.told = why_missing(&facts, why);
+  snprintf(reason, sizeof reason, "no valid token %.60s%s", slot_name(s), why);
   ex->failure.retry_after = slot_retry_after(s, now);
   return exchange_fail(ex, 503, ERR_TOKEN_MISSING, reason);
 }
 
 /* Waits once for one token at a time. The limit is for all tokens of one try: a replay, or a token that ended while the connection was made, has
  * the whole of it again, however long the upstream took. */
-static enum verdict wait_for(struct exchange *ex, struct slot *s, int64_t wait_ms) {
+static enum verdict wait_for(struct exchange *ex, struct slot *s, uint64_t beyond, int64_t wait_ms) {
   uint64_t now = uv_now(&ex->worker->services.loop);
   if (ex->wait_until == 0) ex->wait_until = now + (uint64_t)wait_ms;
   if (now >= ex->wait_until) return token_missing(ex, s);
   ex->waiter.done = on_slot;
+  ex->waiter.beyond = beyond;
   int rc = slot_wait(s, &ex->waiter, &ex->worker->services.mailbox, ex->runtime->policy->limits.waiters);
   if (rc < 0) return exchange_fail(ex, 503, rc, rc == ERR_LIMIT ? "too many requests wait for a token" : REMOVED);
   if (rc == 1) return NEXT; /* it has come meanwhile */
@@ -129,15 +163,22 @@ static enum verdict wait_for(struct exchange *ex, struct slot *s, int64_t wait_m
   return WAIT;
 }
 
-struct missing { /* the first token of a secret that is not there */
+struct missing {            /* the first token of a secret that is not there */
+  struct secret_context to; /* the upstream */
   struct slot *slot;
+  uint64_t beyond; /* the generation that is there is not for this upstream, and the next may be; 0: none is there */
   enum token_missing policy;
 };
 
+/* A token that this upstream may never have is no missing one: the write refuses it. */
 static int find_missing(void *arg, const struct secret_token_view *t) {
   struct missing *m = arg;
-  if (slot_read(t->reader, clock_boot_ms()) != NULL) return 0;
+  bool outdated;
+  if (secret_token_for(t, &m->to, clock_boot_ms(), &outdated) != NULL) return 0;
+  const struct token *there = t->reader->token;
+  if (there != NULL && !outdated) return 0;
   m->slot = t->reader->slot;
+  m->beyond = there != NULL ? there->generation : 0;
   m->policy = t->missing;
   return 1;
 }
@@ -147,7 +188,9 @@ enum verdict step_token(struct exchange *ex) {
   for (unsigned i = 0; hs->secrets && i < hs->n; i++) {
     struct header *h = &hs->v[i];
     struct missing m;
-    if (h->secret == NULL || h->name.p == NULL || secret_each_token(h->secret, find_missing, &m) == 0) continue;
+    if (h->secret == NULL || h->name.p == NULL) continue;
+    secret_context_aim(&m.to, ex->url->tls, ex->url->host, ex->url->port, ex->url->unix_path);
+    if (secret_each_token(h->secret, find_missing, &m) == 0) continue;
     const struct token_conf *conf = runtime_token_conf(ex->runtime, m.slot);
     enum token_missing policy = ex->replayed ? MISSING_WAIT : m.policy;
     if (policy != MISSING_WAIT) slot_want(m.slot); /* nobody waits, and yet it is wanted */
@@ -156,7 +199,7 @@ enum verdict step_token(struct exchange *ex) {
       continue;
     }
     if (policy == MISSING_FAIL) return token_missing(ex, m.slot);
-    enum verdict v = wait_for(ex, m.slot, conf != NULL ? conf->wait_ms : 2000);
+    enum verdict v = wait_for(ex, m.slot, m.beyond, conf != NULL ? conf->wait_ms : 2000);
     if (v != NEXT) return v;
     i--; /* look at it again */
   }
@@ -166,16 +209,18 @@ enum verdict step_token(struct exchange *ex) {
 
 /* --- send --- */
 
+/* As the client framed it, whether or not its end has come by now: what goes out must not depend on how long a connection took. A body that a script has asked
+ * for, or replaced, is here whole, and goes with its length; so on every try. */
 static struct framing request_framing(const struct exchange *ex) {
   const struct request *r = &ex->request;
   const struct request_body *b = &ex->body;
   if (b->place == BODY_REPLACED) return (struct framing){b->bytes.n > 0 ? FRAMING_LENGTH : FRAMING_NONE, b->bytes.n};
-  if (r->framing == FRAMING_CHUNKED && request_body_at_hand(b) && r->trailers.n == 0)
+  if (r->framing == FRAMING_CHUNKED && b->place == BODY_GATHERED && b->complete && r->trailers.n == 0)
     return (struct framing){FRAMING_LENGTH, b->bytes.n};
   return (struct framing){r->framing, r->content_length};
 }
 
-static struct str host_for(struct exchange *ex) {
+struct str request_host(const struct exchange *ex) {
   if (ex->host.p != NULL) return ex->host;
   if (ex->upstream->conf->preserve_host && ex->request.authority.n > 0) return ex->request.authority;
   return ex->host_field;
@@ -197,7 +242,7 @@ int request_make_head(struct call *call, struct request_head *h, struct str *bod
       .method = ex->request.method,
       .path = path_for(ex),
       .query = ex->request.query,
-      .host = host_for(ex),
+      .host = request_host(ex),
       .headers = &ex->request.headers,
       .secrets = &ex->used,
       .framing = request_framing(ex),
@@ -229,11 +274,11 @@ enum verdict step_send(struct exchange *ex) {
   c->first_byte_ms = u->timeouts.first_byte;
   c->response_ms = u->timeouts.response;
   c->send_ms = u->timeouts.send;
-  c->pool_ms = u->timeouts.pool;
-  c->pool_idle = u->pool_idle;
+  c->pool = (struct pool_terms){.keep_ms = u->timeouts.pool, .age_ms = u->pool_age_ms, .idle = u->pool_idle};
   c->upgrade = ex->request.upgrade;
   c->repeatable = method_idempotent(ex->request.method) && request_body_at_hand(&ex->body);
   request_body_hold(&ex->body);
+  ex->asked = ex->upstream;
   call_start(c, ex->origin);
   return WAIT;
 }

@@ -8,6 +8,8 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "http/base_path.h"
+#include "proxy/failover.h"
 #include "proxy/l_exchange.h"
 #include "proxy/relay.h"
 #include "proxy/stamp.h"
@@ -65,11 +67,39 @@ enum verdict step_judge(struct exchange *ex) {
       again = true;
   }
   if (again && can_replay(ex)) return replay(ex);
+  if (failover_instead(ex)) {
+    call_cancel(&ex->call);
+    ex->step = STEP_TOKEN;
+    return NEXT;
+  }
   if (ex->response.status == 407) /* it asks jeton, not the client, who could do nothing about it */
     return exchange_fail(ex, 502, ERR_PROTOCOL,
                          "the upstream asks jeton for proxy credentials: 407 (RFC 9110 section 11.7.1)");
-  if (ex->call.phase == CALL_TUNNEL) return tunnel_begin(ex) ? DONE : exchange_fail(ex, 502, ERR_PROTOCOL, "tunnel");
   return NEXT;
+}
+
+/* --- Location --- */
+
+/* The server that answered, by the name that it was given, or another one of its upstream. */
+static struct str relocated(const struct exchange *ex, struct str location) {
+  const struct upstream *u = ex->upstream;
+  struct base_path_server server = {ex->url->tls, request_host(ex), ex->url->path};
+  struct str said = base_path_location(ex->response.headers.arena, location, &server);
+  for (size_t i = 0; i < u->conf->nurls && said.p == NULL; i++) {
+    const struct url *url = &u->conf->urls[i];
+    server = (struct base_path_server){url->tls, str_of(u->hosts[i]), url->path};
+    said = base_path_location(ex->response.headers.arena, location, &server);
+  }
+  return said;
+}
+
+static void rewrite_locations(struct exchange *ex) {
+  static const struct str names[] = {{"Location", 8}, {"Content-Location", 16}};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    struct header *h = headers_find(&ex->response.headers, names[i]);
+    struct str said = h != NULL ? relocated(ex, h->value) : (struct str){NULL, 0};
+    if (said.p != NULL) headers_set(&ex->response.headers, names[i], said);
+  }
 }
 
 /* --- on_response --- */
@@ -91,8 +121,11 @@ static void on_response_done(void *arg, lua_State *L, int nresults, int status, 
 }
 
 enum verdict step_response_hook(struct exchange *ex) {
-  if (!ex->runtime->policy->hooks[HOOK_RESPONSE] || ex->reply.source == REPLY_LOCAL) return NEXT;
-  call_pause(&ex->call);
+  if (ex->reply.source == REPLY_LOCAL) return NEXT;
+  if (ex->upstream->conf->rewrite_location) rewrite_locations(ex);
+  if (!ex->runtime->policy->hooks[HOOK_RESPONSE]) return NEXT;
+  if (ex->call.phase != CALL_TUNNEL)
+    call_pause(&ex->call); /* behind a 101 nothing is read before the tunnel is there */
   exchange_hook(ex, ex->runtime->binding.hooks[HOOK_RESPONSE], l_exchange_push_response, on_response_done);
   return WAIT;
 }
@@ -118,9 +151,29 @@ static struct framing reply_framing(const struct exchange *ex) {
   return (struct framing){FRAMING_CHUNKED, 0};
 }
 
+/* The upstream's 101 is the client's, too. What a script put in place of the client's body may have been sent before that has come. */
+static enum verdict switch_protocols(struct exchange *ex) {
+  if (!ex->body.complete)
+    return exchange_fail(ex, 502, ERR_PROTOCOL, "the upstream switched protocols before the request was there");
+  return tunnel_begin(ex) ? TUNNELLED
+                          : exchange_fail(ex, 502, UV_ECONNRESET, "the client left before its tunnel was there");
+}
+
+/* A reply that is made here waits for a body that the client is sending, so that the connection can be used again: most come in the same read as their head, or
+ * right behind it. What is long, or late, is not waited for. */
+static bool waits_for_body(struct exchange *ex) {
+  if (ex->reply.source == REPLY_UPSTREAM || !ex->request.keep_alive || !request_body_drop(ex)) return false;
+  call_cancel(&ex->call);
+  later_cancel(&ex->nudge); /* behind the reading, which `drop` has asked for */
+  later_post(&ex->worker->later, &ex->nudge);
+  return true;
+}
+
 enum verdict step_reply(struct exchange *ex) {
   struct response *r = &ex->response;
   assert(!ex->replied);
+  if (ex->call.phase == CALL_TUNNEL) return switch_protocols(ex);
+  if (waits_for_body(ex)) return WAIT;
   if (headers_find_id(&r->headers, H_DATE) == NULL) /* RFC 9110 section 6.6.1: who forwards adds it */
     headers_add(&r->headers, STR("Date"), arena_dup(&ex->arena, stamp_imf(&ex->worker->stamp)));
   struct reply reply = {

@@ -1,6 +1,7 @@
 /* tunnel.h: after a true 101, or for a CONNECT, bytes both ways until both sides have ended. Owned by the worker's thread.
  *
- * A tunnel knows two ends (net/pipe.h) and no protocol. It pins no policy: it outlives reloads, and is ended by the drain limit. */
+ * A tunnel knows two ends (net/pipe.h) and no protocol. It pins no policy but one that has an on_log: it outlives reloads, and is ended by
+ * the drain limit. */
 #ifndef JETON_PROXY_TUNNEL_H
 #define JETON_PROXY_TUNNEL_H
 

@@ -10,6 +10,7 @@
 #include "proxy/worker.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,8 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/must.h"
+#include "base/secmem.h"
+#include "base/thread.h"
 #include "proxy/conn.h"
 #include "proxy/l_exchange.h"
 #include "proxy/listener.h"
@@ -40,7 +43,7 @@ static void maybe_drained(struct worker *w) {
 
 void worker_conn_new(struct worker *w, struct conn *c) {
   w->nconns++;
-  list_push(&w->idle, &c->link);
+  list_push(&w->fresh, &c->link);
   COUNT(w, accepted, 1);
   COUNT(w, connections, 1);
 }
@@ -62,13 +65,28 @@ static void prepare(struct worker *w, struct order *o) {
   order_answer(o, w->prepared != NULL ? 0 : ERR_CONFIG);
 }
 
-static unsigned connection_limit(const struct worker *w, const struct policy *p) {
-  enum { RESERVED = 64, PER_CONNECTION = 2 /* the client's and the upstream's descriptor */ };
-  if (p->limits.connections > 0) return (p->limits.connections + w->count - 1) / w->count;
+/* RLIM_INFINITY: as many as one likes. */
+static rlim_t descriptor_limit(void) {
   struct rlimit r;
-  if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur == RLIM_INFINITY) return 1u << 20;
-  rlim_t per_worker = (r.rlim_cur - RESERVED) / PER_CONNECTION / w->count;
-  return per_worker > 16 ? (unsigned)per_worker : 16;
+  return getrlimit(RLIMIT_NOFILE, &r) == 0 ? r.rlim_cur : RLIM_INFINITY;
+}
+
+/* See net_has_descriptor. */
+static int descriptor_bound(void) {
+  enum { KEPT_MIN = 2, KEPT_MAX = 16, SHARE = 8 };
+  rlim_t all = descriptor_limit();
+  if (all == RLIM_INFINITY || all > INT_MAX) return 0;
+  rlim_t kept = all / SHARE;
+  return (int)(all - (kept < KEPT_MIN ? KEPT_MIN : kept > KEPT_MAX ? KEPT_MAX : kept));
+}
+
+static unsigned connection_limit(const struct worker *w, const struct policy *p) {
+  enum { RESERVED = 64, PER_CONNECTION = 2 /* the client's and the upstream's descriptor */, LEAST = 16 };
+  if (p->limits.connections > 0) return (p->limits.connections + w->count - 1) / w->count;
+  rlim_t all = descriptor_limit();
+  if (all == RLIM_INFINITY) return 1u << 20;
+  rlim_t per_worker = all > RESERVED ? (all - RESERVED) / PER_CONNECTION / w->count : 0;
+  return per_worker > LEAST ? (unsigned)per_worker : LEAST;
 }
 
 static bool same_path(const char *a, const char *b) { return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0); }
@@ -103,7 +121,9 @@ static void switch_runtime(struct worker *w, struct order *o) {
   struct runtime *old = w->runtime;
   w->runtime = w->prepared;
   w->prepared = NULL;
+  w->services.keepalive = w->runtime->policy->tcp_keepalive;
   w->max_conns = connection_limit(w, w->runtime->policy);
+  w->services.net.fd_max = descriptor_bound();
   switch_access_log(w, w->runtime->policy);
   int rc = listeners_switch(w, w->runtime->policy, o->listen_fds);
   if (old != NULL) runtime_unref(old);
@@ -117,6 +137,13 @@ static void discard(struct worker *w, struct order *o) {
   order_answer(o, 0);
 }
 
+static void drain_all(struct link *conns) {
+  for (struct link *l = conns->next, *next; l != conns; l = next) {
+    next = l->next;
+    conn_drain(CONTAINER_OF(l, struct conn, link));
+  }
+}
+
 /* What stands in the kernel's accept queue is served, too: two turns of the loop take it before the sockets close. */
 static void on_listeners_mail(struct mail *m) {
   struct worker *w = CONTAINER_OF(m, struct worker, listeners_mail);
@@ -126,10 +153,8 @@ static void on_listeners_mail(struct mail *m) {
   }
   w->draining = true;
   listeners_close(w);
-  for (struct link *l = w->idle.next, *next; l != &w->idle; l = next) {
-    next = l->next;
-    conn_drain(CONTAINER_OF(l, struct conn, link));
-  }
+  drain_all(&w->fresh);
+  drain_all(&w->idle);
   maybe_drained(w);
 }
 
@@ -144,7 +169,7 @@ static void drain(struct worker *w, struct order *o) {
 static void close_all(struct link *conns) {
   for (struct link *l = conns->next, *next; l != conns; l = next) {
     next = l->next;
-    conn_reset(CONTAINER_OF(l, struct conn, link));
+    conn_abandon(CONTAINER_OF(l, struct conn, link));
   }
 }
 
@@ -158,6 +183,7 @@ static void stop(struct worker *w, struct order *o) {
   tunnels_close(w);
   close_all(&w->busy);
   close_all(&w->idle);
+  close_all(&w->fresh);
   maybe_drained(w);
 }
 
@@ -182,6 +208,18 @@ void worker_post(struct worker *w, struct order *o) { order_post(o, &w->services
 
 /* --- counters --- */
 
+/* What the last requests have left in the thread's buffer and in frames of calls that are over: once, when nothing was read since the last time. A thread that works overwrites it by
+ * itself. */
+static void forget_at_rest(struct worker *w) {
+  uint64_t reads = w->services.net.reads;
+  bool rests = reads == w->reads_then && reads != w->forgot_at;
+  w->reads_then = reads;
+  if (!rests) return;
+  w->forgot_at = reads;
+  net_forget(&w->services.net);
+  secmem_wipe_stack();
+}
+
 static void on_gauge(uv_timer_t *t) {
   struct worker *w = t->data;
   struct origins_counts o = origins_counts(w->services.origins);
@@ -190,8 +228,10 @@ static void on_gauge(uv_timer_t *t) {
   atomic_store_explicit(&w->counts.upstream_dialed, o.dialed, memory_order_relaxed);
   exchange_pool_trim(&w->exchanges);
   if (w->runtime != NULL) vm_collect_step(w->runtime->vm);
+  forget_at_rest(w);
   uint64_t vm = w->runtime != NULL ? vm_memory(w->runtime->vm) : 0;
   atomic_store_explicit(&w->counts.vm_bytes, vm, memory_order_relaxed);
+  repeats_report(&w->repeats, uv_now(&w->services.loop), false);
 }
 
 void worker_counts(const struct worker *w, struct worker_counts *out) {
@@ -214,6 +254,7 @@ struct worker *worker_new(unsigned index, unsigned count, struct registry *names
   w->addresses = addresses;
   random_bytes(&w->id_base, sizeof w->id_base);
   list_init(&w->listeners);
+  list_init(&w->fresh);
   list_init(&w->idle);
   list_init(&w->busy);
   list_init(&w->tunnels);
@@ -226,6 +267,7 @@ struct worker *worker_new(unsigned index, unsigned count, struct registry *names
 }
 
 static void take_down(struct worker *w) {
+  repeats_report(&w->repeats, uv_now(&w->services.loop), true);
   uv_close((uv_handle_t *)&w->gauge, NULL);
   laters_close(&w->later);
   if (w->prepared != NULL) runtime_unref(w->prepared);
@@ -254,7 +296,7 @@ int worker_start(struct worker *w) {
   uv_timer_init(&w->services.loop, &w->gauge);
   w->gauge.data = w;
   uv_timer_start(&w->gauge, on_gauge, GAUGE_MS, GAUGE_MS);
-  return -pthread_create(&w->thread, NULL, run, w);
+  return thread_start(&w->thread, run, w);
 }
 
 void worker_join(struct worker *w) {

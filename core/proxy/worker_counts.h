@@ -12,14 +12,16 @@
   XX(requests, counter, "Requests begun.")                                                             \
   XX(upstream_errors, counter, "Upstream calls that failed.")                                          \
   XX(client_aborts, counter, "Exchanges whose client left before the end.")                            \
+  XX(replies_cut, counter, "Replies that broke off here or at their upstream.")                        \
   XX(refused, counter, "Requests that were not HTTP as jeton reads it.")                               \
   XX(ambiguous, counter, "Messages that two parsers read differently, and that were refused.")         \
   XX(replays, counter, "Requests sent again after a refused token.")                                   \
+  XX(failovers, counter, "Requests sent to another URL of their upstream after a failure.")            \
   XX(token_waits, counter, "Times that a request waited for a token.")                                 \
   XX(token_timeouts, counter, "Times that it waited in vain.")                                         \
   XX(script_errors, counter, "Hooks that raised, ran too long or wanted too much memory.")             \
   XX(tunnels, gauge, "Upgraded connections and tunnels open now.")                                     \
-  XX(bytes_in, counter, "Bytes of request bodies read.")                                               \
+  XX(bytes_in, counter, "Bytes of request bodies, and of tunnels, read.")                              \
   XX(bytes_out, counter, "Bytes written to clients.")                                                  \
   XX(upstream_idle, gauge, "Upstream connections kept and idle.")                                      \
   XX(upstream_leased, gauge, "Upstream connections in use.")                                           \

@@ -15,6 +15,7 @@
 #include "http/services.h"
 #include "proxy/h1_message.h"
 #include "proxy/pool.h"
+#include "proxy/repeats.h"
 #include "proxy/runtime.h"
 #include "proxy/stamp.h"
 #include "proxy/worker_counts.h"
@@ -40,7 +41,8 @@ struct worker {
   struct runtime *runtime;  /* the active policy; NULL before the first SWITCH */
   struct runtime *prepared; /* waits for SWITCH */
   struct link listeners;
-  struct link idle, busy; /* struct conn; idle: the one idle longest first */
+  /* struct conn: those that have had nothing of a request yet, in the order they came; between requests, the one idle longest first; the others */
+  struct link fresh, idle, busy;
   struct link tunnels;
   struct laters later;
   struct h1_out out;
@@ -48,11 +50,14 @@ struct worker {
   struct link sinks;
   struct access_sink *access; /* NULL: off */
   struct stamp stamp;
+  struct repeats repeats; /* failures that the log has had enough of */
   unsigned nconns, max_conns;
   unsigned handshakes; /* connections among them whose TLS handshake is under way */
   bool draining, stopping;
   uint64_t next_id;
   uv_timer_t gauge;    /* copies gauges to `counts` */
+  uint64_t reads_then; /* net.reads when the gauge was last there */
+  uint64_t forgot_at;  /* net.reads when the leavings of requests were wiped last */
   struct order *drain; /* answered when the last connection is gone */
   struct order *stop;  /* answered when the thread ends */
   struct mail

@@ -37,12 +37,14 @@ struct token_family {
   struct link used;
   unsigned n, max;
   int64_t idle_ms;
-  struct slot_home home; /* home.inbox NULL: not attached */
+  struct slot_home home;  /* home.inbox NULL: not attached */
+  struct token_bond bond; /* of new slots */
+  bool bound;
   struct rng seeds;
   bool closed;
 };
 
-enum { CHAINS_FIRST = 16, SWEEP_MIN_MS = 1000 };
+enum { CHAINS_FIRST = 16, SWEEP_MIN_MS = 1000, LOOKED_AT_MAX = 256 /* slots in use that one request passes over */ };
 
 struct token_family *family_new(struct str name) {
   struct token_family *f = must_calloc(1, sizeof *f);
@@ -73,6 +75,7 @@ void family_unref(struct token_family *f) {
   if (f == NULL || atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) > 1) return;
   family_close(f, close_slot, NULL);
   pthread_mutex_destroy(&f->mutex);
+  token_bond_fini(&f->bond);
   free(f->table);
   free(f->name);
   free(f);
@@ -84,6 +87,16 @@ void family_configure(struct token_family *f, unsigned max, int64_t idle_ms) {
   pthread_mutex_lock(&f->mutex);
   f->max = max > 0 ? max : 1;
   f->idle_ms = idle_ms;
+  pthread_mutex_unlock(&f->mutex);
+}
+
+void family_bind(struct token_family *f, const struct token_bond *bond) {
+  pthread_mutex_lock(&f->mutex);
+  token_bond_fini(&f->bond);
+  token_bond_copy(&f->bond, bond);
+  f->bound = true;
+  for (struct link *l = f->used.next; l != &f->used; l = l->next)
+    slot_bind(CONTAINER_OF(l, struct entry, used)->slot, bond);
   pthread_mutex_unlock(&f->mutex);
 }
 
@@ -148,10 +161,16 @@ static bool drop_if_unused(struct token_family *f, struct entry *e) {
   return true;
 }
 
-static bool make_room(struct token_family *f) {
-  for (struct link *l = f->used.next, *next; f->n >= f->max && l != &f->used; l = next) {
-    next = l->next;
-    drop_if_unused(f, CONTAINER_OF(l, struct entry, used));
+/* A stranger who sends key after key that nobody knows must not cost a walk over all that are in use each time: one that is found in use counts as used now and goes to
+ * the end, so the next look begins behind it. */
+static bool make_room(struct token_family *f, int64_t now_boot_ms) {
+  unsigned looked = 0;
+  while (f->n >= f->max && looked++ < LOOKED_AT_MAX && !list_empty(&f->used)) {
+    struct entry *e = CONTAINER_OF(f->used.next, struct entry, used);
+    if (drop_if_unused(f, e)) continue;
+    e->last_used = now_boot_ms;
+    list_remove(&e->used);
+    list_push(&f->used, &e->used);
   }
   return f->n < f->max;
 }
@@ -161,6 +180,7 @@ static struct entry *add(struct token_family *f, uint64_t h, struct str key) {
   struct entry *e = must_calloc(1, sizeof *e), **to = chain(f, h);
   e->hash = h;
   e->slot = slot_new(str_of(f->name), key);
+  if (f->bound) slot_bind(e->slot, &f->bond);
   if (f->home.inbox != NULL) {
     f->home.seed = rng_next(&f->seeds) | 1;
     slot_attach(e->slot, &f->home);
@@ -180,7 +200,7 @@ struct slot *family_get(struct token_family *f, struct str key, int64_t now_boot
   uint64_t h = hash_keyed(&f->hash, key);
   pthread_mutex_lock(&f->mutex);
   struct entry *e = f->closed ? NULL : find(f, h, key);
-  if (e == NULL && !f->closed && make_room(f)) e = add(f, h, key);
+  if (e == NULL && !f->closed && make_room(f, now_boot_ms)) e = add(f, h, key);
   if (e != NULL) {
     e->last_used = now_boot_ms;
     list_remove(&e->used);

@@ -37,12 +37,8 @@ struct keeper {
   struct due_heap sweeps; /* families */
   int64_t timer_at;       /* the last argument of set_timer */
   unsigned fetching;
+  enum keeper_pace pace;
 };
-
-const char *fetch_reason_name(enum fetch_reason r) {
-  static const char *const names[] = {"first", "expiring", "rejected", "manual"};
-  return names[r];
-}
 
 static int64_t now(const struct keeper *k) { return k->host.now(k->host.ctx); }
 
@@ -80,21 +76,31 @@ static void forget(struct keeper *k, struct slot *s) {
 /* --- attending to one slot --- */
 
 /* A family's slot does not try again by itself while no request wants its token: a thousand wrong keys would be tried for ever. One that leaves is not
- * refreshed ahead either. */
-static bool dormant_locked(const struct slot *s) {
+ * refreshed ahead either, nor is any while the process drains: a refresh that the end would cut off may cost its login. */
+static bool dormant_locked(const struct keeper *k, const struct slot *s) {
   if (s->nwaiters > 0 || s->asked) return false;
-  return s->leaving || (s->key.p != NULL && s->current == NULL);
+  return s->leaving || k->pace != KEEPER_AHEAD || (s->key.p != NULL && s->current == NULL);
 }
 
-static bool fetch_is_due_locked(const struct slot *s, int64_t at) {
-  if (!s->has_fetch || s->fetching || s->closed) return false;
-  return s->manual || (s->next_attempt <= at && !dormant_locked(s));
+static bool fetch_is_due_locked(const struct keeper *k, const struct slot *s, int64_t at) {
+  if (!s->has_fetch || s->fetching || s->closed || k->pace == KEEPER_NONE) return false;
+  return s->manual || (s->next_attempt <= at && !dormant_locked(k, s));
 }
 
 static enum fetch_reason reason_locked(const struct slot *s) {
   if (s->manual) return FETCH_MANUAL;
   if (s->rejected) return FETCH_REJECTED;
+  if (slot_outdated_locked(s)) return FETCH_CHANGED;
   return s->generation == 0 ? FETCH_FIRST : FETCH_EXPIRING;
+}
+
+static void take_place_locked(struct slot *s, struct fetch *f, int64_t at) {
+  s->fetching = true;
+  s->fetch = f;
+  s->reason = f->reason;
+  s->began_at = at;
+  s->slow_at = at + SLOT_SLOW_MS;
+  s->fetches++;
 }
 
 static struct fetch *begin_fetch_locked(struct slot *s, int64_t at) {
@@ -103,10 +109,11 @@ static struct fetch *begin_fetch_locked(struct slot *s, int64_t at) {
   f->reason = reason_locked(s);
   f->attempt = s->consecutive + 1;
   f->sent_at = at;
-  f->previous = s->last != NULL ? token_ref(s->last) : NULL;
-  s->fetching = true;
+  f->previous = slot_previous_locked(s);
+  if (f->previous != NULL) (void)token_ref(f->previous);
+  token_bond_copy(&f->bond, &s->bond);
+  take_place_locked(s, f, at);
   s->manual = s->asked = false;
-  s->fetches++;
   return f;
 }
 
@@ -114,18 +121,74 @@ static struct fetch *begin_fetch_locked(struct slot *s, int64_t at) {
 static int64_t next_look_locked(const struct slot *s, int64_t at) {
   if (s->closed) return INT64_MAX;
   int64_t next = s->current != NULL ? s->current->expires_at : INT64_MAX;
+  if (s->older != NULL && s->older->expires_at < next) next = s->older->expires_at;
   bool planned = s->has_fetch && !s->fetching && s->next_attempt > at;
-  return planned && s->next_attempt < next ? s->next_attempt : next;
+  int64_t due = planned ? s->next_attempt : s->fetching ? s->slow_at : INT64_MAX;
+  return due < next ? due : next;
+}
+
+/* Said once a fetch, while it still hangs: an operator must not wait for its time-out to learn whom everybody waits for. */
+static bool slow_is_due_locked(struct slot *s, int64_t at) {
+  if (!s->fetching || s->closed || at < s->slow_at) return false;
+  s->slow_at = SLOT_NEVER;
+  return true;
+}
+
+static void report_slow(const struct slot *s, enum fetch_reason reason, unsigned attempt, int64_t ms, bool serves) {
+  char source[80];
+  snprintf(source, sizeof source, "token %s", slot_name(s));
+  log_from(LOG_WARN, source, "a fetch has taken %lld s and has not ended (%s, attempt %u); %s", (long long)(ms / 1000),
+           fetch_reason_name(reason), attempt, serves ? "the token at hand still serves" : "there is no valid token");
+}
+
+/* The refresh by hand that it makes way for begins in attend. Those that wait for one attempt wait for that. */
+static void end_given_up(struct keeper *k, struct fetch *f) {
+  struct slot *s = f->slot;
+  char source[80];
+  pthread_mutex_lock(&s->mutex);
+  int64_t ms = now(k) - s->began_at;
+  s->fetching = false;
+  s->fetch = NULL;
+  s->failures++;
+  pthread_mutex_unlock(&s->mutex);
+  k->fetching--;
+  snprintf(source, sizeof source, "token %s", slot_name(s));
+  log_from(LOG_WARN, source, "a fetch that had not ended after %lld s is given up for a refresh by hand",
+           (long long)(ms / 1000));
+  fetch_free(f);
+  slot_unref(s);
+}
+
+/* A refresh was asked for while a slow fetch runs: gives that up, or joins it. */
+static void make_way(struct keeper *k, struct slot *s) {
+  pthread_mutex_lock(&s->mutex);
+  bool asked = s->fetching && s->manual;
+  pthread_mutex_unlock(&s->mutex);
+  if (!asked) return;
+  struct fetch *f = s->fetch;
+  if (k->host.give_up_fetch != NULL && k->host.give_up_fetch(k->host.ctx, f)) {
+    end_given_up(k, f);
+    return;
+  }
+  pthread_mutex_lock(&s->mutex);
+  s->manual = false;
+  pthread_mutex_unlock(&s->mutex);
+  log_info("token %s: the fetch under way may have spent its refresh token: it goes on, and the refresh waits for it",
+           slot_name(s));
 }
 
 static void attend(struct keeper *k, struct slot *s) {
   int64_t at = now(k);
   struct fetch *f = NULL;
+  make_way(k, s);
   pthread_mutex_lock(&s->mutex);
   if (s->current != NULL && !slot_valid_locked(s, at)) slot_unpublish_locked(s);
-  if (fetch_is_due_locked(s, at)) f = begin_fetch_locked(s, at);
-  bool closed = s->closed;
-  int64_t next = next_look_locked(s, at);
+  if (s->older != NULL && at >= s->older->expires_at) slot_drop_older_locked(s);
+  if (fetch_is_due_locked(k, s, at)) f = begin_fetch_locked(s, at);
+  bool closed = s->closed, slow = slow_is_due_locked(s, at), serves = slot_valid_locked(s, at);
+  int64_t next = next_look_locked(s, at), taken = at - s->began_at;
+  enum fetch_reason reason = s->reason;
+  unsigned attempt = s->consecutive + 1;
   slot_check_locked(s);
   pthread_mutex_unlock(&s->mutex);
 
@@ -133,6 +196,7 @@ static void attend(struct keeper *k, struct slot *s) {
     forget(k, s);
     return;
   }
+  if (slow) report_slow(s, reason, attempt, taken, serves);
   due_set(&k->due, &s->due, next);
   if (f == NULL) return;
   k->fetching++;
@@ -169,57 +233,108 @@ void keeper_run_due(struct keeper *k) {
 
 /* --- the outcome --- */
 
-static void report(const struct slot *s, const struct token *published, const char *why, bool serves, int64_t retry_ms,
+static void report(const struct fetch *f, const struct token *published, const char *why, bool serves, int64_t retry_ms,
                    int64_t at) {
-  char source[80];
+  const struct slot *s = f->slot;
+  char source[80], how[80];
   if (why == NULL && published == NULL) return;
   snprintf(source, sizeof source, "token %s", slot_name(s));
+  snprintf(how, sizeof how, "(%s, attempt %u, %lld ms)", fetch_reason_name(f->reason), f->attempt,
+           (long long)(at - f->sent_at));
   if (why == NULL) {
-    log_from(LOG_INFO, source, "generation %llu, expires in %lld s", (unsigned long long)published->generation,
-             (long long)((published->expires_at - at) / 1000));
+    log_from(LOG_INFO, source, "generation %llu, expires in %lld s %s", (unsigned long long)published->generation,
+             (long long)((published->expires_at - at) / 1000), how);
   } else {
     char next[48] = "no further attempt";
     if (retry_ms >= 0) (void)snprintf(next, sizeof next, "next attempt in %lld ms", (long long)retry_ms);
-    log_from(LOG_WARN, source, "fetch failed: %s; %s, %s", why,
-             serves ? "the token at hand still serves" : "there is no valid token", next);
+    log_from(LOG_WARN, source, "fetch failed: %s; %s, %s %s", why,
+             serves ? "the token at hand still serves" : "there is no valid token", next, how);
   }
 }
 
-/* Takes over token; NULL: failed with why. Returns true when it was published. */
-static bool conclude_locked(struct slot *s, const struct fetch *f, struct token *token, const char *why, int64_t at) {
+struct outcome {         /* of a fetch */
+  struct token *token;   /* a reference, or NULL: it failed */
+  struct token *brought; /* a reference to what a failed one has for the next one, or NULL */
+  const char *why;
+  int64_t retry_ms;
+};
+
+/* Takes over o->token. Returns true when it was published. */
+static bool conclude_locked(struct slot *s, const struct fetch *f, const struct outcome *o, int64_t at) {
+  struct token *token = o->token;
   /* Set by another thread after this fetch was sent, and still good: newer knowledge than ours, whatever ours is. */
-  bool outdone = slot_valid_locked(s, at) && s->current->obtained_at > f->sent_at;
+  bool outdone =
+      slot_valid_locked(s, at) && (s->current->obtained_at > f->sent_at || s->current->bond.epoch > f->bond.epoch);
   s->fetching = false;
+  s->manual = false; /* asked for while this one was slow: it was joined */
+  s->fetch = NULL;
   if (token != NULL && !s->closed && !outdone) {
     slot_publish_locked(s, token, at);
     return true;
   }
-  if (token == NULL && !s->closed && !outdone) slot_fail_locked(s, why, at);
+  if (token == NULL && !s->closed && !outdone) {
+    if (o->brought != NULL) slot_bring_locked(s, token_ref(o->brought));
+    slot_fail_locked(s, o->why, o->retry_ms, at);
+  }
   if (token == NULL && outdone) s->failures++;
   slot_gather_locked(s, WAKE_ONE_ATTEMPT, token == NULL ? ERR_TOKEN_MISSING : 0); /* those that joined after the set */
   token_unref(token);
   return false;
 }
 
-static struct token *judge(struct keeper *k, const struct fetch *f, const struct fetch_result *r, int64_t at,
-                           const char **why) {
+static void bind_token(struct token *t, const struct fetch *f, const struct fetch_result *r) {
+  token_bond_copy(&t->bond, &f->bond);
+  token_bond_narrow(&t->bond, r->bond.audience, r->bond.sealed);
+  t->asked = f->asked != NULL ? audience_ref(f->asked) : NULL;
+}
+
+/* Extra fields without a token. What else is known of the one before stays: its generation, its end, and its value if that was fetched with the same. */
+static struct token *bring(const struct fetch *f, const struct fetch_result *r) {
+  if (r->nfields == 0) return NULL;
+  const struct token *before = f->previous;
+  bool same =
+      before != NULL && before->bond.made_of[0] == f->bond.made_of[0] && before->bond.made_of[1] == f->bond.made_of[1];
+  struct token *t = token_new(same ? before->value : (struct str){"", 0}, r->fields, r->nfields);
+  if (t == NULL) return NULL;
+  t->generation = before != NULL ? before->generation : 0;
+  t->obtained_at = f->sent_at;
+  t->expires_at = t->renew_by = before != NULL ? before->expires_at : f->sent_at;
+  bind_token(t, f, r);
+  if (same) token_bond_narrow(&t->bond, before->bond.audience, before->bond.sealed);
+  return t;
+}
+
+static void judge(struct keeper *k, const struct fetch *f, const struct fetch_result *r, int64_t at,
+                  struct outcome *o) {
   struct slot *s = f->slot;
   pthread_mutex_lock(&s->mutex);
   int64_t leeway_ms = s->schedule.leeway_ms;
   pthread_mutex_unlock(&s->mutex);
   struct result_times times = {f->sent_at, at, k->host.wall(k->host.ctx), leeway_ms};
-  return result_token(r, &times, why);
+  *o = (struct outcome){.retry_ms = (int64_t)(r->retry_after * 1000)};
+  o->token = result_token(r, &times, &o->why);
+  if (o->token != NULL)
+    bind_token(o->token, f, r);
+  else
+    o->brought = bring(f, r);
+}
+
+void fetch_free(struct fetch *f) {
+  token_unref(f->previous);
+  token_bond_fini(&f->bond);
+  audience_unref(f->asked);
+  free(f);
 }
 
 void keeper_fetch_done(struct keeper *k, struct fetch *f, const struct fetch_result *r) {
   struct slot *s = f->slot;
-  const char *why = NULL;
+  struct outcome o;
   int64_t at = now(k);
-  struct token *token = judge(k, f, r, at, &why);
+  judge(k, f, r, at, &o);
 
   pthread_mutex_lock(&s->mutex);
   assert(s->fetching && k->fetching > 0);
-  bool published = conclude_locked(s, f, token, why, at);
+  bool published = conclude_locked(s, f, &o, at);
   struct token *shown = published ? token_ref(s->current) : NULL;
   bool serves = slot_valid_locked(s, at);
   int64_t retry_ms = s->closed || s->next_attempt == SLOT_NEVER ? -1 : s->next_attempt - at;
@@ -227,12 +342,132 @@ void keeper_fetch_done(struct keeper *k, struct fetch *f, const struct fetch_res
   k->fetching--;
 
   slot_wake(s);
-  report(s, shown, why, serves, retry_ms, at);
+  report(f, shown, o.why, serves, retry_ms, at);
+  token_unref(shown);
+  token_unref(o.brought);
+  attend(k, s);
+  fetch_free(f);
+  slot_unref(s);
+  arm(k);
+}
+
+/* --- proofs --- */
+
+static struct fetch *begin_proof_locked(struct slot *s, const struct token_bond *bond, struct token *previous,
+                                        int64_t at) {
+  struct fetch *f = must_calloc(1, sizeof *f);
+  f->slot = slot_ref(s);
+  f->reason = FETCH_MANUAL;
+  f->attempt = 1;
+  f->sent_at = at;
+  if (previous == NULL) previous = slot_previous_locked(s);
+  f->previous = previous != NULL ? token_ref(previous) : NULL;
+  token_bond_copy(&f->bond, bond);
+  f->bond.epoch = s->bond.epoch;
+  f->proof = true;
+  take_place_locked(s, f, at);
+  return f;
+}
+
+struct fetch *keeper_begin_proof(struct keeper *k, struct slot *s, const struct token_bond *bond,
+                                 struct token *previous) {
+  pthread_mutex_lock(&s->mutex);
+  bool free = !s->fetching && !s->closed, unbound = s->bond.epoch == 0;
+  pthread_mutex_unlock(&s->mutex);
+  if (!free) return NULL;
+  if (unbound) slot_bind(s, bond); /* no policy serves it yet */
+  pthread_mutex_lock(&s->mutex);   /* only this thread begins fetches */
+  struct fetch *f = begin_proof_locked(s, bond, previous, now(k));
+  pthread_mutex_unlock(&s->mutex);
+  k->fetching++;
+  return f;
+}
+
+/* Those that joined the proof by asking for a refresh want the outcome of a fetch, whoever makes it. */
+static bool is_awaited_locked(const struct slot *s) {
+  for (const struct link *l = s->waiters.next; l != &s->waiters; l = l->next) {
+    if (CONTAINER_OF(l, struct slot_waiter, link)->one_attempt) return true;
+  }
+  return false;
+}
+
+/* What a failed proof brought: the slot's login is the proof's, or one like it. */
+static void bring_of_proof_locked(struct slot *s, const struct fetch *f, struct token *brought) {
+  if (token_bond_same(&s->bond, &f->bond))
+    slot_bring_locked(s, token_ref(brought));
+  else
+    (void)slot_graft_locked(s, brought);
+}
+
+/* Takes over o->token, or fails when it is NULL. Returns a reference to what was published, or NULL. */
+static struct token *conclude_proof_locked(struct slot *s, const struct fetch *f, const struct outcome *o, int64_t at,
+                                           struct proof_outcome *out) {
+  struct token *token = o->token;
+  *out = (struct proof_outcome){0};
+  bool outdone = slot_valid_locked(s, at) && s->current->obtained_at > f->sent_at;
+  s->fetching = false;
+  s->fetch = NULL;
+  if (token == NULL || s->closed) {
+    if (o->brought != NULL && !s->closed) bring_of_proof_locked(s, f, o->brought);
+    if (is_awaited_locked(s)) s->manual = true;
+    token_unref(token);
+  } else if (!token_bond_same(&s->bond, &f->bond)) {
+    out->handed_back = slot_graft_locked(s, token);
+    if (is_awaited_locked(s)) s->manual = true;
+    out->held = token;
+  } else if (outdone) {
+    (void)slot_graft_locked(s, token);
+    slot_gather_locked(s, WAKE_ONE_ATTEMPT, 0);
+    token_unref(token);
+  } else {
+    s->manual = false;
+    slot_publish_locked(s, token, at);
+    return token_ref(token);
+  }
+  return NULL;
+}
+
+const char *keeper_proof_done(struct keeper *k, struct fetch *f, const struct fetch_result *r,
+                              struct proof_outcome *out) {
+  struct slot *s = f->slot;
+  struct outcome o;
+  int64_t at = now(k);
+  judge(k, f, r, at, &o);
+  pthread_mutex_lock(&s->mutex);
+  assert(s->fetching && k->fetching > 0);
+  struct token *shown = conclude_proof_locked(s, f, &o, at, out);
+  pthread_mutex_unlock(&s->mutex);
+  k->fetching--;
+  slot_wake(s);
+  report(f, shown, NULL, true, 0, at);
+  token_unref(shown);
+  token_unref(o.brought);
+  attend(k, s);
+  fetch_free(f);
+  slot_unref(s);
+  arm(k);
+  return o.why;
+}
+
+void keeper_publish_held(struct keeper *k, struct slot *s, struct token *held) {
+  int64_t at = now(k);
+  struct token *shown = NULL;
+  pthread_mutex_lock(&s->mutex);
+  const struct token *previous = slot_previous_locked(s);
+  bool newer = previous != NULL && previous->obtained_at > held->obtained_at; /* and what held has may be spent */
+  if (!s->closed && !newer && at < held->expires_at) {
+    held->bond.epoch = s->bond.epoch;
+    slot_publish_locked(s, held, at);
+    shown = token_ref(held);
+  }
+  pthread_mutex_unlock(&s->mutex);
+  if (shown == NULL) token_unref(held);
+  slot_wake(s);
+  if (shown != NULL)
+    log_info("token %s: generation %llu, expires in %lld s (of the proof)", slot_name(s),
+             (unsigned long long)shown->generation, (long long)((shown->expires_at - at) / 1000));
   token_unref(shown);
   attend(k, s);
-  token_unref(f->previous);
-  free(f);
-  slot_unref(s);
   arm(k);
 }
 
@@ -326,6 +561,16 @@ struct token_family *keeper_find_family(struct keeper *k, struct str name) {
   return kf != NULL ? family_ref(kf->family) : NULL;
 }
 
+void keeper_bind(struct keeper *k, struct str name, bool family, const struct token_bond *bond) {
+  if (family) {
+    struct keeper_family *kf = known_family(k, name);
+    if (kf != NULL) family_bind(kf->family, bond);
+  } else {
+    struct slot *s = known_slot(k, name, (struct str){0});
+    if (s != NULL) slot_bind(s, bond);
+  }
+}
+
 void keeper_leave(struct keeper *k, struct str name, bool family) {
   if (family) {
     struct keeper_family *kf = known_family(k, name);
@@ -377,8 +622,14 @@ void keeper_retain(struct keeper *k, keeper_keep_fn keep, void *arg) {
   arm(k);
 }
 
+void keeper_slow_down(struct keeper *k, enum keeper_pace pace) { k->pace = pace; }
+
 void keeper_try_again(struct keeper *k) {
   for (struct link *l = k->slots.next; l != &k->slots; l = l->next) slot_try_again(CONTAINER_OF(l, struct slot, link));
+}
+
+void keeper_drop_older(struct keeper *k) {
+  for (struct link *l = k->slots.next; l != &k->slots; l = l->next) slot_drop_older(CONTAINER_OF(l, struct slot, link));
 }
 
 void keeper_each(struct keeper *k, void (*fn)(void *arg, struct slot *s), void *arg) {

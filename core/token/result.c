@@ -9,7 +9,13 @@
 
 #include "base/chars.h"
 
+enum { UNITS = 4 }; /* seconds, milli-, micro- and nanoseconds */
+
 static const double LIFE_MAX_S = 10.0 * 366 * 86400;
+/* Seconds since the epoch for the year 5138, and 2^62: between them lie milliseconds and smaller units of now; beyond are the largest integers, which mean "for
+ * ever". */
+static const double UNIT_FROM = 1e11, UNIT_TO = 4611686018427387904.0;
+static const double YEAR_S = 366.0 * 86400, MOMENT_FROM = 1e9;
 
 static const char *check_value(const struct fetch_result *r) {
   if (r->value.n == 0) return "the token's value is empty";
@@ -22,32 +28,52 @@ static const char *check_value(const struct fetch_result *r) {
   return NULL;
 }
 
-/* One lifetime in seconds, relative to its own start; `what` sentences are for NaN or infinite, not positive, too long. */
-static const char *check_life(double seconds, const char *const what[3]) {
-  if (!isfinite(seconds)) return what[0];
-  if (seconds <= 0) return what[1];
-  if (seconds > LIFE_MAX_S) return what[2];
+/* In seconds, relative to its own start. A longer life is cut: the issuer's word is that it is good then. */
+static int64_t life_ms(double seconds) { return (int64_t)((seconds < LIFE_MAX_S ? seconds : LIFE_MAX_S) * 1000); }
+
+/* Seconds, or thousandths and smaller, that are a moment of these years: an issuer, or a script, that gives the end of the life in the place of its length. Taken as
+ * a length it would let a dead token serve for decades. 2^31-1 means "for ever". */
+static bool is_moment(double seconds, const struct result_times *t) {
+  double wall = (double)t->wall / 1000;
+  if (seconds == INT32_MAX) return false;
+  for (int unit = 0; unit < UNITS && seconds >= MOMENT_FROM;
+       unit++, seconds /= 1000) /* also with a clock that stands at 1970 */
+    if (seconds > wall - YEAR_S && seconds < wall + 2 * YEAR_S) return true;
+  return false;
+}
+
+static const char *check_in(double seconds, const struct result_times *t) {
+  if (!isfinite(seconds)) return "expires_in is not a finite number";
+  if (seconds <= 0) return "expires_in is not positive";
+  if (is_moment(seconds, t)) return "expires_in is a moment of these years, not a length: give it as expires_at";
   return NULL;
 }
 
-static const char *const IN_WRONG[3] = {"expires_in is not a finite number", "expires_in is not positive",
-                                        "expires_in is more than ten years"};
-static const char *const AT_WRONG[3] = {"expires_at is not a finite number", "expires_at is in the past",
-                                        "expires_at is more than ten years ahead"};
+static const char *check_at(double seconds, const struct result_times *t) {
+  if (!isfinite(seconds)) return "expires_at is not a finite number";
+  if (seconds >= UNIT_FROM && seconds < UNIT_TO)
+    return "expires_at is thousands of years ahead: milliseconds? It is seconds since the epoch";
+  if (seconds <= 0) return "expires_at is not positive";
+  if (seconds * 1000 > (double)t->wall) return NULL;
+  return seconds < LIFE_MAX_S
+             ? "expires_at is in the past: a length? It is seconds since the epoch; a length is expires_in"
+             : "expires_at is in the past";
+}
 
 /* The moment of expiry on CLOCK_BOOTTIME, without leeway. */
 static const char *find_expiry(const struct fetch_result *r, const struct result_times *t, int64_t *expires) {
-  if (!r->has_expires_in && !r->has_expires_at) return "the token has no lifetime: give expires_in or expires_at";
+  if (!r->has_expires_in && !r->has_expires_at)
+    return "the token has no lifetime: give expires_in or expires_at (to jeton.oauth2: lifetime)";
   *expires = INT64_MAX;
   if (r->has_expires_in) {
-    const char *wrong = check_life(r->expires_in, IN_WRONG);
+    const char *wrong = check_in(r->expires_in, t);
     if (wrong != NULL) return wrong;
-    *expires = t->sent_at + (int64_t)(r->expires_in * 1000);
+    *expires = t->sent_at + life_ms(r->expires_in);
   }
   if (r->has_expires_at) {
-    const char *wrong = check_life(r->expires_at - (double)t->wall / 1000, AT_WRONG);
+    const char *wrong = check_at(r->expires_at, t);
     if (wrong != NULL) return wrong;
-    int64_t at = t->now + ((int64_t)(r->expires_at * 1000) - t->wall);
+    int64_t at = t->now + life_ms(r->expires_at - (double)t->wall / 1000);
     if (at < *expires) *expires = at;
   }
   return NULL;
@@ -57,6 +83,14 @@ static int64_t leeway(const struct result_times *t, int64_t life) {
   int64_t most = life / 10;
   if (t->leeway_ms < 0) return 0;
   return t->leeway_ms < most ? t->leeway_ms : most;
+}
+
+/* What a refresh needs may end before the token does: then the refresh is planned by its life. */
+static int64_t renew_by(const struct fetch_result *r, const struct result_times *t, int64_t expires) {
+  if (!(r->refresh_expires_in > 0) || r->refresh_expires_in > LIFE_MAX_S) return expires; /* also of NaN */
+  int64_t life = (int64_t)(r->refresh_expires_in * 1000);
+  int64_t at = t->sent_at + life - leeway(t, life);
+  return at > t->sent_at && at < expires ? at : expires;
 }
 
 struct token *result_token(const struct fetch_result *r, const struct result_times *t, const char **why) {
@@ -80,6 +114,7 @@ struct token *result_token(const struct fetch_result *r, const struct result_tim
   }
   token->obtained_at = t->sent_at;
   token->expires_at = expires;
+  token->renew_by = renew_by(r, t, expires);
   assert(token->obtained_at <= t->now && t->now < token->expires_at);
   return token;
 }

@@ -8,9 +8,10 @@
 #include "base/str.h"
 #include "token/token.h"
 
-/* Borrowed from the caller, and judged here: a lifetime must exist, be finite, positive after the leeway, and at most 10 years; the value must be
- * non-empty and fit in a header (no control byte but HTAB). When both expires_in and expires_at are given, the earlier counts.
- * Not ok: `error` is a sanitised message without secrets. */
+/* Borrowed from the caller, and judged here: a lifetime must exist, be finite and positive after the leeway; one of more than 10 years, as issuers write for
+ * "for ever", counts as 10 years. What can only be another unit is refused with the question. The value must be non-empty and fit in a header (no control byte
+ * but HTAB). When both expires_in and expires_at are given, the earlier counts. Not ok: `error` is a sanitised message without secrets, and `retry_after` the
+ * seconds, if any, for which the issuer asked not to be asked again; the fields, if any, are what the next fetch is to have in place of the last token's. */
 struct fetch_result {
   bool ok;
   struct str value;
@@ -19,7 +20,12 @@ struct fetch_result {
   bool has_expires_in, has_expires_at;
   double expires_in; /* seconds from sent_at */
   double expires_at; /* seconds since the epoch */
+  double
+      refresh_expires_in; /* seconds from sent_at that what the next fetch needs (a refresh token) lives; <= 0: nothing is known */
   const char *error;
+  double retry_after; /* 0: not told */
+  struct token_bond
+      bond; /* what the values that it was made of are bound to: `audience` and `sealed` alone count. The caller's */
 };
 
 struct result_times {

@@ -6,7 +6,10 @@
 
 #include <assert.h>
 
-enum { BACKOFF_MOST_MS = 24 * 60 * 60 * 1000 }; /* so that adding it to a time is always safe */
+enum {
+  BACKOFF_MOST_MS = 24 * 60 * 60 * 1000, /* so that adding it to a time is always safe */
+  RETRY_AFTER_MOST_MS = 60 * 60 * 1000,
+};
 
 const struct schedule schedule_default = {
     .refresh_fraction = 0.8,
@@ -49,4 +52,9 @@ int64_t schedule_backoff(const struct schedule *s, unsigned failures, struct rng
   for (unsigned i = 1; i < failures && high < max; i++) high = high > max / 2 ? max : high * 2;
   int64_t low = min > 1 ? min / 2 : 1;
   return low + (int64_t)rng_below(r, (uint64_t)(high - low) + 1);
+}
+
+int64_t schedule_retry_after(int64_t ms, struct rng *r) {
+  ms = clamp(ms, 0, RETRY_AFTER_MOST_MS);
+  return ms + (int64_t)rng_below(r, (uint64_t)(ms / 10) + 1);
 }

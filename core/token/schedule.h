@@ -21,6 +21,9 @@ extern const struct schedule schedule_default;
 int64_t schedule_refresh_at(const struct schedule *s, int64_t obtained, int64_t expires, struct rng *r);
 /* Exponential with full jitter: uniform in [min/2 … min(max, min * 2^(failures-1))]. failures >= 1. */
 int64_t schedule_backoff(const struct schedule *s, unsigned failures, struct rng *r);
+/* How long an issuer is left alone that asked for `ms` (Retry-After): at least that, and at most an hour, since a slip of its own must not take the token away for
+ * days; up to a tenth more, so that all who were sent away do not come back together. 0 for 0. */
+int64_t schedule_retry_after(int64_t ms, struct rng *r);
 int64_t schedule_backoff_max(const struct schedule *s); /* the longest there can be: a day at the most */
 
 #endif

@@ -23,6 +23,8 @@ static struct secret *node_new(enum secret_kind kind, size_t extra) {
   return s;
 }
 
+size_t secret_size(const struct secret *s) { return s->size; }
+
 struct secret *secret_ref(struct secret *s) {
   atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
   return s;
@@ -37,6 +39,7 @@ static void node_free(struct secret *s) {
       secmem_free(s->u.stored.bytes.p, s->u.stored.bytes.n);
       free(s->u.stored.label);
       audience_unref(s->u.stored.audience);
+      token_bond_fini(&s->u.stored.bond);
       break;
     case SECRET_SOURCE:
       s->u.source.ops->free(s->u.source.data);
@@ -146,8 +149,19 @@ struct secret *secret_bytes(struct str bytes, const char *label, struct audience
     copy = secmem_alloc(bytes.n);
     memcpy(copy, bytes.p, bytes.n);
   }
-  s->u.stored = (struct secret_stored_node){
-      {copy, bytes.n}, must_strdup(label != NULL ? label : "secret"), a != NULL ? audience_ref(a) : NULL};
+  s->u.stored = (struct secret_stored_node){.bytes = {copy, bytes.n},
+                                            .label = must_strdup(label != NULL ? label : "secret"),
+                                            .audience = a != NULL ? audience_ref(a) : NULL};
+  return s;
+}
+
+struct secret *secret_bytes_of_token(struct str bytes, const char *label, struct audience *servers,
+                                     const struct token_bond *bond, const void *owner) {
+  struct secret *s = secret_bytes(bytes, label, servers);
+  if (s == NULL) return NULL;
+  s->u.stored.of_token = true;
+  token_bond_copy(&s->u.stored.bond, bond);
+  s->u.stored.owner = owner;
   return s;
 }
 
@@ -168,6 +182,13 @@ struct secret *secret_token(struct slot *slot, struct str field, struct audience
   }
   t->audience = a != NULL ? audience_ref(a) : NULL;
   t->missing = (enum token_missing)missing_policy;
+  t->open = false;
+  return s;
+}
+
+struct secret *secret_token_open(struct slot *slot, struct str field, struct audience *a, int missing_policy) {
+  struct secret *s = secret_token(slot, field, a, missing_policy);
+  s->u.token.open = true;
   return s;
 }
 
@@ -233,8 +254,15 @@ int secret_each_token(struct secret *s, int (*fn)(void *arg, const struct secret
   } else if (s->kind == SECRET_ENCODED) {
     rc = secret_each_token(s->u.encoded.of, fn, arg);
   } else if (s->kind == SECRET_TOKEN) {
-    struct secret_token_view view = {&s->u.token.reader, s->u.token.audience, s->u.token.missing};
+    struct secret_token_view view = {&s->u.token.reader, s->u.token.audience, s->u.token.missing, s->u.token.field};
     rc = fn(arg, &view);
   }
   return rc;
 }
+
+static int set_home(void *arg, const struct secret_token_view *t) {
+  if (t->reader->home == NULL) slot_reader_at_home(t->reader, arg);
+  return 0;
+}
+
+void secret_at_home(struct secret *s, struct mailbox *home) { (void)secret_each_token(s, set_home, home); }

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "base/mask.h"
 #include "base/str.h"
 #include "token/audience.h"
 #include "token/slot.h"
@@ -33,13 +34,22 @@ struct secret *secret_bytes(struct str bytes, const char *label,
 /* Bytes from a place that may change (a file, a command's output): asked for by each expansion, on its thread. Any target may receive them. */
 struct secret_source_ops {
   int (*read)(void *data, struct str *bytes); /* 0 with bytes that stay until the next call, or ERR_SECRET_SOURCE */
-  void (*free)(void *data);                   /* by the last unref */
+  void (*done)(void *data); /* the bytes of the last read, if there were any, are needed no more; may be NULL */
+  void (*free)(void *data); /* by the last unref */
 };
 struct secret *secret_source(const struct secret_source_ops *ops, void *data,
                              const char *label); /* takes over data; never NULL */
+/* The same for bytes of a token, which stay bound as it was: any server may receive them, since a refresh token goes to its issuer, but what is made of them is no
+ * freer than that token, and a command or a file gets them as it gets a token. bond->sealed: the token may not be revealed. owner: see secret_context. */
+struct secret *secret_bytes_of_token(struct str bytes, const char *label, struct audience *servers,
+                                     const struct token_bond *bond, const void *owner);
 /* The slot's token: the value (field.p NULL) or an extra field. audience NULL: nobody. Holds the slot's reader, so make it once a VM and slot and hand out references:
  * a new one takes the slot's mutex at its first expansion. */
 struct secret *secret_token(struct slot *s, struct str field, struct audience *a, int missing_policy);
+/* As secret_token, for a token whose policy says reveal = true. */
+struct secret *secret_token_open(struct slot *s, struct str field, struct audience *a, int missing_policy);
+/* The tokens in s are read on the thread of that mailbox from now on, and let go there when their slots change (slot_reader_at_home). Those that have a home keep it. */
+void secret_at_home(struct secret *s, struct mailbox *home);
 struct secret *secret_join(struct secret *a, struct secret *b);
 /* text .. s, or s .. text: a hook does this once a request. One allocation. */
 struct secret *secret_join_text(struct secret *s, struct str text, bool text_first);
@@ -53,6 +63,8 @@ struct secret *secret_encode(struct secret *s, enum secret_encoding e);
 /* The secret for use in another thread: s itself where nothing in it belongs to this one; else a copy, in which tokens have readers of their own, and what a source
  * gives now stands for the source. Call it on the thread that owns s. 0 with a new reference in *out; what a source's read said; or ERR_LIMIT: over the bounds. */
 int secret_carry(struct secret *s, struct secret **out);
+size_t secret_size(
+    const struct secret *s); /* bytes of the texts and secrets in it; what it shares with others counts, too */
 struct secret *secret_ref(struct secret *s);
 void secret_unref(struct secret *s); /* NULL is fine */
 /* "Bearer <token api>", for tostring. Control bytes of literals come out as '?'. */
@@ -61,10 +73,19 @@ void secret_describe(const struct secret *s, struct buf *out);
 /* Every token in it, in order; stops and returns fn's value when that is not 0. */
 struct secret_token_view {
   struct slot_reader *reader;
-  const struct audience *audience;
+  struct audience *audience;
   enum token_missing missing;
+  struct str field; /* .p NULL: the value */
 };
 int secret_each_token(struct secret *s, int (*fn)(void *arg, const struct secret_token_view *t), void *arg);
+
+/* Where the bytes go that are no server. */
+enum secret_place {
+  SECRET_TO_SERVER,
+  SECRET_TO_COMMAND, /* its input or environment: a token's go only where its hosts list the command, or reveal = true */
+  SECRET_TO_FILE,    /* the same for a file */
+  SECRET_TO_SCRIPT   /* tokens:reveal(): where reveal = true, and nothing in it is sealed */
+};
 
 enum { SECRET_USED_MAX = 8 };
 struct secret_context {
@@ -72,7 +93,15 @@ struct secret_context {
   bool tls;
   struct str host;
   uint16_t port;
-  struct str unix_path;   /* .p not NULL: that socket, and the three above say nothing */
+  struct str unix_path; /* .p not NULL: that socket, and the three above say nothing */
+  enum secret_place place;
+  struct str path; /* of the command or file */
+  struct token_bond *
+      bond; /* not NULL: narrowed by each token among the bytes; its owner fini's it, whatever comes of the expansion */
+  struct mask
+      *mask; /* not NULL: is told each secret part that goes out, so that it can be hidden where it comes back */
+  const void *
+      owner; /* bytes of a token that were made with the same owner do not narrow the bond: a slot's own refresh token goes from value to value */
   bool any_target;        /* crypto keys and other uses inside the process: audience is not asked */
   bool header_safe;       /* refuse control bytes but HTAB, DEL included (ERR_SECRET_BYTES) */
   int64_t (*clock)(void); /* NULL: clock_boot_ms, read anew at each expansion. For tests. */
@@ -90,11 +119,18 @@ static inline void secret_context_aim(struct secret_context *c, bool tls, struct
   c->host = host;
   c->port = port;
   c->unix_path = unix_path;
+  c->place = SECRET_TO_SERVER;
+  c->bond = NULL;
+  c->mask = NULL;
   c->any_target = false;
   c->header_safe = true;
   c->clock = NULL;
   c->nused = 0; /* and so nothing of `used` */
 }
+/* The token that would go to ctx's target now, or NULL; then *outdated says whether one that may is on its way: the one at hand is of before a change of what it is
+ * fetched with, and bound to other servers. That one is t->reader->token then. Borrowed, as from slot_read. */
+struct token *secret_token_for(const struct secret_token_view *t, const struct secret_context *ctx, int64_t now_boot_ms,
+                               bool *outdated);
 /* Appends the bytes to out, which must be `sensitive`. Returns 0, ERR_TOKEN_MISSING (no valid token, or no such field), ERR_TOKEN_EXPIRED (the one this
  * reader saw last is over, or the context holds another generation of it: begin the context anew), ERR_TOKEN_AUDIENCE, ERR_SECRET_BYTES, ERR_LIMIT (more than SECRET_BYTES_MAX, or more than SECRET_USED_MAX tokens in one
  * context): out is then as before, wiped behind. */

@@ -31,7 +31,9 @@ static int give(struct secret *made, struct secret **out) {
 static int carry_source(const struct secret_source_node *source, struct secret **out) {
   struct str bytes = {NULL, 0};
   int rc = source->ops->read(source->data, &bytes);
-  return rc != 0 ? rc : give(secret_bytes(bytes, source->label, NULL), out);
+  if (rc == 0) rc = give(secret_bytes(bytes, source->label, NULL), out);
+  if (source->ops->done != NULL) source->ops->done(source->data);
+  return rc;
 }
 
 static int carry_encoded(const struct secret_encoded_node *e, struct secret **out) {
@@ -80,7 +82,8 @@ int secret_carry(struct secret *s, struct secret **out) {
     case SECRET_SOURCE: return carry_source(&s->u.source, out);
     case SECRET_TOKEN: {
       const struct secret_token_node *t = &s->u.token;
-      return give(secret_token(t->reader.slot, t->field, t->audience, (int)t->missing), out);
+      return give((t->open ? secret_token_open : secret_token)(t->reader.slot, t->field, t->audience, (int)t->missing),
+                  out);
     }
     case SECRET_ENCODED: return carry_encoded(&s->u.encoded, out);
     case SECRET_STORED: break;

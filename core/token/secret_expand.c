@@ -2,7 +2,8 @@
  *
  * Bytes go straight from the token's memory into the request's buffer. Encodings are stages that bytes stream through: each holds a few bytes on
  * the stack, wiped when it is left, so a secret never has a copy that nobody wipes. Invariants:
- *  - no byte of a token is put before its audience and its expiry have been checked, at this call, by this clock;
+ *  - no byte of a token is put before its audiences (the handle's, which is its policy's word, and the token's own bond) and its expiry have been checked, at this
+ *    call, by this clock;
  *  - a failed expansion leaves `out` and the context as they were, and nothing behind out's end;
  *  - the work done is bounded by SECRET_PARTS_MAX, SECRET_DEPTH_MAX and SECRET_BYTES_MAX, whatever the script built.
  * The thread that owns the tree's readers. */
@@ -117,8 +118,16 @@ static int finish_base64(struct base64_stage *b) {
 
 static int expand(struct secret *s, struct expansion *x, struct stage *to);
 
+static int put_secret(const struct expansion *x, struct stage *to, struct str bytes) {
+  if (x->ctx->mask != NULL) mask_add(x->ctx->mask, bytes);
+  return to->put(to, bytes.p, bytes.n);
+}
+
 static bool may_receive(const struct secret_context *ctx, const struct audience *a) {
   if (ctx->any_target) return true;
+  if (ctx->place == SECRET_TO_COMMAND) return audience_allows_command(a, ctx->path);
+  if (ctx->place == SECRET_TO_FILE) return audience_allows_file(a, ctx->path);
+  if (ctx->place == SECRET_TO_SCRIPT) return false;
   if (ctx->unix_path.p != NULL) return audience_allows_unix(a, ctx->unix_path);
   return audience_allows(a, ctx->tls, ctx->host, ctx->port);
 }
@@ -135,29 +144,85 @@ static int note_used(struct secret_context *ctx, struct slot *slot, uint64_t gen
   return 0;
 }
 
+/* Is it bound so that the target may have it? The handle's own audience is asked as well, by the caller. Most often the two are one: a token of this policy. */
+static bool bond_allows(const struct secret_context *ctx, const struct token_bond *b, const struct audience *handles) {
+  if (b->audience == NULL || b->audience == handles) return true;
+  return may_receive(ctx, b->audience);
+}
+
+/* A place that is no server gets a token that may be revealed. */
+static bool is_open(const struct secret_context *ctx, bool open, const struct token_bond *b) {
+  return ctx->place != SECRET_TO_SERVER && open && !b->sealed;
+}
+
+static struct token *token_for(struct slot_reader *r, const struct audience *handles, const struct secret_context *ctx,
+                               int64_t now, bool *outdated) {
+  struct token *token = slot_read(r, now);
+  *outdated = false;
+  if (token != NULL && bond_allows(ctx, &token->bond, handles)) return token;
+  struct token *older = slot_read_older(r, now);
+  if (older != NULL && bond_allows(ctx, &older->bond, handles)) return older;
+  *outdated = token != NULL && slot_outdated(r->slot, token->bond.epoch);
+  return NULL;
+}
+
+struct token *secret_token_for(const struct secret_token_view *t, const struct secret_context *ctx, int64_t now,
+                               bool *outdated) {
+  return token_for(t->reader, t->audience, ctx, now, outdated);
+}
+
+static int find_token(struct secret_token_node *t, struct expansion *x, struct token **out) {
+  const struct secret_context *ctx = x->ctx;
+  bool had_one = t->reader.token != NULL || t->reader.seen == SLOT_UNSEEN, outdated;
+  *out = slot_read(&t->reader, x->now);
+  if (*out == NULL && ctx->place != SECRET_TO_SERVER && t->open) return had_one ? ERR_TOKEN_EXPIRED : ERR_TOKEN_MISSING;
+  if (*out != NULL && is_open(ctx, t->open, &(*out)->bond)) return 0;
+  if (!ctx->any_target && (t->audience == NULL || !may_receive(ctx, t->audience))) return ERR_TOKEN_AUDIENCE;
+  bool there = *out != NULL;
+  *out = token_for(&t->reader, t->audience, ctx, x->now, &outdated);
+  if (*out != NULL) return 0;
+  if (there && !outdated) return ERR_TOKEN_AUDIENCE;
+  return had_one ? ERR_TOKEN_EXPIRED : ERR_TOKEN_MISSING;
+}
+
 static int expand_token(struct secret_token_node *t, struct expansion *x, struct stage *to) {
-  if (!x->ctx->any_target && (t->audience == NULL || !may_receive(x->ctx, t->audience))) return ERR_TOKEN_AUDIENCE;
+  struct token *token;
   if (x->now < 0) x->now = x->ctx->clock != NULL ? x->ctx->clock() : clock_boot_ms();
-  bool had_one = t->reader.token != NULL;
-  const struct token *token = slot_read(&t->reader, x->now);
-  if (token == NULL) return had_one ? ERR_TOKEN_EXPIRED : ERR_TOKEN_MISSING;
+  int found = find_token(t, x, &token);
+  if (found != 0) return found;
   assert(x->now < token->expires_at);
+  if (x->ctx->bond != NULL) {
+    token_bond_narrow(x->ctx->bond, t->audience, !t->open);
+    token_bond_narrow(x->ctx->bond, token->bond.audience, token->bond.sealed);
+  }
   struct str bytes = token_bytes(token, t->field);
   if (bytes.p == NULL) return ERR_TOKEN_MISSING;
   int rc = note_used(x->ctx, t->reader.slot, token->generation);
   if (rc != 0) return rc;
-  return to->put(to, bytes.p, bytes.n);
+  return put_secret(x, to, bytes);
+}
+
+/* Bytes of a token: a server gets them unless `audience` says otherwise, any other place as it gets the token. */
+static bool may_have_stored(const struct secret_stored_node *b, const struct secret_context *ctx) {
+  if (ctx->any_target) return true;
+  if (ctx->place == SECRET_TO_SERVER) return b->audience == NULL || may_receive(ctx, b->audience);
+  if (!b->of_token) return true;
+  return !b->bond.sealed || (b->bond.audience != NULL && may_receive(ctx, b->bond.audience));
 }
 
 static int expand_stored(const struct secret_stored_node *b, struct expansion *x, struct stage *to) {
-  if (b->audience != NULL && !may_receive(x->ctx, b->audience)) return ERR_TOKEN_AUDIENCE;
-  return to->put(to, b->bytes.p, b->bytes.n);
+  if (!may_have_stored(b, x->ctx)) return ERR_TOKEN_AUDIENCE;
+  if (b->of_token && x->ctx->bond != NULL && (b->owner == NULL || b->owner != x->ctx->owner))
+    token_bond_narrow(x->ctx->bond, b->bond.audience, b->bond.sealed);
+  return put_secret(x, to, b->bytes);
 }
 
-static int expand_source(const struct secret_source_node *source, struct stage *to) {
+static int expand_source(const struct secret_source_node *source, struct expansion *x, struct stage *to) {
   struct str bytes = {NULL, 0};
   int rc = source->ops->read(source->data, &bytes);
-  return rc != 0 ? rc : to->put(to, bytes.p, bytes.n);
+  if (rc == 0) rc = put_secret(x, to, bytes);
+  if (source->ops->done != NULL) source->ops->done(source->data);
+  return rc;
 }
 
 static int expand_row(const struct secret_row *row, struct expansion *x, struct stage *to) {
@@ -185,7 +250,7 @@ static int expand(struct secret *s, struct expansion *x, struct stage *to) {
   switch ((enum secret_kind)s->kind) {
     case SECRET_ROW: return expand_row(&s->u.row, x, to);
     case SECRET_STORED: return expand_stored(&s->u.stored, x, to);
-    case SECRET_SOURCE: return expand_source(&s->u.source, to);
+    case SECRET_SOURCE: return expand_source(&s->u.source, x, to);
     case SECRET_TOKEN: return expand_token(&s->u.token, x, to);
     case SECRET_ENCODED: return expand_encoded(&s->u.encoded, x, to);
   }

@@ -23,6 +23,9 @@ struct secret_stored_node {
   struct str bytes; /* in secret memory */
   char *label;
   struct audience *audience; /* NULL: any */
+  bool of_token;             /* then bond says of which */
+  struct token_bond bond;
+  const void *owner; /* only compared */
 };
 struct secret_source_node {
   const struct secret_source_ops *ops;
@@ -34,6 +37,7 @@ struct secret_token_node {
   struct str field;          /* behind the node; .p NULL: the value */
   struct audience *audience; /* NULL: nobody */
   enum token_missing missing;
+  bool open; /* its policy says reveal = true */
 };
 struct secret_encoded_node {
   struct secret *of;

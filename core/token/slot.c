@@ -40,8 +40,9 @@ struct slot *slot_new(struct str name, struct str key) {
   pthread_mutex_init(&s->mutex, NULL);
   list_init(&s->waiters);
   list_init(&s->woken);
+  list_init(&s->readers);
   list_init(&s->link);
-  s->next_attempt = SLOT_NEVER;
+  s->next_attempt = s->slow_at = SLOT_NEVER;
   s->schedule = schedule_default;
   rng_seed(&s->rng, 0);
   return s;
@@ -57,9 +58,13 @@ void slot_unref(struct slot *s) {
   unsigned before = atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel);
   assert(before > 0);
   if (before > 1) return;
-  assert(list_empty(&s->waiters) && list_empty(&s->woken) && !s->posted && !s->known && s->due.place == 0);
+  assert(list_empty(&s->waiters) && list_empty(&s->woken) && list_empty(&s->readers) && !s->posted && !s->known &&
+         s->due.place == 0);
   token_unref(s->current);
   token_unref(s->last);
+  token_unref(s->older);
+  token_unref(s->brought);
+  token_bond_fini(&s->bond);
   pthread_mutex_destroy(&s->mutex);
   must_free(s->key.p);
   free(s->token);
@@ -76,23 +81,64 @@ void slot_use_clock(struct slot *s, int64_t (*clock)(void)) { s->clock = clock; 
 
 /* --- reading --- */
 
-void slot_reader_init(struct slot_reader *r, struct slot *s) { *r = (struct slot_reader){slot_ref(s), NULL, 0}; }
+static void let_go(struct slot_reader *r) {
+  token_unref(r->token);
+  token_unref(r->older);
+  r->token = r->older = NULL;
+}
+
+/* Home's thread. Nothing has been read since the change, or the mail would have been taken back. Who reads next catches up, as after any change. */
+static void on_changed(struct mail *m) {
+  struct slot_reader *r = CONTAINER_OF(m, struct slot_reader, mail);
+  let_go(r);
+  r->seen = SLOT_UNSEEN;
+}
+
+void slot_reader_init(struct slot_reader *r, struct slot *s) {
+  *r = (struct slot_reader){.slot = slot_ref(s)};
+  mail_init(&r->mail, on_changed);
+  list_init(&r->link);
+}
+
+void slot_reader_at_home(struct slot_reader *r, struct mailbox *home) {
+  assert(r->home == NULL && r->seen == 0);
+  r->home = home;
+}
+
+/* Takes it out of the list, or its mail back: it is in one of the two at the most. */
+static void unlist_locked(struct slot_reader *r) {
+  if (!list_empty(&r->link))
+    list_remove(&r->link);
+  else
+    (void)mailbox_cancel(r->home, &r->mail);
+}
 
 void slot_reader_fini(struct slot_reader *r) {
-  token_unref(r->token);
+  if (r->home != NULL) {
+    pthread_mutex_lock(&r->slot->mutex);
+    unlist_locked(r);
+    pthread_mutex_unlock(&r->slot->mutex);
+  }
+  let_go(r);
   slot_unref(r->slot);
-  *r = (struct slot_reader){NULL, NULL, 0};
+  *r = (struct slot_reader){0};
 }
 
 static void reader_catch_up(struct slot_reader *r) {
   struct slot *s = r->slot;
-  struct token *old = r->token;
+  struct token *old = r->token, *older = r->older;
   pthread_mutex_lock(&s->mutex);
   r->token = s->current != NULL ? token_ref(s->current) : NULL;
+  r->older = s->older != NULL ? token_ref(s->older) : NULL;
   r->seen = atomic_load_explicit(&s->changes, memory_order_relaxed);
+  if (r->home != NULL) {
+    unlist_locked(r);
+    if (r->token != NULL || r->older != NULL) list_push(&s->readers, &r->link);
+  }
   pthread_mutex_unlock(&s->mutex);
-  assert(r->token == NULL || old == NULL || r->token->generation > old->generation);
+  assert(r->token == NULL || old == NULL || r->token->generation >= old->generation); /* the same: slot_graft */
   token_unref(old);
+  token_unref(older);
 }
 
 struct token *slot_read(struct slot_reader *r, int64_t now_boot_ms) {
@@ -103,6 +149,18 @@ struct token *slot_read(struct slot_reader *r, int64_t now_boot_ms) {
   r->token = NULL; /* over for good: let go now, so that its bytes are wiped soon */
   token_unref(t);
   return NULL;
+}
+
+struct token *slot_read_older(const struct slot_reader *r, int64_t now_boot_ms) {
+  struct token *t = r->older;
+  return t != NULL && now_boot_ms < t->expires_at ? t : NULL;
+}
+
+bool slot_outdated(struct slot *s, unsigned epoch) {
+  pthread_mutex_lock(&s->mutex);
+  bool outdated = epoch != s->bond.epoch && s->has_fetch && !s->closed;
+  pthread_mutex_unlock(&s->mutex);
+  return outdated;
 }
 
 /* --- facts --- */
@@ -121,6 +179,11 @@ static enum slot_state state_locked(const struct slot *s, int64_t now) {
   return s->generation > 0 ? SLOT_EXPIRED : SLOT_EMPTY;
 }
 
+const char *fetch_reason_name(enum fetch_reason r) {
+  static const char *const names[] = {"first", "expiring", "rejected", "manual", "changed"};
+  return names[r];
+}
+
 static int64_t next_attempt_in_locked(const struct slot *s, int64_t now) {
   if (s->closed || !s->has_fetch || s->fetching) return -1;
   if (s->manual) return 0;
@@ -135,13 +198,17 @@ void slot_facts(struct slot *s, int64_t now_boot_ms, struct slot_facts *out) {
   out->has_fetch = s->has_fetch;
   out->generation = s->generation;
   out->expires_in_ms = out->valid ? s->current->expires_at - now_boot_ms : 0;
+  out->fetching_ms = s->fetching ? now_boot_ms - s->began_at : -1;
+  out->reason = s->reason;
   out->next_attempt_ms = next_attempt_in_locked(s, now_boot_ms);
   out->fetches = s->fetches;
   out->failures = s->failures;
   out->rejections = s->rejections;
   out->consecutive_failures = s->consecutive;
   out->waiters = s->nwaiters;
+  out->saving = s->saving;
   memcpy(out->last_error, s->last_error, sizeof out->last_error);
+  memcpy(out->unsaved, s->unsaved, sizeof out->unsaved);
   pthread_mutex_unlock(&s->mutex);
 }
 
@@ -156,11 +223,15 @@ unsigned slot_retry_after(struct slot *s, int64_t now_boot_ms) {
 
 bool slot_valid_locked(const struct slot *s, int64_t now) { return s->current != NULL && now < s->current->expires_at; }
 
+bool slot_outdated_locked(const struct slot *s) { return s->last != NULL && s->last->bond.epoch != s->bond.epoch; }
+
 void slot_check_locked(const struct slot *s) {
   assert(s->current == NULL || s->current == s->last);
   assert(s->last == NULL || s->last->generation == s->generation);
   assert((s->nwaiters == 0) == list_empty(&s->waiters));
-  assert(!s->closed || (s->last == NULL && s->nwaiters == 0));
+  assert(s->older == NULL || s->last == NULL || s->older->bond.epoch < s->last->bond.epoch);
+  assert(s->has_fetch || s->current == s->last);
+  assert(!s->closed || (s->last == NULL && s->brought == NULL && s->nwaiters == 0));
   assert(!s->posted || s->inbox != NULL);
   (void)s;
 }
@@ -205,9 +276,10 @@ static bool same_schedule(const struct schedule *a, const struct schedule *b) {
 static void replan_locked(struct slot *s, int64_t now) {
   if (s->consecutive > 0) {
     int64_t latest = now + schedule_backoff_max(&s->schedule);
+    if (latest < s->asked_off) latest = s->asked_off;
     if (s->next_attempt > latest) s->next_attempt = latest;
-  } else if (slot_valid_locked(s, now)) {
-    int64_t at = schedule_refresh_at(&s->schedule, s->current->obtained_at, s->current->expires_at, &s->rng);
+  } else if (slot_valid_locked(s, now) && !slot_outdated_locked(s)) {
+    int64_t at = schedule_refresh_at(&s->schedule, s->current->obtained_at, s->current->renew_by, &s->rng);
     if (at > now || s->next_attempt == SLOT_NEVER) s->next_attempt = at;
   }
 }
@@ -223,6 +295,7 @@ void slot_configure(struct slot *s, const struct schedule *schedule, bool has_fe
   if (!has_fetch) {
     s->next_attempt = SLOT_NEVER;
     s->manual = false;
+    if (s->current == NULL) slot_drop_last_locked(s);
     if (!s->fetching) slot_gather_locked(s, WAKE_ONE_ATTEMPT, ERR_TOKEN_MISSING);
   } else if (changed) {
     replan_locked(s, now);
@@ -230,6 +303,33 @@ void slot_configure(struct slot *s, const struct schedule *schedule, bool has_fe
   if (gained && s->asked && !slot_valid_locked(s, now)) slot_ask_locked(s, now);
   pthread_mutex_unlock(&s->mutex);
   slot_wake(s);
+}
+
+/* Failures and refusals were another fetch's: the new one has had no attempt yet. */
+void slot_bind(struct slot *s, const struct token_bond *bond) {
+  pthread_mutex_lock(&s->mutex);
+  bool first = s->bond.epoch == 0;
+  if (!s->closed && (first || !token_bond_same(&s->bond, bond))) {
+    unsigned epoch = s->bond.epoch + 1;
+    token_bond_fini(&s->bond);
+    token_bond_copy(&s->bond, bond);
+    s->bond.epoch = epoch;
+    if (!first) {
+      int64_t now = s->clock();
+      s->consecutive = 0;
+      s->damp_level = 0;
+      s->damped_until = now;
+      if (s->generation > 0 || s->next_attempt != SLOT_NEVER) s->next_attempt = now;
+      if (s->has_fetch && !s->fetching) slot_post_locked(s);
+    }
+  }
+  pthread_mutex_unlock(&s->mutex);
+}
+
+void slot_drop_older(struct slot *s) {
+  pthread_mutex_lock(&s->mutex);
+  slot_drop_older_locked(s);
+  pthread_mutex_unlock(&s->mutex);
 }
 
 void slot_leave(struct slot *s) {
@@ -252,8 +352,8 @@ void slot_close(struct slot *s, bool tell_keeper) {
   pthread_mutex_lock(&s->mutex);
   if (!s->closed) {
     slot_unpublish_locked(s);
-    token_unref(s->last);
-    s->last = NULL;
+    slot_drop_older_locked(s);
+    slot_drop_last_locked(s);
     s->closed = true;
     slot_gather_locked(s, WAKE_ALL, UV_ECANCELED);
     if (tell_keeper && s->known) slot_post_locked(s);

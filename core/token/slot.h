@@ -1,7 +1,8 @@
 /* slot.h: the place where one token lives, for the whole process and for longer than any policy.
  *
- * { mutex, current -> immutable refcounted token, atomic change counter, waiters }. The mutex guards the swap and the
- * waiters, nothing else. A reader keeps a reference to the token it last saw; while the change counter is unchanged it takes no lock.
+ * { mutex, current -> immutable refcounted token, atomic change counter, waiters, readers }. The mutex guards the swap and the
+ * two lists, nothing else. A reader keeps a reference to the token it last saw; while the change counter is unchanged it takes no lock.
+ * A change is told to the threads of those that hold one, so a thread that reads no more does not keep a token that was replaced.
  * Every function may be called in any thread, unless it says otherwise. */
 #ifndef JETON_TOKEN_SLOT_H
 #define JETON_TOKEN_SLOT_H
@@ -20,6 +21,10 @@
 enum slot_state { SLOT_EMPTY, SLOT_FETCHING, SLOT_VALID, SLOT_REFRESHING, SLOT_FAILING, SLOT_EXPIRED, SLOT_CLOSED };
 const char *slot_state_name(enum slot_state s);
 
+/* FETCH_CHANGED: what the token is fetched with is not what the one at hand was fetched with. */
+enum fetch_reason { FETCH_FIRST, FETCH_EXPIRING, FETCH_REJECTED, FETCH_MANUAL, FETCH_CHANGED };
+const char *fetch_reason_name(enum fetch_reason r); /* "first" "expiring" "rejected" "manual" */
+
 struct slot; /* refcounted; the body is in slot_internal.h, for the keeper and the family */
 
 struct slot *slot_new(struct str name, struct str key); /* key.p NULL unless it is a family's */
@@ -30,29 +35,50 @@ const char *slot_token_name(const struct slot *s); /* "api", or "tenant": the na
 struct str slot_key(const struct slot *s);         /* "acme", as given; .p NULL when the slot is not a family's */
 
 /* A thread's view of a slot. Embedded in an object of one thread; no lock of its own. */
+#define SLOT_UNSEEN UINT64_MAX
 struct slot_reader {
-  struct slot *slot;   /* a reference */
-  struct token *token; /* a reference to the token last seen, or NULL */
-  uint64_t seen;       /* the change counter it was seen at */
+  struct slot *slot;    /* a reference */
+  struct token *token;  /* a reference to the token last seen, or NULL */
+  struct token *older;  /* the same of the slot's older one */
+  uint64_t seen;        /* the change counter they were seen at; SLOT_UNSEEN: it was told of a change, and let go */
+  struct mailbox *home; /* where it is told of changes; NULL: it lets go at its next read or its end */
+  struct mail mail;     /* posted by a change */
+  struct link link;     /* guarded by the slot's mutex: among its readers from a read to the next change */
 };
 void slot_reader_init(struct slot_reader *r, struct slot *s); /* takes a reference of its own */
+/* From now on it is read, and ended, on the thread of that mailbox, which lives longer. Before the first read. */
+void slot_reader_at_home(struct slot_reader *r, struct mailbox *home);
 void slot_reader_fini(struct slot_reader *r);
 /* The current token if it is valid at now_boot_ms, else NULL: never an expired one, never a rejected one. Borrowed until the next call
  * with this reader. No lock and no atomic write while nothing has changed. */
 struct token *slot_read(struct slot_reader *r, int64_t now_boot_ms);
+/* Of what the last slot_read saw, the token of before the last change of the slot's bond: while it is valid it serves receivers that only it is for, which are
+ * those of exchanges that a replaced policy began. NULL: there was none. It looks for nothing newer, so that what slot_read gave stays as it is: the two are
+ * judged together, and a publication in between would take the first one away. */
+struct token *slot_read_older(const struct slot_reader *r, int64_t now_boot_ms);
+/* Is a token of that epoch of an earlier bond than what the slot is fetched with now? Then another is on its way. Takes the mutex. */
+bool slot_outdated(struct slot *s, unsigned epoch);
+
+/* Exchanges of the policies before the last change of the slot's bond are over. */
+void slot_drop_older(struct slot *s);
 
 /* Facts for scripts, status and logs: no secret among them. Consistent with each other. */
 struct slot_facts {
   enum slot_state state;
   bool valid;
-  bool has_fetch;          /* false: filled by scripts with :set only */
-  uint64_t generation;     /* of the token published last; goes on counting after expiry and rejection */
-  int64_t expires_in_ms;   /* of the current token; <= 0 when there is none that is valid */
-  int64_t next_attempt_ms; /* until the next planned fetch, 0 when it is due; < 0: none planned, or one is running */
+  bool has_fetch;           /* false: filled by scripts with :set only */
+  uint64_t generation;      /* of the token published last; goes on counting after expiry and rejection */
+  int64_t expires_in_ms;    /* of the current token; <= 0 when there is none that is valid */
+  int64_t fetching_ms;      /* how long the fetch under way has taken; < 0: there is none */
+  enum fetch_reason reason; /* of the fetch under way, or of the last one */
+  int64_t next_attempt_ms;  /* until the next planned fetch, 0 when it is due; < 0: none planned, or one is running */
   uint64_t fetches, failures, rejections;
   unsigned consecutive_failures;
   unsigned waiters;
+  bool saving;          /* what is unsaved is tried again */
   char last_error[160]; /* sanitised text of the last failed fetch, or "" */
+  char unsaved
+      [160]; /* why what a fetch brought (a new refresh token) could not be saved, sanitised; "": it is, or need not be */
 };
 void slot_facts(struct slot *s, int64_t now_boot_ms, struct slot_facts *out);
 /* Seconds for Retry-After: until the next attempt, rounded up, at least 1. */
@@ -64,6 +90,7 @@ struct slot_waiter {
   struct link link;     /* guarded by the slot's mutex */
   struct slot *slot;    /* home's thread: a reference; non-NULL while it waits or its mail is under way */
   struct mailbox *home; /* where done is delivered */
+  uint64_t beyond;      /* set by the caller: a token of this generation is not what it waits for; 0: any is */
   bool one_attempt;     /* of slot_refresh_wait: also woken by an attempt that failed; guarded by the slot's mutex */
   bool woken;           /* no longer counted as waiting; guarded by the same */
   int status;           /* the same, until the mail is posted */
@@ -95,8 +122,13 @@ void slot_replay_rejected(struct slot *s, uint64_t generation);
 void slot_accepted(struct slot *s, uint64_t generation);
 enum { SLOT_DAMP_MIN_MS = 1000, SLOT_DAMP_PROVEN_MS = 4000, SLOT_DAMP_MAX_MS = 60 * 1000 };
 
-/* Asks for a refresh by hand, backoff or not; joins a fetch that is running. Nothing happens when the slot has no fetch. */
+/* Asks for a refresh by hand, backoff or not; joins a fetch that is running, unless that has taken SLOT_SLOW_MS and can be given up (keeper.h). Nothing happens
+ * when the slot has no fetch. */
+enum { SLOT_SLOW_MS = 2000 }; /* a fetch that takes longer leaves a line in the log */
 void slot_refresh(struct slot *s);
+/* What a fetch brought could not be saved where a restart looks for it, and why; NULL: now it is. For status and metrics. */
+void slot_note_unsaved(struct slot *s, const char *why);
+void slot_note_saving(struct slot *s, bool saving); /* saves.h: it is tried again */
 /* Ends the backoff, because the cause of the last failure may have gone. Nothing happens when the last attempt did not fail. */
 void slot_try_again(struct slot *s);
 /* As slot_refresh, and waits for the outcome of that attempt: as slot_wait, but with 0 even when a valid token is there, and done(ERR_TOKEN_MISSING) when the

@@ -2,11 +2,17 @@
  *
  * Invariants, asserted by slot_check under the mutex:
  *  - `changes` grows by one with every change of `current`, and only then; a reader whose `seen` equals it holds the current token.
- *  - current is NULL or last; last has the slot's generation. A rejected or expired token is `last` but not `current`: it is never
- *    served again, but a fetch may need its extra fields (a refresh token).
+ *  - a reader with a home that holds a token which the slot had at the last change, or has, is in `readers`; one that holds a token of before has mail.
+ *  - older is NULL, or of an earlier epoch than last and for another audience.
+ *  - current is NULL or last; last is NULL or has the slot's generation. A rejected or expired token is `last` but not `current`: it is never
+ *    served again, but a fetch may need its extra fields (a refresh token). A slot without a fetch keeps no such token.
  *  - at most one fetch is running: `fetching`.
  *  - a waiter is in `waiters` or in `woken`, or its mail is posted, or it does not wait: so its callback runs exactly once.
  *  - a closed slot holds no token, has nobody waiting, and posts nothing.
+ *
+ * A fetch may fail and yet have spent what the next one would need: the issuer gave a new refresh token, and nothing else of its reply is any good. Such a fetch returns
+ * extra fields without a token; they are kept as `brought`, a token that is never served, and stand in the place of `last` for the next fetch, until a token is published.
+ * It is the slot that keeps them and not the policy's VM, which goes with a reload.
  *
  * The keeper does not get its work by messages, which could be lost or come twice: the slot states it (next_attempt, manual, asked, closed) and the one mail
  * only says "check". Lock order: family, slot, mailbox. */
@@ -46,25 +52,36 @@ struct slot {
   pthread_mutex_t mutex; /* guards what follows */
   struct token *current; /* the token that is served: a reference, or NULL */
   struct token *last;    /* the token published last: a reference, or NULL */
+  struct token *older;   /* what was current before a bond with another audience: a reference, or NULL */
+  struct token
+      *brought; /* what a fetch brought since, in vain, and the next one needs: a reference, or NULL. See below */
+  struct token_bond bond; /* of what is fetched from now on; epoch 0: it was never told */
   uint64_t generation;
   struct link waiters;
-  struct link woken; /* taken from waiters, mail not posted yet */
-  unsigned nwaiters; /* in waiters */
+  struct link woken;   /* taken from waiters, mail not posted yet */
+  unsigned nwaiters;   /* in waiters */
+  struct link readers; /* that have a home and have caught up since the last change */
   bool closed;
 
   bool has_fetch;
   bool leaving; /* only a policy that was replaced names it: fetched when a request waits, not ahead of its end */
   bool fetching;
-  bool manual;          /* a refresh by hand that has not begun */
-  bool asked;           /* somebody wanted a token since the last attempt began */
-  bool rejected;        /* an upstream refused the token published last */
-  int64_t next_attempt; /* CLOCK_BOOTTIME ms, not before; SLOT_NEVER */
-  unsigned consecutive; /* failed attempts since the last publication */
+  bool manual;              /* a refresh by hand that has not begun */
+  enum fetch_reason reason; /* of the last fetch */
+  int64_t began_at;         /* the same, CLOCK_BOOTTIME ms */
+  int64_t slow_at;          /* when the fetch under way is reported as slow; SLOT_NEVER: it has been */
+  bool asked;               /* somebody wanted a token since the last attempt began */
+  bool rejected;            /* an upstream refused the token published last */
+  int64_t next_attempt;     /* CLOCK_BOOTTIME ms, not before; SLOT_NEVER */
+  int64_t asked_off;        /* CLOCK_BOOTTIME ms: the issuer asked for no attempt before, in its last refusal */
+  unsigned consecutive;     /* failed attempts since the last publication */
   struct schedule schedule;
   struct rng rng;
 
   uint64_t fetches, failures, rejections;
   char last_error[sizeof(((struct slot_facts *)0)->last_error)];
+  bool saving;
+  char unsaved[sizeof(((struct slot_facts *)0)->unsaved)];
 
   unsigned damp_level;
   uint64_t damp_generation; /* the last one whose replay was refused */
@@ -80,6 +97,7 @@ struct slot {
   /* keeper's thread */
   struct link link;
   struct due due;
+  struct fetch *fetch; /* under way, or NULL */
 };
 
 /* The part of a keeper that its slots use; copied. */
@@ -97,6 +115,10 @@ void slot_attach(struct slot *s, const struct slot_home *home);
  * `leaving` afterwards. */
 void slot_configure(struct slot *s, const struct schedule *schedule, bool has_fetch);
 void slot_leave(struct slot *s);
+/* What its values are fetched with from now on. When that differs from before, the value at hand goes on serving those that both allow, and a fetch begins at
+ * once. Call it before slot_configure. */
+void slot_bind(struct slot *s, const struct token_bond *bond);
+
 /* Drops tokens, ends waits. From then on nothing is published. tell_keeper: it is to forget the slot (not needed when it is the caller). */
 void slot_close(struct slot *s, bool tell_keeper);
 /* Is anybody but the keeper and the family (which holds one reference) interested in it? */
@@ -105,13 +127,28 @@ void slot_use_clock(struct slot *s, int64_t (*clock)(void)); /* tests; before it
 
 /* With the mutex held. */
 bool slot_valid_locked(const struct slot *s, int64_t now);
+void slot_drop_older_locked(struct slot *s);
+void slot_drop_last_locked(struct slot *s); /* and what came behind it */
+bool slot_outdated_locked(
+    const struct slot *s); /* the token published last was fetched with something else than the next will be */
+
 void slot_check_locked(const struct slot *s);
 void slot_post_locked(struct slot *s);             /* "check", once */
 void slot_ask_locked(struct slot *s, int64_t now); /* somebody needs a token and there is none */
 void slot_unpublish_locked(struct slot *s);        /* current is served no more */
 /* Takes over t. Call slot_wake after the mutex is released. */
 void slot_publish_locked(struct slot *s, struct token *t, int64_t now);
-void slot_fail_locked(struct slot *s, const char *why, int64_t now); /* the same */
+/* The same. retry_ms: how long the issuer asked not to be asked, 0: it did not. */
+void slot_fail_locked(struct slot *s, const char *why, int64_t retry_ms, int64_t now);
+/* What the next fetch is to know of those before it: borrowed, or NULL. */
+static inline struct token *slot_previous_locked(const struct slot *s) {
+  return s->brought != NULL ? s->brought : s->last;
+}
+/* Takes over t, which has no generation and no expiry of its own. */
+void slot_bring_locked(struct slot *s, struct token *t);
+/* What slot_previous_locked gives goes on with the extra fields of `from`, which was fetched with them: they are spent. Nothing happens when `from` is of another login:
+ * asked other servers, or has other fields, or another field "login": then it is false. */
+bool slot_graft_locked(struct slot *s, const struct token *from);
 enum wake { WAKE_ALL, WAKE_ONE_ATTEMPT };
 void slot_gather_locked(struct slot *s, enum wake which, int status); /* waiters to woken */
 /* Without the mutex, with a reference held: posts the mails of the woken, a few under the mutex at a time, so that ten thousand

@@ -4,20 +4,66 @@
  * A rejection names the generation it is about; it takes away that one or nothing, so any number of 401s for one generation cause
  * one fetch, and a late 401 for an older one causes none. */
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "token/keeper.h"
 #include "token/slot_internal.h"
 
-static void bump_locked(struct slot *s) { atomic_fetch_add_explicit(&s->changes, 1, memory_order_release); }
+/* Once each until they read again, so a thread that rests is woken once and not at every refresh. They are few: a handle and its fields in each VM. */
+static void tell_readers_locked(struct slot *s) {
+  for (struct link *l; (l = list_pop(&s->readers)) != NULL;) {
+    struct slot_reader *r = CONTAINER_OF(l, struct slot_reader, link);
+    mailbox_post(r->home, &r->mail);
+  }
+}
+
+static void bump_locked(struct slot *s) {
+  atomic_fetch_add_explicit(&s->changes, 1, memory_order_release);
+  tell_readers_locked(s);
+}
 
 void slot_unpublish_locked(struct slot *s) {
   if (s->current == NULL) return;
   token_unref(s->current); /* not the last reference: s->last has one */
   s->current = NULL;
+  if (!s->has_fetch) slot_drop_last_locked(s);
   bump_locked(s);
+}
+
+static void drop_brought_locked(struct slot *s) {
+  token_unref(s->brought);
+  s->brought = NULL;
+}
+
+void slot_drop_last_locked(struct slot *s) {
+  token_unref(s->last);
+  s->last = NULL;
+  drop_brought_locked(s);
+}
+
+void slot_drop_older_locked(struct slot *s) {
+  if (s->older == NULL) return;
+  token_unref(s->older);
+  s->older = NULL;
+  bump_locked(s);
+}
+
+void slot_bring_locked(struct slot *s, struct token *t) {
+  token_unref(s->brought);
+  s->brought = t;
+}
+
+/* Exchanges of the policy before may be on their way to servers that the new token is not for. */
+static void keep_older_locked(struct slot *s, const struct token *next, int64_t now) {
+  if (!slot_valid_locked(s, now) || s->current->bond.epoch == next->bond.epoch ||
+      audience_same(s->current->bond.audience, next->bond.audience))
+    return;
+  token_unref(s->older);
+  s->older = token_ref(s->current);
 }
 
 /* The refresh may be planned for a time that is over when the fetch took long, or for the next millisecond when the life is tiny: the
@@ -25,7 +71,7 @@ void slot_unpublish_locked(struct slot *s) {
 static int64_t plan_refresh_locked(struct slot *s, int64_t now) {
   if (!s->has_fetch) return SLOT_NEVER;
   const struct token *t = s->current;
-  int64_t at = schedule_refresh_at(&s->schedule, t->obtained_at, t->expires_at, &s->rng);
+  int64_t at = schedule_refresh_at(&s->schedule, t->obtained_at, t->renew_by, &s->rng);
   int64_t distance = s->schedule.backoff_min_ms > 1 ? s->schedule.backoff_min_ms : 1;
   int64_t soonest = t->expires_at - now < distance ? t->expires_at : now + distance;
   return at > soonest ? at : soonest;
@@ -33,33 +79,92 @@ static int64_t plan_refresh_locked(struct slot *s, int64_t now) {
 
 void slot_publish_locked(struct slot *s, struct token *t, int64_t now) {
   assert(!s->closed && t->generation == 0 && t->obtained_at <= now && now < t->expires_at);
+  keep_older_locked(s, t, now);
   token_unref(s->current);
   token_unref(s->last);
   t->generation = ++s->generation;
   s->last = t;
   s->current = token_ref(t);
+  drop_brought_locked(s);
   bump_locked(s);
   s->consecutive = 0;
   s->asked = s->rejected = false;
-  s->next_attempt = plan_refresh_locked(s, now);
+  s->next_attempt = slot_outdated_locked(s) && s->has_fetch ? now : plan_refresh_locked(s, now);
   slot_gather_locked(s, WAKE_ALL, 0);
   slot_check_locked(s);
 }
 
-/* Whole text or its beginning; control bytes become '?', since it is shown in places that do not escape. */
-static void note_error_locked(struct slot *s, const char *why) {
-  size_t n = strlen(why);
-  if (n > sizeof s->last_error - 1) n = sizeof s->last_error - 1;
-  while (n > 0 && ((unsigned char)why[n] & 0xc0) == 0x80) n--; /* not in the middle of a UTF-8 character */
-  for (size_t i = 0; i < n; i++) s->last_error[i] = (unsigned char)why[i] < ' ' || why[i] == 0x7f ? '?' : why[i];
-  s->last_error[n] = '\0';
+static bool is_same_login(const struct token *a, const struct token *b) {
+  const struct str LOGIN = STR("login");
+  if (b->nfields == 0 || a->nfields != b->nfields || !audience_same(a->asked, b->asked)) return false;
+  for (unsigned i = 0; i < a->nfields; i++) {
+    if (token_bytes(b, a->fields[i].name).p == NULL) return false;
+  }
+  return str_eq(token_bytes(a, LOGIN), token_bytes(b, LOGIN));
 }
 
-void slot_fail_locked(struct slot *s, const char *why, int64_t now) {
+/* `old` with other fields. NULL: too large, though both are not. */
+static struct token *with_fields(const struct token *old, const struct token *from) {
+  struct token *t = token_new(old->value, from->fields, from->nfields);
+  if (t == NULL) return NULL;
+  t->generation = old->generation;
+  t->obtained_at = old->obtained_at;
+  t->expires_at = old->expires_at;
+  t->renew_by = old->renew_by;
+  token_bond_copy(&t->bond, &old->bond);
+  t->asked = old->asked != NULL ? audience_ref(old->asked) : NULL;
+  return t;
+}
+
+bool slot_graft_locked(struct slot *s, const struct token *from) {
+  struct token *old = slot_previous_locked(s);
+  if (old == NULL || !is_same_login(old, from)) return false;
+  struct token *t = with_fields(old, from);
+  if (t == NULL) return false; /* the fields are of a login that is about to change */
+  if (old == s->brought) {
+    slot_bring_locked(s, t);
+    return true;
+  }
+  s->last = t;
+  if (s->current != NULL) {
+    token_unref(s->current);
+    s->current = token_ref(t);
+    bump_locked(s);
+  }
+  token_unref(old);
+  slot_check_locked(s);
+  return true;
+}
+
+/* Whole text or its beginning; control bytes become '?', since it is shown in places that do not escape. */
+static void note_text(char *to, size_t size, const char *why) {
+  size_t n = strlen(why);
+  if (n > size - 1) n = size - 1;
+  while (n > 0 && ((unsigned char)why[n] & 0xc0) == 0x80) n--; /* not in the middle of a UTF-8 character */
+  for (size_t i = 0; i < n; i++) to[i] = (unsigned char)why[i] < ' ' || why[i] == 0x7f ? '?' : why[i];
+  to[n] = '\0';
+}
+
+void slot_note_unsaved(struct slot *s, const char *why) {
+  pthread_mutex_lock(&s->mutex);
+  note_text(s->unsaved, sizeof s->unsaved, why != NULL ? why : "");
+  pthread_mutex_unlock(&s->mutex);
+}
+
+void slot_note_saving(struct slot *s, bool saving) {
+  pthread_mutex_lock(&s->mutex);
+  s->saving = saving;
+  pthread_mutex_unlock(&s->mutex);
+}
+
+void slot_fail_locked(struct slot *s, const char *why, int64_t retry_ms, int64_t now) {
   s->failures++;
   s->consecutive++;
-  s->next_attempt = s->has_fetch ? now + schedule_backoff(&s->schedule, s->consecutive, &s->rng) : SLOT_NEVER;
-  note_error_locked(s, why);
+  int64_t wait = schedule_backoff(&s->schedule, s->consecutive, &s->rng);
+  int64_t asked = schedule_retry_after(retry_ms, &s->rng);
+  s->asked_off = now + asked;
+  s->next_attempt = s->has_fetch ? now + (asked > wait ? asked : wait) : SLOT_NEVER;
+  note_text(s->last_error, sizeof s->last_error, why);
   slot_gather_locked(s, WAKE_ONE_ATTEMPT, ERR_TOKEN_MISSING);
   slot_check_locked(s);
 }
@@ -67,11 +172,19 @@ void slot_fail_locked(struct slot *s, const char *why, int64_t now) {
 const char *slot_set(struct slot *s, const struct fetch_result *r) {
   pthread_mutex_lock(&s->mutex);
   int64_t leeway_ms = s->schedule.leeway_ms, sent = s->clock();
+  struct token_bond bond;
+  token_bond_copy(&bond, &s->bond);
   pthread_mutex_unlock(&s->mutex);
 
   const char *why = NULL;
   struct result_times times = {sent, sent, clock_wall_ms(), leeway_ms};
   struct token *t = result_token(r, &times, &why);
+  if (t != NULL) {
+    t->bond = bond; /* but for the audience: the policy that sets it says who may receive it */
+    t->bond.audience = r->bond.audience != NULL ? audience_ref(r->bond.audience) : NULL;
+    t->bond.sealed = r->bond.sealed;
+  }
+  token_bond_fini(&bond);
   if (t == NULL) return why;
 
   pthread_mutex_lock(&s->mutex);
@@ -92,12 +205,26 @@ const char *slot_set(struct slot *s, const struct fetch_result *r) {
 
 /* --- rejection --- */
 
+enum refusal { REFUSAL_OLD, REFUSAL_TAKES, REFUSAL_KEEPS };
+
+/* Once a generation, or the log would be as long as the upstream's. */
+static void report_refusal(const struct slot *s, uint64_t generation, enum refusal kind, int64_t age_ms) {
+  char source[80];
+  if (kind == REFUSAL_OLD) return;
+  (void)snprintf(source, sizeof source, "token %s", slot_name(s));
+  log_from(LOG_WARN, source, "an upstream refused generation %llu, %lld s after it was fetched; %s",
+           (unsigned long long)generation, (long long)(age_ms / 1000),
+           kind == REFUSAL_TAKES ? "it is fetched anew" : "there is no fetch to replace it, it goes on");
+}
+
 enum slot_rejected slot_reject(struct slot *s, uint64_t generation) {
   enum slot_rejected outcome = SLOT_REFRESHES;
+  enum refusal refusal = REFUSAL_OLD;
   pthread_mutex_lock(&s->mutex);
   assert(generation <= s->generation);
   int64_t now = s->clock();
   bool valid = slot_valid_locked(s, now);
+  int64_t age = valid ? now - s->current->obtained_at : 0;
   if (s->closed) {
     outcome = SLOT_DAMPED;
   } else if (valid && s->current->generation != generation) {
@@ -105,6 +232,7 @@ enum slot_rejected slot_reject(struct slot *s, uint64_t generation) {
   } else if (valid && now < s->damped_until) {
     outcome = SLOT_DAMPED;
   } else if (valid && !s->has_fetch) { /* it cannot be replaced: one path's 401 must not take it from all others */
+    if (!s->rejected) refusal = REFUSAL_KEEPS;
     if (!s->rejected) s->rejections++;
     s->rejected = true;
     outcome = SLOT_DAMPED;
@@ -113,11 +241,13 @@ enum slot_rejected slot_reject(struct slot *s, uint64_t generation) {
       slot_unpublish_locked(s);
       s->rejected = true;
       s->rejections++;
+      refusal = REFUSAL_TAKES;
     }
     slot_ask_locked(s, now);
   }
   slot_check_locked(s);
   pthread_mutex_unlock(&s->mutex);
+  report_refusal(s, generation, refusal, age);
   return outcome;
 }
 
@@ -129,6 +259,7 @@ static int64_t damp_ms(unsigned level) {
 
 /* Once a generation: a hundred replays that waited for one refresh are refused a hundred times, which is one piece of news. */
 void slot_replay_rejected(struct slot *s, uint64_t generation) {
+  int64_t damped = 0;
   pthread_mutex_lock(&s->mutex);
   if (!s->closed && generation > s->damp_generation) {
     int64_t now = s->clock();
@@ -136,10 +267,18 @@ void slot_replay_rejected(struct slot *s, uint64_t generation) {
     s->damp_level++;
     s->damp_generation = generation;
     s->damped_at = now;
-    s->damped_until = now + damp_ms(s->damp_level);
+    damped = damp_ms(s->damp_level);
+    s->damped_until = now + damped;
     atomic_store_explicit(&s->damping, true, memory_order_relaxed);
   }
   pthread_mutex_unlock(&s->mutex);
+  if (damped == 0) return;
+  char source[80];
+  (void)snprintf(source, sizeof source, "token %s", slot_name(s));
+  log_from(
+      LOG_WARN, source,
+      "an upstream refused generation %llu, which was fetched because of a refusal: for %lld s refusals cause no fetch",
+      (unsigned long long)generation, (long long)(damped / 1000));
 }
 
 /* A generation not older than the refused one works somewhere: the refusals are one path's. A real revocation must not be taken for one of

@@ -39,7 +39,7 @@ int slot_wait(struct slot *s, struct slot_waiter *w, struct mailbox *home, unsig
   int64_t now = s->clock();
   if (s->closed) {
     result = UV_ECANCELED;
-  } else if (slot_valid_locked(s, now)) {
+  } else if (slot_valid_locked(s, now) && (s->current->generation > w->beyond || !s->has_fetch)) {
     result = 1;
   } else if (s->nwaiters >= max_waiters) {
     result = ERR_LIMIT;
@@ -60,7 +60,8 @@ void slot_want(struct slot *s) {
 }
 
 static void refresh_locked(struct slot *s) {
-  if (s->closed || !s->has_fetch || s->fetching) return;
+  if (s->closed || !s->has_fetch) return;
+  if (s->fetching && s->clock() - s->began_at < SLOT_SLOW_MS) return;
   s->manual = true;
   slot_post_locked(s);
 }

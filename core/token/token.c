@@ -55,12 +55,37 @@ struct token *token_ref(struct token *t) {
   return t;
 }
 
+void token_bond_copy(struct token_bond *to, const struct token_bond *from) {
+  *to = *from;
+  if (to->audience != NULL) audience_ref(to->audience);
+}
+
+void token_bond_fini(struct token_bond *b) {
+  audience_unref(b->audience);
+  b->audience = NULL;
+}
+
+bool token_bond_same(const struct token_bond *a, const struct token_bond *b) {
+  return a->made_of[0] == b->made_of[0] && a->made_of[1] == b->made_of[1] && a->sealed == b->sealed &&
+         audience_same(a->audience, b->audience);
+}
+
+void token_bond_narrow(struct token_bond *b, struct audience *audience, bool sealed) {
+  struct audience *both = audience_both(b->audience, audience);
+  audience_unref(b->audience);
+  b->audience = both;
+  if (sealed) b->sealed = true;
+}
+
 /* Release so that every holder's reads come before the wipe, acquire so that the wiper sees that they did. */
 void token_unref(struct token *t) {
   if (t == NULL) return;
   unsigned before = atomic_fetch_sub_explicit(&t->refs, 1, memory_order_acq_rel);
   assert(before > 0);
-  if (before == 1) secmem_free(t, t->size); /* which wipes */
+  if (before > 1) return;
+  token_bond_fini(&t->bond);
+  audience_unref(t->asked);
+  secmem_free(t, t->size); /* which wipes */
 }
 
 struct str token_bytes(const struct token *t, struct str name) {

@@ -4,14 +4,15 @@
 --
 -- It is short, and no two requests can ever see it half done. But its owner does one thing at a time.
 
-local token_url = jeton.env.TOKEN_URL or (jeton.env.JETON_DEMO_ISSUER or "") .. "/token?life=3s&delay=500ms"
+local issuer = require "issuer"
+
 local period = jeton.env.PERIOD or "2s" -- a token lives three seconds: the new one is there half a second before the old one ends
 
 local tokens = jeton.channel "tokens" -- no capacity: whoever receives takes the token from the owner's hand, at that moment
 local refresh = jeton.channel "refresh"
 
 local function fetch()
-  local res, problem = jeton.http.post(token_url, { form = { grant_type = "client_credentials" }, timeout = "10s" })
+  local res, problem = issuer.ask()
   if not res or res.status ~= 200 then return nil, problem or res.status end
   return jeton.secret.value(res:json().access_token)
 end

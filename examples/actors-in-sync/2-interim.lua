@@ -4,7 +4,8 @@
 --
 -- Nobody waits any more. But there are two owners now for a while, and they have to hand over.
 
-local token_url = jeton.env.TOKEN_URL or (jeton.env.JETON_DEMO_ISSUER or "") .. "/token?life=3s&delay=500ms"
+local issuer = require "issuer"
+
 local period = jeton.env.PERIOD or "2s"
 
 local tokens = jeton.channel "tokens"
@@ -15,7 +16,7 @@ local stop = jeton.channel "stop"
 if jeton.env.SEED then jeton.select.seed(math.tointeger(jeton.env.SEED)) end
 
 local function fetch()
-  local res, problem = jeton.http.post(token_url, { form = { grant_type = "client_credentials" }, timeout = "10s" })
+  local res, problem = issuer.ask()
   if not res or res.status ~= 200 then return nil, problem or res.status end
   return jeton.secret.value(res:json().access_token)
 end

@@ -5,7 +5,7 @@
 -- Its author wrote a package for it, longer than the two stores before, and right. Here it is in the program (core/token/slot.c), and what a
 -- policy has to say is what to fetch, and when.
 
-local token_url = jeton.env.TOKEN_URL or (jeton.env.JETON_DEMO_ISSUER or "") .. "/token?life=3s&delay=500ms"
+local issuer = require "issuer"
 
 return {
   listen = "127.0.0.1:8080",
@@ -17,7 +17,7 @@ return {
       -- The lock is not held while this runs. It is taken to put the new value in place of the old one, which is one pointer; so
       -- requests read the old value until there is a new one, and nobody has to be told to stop.
       fetch = function()
-        local res = assert(jeton.http.post(token_url, { form = { grant_type = "client_credentials" }, timeout = "10s" }))
+        local res = assert(issuer.ask())
         assert(res.status == 200, "the issuer answered " .. res.status)
         local body = assert(res:json())
         return { value = body.access_token, expires_in = body.expires_in } -- the value and its end go together

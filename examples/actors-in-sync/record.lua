@@ -5,15 +5,17 @@
 --
 -- With BUSY=1 it is the store of busy.lua.
 --
--- It changes nothing of the store: it notes when the store asks the issuer, and of each request when it came and
--- was answered, which token it had, and how long the upstream said that this one was still good for.
+-- It changes nothing of the store: it stands between store and issuer.lua and notes when the store asks, and of each
+-- request when it came and was answered, which token it had, and how long the upstream said that this one was still
+-- good for.
 
 local store = assert(jeton.env.STORE, "STORE: which one? 1-channels, 2-interim or 3-mutex")
 
-local post = jeton.http.post
-function jeton.http.post(...)
+local issuer = require "issuer"
+local ask = issuer.ask
+function issuer.ask()
   local begun = jeton.now()
-  local res, problem, code = post(...)
+  local res, problem, code = ask()
   local life = res and res.status == 200 and res:json().expires_in or 0
   jeton.log.info("fetch", { begun = begun, over = jeton.now(), life = life })
   return res, problem, code

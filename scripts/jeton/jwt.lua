@@ -29,7 +29,7 @@ local function check(claims, options)
   if type(claims) ~= "table" then fail("claims: expected a table, got %s", type(claims)) end
   if type(options) ~= "table" then fail("expected a table of options { alg, key, … }, got %s", type(options)) end
   for name in pairs(options) do
-    if not OPTIONS[name] then fail("unknown option '%s': %s", tostring(name), names.known(OPTIONS)) end
+    if not OPTIONS[name] then fail("unknown option '%s': %s", tostring(name), names.meant(OPTIONS, name)) end
   end
   if not (HMAC[options.alg] or ASYMMETRIC[options.alg]) then
     fail("alg: expected %s, got %s", ALGORITHMS, type(options.alg) == "string" and ("%q"):format(options.alg) or type(options.alg))
@@ -87,7 +87,7 @@ end
 ---@return table<string, any>? claims, string? message, string? code
 function M.claims(token)
   if type(token) ~= "string" then error("jwt.claims: expected a string, got " .. type(token), 2) end
-  local payload = token:match "^[%w_-]+%.([%w_-]+)%.[%w_-]*$"
+  local payload = token:match "^[%w_-]+=*%.([%w_-]+)=*%.[%w_-]*=*$" -- some pad it
   local text = payload and jeton.base64.decode_url(payload)
   local claims = text and jeton.json.decode(text)
   if type(claims) ~= "table" then return nil, "not a JSON Web Token", "EINVAL" end

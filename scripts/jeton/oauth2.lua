@@ -6,14 +6,17 @@
 --   tokens = { api = oauth2.client_credentials { token_url = "https://…", client_id = "…", client_secret = jeton.secret.file "…" } }
 
 local authentication = require "jeton.oauth2.authentication"
-local jwt = require "jeton.jwt"
+local family = require "jeton.oauth2.family"
+local login = require "jeton.oauth2.login"
 local names = require "jeton.names"
+local reply = require "jeton.oauth2.reply"
 
 local M = {}
 
 --- Keys of a policy's token, passed through as they are.
 local TOKEN_KEYS = {
   "refresh_at", "jitter", "leeway", "wait", "missing", "reject_on", "hosts", "reveal", "timeout", "backoff", "family", "max", "idle",
+  "rotates", "ready", "version",
 }
 
 local CLIENT_KEYS = { "token_url", "client_id", "client_secret", "auth", "assertion", "scope", "audience", "extra", "tls", "lifetime" }
@@ -23,6 +26,8 @@ local RESERVED = {
   grant_type = true, client_id = true, client_secret = true, client_assertion = true, client_assertion_type = true,
   refresh_token = true, scope = true, audience = true,
 }
+
+local CREDENTIALS = { client_secret = true, refresh_token = true }
 
 local REPLY_MAX = "256k"
 
@@ -40,7 +45,7 @@ local function fail(text, ...) error(text:format(...), 0) end
 
 local function check_keys(options, known)
   for key in pairs(options) do
-    if not known[key] then fail("unknown option '%s': %s", tostring(key), names.known(known)) end
+    if not known[key] then fail("unknown option '%s': %s", tostring(key), names.meant(known, key)) end
   end
 end
 
@@ -67,24 +72,74 @@ local function check_tls(tls)
   if not good then fail("tls: %s", (why:gsub("^.-jeton%.http[.:] ?tls: ", ""))) end
 end
 
-local function check(options, own_keys)
-  if type(options) ~= "table" then fail("expected a table of options, got %s", type(options)) end
-  check_keys(options, set_of(TOKEN_KEYS, CLIENT_KEYS, own_keys))
-  if type(options.token_url) ~= "string" or not options.token_url:find "^https?://" then
-    fail("token_url: expected an http or https URL, got %s", type(options.token_url))
-  end
-  authentication.check(options)
-  if options.tls ~= nil then check_tls(options.tls) end
-  check_strings(options, "scope")
-  check_strings(options, "audience")
-  if options.extra ~= nil then check_extra(options.extra) end
-  if own_keys == REFRESH_KEYS and (options.path == nil or options.refresh_token ~= nil) then
-    authentication.check_credential(options, "refresh_token")
-  end
-  if options.lifetime ~= nil and type(options.lifetime) ~= "number" then fail("lifetime: expected seconds as a number, got %s", type(options.lifetime)) end
+local function check_url(url)
+  if type(url) ~= "string" then fail("token_url: expected an http or https URL, got %s", type(url)) end
+  if url:find "^https?://" then return end
+  local shown = url:match "^[%w.:/_-]+$" and #url <= 100 and url -- nothing that a password could stand in
+  if not shown then fail "token_url: expected a URL that begins with https:// or http://, got another text" end
+  local meant = not url:find("://", 1, true) and url:find "^[%w-]+[.:]" and (' (did you mean "https://%s"?)'):format(url) or ""
+  fail('token_url: expected a URL that begins with https:// or http://, got "%s"%s', shown, meant)
 end
 
---- The options, with the whole name of the authentication method. Raises with the policy's line for what is wrong with them.
+local function check_path(path)
+  if type(path) ~= "string" or path == "" then fail("path: expected the path of a file, got %s", path == "" and "an empty string" or type(path)) end
+end
+
+local owners = {} -- by path: whose login is kept there
+
+--- Two tokens may share a login. Two logins in one file would each present the other's refresh token to its own issuer.
+local function check_owner(options)
+  if type(options.path) ~= "string" or type(options.token_url) ~= "string" or type(options.client_id) ~= "string" then return end
+  local owner = options.token_url .. " " .. options.client_id
+  if (owners[options.path] or owner) ~= owner then fail "path: another token keeps the login of another client or issuer there: give each its own" end
+  owners[options.path] = owner
+end
+
+local function check_login(options)
+  if options.path ~= nil and family.is_fixed(options, "path") then check_path(options.path) end
+  if (options.path == nil or options.refresh_token ~= nil) and family.is_fixed(options, "refresh_token") then
+    authentication.check_credential(options, "refresh_token")
+  end
+end
+
+--- What is a function of the key is checked for each key, when it is there.
+local function check(options, own_keys)
+  local fixed = function(...) return family.is_fixed(options, ...) end
+  if fixed "token_url" then check_url(options.token_url) end
+  if fixed("token_url", "client_id", "client_secret", "assertion", "tls") then authentication.check(options) end
+  if options.tls ~= nil and fixed "tls" then check_tls(options.tls) end
+  if fixed "scope" then check_strings(options, "scope") end
+  if fixed "audience" then check_strings(options, "audience") end
+  if options.extra ~= nil and fixed "extra" then check_extra(options.extra) end
+  if own_keys == REFRESH_KEYS then check_login(options) end
+  if fixed "lifetime" and options.lifetime ~= nil and type(options.lifetime) ~= "number" then
+    fail("lifetime: expected seconds as a number, got %s", type(options.lifetime))
+  end
+end
+
+local function check_all(options, own_keys)
+  if type(options) ~= "table" then fail("expected a table of options, got %s", type(options)) end
+  check_keys(options, set_of(TOKEN_KEYS, CLIENT_KEYS, own_keys))
+  authentication.check_method(options.auth)
+  check(options, own_keys)
+  family.check(options, own_keys == REFRESH_KEYS)
+  if own_keys == REFRESH_KEYS then check_owner(options) end
+end
+
+--- What is wrong and yet no reason to refuse the policy, or nil. A file that cannot be written is of use until the issuer rotates, and may be mended while the
+--- program runs; after that the login is lost with the next restart.
+local function doubt(options, own_keys)
+  local refreshes = own_keys == REFRESH_KEYS
+  local constant = family.constant(options, refreshes)
+  if constant then return constant .. ": the same for every key, so that all of them get one login" end
+  if not refreshes or type(options.path) ~= "string" then return nil end
+  local ok, why = jeton.file.writable(options.path)
+  if ok then return nil end
+  return ("path: %s: a new refresh token could not be saved, and a restart would be locked out"):format(why)
+end
+
+--- The options, with the whole name of the authentication method, and a function that gives those of a key. Raises with the policy's line for what is wrong with
+--- them.
 local function checked(where, options, own_keys)
   local made = options
   if type(options) == "table" then
@@ -92,15 +147,39 @@ local function checked(where, options, own_keys)
     for key, value in pairs(options) do made[key] = value end
     made.auth = authentication.method(options.auth)
   end
-  local ok, why = pcall(check, made, own_keys)
+  local ok, why = pcall(check_all, made, own_keys)
   if not ok then error(("oauth2.%s: %s"):format(where, why), 3) end
-  return made
+  local doubtful = doubt(made, own_keys)
+  local _, place = pcall(error, "", 4) -- the policy's
+  if doubtful then warn(("%soauth2.%s: %s"):format(place, where, doubtful)) end
+  return made, family.resolver(made, function(resolved) check(resolved, own_keys) end)
+end
+
+--- What the token is made of, by which a reload sees that it is another one: all but the keys that pass through. A credential counts by where it comes from, and
+-- one that stands in the policy as a string comes from there.
+local function version(where, options)
+  local made = {}
+  for key, value in pairs(options) do made[key] = CREDENTIALS[key] and type(value) == "string" and "a string" or value end
+  for _, key in ipairs(TOKEN_KEYS) do made[key] = nil end
+  return { where, made, options.version }
+end
+
+--- The hosts of a token whose refresh token is kept at `path`: a fetch of the policy's own may write it there as well.
+local function hosts(options)
+  if type(options.path) ~= "string" or options.path:sub(1, 1) ~= "/" then return options.hosts end
+  if options.hosts ~= nil and (type(options.hosts) ~= "table" or #options.hosts == 0) then return options.hosts end
+  local list = {}
+  for key, host in pairs(options.hosts or {}) do list[key] = host end
+  list[#list + 1] = "file:" .. options.path
+  return list
 end
 
 --- The token's table: the keys that the policy knows, and fetch.
-local function token(options, fetch)
+local function token(where, options, fetch)
   local made = { fetch = fetch }
   for _, key in ipairs(TOKEN_KEYS) do made[key] = options[key] end
+  made.version = version(where, options)
+  made.hosts = hosts(options)
   return made
 end
 
@@ -121,35 +200,17 @@ local function form_of(options, grant)
   return form
 end
 
--- the reply -------------------------------------------------------------------------------------------------------------------
+-- the exchange with the issuer --------------------------------------------------------------------------------------------------
 
-local function short(text) return (text:sub(1, 200):gsub("%c", " ")) end
-
---- What the server says went wrong (RFC 6749 section 5.2), and its `error` by itself. Only `error` and `error_description` are shown:
--- a reply may hold anything.
-local function describe(res)
+--- A reply of success without a token that is any good may have a new refresh token all the same, and the old one is spent.
+local function rotated_in_vain(res)
+  if res.status < 200 or res.status > 299 then return nil end
   local body = res:json()
-  local code = type(body) == "table" and type(body.error) == "string" and body.error or nil
-  local text = ("the token endpoint answered %d"):format(res.status)
-  if code then text = text .. ": " .. short(code) end
-  if code and type(body.error_description) == "string" then text = text .. ": " .. short(body.error_description) end
-  return text, code
+  return type(body) == "table" and body.refresh_token or nil
 end
 
-local function is_bearer(kind) return kind == nil or (type(kind) == "string" and kind:lower():find "^bearer" ~= nil) end
-
---- The body of a successful reply (RFC 6749 section 5.1), or nil, message.
-local function read(res)
-  local body, why = res:json()
-  if type(body) ~= "table" then return nil, "the token endpoint's reply is " .. (why or "not a JSON object") end
-  if type(body.access_token) ~= "string" or body.access_token == "" then
-    return nil, "the token endpoint's reply has no access_token"
-  end
-  if not is_bearer(body.token_type) then return nil, "the token endpoint gave a token whose token_type is not Bearer" end
-  return body
-end
-
---- POSTs the grant. Returns the reply's body, or nil, message, and the OAuth error code if there was one.
+--- POSTs the grant. Returns the reply's body; or nil, message, the OAuth error code if there was one, what the fetch's third result is to be, the reply's status,
+--- and a refresh token that has come in vain.
 local function request_token(options, grant)
   local request = {
     form = form_of(options, grant),
@@ -160,28 +221,15 @@ local function request_token(options, grant)
   }
   local ready, why = authentication.add(options, request)
   if not ready then return nil, why end
-  local res
-  res, why = jeton.http.post(options.token_url, request)
-  if not res then return nil, why end
-  if res.status ~= 200 then return nil, describe(res) end
-  return read(res)
+  local res, code
+  res, why, code = jeton.http.post(options.token_url, request)
+  if not res then return nil, why, code end
+  local body, how
+  body, why, code, how = reply.read(res)
+  return body, why, code, how, res.status, not body and rotated_in_vain(res) or nil
 end
 
-local function present(value)
-  if value == jeton.json.null then return nil end
-  return value
-end
-
---- A server that tells no lifetime: the policy's, or the end that stands in the token if that is a JWT. Of the two the earlier one counts.
-local function result(options, body)
-  local made = { value = body.access_token, expires_in = present(body.expires_in) }
-  if made.expires_in == nil then
-    local claims = jwt.claims(body.access_token)
-    made.expires_in = options.lifetime
-    made.expires_at = claims and type(claims.exp) == "number" and claims.exp or nil
-  end
-  return made
-end
+local function result(options, body) return { value = body.access_token, expires_in = reply.life(body, options.lifetime) } end
 
 -- the grants ------------------------------------------------------------------------------------------------------------------
 
@@ -189,72 +237,35 @@ end
 ---@param options jeton.oauth2.client_credentials
 ---@return jeton.token_options
 function M.client_credentials(options)
-  options = checked("client_credentials", options, {})
-  return token(options, function()
-    local body, why = request_token(options, { grant_type = "client_credentials" })
-    if not body then return nil, why end
-    return result(options, body)
+  local of
+  options, of = checked("client_credentials", options, {})
+  return token("client_credentials", options, function(ctx)
+    local mine, wrong = of(ctx.key)
+    if not mine then return nil, wrong end
+    local body, why, _, how = request_token(mine, { grant_type = "client_credentials" })
+    if not body then return nil, why, how end
+    return result(mine, body)
   end)
-end
-
---- Once each: using a refresh token again that has just been refused looks like theft to an issuer that rotates (RFC 9700 section 4.14.2).
-local function add_candidate(list, refresh_token)
-  if refresh_token == nil then return end
-  for _, known in ipairs(list) do
-    if jeton.crypto.equal(known, refresh_token) then return end
-  end
-  list[#list + 1] = refresh_token
-end
-
---- The refresh token on disk, or nil, message.
-local function saved_token(path)
-  local text, why = jeton.file.read(path, { max = "64k" })
-  if not text then return nil, why end
-  text = text:gsub("%s+$", "")
-  if text == "" then return nil, path .. " is empty" end
-  return jeton.secret.value(text)
-end
-
---- The refresh tokens to try, the newest first: the one that came with the last token (it outlives reloads, since it is kept beside it), the one
--- on disk (it outlives restarts), the policy's own. And why there is none on disk.
-local function candidates(options, previous)
-  local list, why = {}, nil
-  add_candidate(list, previous and previous:field "refresh_token")
-  if options.path then
-    local saved
-    saved, why = saved_token(options.path)
-    add_candidate(list, saved)
-  end
-  add_candidate(list, options.refresh_token)
-  return list, why
-end
-
---- On disk first: a rotated token that is lost cannot be had again. The access token serves even if the disk does not.
-local function save(options, refresh_token)
-  if not options.path then return end
-  local ok, why = jeton.file.write(options.path, refresh_token, { mode = "0600" })
-  if not ok then jeton.log.error("the new refresh token was not saved", { reason = why }) end
 end
 
 --- The refresh token grant (RFC 6749 section 6), with rotation: a new refresh token replaces the old one, in memory, and at `path`.
 ---@param options jeton.oauth2.refresh_token
 ---@return jeton.token_options
 function M.refresh_token(options)
-  options = checked("refresh_token", options, REFRESH_KEYS)
-  return token(options, function(ctx)
-    local list, unread = candidates(options, ctx.previous)
-    local body, used, code
-    local why = "no refresh token: " .. tostring(unread)
-    for _, refresh_token in ipairs(list) do
-      used = refresh_token
-      body, why, code = request_token(options, { grant_type = "refresh_token", refresh_token = refresh_token })
-      if body or code ~= "invalid_grant" then break end
-    end
-    if not body then return nil, why end
-    local rotated = type(body.refresh_token) == "string" and body.refresh_token ~= "" and body.refresh_token or nil
-    if rotated then save(options, rotated) end
-    local made = result(options, body)
-    made.fields = { refresh_token = rotated or used }
+  local of
+  options, of = checked("refresh_token", options, REFRESH_KEYS)
+  if options.rotates == nil then options.rotates = true end
+  local kept = login.new()
+  return token("refresh_token", options, function(ctx)
+    local mine, wrong = of(ctx.key)
+    if not mine then return nil, wrong end
+    local body, fields, how = kept:fetch(mine, ctx, function(refresh_token)
+      return request_token(mine, { grant_type = "refresh_token", refresh_token = refresh_token })
+    end)
+    if not body then return nil, fields, how end
+    local made = result(mine, body)
+    made.fields = fields
+    made.refresh_expires_in = login.life(body)
     return made
   end)
 end

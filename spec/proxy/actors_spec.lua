@@ -146,7 +146,9 @@ return policy
 
 local function start(name, world, env, access)
   local dir = process.temp_dir()
-  process.write_file(dir .. "/" .. name .. ".lua", process.read_file(("%s/examples/actors-in-sync/%s.lua"):format(jeton.root, name)))
+  for _, module in ipairs { name, "issuer" } do
+    process.write_file(dir .. "/" .. module .. ".lua", process.read_file(("%s/examples/actors-in-sync/%s.lua"):format(jeton.root, module)))
+  end
   local file = process.write_file(dir .. "/policy.lua", WRAPPER:format(name, access and "true" or "false"))
   env.TOKEN_URL, env.UPSTREAM = world.token_url, world.upstream_url
   return jeton.start { file = file, env = env }
@@ -301,7 +303,12 @@ describe("a machine that is too busy over the old token's end", function()
   end
 
   it("makes the second store hand out a token that has ended", function()
-    assert.is_true((busy "2-interim") > 10)
+    local refused = 0
+    for _ = 1, 3 do -- the thread is kept for a tenth of a second beyond that end, so an answer that was late on this machine leaves nothing of it
+      refused = busy "2-interim"
+      if refused > 10 then break end
+    end
+    assert.is_true(refused > 10, refused)
   end)
 
   it("makes requests of the third store wait, and none is refused", function()

@@ -12,7 +12,7 @@ describe("a plain proxy in front of nginx", function()
       location /empty { return 204; }
       location /status { return 418 "teapot"; }
     ]]
-    proxy = jeton.start(('return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d" }'):format(nginx.port))
+    proxy = jeton.start(('return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d", forwarded = "set" }'):format(nginx.port))
   end)
   teardown(function() proxy:finish() end)
 
@@ -72,12 +72,14 @@ describe("a plain proxy in front of nginx", function()
     assert.equal("hello\n", out)
   end)
 
-  it("still answers a client that has sent FIN behind its request", function()
-    local c = http.connect(proxy.port)
+  it("still answers a client that has sent FIN behind its request when clients may half-close", function()
+    local patient = jeton.start(('return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d", half_close = true }'):format(nginx.port))
+    local c = http.connect(patient.port)
     c:send "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"
     c:finish()
     assert.equal("hello\n", c:read_response("GET").body)
     c:close()
+    patient:finish()
   end)
 end)
 

@@ -166,7 +166,7 @@ return {
     local function check() return process.run({ dir .. "/jeton", "check", policy }, { env = { JETON_SCRIPTS = "" } }) end
     local code, _, err = check()
     assert.equal(78, code)
-    assert.matches("module 'jeton.marker' not found %(it comes with jeton: JETON_SCRIPTS says where it is installed%): no file", err)
+    assert.matches("module 'jeton.marker' not found %(jeton.jwt and jeton.oauth2 come with jeton%): no file", err)
     assert(uv.fs_mkdir(dir .. "/scripts", 448))
     assert(uv.fs_mkdir(dir .. "/scripts/jeton", 448))
     process.write_file(dir .. "/scripts/jeton/marker.lua", "return {}")

@@ -27,6 +27,8 @@ local places = {
   ["keys.c timeout_fields"] = { "timeouts", "jeton.timeouts" },
   ["keys.c limit_fields"] = { "limits", "jeton.limits" },
   ["keys.c log_fields"] = { "log", "jeton.log.options" },
+  ["keys_net.c keepalive_fields"] = { "Top level", "jeton.tcp_keepalive", "tcp_keepalive." },
+  ["keys_net.c listener_fields"] = { "listen", "jeton.listen" },
   ["keys_net.c upstream_fields"] = { "upstream and upstreams", "jeton.upstream" },
   ["keys_net.c timeout_fields"] = { "timeouts", "jeton.upstream.timeouts" },
   ["keys_net.c pool_fields"] = { "upstream and upstreams", false, "pool." },
@@ -114,6 +116,25 @@ describe("every key of a policy", function()
   end)
 end)
 
+describe("every word that is one of a few", function()
+  it("is described, and typed for editors", function()
+    local count = 0
+    local function known(word, where, described)
+      count = count + 1
+      assert.is_truthy(types:find(('"%s"'):format(word), 1, true), where .. ": " .. word .. " has no type")
+      assert.is_truthy(described:find(('"%s"'):format(word), 1, true), where .. ": " .. word .. " is not described")
+    end
+    for _, file in ipairs { "keys.c", "keys_tls.c", "keys_token.c" } do
+      for list, body in process.read_file("core/policy/" .. file):gmatch "static const struct choice ([%w_]+)%[%] = (%b{});" do
+        for word in body:gmatch '{"([^"]+)"' do known(word, file .. " " .. list, reference) end
+      end
+    end
+    local reasons = assert(process.read_file("core/token/slot.c"):match "fetch_reason_name.-names%[%] = (%b{});")
+    for word in reasons:gmatch '"([^"]+)"' do known(word, "ctx.reason", process.read_file "docs/library.md") end
+    assert.is_true(count > 15)
+  end)
+end)
+
 --- What a script finds in the library, as "http.get": { [name] = type }
 local function library()
   local lab = require("spec.support.lab").start()
@@ -160,6 +181,7 @@ describe("every method of a handle", function()
     ["lua/l_token.c methods"] = "token", ["lua/l_channel.c methods"] = "channel", ["lua/l_shared.c METHODS"] = "store",
     ["lua/job.c methods"] = "handle", ["proxy/l_headers.c methods"] = "headers", ["proxy/l_exchange.c request_methods"] = "request",
     ["proxy/l_exchange.c response_methods"] = "response",
+    ["lua/l_file_lock.c methods"] = "lock",
   }
   for place, object in pairs(handles) do
     it("is typed for editors, and what is typed is there: " .. place, function()

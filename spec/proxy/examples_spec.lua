@@ -4,6 +4,7 @@ local socket = require "socket"
 local jeton = require "spec.support.jeton"
 local http = require "spec.support.http"
 local peers = require "spec.support.peers"
+local uv = require "luv"
 local process = require "spec.support.process"
 
 local SECRET = "s3cret-of-the-spec"
@@ -59,6 +60,7 @@ describe("the example", function()
   setup(function()
     dir = process.temp_dir()
     secret_file = process.write_file(dir .. "/secret", SECRET .. "\n")
+    assert(uv.fs_chmod(secret_file, 384)) -- a secret that others may read is a warning
   end)
 
   describe("client-credentials", function()
@@ -544,6 +546,7 @@ describe("jeton check", function()
   for _, name in ipairs(names) do
     it("finds examples/" .. name .. ".lua good", function()
       local file = process.write_file(process.temp_dir() .. "/secret", SECRET)
+      assert(uv.fs_chmod(file, 384))
       local key = file .. ".key"
       assert.equal(0, (process.run { "openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key }))
       local code, out, err = jeton.run({ "check", example(name) }, {

@@ -286,17 +286,6 @@ describe("a client", function()
     process.poll(function() return p:status().workers[1].connections <= 1 end, 5, "the connections to be gone")
     p:finish()
   end)
-  it("that leaves before the reply releases the upstream", function()
-    local upstream = peers.raw [[ c:read "head" print "asked" c:read(1) print "released" c:close() ]]
-    local p = wire.proxy(upstream)
-    local c = http.connect(p.port)
-    c:send "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-    process.poll(function() return count(upstream.process:output(), "asked") == 1 end, 5, "the request to arrive")
-    c.sock:setoption("linger", { on = true, timeout = 0 }) -- a FIN alone is a client that still waits for its reply
-    c:close()
-    process.poll(function() return count(upstream.process:output(), "released") == 1 end, 5, "the upstream to be released")
-    p:finish()
-  end)
   it("that leaves in the middle of its reply releases the upstream", function()
     local upstream = peers.raw [[
       c:read "head"
@@ -312,58 +301,6 @@ describe("a client", function()
     process.poll(function() return count(upstream.process:output(), "released") == 1 end, 5, "the upstream to be released")
     p:finish()
   end)
-  it("that closes its half behind the request gets its reply, however late", function()
-    local upstream = peers.raw [[ c:read "head" c:sleep(200) c:write "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine" ]]
-    local p = wire.proxy(upstream)
-    local c = http.connect(p.port)
-    c:send "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
-    c:finish()
-    assert.equal("fine", c:read_response("POST").body)
-    assert.equal("closed", select(2, c:read_all(5)))
-    c:close()
-    p:finish()
-  end)
-end)
-
-describe("a client that closes its half", function()
-  local upstream
-  setup(function()
-    upstream = peers.raw [[
-      while true do
-        local head = c:read "head"
-        if not head then return c:close() end
-        local body = c:read(tonumber(head:match "Content%-Length: (%d+)" or 0))
-        if not body then return c:close() end
-        c:sleep(100)
-        c:write("HTTP/1.1 200 OK\r\nContent-Length: " .. #tostring(#body) .. "\r\n\r\n" .. #body)
-      end]]
-  end)
-
-  it("behind a large body that waits for its upstream gets its reply", function()
-    local p = wire.proxy(upstream, "on_request = function(req) jeton.sleep(0.2) end,")
-    local c = http.connect(p.port)
-    c:send(("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"):format(72 * 1024))
-    c:send(("x"):rep(68 * 1024))
-    socket.sleep(0.05) -- more than is gathered for a replay; what comes now is stashed
-    c:send(("x"):rep(4 * 1024))
-    c:finish()
-    assert.equal(tostring(72 * 1024), assert(c:read_response "POST").body)
-    assert.equal("closed", select(2, c:read_all(3)))
-    c:close()
-    p:finish()
-  end)
-  for name, rest in pairs { ["a head"] = "GET / HT", ["a body"] = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello" } do
-    it("in the middle of " .. name .. " gets the reply to what came before, and is not waited for", function()
-      local p = wire.proxy(upstream)
-      local c = http.connect(p.port)
-      c:send("GET / HTTP/1.1\r\nHost: a\r\n\r\n" .. rest)
-      c:finish()
-      assert.equal("0", assert(c:read_response "GET").body)
-      assert.same({ "", "closed" }, { c:read_all(3) })
-      c:close()
-      p:finish()
-    end)
-  end
 end)
 
 describe("a slow client", function()
@@ -486,6 +423,23 @@ describe("without descriptors", function()
       p:finish()
     end)
   end
+  it("for clients and upstreams there are some for the control socket, and a reload", function()
+    local upstream = peers.raw [[ c:read "head" c:sleep(60000) ]]
+    local p = limited(64, upstream, "limits = { connections = 1000 },")
+    local all = crowd(p, 120)
+    for _, s in ipairs(all) do s:send "GET / HTTP/1.1\r\nHost: a\r\n\r\n" end -- busy: none can be closed for another one, and each wants an upstream
+    p:wait_log "too many open files"
+    for _ = 1, 5 do
+      assert.is_true(p:status().workers[1].connections > 5)
+      assert.equal(200, (p:control("POST", "/reload")).status)
+      socket.sleep(0.15) -- the listeners try again
+    end
+    leave(all)
+    upstream.process:stop()
+    p:kill "sigterm"
+    p:kill "sigterm"
+    p:wait(15)
+  end)
   it("for upstream connections a request is a 502 or 503, and service returns", function()
     local upstream = peers.raw(wire.fine)
     local p = limited(40, upstream, "limits = { connections = 1000 },")
@@ -658,5 +612,27 @@ describe("the access log", function()
       assert.matches("Z " .. host:gsub("%p", "%%%0") .. ' "GET /gone HTTP/1.1" 499 ', p:output())
     end
     p:finish()
+  end)
+end)
+
+describe("without memory", function()
+  --- The release binary (a sanitized one wants terabytes of addresses) under `ulimit -v`, in KiB.
+  local function limited(kib, upstream, more, env)
+    return wire.release_proxy(upstream, more, { prefix = { "sh", "-c", ('ulimit -v %d; exec "$@"'):format(kib), "sh" }, env = env })
+  end
+  for _, kib in ipairs { 100000, 400000 } do
+    it("for 32 threads a name is looked up by fewer: ulimit -v " .. kib, function()
+      local upstream = peers.raw(wire.fine)
+      local p = limited(kib, "http://localhost:" .. upstream.port)
+      assert.equal("fine", http.get(p.port).body)
+      p:finish()
+      upstream.process:stop()
+    end)
+  end
+  it("the process ends with a line that says so, whoever was refused it: libuv its threads", function()
+    local p = limited(200000, "http://localhost:1", nil, { UV_THREADPOOL_SIZE = "1000" })
+    pcall(http.get, p.port)
+    process.poll(function() return p:ended() end, 10, "its end")
+    assert.matches("\njeton: ended by an abort: [^\n]*memory[^\n]*\n$", p:errors())
   end)
 end)

@@ -195,7 +195,7 @@ describe("request headers", function()
     start [[ on_request = function(req)
       req:respond(200, nil, jeton.json.encode { mine = req.headers["x-mine"] == nil, connection = req.headers.connection == nil, te = req.headers.te == nil,
         proxy = req.headers["proxy-authorization"] == nil, forwarded = req.headers["x-forwarded-for"] })
-    end ]]
+    end, forwarded = "set" ]]
     local got = said(http.get(proxy.port, "/", { Connection = "x-mine, keep-alive", ["X-Mine"] = "1", ["Proxy-Authorization"] = "Basic eA==" }))
     assert.same({ mine = true, connection = true, te = true, proxy = true, forwarded = "127.0.0.1" }, got)
   end)
@@ -678,6 +678,78 @@ describe("on_error", function()
   it("is not asked about what a script responds", function()
     start "on_request = function(req) req:respond(503) end, on_error = function(req) req:respond(200) end"
     assert.equal(503, http.get(proxy.port).status)
+  end)
+end)
+
+describe("a reply that is made here", function()
+  --- Sends both at once; the second must be answered on the same connection.
+  local function twice(first, want)
+    local c = http.connect(proxy.port)
+    c:send(first .. "GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+    local res = c:read_response "POST"
+    assert.same({ want, nil }, { res.status, res.headers.connection })
+    assert.equal(204, c:read_response("GET").status)
+    c:close()
+  end
+  it("to a request whose body comes right behind its head keeps the connection", function()
+    start [[ on_request = function(req) req:respond(403) end ]]
+    local c, kept = http.connect(proxy.port), 0
+    for _ = 1, 10 do -- as Python's http.client sends it
+      c:send "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"
+      c:send "hello"
+      local res = c:read_response "POST"
+      assert.equal(403, res.status)
+      if res.headers.connection == "close" then -- a stall of this machine between the two was longer than it waits
+        c:close()
+        c = http.connect(proxy.port)
+      else
+        kept = kept + 1
+      end
+    end
+    assert.is_true(kept >= 7, kept)
+    c:close()
+  end)
+  local function post(path, framed) return "POST " .. path .. " HTTP/1.1\r\nHost: a\r\n" .. framed end
+  local bodies = {
+    ["a length"] = "Content-Length: 5\r\n\r\nhello", chunks = "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ["a length of 60,000 bytes"] = "Content-Length: 60000\r\n\r\n" .. ("x"):rep(60000),
+  }
+
+  for name, body in pairs(bodies) do
+    it("to a request whose body came with it keeps the connection: " .. name, function()
+      proxy = jeton.start [[return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:1", limits = { replay_buffer = 0 },
+        tokens = { api = { fetch = function() return nil, "none" end, missing = "fail" } },
+        on_request = function(req, tokens)
+          if req.path == "/next" then return req:respond(204) end
+          if req.path == "/respond" then return req:respond(403, nil, "no") end
+          if req.path == "/raise" then error "on purpose" end
+          if req.path == "/token" then req.headers.authorization = "Bearer " .. tokens.api end
+        end,
+        on_error = function(req, err) if req.path == "/raise" then return req:respond(err.status, nil, tostring(req:body())) end end }]]
+      twice(post("/respond", body), 403)
+      twice(post("/token", body), 503)
+      twice(post("/raise", body), 500)
+    end)
+  end
+  it("to a request whose body has not come closes the connection, and does not wait for it", function()
+    start [[ on_request = function(req) req:respond(403) end ]]
+    local c = http.connect(proxy.port)
+    c:send(post("/", "Content-Length: 5\r\n\r\nhel"))
+    local res = c:read_response "POST"
+    assert.same({ 403, "close" }, { res.status, res.headers.connection })
+    c:close()
+  end)
+  it("to a request whose body is broken is a 400", function()
+    start [[ on_request = function(req) req:respond(403) end ]]
+    local c = http.connect(proxy.port)
+    c:send(post("/", "Transfer-Encoding: chunked\r\n\r\n5\r\nhelloX"))
+    local res = c:read_response "POST"
+    assert.same({ 400, "close" }, { res.status, res.headers.connection })
+    c:close()
+  end)
+  it("in place of the upstream's keeps the connection as well", function()
+    start [[ on_response = function(res, req) if req.path == "/next" then req:respond(204) else res:set_body "mine" end end ]]
+    twice(post("/", bodies.chunks), 200)
   end)
 end)
 

@@ -266,6 +266,69 @@ describe("limits.connections", function()
   end)
 end)
 
+describe("limits.connections and clients that have just come", function()
+  local upstream, certs
+  setup(function()
+    upstream = peers.raw [[
+      while true do
+        if not c:read "head" then return c:close() end
+        c:sleep(20)
+        c:write "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine"
+      end]]
+    certs = peers.certificates()
+  end)
+  -- 60 at once where 20 have a place; each sends when all have connected, and after a pause. Returns how many were served.
+  local function crowd(p, pause, close)
+    local all, served = {}, 0
+    for i = 1, 60 do all[i] = http.connect(p.port, 30) end
+    if pause > 0 then socket.sleep(pause) end
+    for i = 1, 60 do all[i]:send("GET / HTTP/1.1\r\nHost: a\r\n" .. (close and "Connection: close\r\n" or "") .. "\r\n") end
+    for i = 1, 60 do
+      local res = all[i]:read_response("GET", 30)
+      if res and res.body == "fine" then served = served + 1 end
+    end
+    for i = 1, 60 do all[i]:close() end
+    return served
+  end
+
+  for _, close in ipairs { false, true } do
+    it("lets those wait for whom there is no place, and serves all: " .. (close and "a request each" or "clients that stay"), function()
+      local p = wire.proxy(upstream, "limits = { connections = 20 },")
+      for _, pause in ipairs { 0, 0.3 } do assert.equal(60, crowd(p, pause, close)) end
+      p:finish()
+    end)
+  end
+  it("counts no handshake under way as idle", function()
+    local p = jeton.start(([[return { upstream = "http://127.0.0.1:%d", limits = { connections = 3 },
+      listen = { "127.0.0.1:0", tls = { certificates = { { cert = "%s", key = "%s" } } } } }]]):format(upstream.port, certs .. "/rsa.pem", certs .. "/rsa.key"))
+    local all = {}
+    for i = 1, 12 do
+      all[i] = process.start { "curl", "-sS", "--max-time", "30", "--cacert", certs .. "/ca.pem", "--connect-to", "::127.0.0.1:", ("https://localhost:%d/"):format(p.port) }
+    end
+    for i = 1, 12 do
+      assert.equal(0, (all[i]:wait(30)), all[i]:errors())
+      assert.equal("fine", all[i]:output())
+    end
+    p:finish()
+  end)
+  it("counts one as idle that has been silent for timeouts.head", function()
+    local p = wire.proxy(upstream, "limits = { connections = 3 }, timeouts = { head = '500ms' },")
+    local silent = {}
+    for i = 1, 3 do silent[i] = http.connect(p.port) end
+    process.poll(function() return sum(p, "connections") == 3 end, 5, "three that say nothing")
+    local c = http.connect(p.port)
+    local took, res = wire.timed(function() return c:request("GET", "/") end)
+    assert.equal("fine", res.body)
+    assert.is_true(took < process.stretched(3), took)
+    assert.same({ "", "closed" }, { silent[1]:read_all(3) })
+    assert.equal("fine", silent[2]:request("GET", "/").body)
+    assert.equal(1, sum(p, "shed"))
+    for _, s in ipairs(silent) do s:close() end
+    c:close()
+    p:finish()
+  end)
+end)
+
 describe("without a descriptor for a new connection", function()
   it("the listeners of several workers rest: no processor time, one line in the log, nobody turned away who can wait", function()
     local upstream = peers.raw [[ c:read "head" c:sleep(1500) c:write "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine" ]]

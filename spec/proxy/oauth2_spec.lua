@@ -196,7 +196,8 @@ describe("with oidc-provider", function()
       assert.equal(tonumber("600", 8), stat.mode & 511)
       local names = {}
       for name in uv.fs_scandir_next, uv.fs_scandir(dir) do names[#names + 1] = name end
-      assert.same({ "refresh" }, names)
+      table.sort(names)
+      assert.same({ "refresh", "refresh.lock" }, names)
       proxy:finish()
       start(upstream(), "refresh_token", args)
       assert.equal(200, http.get(proxy.port).status, proxy:errors())
@@ -263,9 +264,15 @@ end)
 
 describe("misuse of jeton.oauth2", function()
   for what, case in pairs {
-    ["an unknown option"] = { "token_url = 'https://a/t', client_id = 'x', client_secret = 'y', client_secrte = 'z'", "unknown option 'client_secrte': there are assertion, audience, auth," },
+    ["an unknown option"] = { "token_url = 'https://a/t', client_id = 'x', client_secret = 'y', client_secrte = 'z'", "unknown option 'client_secrte': did you mean 'client_secret'?" },
     ["a scope that is no text"] = { "token_url = 'https://a/t', client_id = 'x', client_secret = 'y', scope = { 'a', 5 }", "scope: expected a string or a list of strings" },
     ["a lifetime that is text"] = { "token_url = 'https://a/t', client_id = 'x', client_secret = 'y', lifetime = '1h'", "lifetime: expected seconds as a number, got string" },
+    ["a token_url without its scheme"] = {
+      "token_url = 'login.example.com/t', client_id = 'x', client_secret = 'y'",
+      'expected a URL that begins with https:// or http://, got "login.example.com/t" (did you mean "https://login.example.com/t"?)',
+    },
+    ["a token_url of another scheme"] = { "token_url = 'ftp://a/t', client_id = 'x', client_secret = 'y'", 'got "ftp://a/t"\n' },
+    ["a token_url that may hold a password"] = { "token_url = 'me:s3cret@a/t', client_id = 'x', client_secret = 'y'", "got another text\n" },
     ["no token_url"] = { "client_id = 'x', client_secret = 'y'", "token_url" },
     ["no secret"] = { "token_url = 'https://a/t', client_id = 'x'", "client_secret" },
     ["an authentication that it does not know"] = { "token_url = 'https://a/t', client_id = 'x', client_secret = 'y', auth = 'bearer'", "auth: expected" },
@@ -283,7 +290,7 @@ describe("misuse of jeton.oauth2", function()
   end
 
   for module, case in pairs {
-    ["jeton.oauth2"] = { "client_credential {}", "has no 'client_credential': there are client_credentials and refresh_token" },
+    ["jeton.oauth2"] = { "client_credential {}", "has no 'client_credential': did you mean 'client_credentials'?" },
     ["jeton.jwt"] = { "verify 'x'", "has no 'verify': there are claims and sign" },
   } do
     it("names the functions of " .. module .. " when it is asked for one that it has not", function()

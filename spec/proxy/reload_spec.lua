@@ -500,10 +500,11 @@ describe("tokens over a reload", function()
   end)
 
   it("that are removed while a refresh by hand waits for them end it with 409, not at its limit", function()
-    proxy = jeton.start(policy("one", "tokens = { api = { fetch = function() jeton.sleep(100) end } },"))
+    local hasty = "timeouts = { drain = '1s' }," -- the end waits for a fetch under way
+    proxy = jeton.start(policy("one", hasty .. "tokens = { api = { fetch = function() jeton.sleep(100) end } },"))
     local c = http.connect("unix:" .. proxy.control_path)
     c:send "POST /refresh/api HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
-    proxy:reload_file(policy "two")
+    proxy:reload_file(policy("two", hasty))
     assert.equal(0, (reload()))
     local res = c:read_response("POST", 15)
     assert.equal(409, res.status)
@@ -546,7 +547,7 @@ end)
 
 describe("--prove", function()
   local function with_fetch(word_, body)
-    return policy(word_, ("tokens = { api = { fetch = function(ctx) jeton.log.info('fetched by %s') %s end } },"):format(word_, body))
+    return policy(word_, ("tokens = { api = { version = 1, fetch = function(ctx) jeton.log.info('fetched by %s') %s end } },"):format(word_, body))
   end
   local good = "return { value = 'proof-value', expires_in = 60 }"
 
@@ -565,7 +566,7 @@ describe("--prove", function()
     assert.equal(0, proxy:status().tokens[1].failures)
   end)
 
-  it("takes one whose fetch works, and puts nothing into the slot", function()
+  it("takes one whose fetch works, and uses what it brought: nothing is fetched once more", function()
     proxy = jeton.start(with_fetch("one", good))
     process.poll(function() return proxy:status().tokens[1].generation == 1 end)
     proxy:reload_file(with_fetch("two", good))
@@ -574,8 +575,9 @@ describe("--prove", function()
     assert.equal("two", word())
     proxy:wait_log "fetched by two"
     local token = proxy:status().tokens[1]
-    assert.equal(1, token.generation)
-    assert.equal(1, token.fetches)
+    assert.equal(2, token.generation)
+    assert.equal(2, token.fetches) -- the first one, and the proof's
+    assert.equal(1, select(2, proxy:errors():gsub("fetched by two", "")))
     assert.is_nil(proxy:errors():find("proof-value", 1, true))
   end)
 

@@ -526,6 +526,7 @@ describe("a fetch", function()
 
   it("that another token's fetch waits for does not hold it up", function()
     proxy = jeton.start(([[return { listen = "127.0.0.1:0", upstream = "%s/open",
+      timeouts = { drain = "1s" }, -- the end waits for a fetch under way
       tokens = { slow = { fetch = function() jeton.sleep "1h" end }, quick = { fetch = function() return { value = "q", expires_in = 60 } end } },
       on_request = function(req, tokens) req.headers.x = tokens.quick end }]]):format(echo.upstream_url))
     assert.equal("q", header(http.get(proxy.port)))

@@ -187,6 +187,24 @@ describe("a tunnel", function()
     process.poll(function() return upstream.process:output():find "released" end, 5, "the upstream to be released")
     p:finish()
   end)
+  it("gives its client what was queued before the upstream reset, and then ends", function()
+    local dir = process.temp_dir()
+    -- A Unix socket takes some 200 KiB for a client that does not read yet. Somewhere in these sizes the rest waits in the proxy, and is less than stops its reading.
+    for size = 180000, 330000, 30000 do
+      local upstream = answering(switching .. ("c:write(('x'):rep(%d)) c:read(1) c:reset() print 'reset'"):format(size))
+      local p = jeton.start(([[return { listen = "unix:%s/in-%d.sock", upstream = "http://127.0.0.1:%d" }]]):format(dir, size, upstream.port))
+      local c = http.connect(("unix:%s/in-%d.sock"):format(dir, size))
+      c:send(upgrade)
+      assert.equal(101, c:read_response("HEAD").status)
+      process.poll(function() return p:status().workers[1].bytes_out >= size end, 5, "all of it to be in the proxy, or behind it")
+      c:send "x"
+      process.poll(function() return upstream.process:output():find "reset" end, 5, "the upstream's reset")
+      assert.equal(size, #c:read_all(5))
+      c:close()
+      process.poll(function() return p:status().workers[1].tunnels == 0 end, 5, "the tunnel to go")
+      p:finish()
+    end
+  end)
   it("in which nothing moves ends after its idle time", function()
     local p = wire.proxy(answering(switching .. " c:read(1000)"), "timeouts = { tunnel = '300ms' },")
     local c = open(p)
@@ -254,10 +272,108 @@ describe("a tunnel", function()
     c:close()
     p:finish()
   end)
+  it("comes of a request with a body, as docker exec and docker attach send it: the body goes first, then the tunnel", function()
+    local upstream = peers.raw [[
+      local head = c:read "head"
+      local body = c:read(head:find "chunked" and #"5\r\nhello\r\n0\r\n\r\n" or 5)
+      c:write "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+      c:write(head:lower():match "upgrade: (%w+)" .. "|" .. body:match "hello" .. "|" .. c:read(5))
+      c:close()]]
+    local p = wire.proxy(upstream)
+    for _, body in ipairs { "Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n" } do
+      for _, cut in ipairs { 0, 3 } do
+        local all = "POST /exec/1/start HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\n" .. body .. "stdin"
+        local reply = wire.exchange(p.port, { all:sub(1, #all - 5 - cut), all:sub(#all - 4 - cut) })
+        assert.matches("^HTTP/1.1 101 UPGRADED\r\n.*\r\n\r\ntcp|hello|stdin$", reply)
+      end
+    end
+    p:finish()
+    upstream.process:stop()
+  end)
+  it("does not come of a 101 before the request was sent: 502, and nothing of the body is taken for the other protocol", function()
+    local upstream = answering(switching .. " c:read(100) c:close()")
+    local p = wire.proxy(upstream)
+    local c = http.connect(p.port)
+    c:send "POST /up HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: chat\r\nContent-Length: 5\r\n\r\nhel"
+    assert.equal(502, c:read_response("POST").status)
+    c:send "lo"
+    assert.equal("closed", select(2, c:read_all(5)))
+    c:close()
+    p:finish()
+    upstream.process:stop()
+  end)
+  it("is not made when the client's body has been replaced and has not come", function()
+    local upstream = answering(switching .. " c:read(100) c:close()")
+    local p = wire.proxy(upstream, "on_request = function(req) req:set_body 'mine' end,")
+    local c = http.connect(p.port)
+    c:send "POST /up HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: chat\r\nContent-Length: 5\r\n\r\nhel"
+    assert.equal(502, c:read_response("POST").status)
+    c:close()
+    p:finish()
+    upstream.process:stop()
+  end)
   it("is not made for HTTP/1.0", function()
     local upstream = answering [[ c:write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n" .. (head:lower():find("upgrade", 1, true) and "seen" or "none")) ]]
     local p = wire.proxy(upstream)
     assert.matches("none$", (wire.exchange(p.port, "GET /up HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n")))
     p:finish()
+  end)
+end)
+
+describe("on_response of a 101", function()
+  local upstream, p
+  setup(function()
+    upstream = peers.raw("local head = c:read 'head' " .. switching .. " c:write(c:read(4)) c:close()")
+    p = wire.proxy(upstream, [[
+      on_request = function(req) req.ctx.began = true end,
+      on_response = function(res, req)
+        jeton.log.info(("seen %d %s %s %s %q"):format(res.status, req.path, req.ctx.began, res.headers["x-kept"], res:body()))
+        if req.path == "/fields" then
+          jeton.sleep(0.05)
+          res.headers["x-kept"] = nil
+          res.headers["x-mine"] = "yes"
+        end
+        if req.path == "/status" then res.status = 200 end
+        if req.path == "/body" then res:set_body "no" end
+        if req.path == "/respond" then req:respond(403) end
+        if req.path == "/return" then return false end
+      end,
+      on_error = function(req, err) if req.path == "/respond" then req:respond(err.status, { ["x-error"] = "yes" }) end end,]])
+  end)
+  teardown(function()
+    p:finish()
+    upstream.process:stop()
+  end)
+
+  it("sees it, may change its fields, may wait, and the tunnel follows", function()
+    local c = http.connect(p.port)
+    c:send((upgrade:gsub("/up", "/fields")) .. "earl")
+    local res = c:read_response "GET"
+    assert.same({ 101, "upgrade", "chat", "yes" }, { res.status, res.headers.connection, res.headers.upgrade, res.headers["x-mine"] })
+    assert.is_nil(res.headers["x-kept"])
+    assert.equal("earl", (c:read_all(5)))
+    c:close()
+    p:wait_log 'seen 101 /fields true yes ""'
+  end)
+  for path, name in pairs { status = "res.status", body = "res:set_body", respond = "req:respond" } do
+    it("cannot make a reply of it by " .. name .. ", which raises: 500, no tunnel, and the connection lives on", function()
+      local c = http.connect(p.port)
+      local res = c:request("GET", "/" .. path, { Connection = "Upgrade", Upgrade = "chat" })
+      assert.same({ 500, path == "respond" and "yes" or nil }, { res.status, res.headers["x-error"] })
+      p:wait_log(name .. ": the upstream has switched protocols (101)")
+      assert.equal(500, c:request("GET", "/" .. path, { Connection = "Upgrade", Upgrade = "chat" }).status)
+      c:close()
+    end)
+  end
+  it("cannot let it pass by returning false", function()
+    assert.equal(500, http.get(p.port, "/return", { Connection = "Upgrade", Upgrade = "chat" }).status)
+  end)
+  it("may end while its client leaves, or the upstream", function()
+    for _, path in ipairs { "/fields", "/fields" } do
+      local c = http.connect(p.port)
+      c:send((upgrade:gsub("/up", path)))
+      c:close()
+    end
+    process.poll(function() return p:status().workers[1].tunnels == 0 end, 5, "no tunnel")
   end)
 end)

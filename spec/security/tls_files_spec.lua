@@ -295,12 +295,24 @@ describe("jeton check", function()
   local function pair(cert, key) return ("certificates = { { cert = %q, key = %q } }"):format(dir .. "/" .. cert, dir .. "/" .. key) end
 
   it("opens every file and refuses what cannot be used", function()
+    shell "openssl pkcs12 -export -in ecdsa.pem -inkey ecdsa.key -passout pass:x -out two.p12; openssl crl2pkcs7 -nocrl -certfile ecdsa.pem -out two.p7b"
+    shell "openssl crl2pkcs7 -nocrl -certfile ecdsa.pem -outform DER -out der.p7b; openssl x509 -in ecdsa.pem -trustout -out trusted.pem; cat trusted.pem ecdsa.pem > half.pem"
+    shell "openssl req -new -key ecdsa.key -subj /CN=x -out request.pem; { printf '\\377\\376'; iconv -f ASCII -t UTF-16LE ecdsa.pem; } > wide.pem"
     for _, case in ipairs {
       { pair("rsa.pem", "ecdsa.key"), "listen%[1%]%.tls: .*ecdsa.key: not the key of the certificate in .*rsa.pem" },
       { pair("none.pem", "ecdsa.key"), "none.pem: no such file" },
       { pair("ecdsa.pem", "encrypted.key"), "encrypted.key: the key is encrypted; jeton needs it in the clear" },
       { pair("ecdsa.key", "ecdsa.key"), "ecdsa.key: holds no certificate in PEM" },
-      { pair("ecdsa.pem", "ecdsa.key") .. (", client_ca = %q"):format(dir .. "/ca.key"), "ca.key: holds no certificate in PEM" },
+      { pair("ecdsa.pem", "ecdsa.key") .. (", client_ca = %q"):format(dir .. "/ca.key"), "ca.key: holds no certificate in PEM, but a key" },
+      { pair("two.p12", "ecdsa.key"), "two.p12: is PKCS #12: `openssl pkcs12 %-in FILE %-nodes %-out FILE.pem`" },
+      { pair("ecdsa.pem", "two.p12"), "two.p12: is PKCS #12: `openssl pkcs12 " },
+      { pair("two.p7b", "ecdsa.key"), "two.p7b: is PKCS #7: `openssl pkcs7 %-print_certs %-in FILE " },
+      { pair("der.p7b", "ecdsa.key"), "der.p7b: is PKCS #7: `openssl pkcs7 %-inform DER " },
+      { pair("trusted.pem", "ecdsa.key"), "trusted.pem: holds a TRUSTED CERTIFICATE of OpenSSL: `openssl x509 %-in FILE " },
+      { pair("half.pem", "ecdsa.key"), "half.pem: holds a TRUSTED CERTIFICATE" }, -- beside a plain one
+      { pair("request.pem", "ecdsa.key"), "request.pem: holds a request for a certificate" },
+      { pair("wide.pem", "ecdsa.key"), "wide.pem: is in UTF%-16" },
+      { pair("ecdsa.pem", "ecdsa.key") .. (", client_ca = %q"):format(dir .. "/two.p12"), "two.p12: is PKCS #12" },
     } do
       local code, _, err = check(case[1])
       assert.equal(78, code, err)

@@ -201,7 +201,7 @@ describe("TLS", function()
     setup(function() nginx = peers.nginx [[location / { return 200 "$http_x_forwarded_proto"; }]] end)
 
     local function start(keys, hooks)
-      return jeton.start(([[return { listen = { { "127.0.0.1:0", tls = { certificates = { %s }, %s } } }, upstream = "http://127.0.0.1:%d", %s }]]):format(
+      return jeton.start(([[return { listen = { { "127.0.0.1:0", tls = { certificates = { %s }, %s } } }, upstream = "http://127.0.0.1:%d", forwarded = "set", %s }]]):format(
         ("{ cert = %q, key = %q }, { cert = %q, key = %q }"):format(dir .. "/rsa.pem", dir .. "/rsa.key", dir .. "/exact.pem", dir .. "/exact.key"),
         keys or "", nginx.port, hooks or ""))
     end

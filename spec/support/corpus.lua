@@ -20,6 +20,7 @@ M.families = { "framing", "chunks", "bytes", "fields", "targets", "protocol", "d
 ---@field ends? boolean the client's FIN follows at once: what it sends is not whole
 ---@field reply? string|string[] what the upstream answers to the first request with, instead of 200 with its body; pieces go out in packets of their own
 ---@field reply_ends? boolean the upstream closes behind that
+---@field behind? string what the upstream says behind its answer to the second request
 ---@field closes? boolean the proxy must close behind the reply
 ---@field check? fun(seen: table, replies: table) looks at what the upstream saw and the client got; raises
 ---@field family string set by load
@@ -77,6 +78,7 @@ local function on_bytes(u, c, data)
       end)
     else
       c.tcp:write(answer(seen[i]))
+      if case and case.behind then c.tcp:write(case.behind) end
     end
   end
 end

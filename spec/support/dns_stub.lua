@@ -1,7 +1,7 @@
---- A name server and an upstream for specs, in namespaces of their own: lua5.4 spec/support/dns_stub.lua. Prints "ready".
---- It answers A queries on 127.0.0.1:53 by the name's first label: `never…` not at all, `slowN…` after N ms, `fail…` with SERVFAIL, `at-4HEX-6HEX…` with these
---- addresses (A and AAAA), all others with 127.0.0.1 at once; AAAA queries get an empty answer in the same manner. The upstream on port 8000 answers every
---- request with "fine", or with the address that it came to when that is not 127.0.0.1.
+--- A name server and an upstream for specs, in namespaces of their own: lua5.4 spec/support/dns_stub.lua DIR. Prints "ready".
+--- It answers A queries on 127.0.0.1:53 by the name's first label: `never…` not at all, `lost6…` for A only, `slowN…` after N ms, `fail…` with SERVFAIL, `at-4HEX-6HEX…` with these
+--- addresses (A and AAAA), `from-NAME…` as the label in DIR/name-NAME says, all others with 127.0.0.1 at once; AAAA queries get an empty answer in the same manner. The upstream on port 8000 answers every
+--- request with "fine", or with the address that it came to when that is not 127.0.0.1. So does one on port 8001 of 127.0.0.2 alone.
 local uv = require "luv"
 
 local udp = uv.new_udp()
@@ -29,11 +29,20 @@ local function answer(query, label, kind, code)
   return reply
 end
 
+--- What DIR says of it now.
+local function from_file(name)
+  local f = assert(io.open(arg[1] .. "/name-" .. name))
+  local label = f:read "a"
+  f:close()
+  return label
+end
+
 udp:recv_start(function(_, query, from)
   if not query then return end
   local label = query:sub(14, 13 + query:byte(13))
+  label = label:match "^from%-" and from_file(label:sub(6)) or label
   local kind = string.unpack(">I2", query:match("^[^\0]*\0(..)", 13))
-  if label:match "^never" then return end
+  if label:match "^never" or (label:match "^lost6" and kind == AAAA) then return end
   local reply = answer(query, label, kind, label:match "^fail" and 2 or 0)
   local delay = tonumber(label:match "^slow(%d+)") or 0
   local timer = uv.new_timer()
@@ -43,22 +52,26 @@ udp:recv_start(function(_, query, from)
   end)
 end)
 
-local server = uv.new_tcp()
-assert(server:bind("::", 8000))
-server:listen(128, function()
-  local tcp = uv.new_tcp()
-  server:accept(tcp)
-  local at = tcp:getsockname().ip:gsub("^::ffff:", "")
-  local body = at == "127.0.0.1" and "fine" or at
-  local input = ""
-  tcp:read_start(function(_, data)
-    if not data then return tcp:close() end
-    input = input .. data
-    local n
-    input, n = input:gsub("^.-\r\n\r\n", "")
-    if n > 0 then tcp:write(("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"):format(#body, body)) end
+local function serve(ip, port)
+  local server = uv.new_tcp()
+  assert(server:bind(ip, port))
+  server:listen(128, function()
+    local tcp = uv.new_tcp()
+    server:accept(tcp)
+    local at = tcp:getsockname().ip:gsub("^::ffff:", "")
+    local body = at == "127.0.0.1" and "fine" or at
+    local input = ""
+    tcp:read_start(function(_, data)
+      if not data then return tcp:close() end
+      input = input .. data
+      local n
+      input, n = input:gsub("^.-\r\n\r\n", "")
+      if n > 0 then tcp:write(("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"):format(#body, body)) end
+    end)
   end)
-end)
+end
+serve("::", 8000)
+serve("127.0.0.2", 8001)
 print "ready"
 io.stdout:flush()
 uv.run()

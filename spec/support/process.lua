@@ -7,6 +7,9 @@ local running = {}
 --- By how much all deadlines are stretched: by the tasks that want a processor each, up to eightfold. On a quiet machine they are what the specs say.
 local function patience() return math.max(1, math.min(8, uv.loadavg() / #uv.cpu_info())) end
 
+--- A time that nothing may take longer than, stretched likewise.
+function M.stretched(seconds) return seconds * patience() end
+
 --- Calls `probe` until it returns a true value, which is returned; fails after `seconds` (5) with `what` in the message.
 function M.poll(probe, seconds, what)
   seconds = (seconds or 5) * patience()

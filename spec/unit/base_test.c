@@ -193,7 +193,7 @@ static void secret_memory_is_zero_aligned_and_reused(void) {
 }
 
 static unsigned unlocked_reports;
-static void on_unlocked(void) { unlocked_reports++; }
+static void on_unlocked(enum secmem_use use) { unlocked_reports += use == SECMEM_KEPT; }
 
 /* Root may lock as much as it likes: there is nothing to report then. */
 static void secret_memory_reports_once_that_it_cannot_be_locked(void) {

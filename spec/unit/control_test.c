@@ -20,6 +20,8 @@
 #include "token/slot_internal.h"
 
 enum { END_MS = 60 };
+static unsigned stranger;
+
 static char path[64];
 struct fixture {
   struct registry *names;
@@ -36,7 +38,12 @@ struct fixture {
   bool ready, stopped;
 };
 
-static bool host_ready(void *ctx) { return ((struct fixture *)ctx)->ready; }
+static bool host_ready(void *ctx, enum control_form form, struct buf *out) {
+  bool ready = ((struct fixture *)ctx)->ready;
+  CHECK(form == CONTROL_JSON);
+  buf_addf(out, "{\"ready\":%s}\n", ready ? "true" : "false");
+  return ready;
+}
 static void host_status(void *ctx, enum control_form form, struct buf *out) {
   (void)ctx;
   buf_addz(out, form == CONTROL_METRICS ? "fine 1\n" : form == CONTROL_TEXT ? "fine\n" : "{\"fine\":true}\n");
@@ -55,7 +62,7 @@ static void host_reload(void *ctx, bool prove, struct reload_waiter *w) {
 }
 static void fail_slot(struct slot *s) { /* as the keeper does when a fetch has failed */
   pthread_mutex_lock(&s->mutex);
-  slot_fail_locked(s, "the issuer is away", clock_boot_ms());
+  slot_fail_locked(s, "the issuer is away", 0, clock_boot_ms());
   slot_gather_locked(s, WAKE_ONE_ATTEMPT, ERR_TOKEN_MISSING);
   pthread_mutex_unlock(&s->mutex);
   slot_wake(s);
@@ -126,7 +133,7 @@ static void end(struct fixture *f) {
 static void expect(const char *method, const char *target, int status, const char *part) {
   struct buf body;
   buf_init(&body);
-  int got = control_ask(path, method, target, &body);
+  int got = control_ask(path, method, target, &body, &stranger);
   if (got != status || strstr(buf_z(&body), part) == NULL)
     fprintf(stderr, "%s %s: %d %s\n", method, target, got, buf_z(&body));
   CHECK(got == status);
@@ -156,6 +163,8 @@ static void health_is_503_until_ready(void) {
   f.ready = false;
   serve(&f);
   expect("GET", "/health", 503, "false");
+  expect("GET", "/ready", 503, "false");
+  expect("GET", "/live", 200, "{\"live\":true}");
   end(&f);
 }
 
@@ -184,7 +193,7 @@ static void a_refresh_waits_for_its_outcome_and_shows_no_secret(void) {
   serve(&f);
   struct buf body;
   buf_init(&body);
-  CHECK(control_ask(path, "POST", "/refresh/api?format=text", &body) == 200);
+  CHECK(control_ask(path, "POST", "/refresh/api?format=text", &body, &stranger) == 200);
   CHECK(strstr(buf_z(&body), "generation 1") != NULL);
   CHECK(strstr(buf_z(&body), "wowser") == NULL);
   buf_fini(&body);
@@ -305,7 +314,7 @@ static void a_client_that_leaves_harms_nobody(void) {
 static void nobody_there_is_told_apart(void) {
   struct buf body;
   buf_init(&body);
-  CHECK(control_ask(path, "GET", "/health", &body) == UV_ENOENT);
+  CHECK(control_ask(path, "GET", "/health", &body, &stranger) == UV_ENOENT);
   CHECK(control_wait_gone(path, 1000) == 0);
   buf_fini(&body);
 }

@@ -38,10 +38,15 @@ static void settle(unsigned max, int64_t idle_ms) {
   CHECK(f == tenant); /* found by name */
   family_unref(f);
 }
+static int64_t wall(void *ctx) { /* of these years: a life is held against it */
+  (void)ctx;
+  return 1800000000000;
+}
+
 static void begin(unsigned max, int64_t idle_ms) {
   nwoken = 0;
   tenant = NULL;
-  world_begin(1000000, &(struct keeper_host){NULL, host_now, host_now, host_start, host_timer});
+  world_begin(1000000, &(struct keeper_host){NULL, host_now, wall, host_start, host_timer, NULL});
   settle(max, idle_ms);
 }
 static void end(void) {
@@ -202,6 +207,27 @@ static void a_slot_in_use_is_never_dropped(void) {
   deliver(); /* the keeper forgets a, and has not heard of b */
   CHECK(known() == 0);
   slot_unref(b);
+  end();
+}
+
+/* What a flood of unknown keys may cost each time: a bounded number of slots in use is passed over, and the next key goes on behind them. */
+static void a_key_without_a_place_passes_over_some_slots_in_use_only(void) {
+  enum { MANY = 300 };
+  static struct slot *held[MANY];
+  begin(MANY, 1000000);
+  for (int i = 0; i < MANY; i++) {
+    char key[16];
+    (void)snprintf(key, sizeof key, "k%d", i);
+    held[i] = get(key);
+    CHECK(held[i] != NULL);
+  }
+  CHECK(get("new") == NULL);
+  slot_unref(held[MANY - 1]);
+  struct slot *s = get("new");
+  if (s == NULL) s = get("new");
+  CHECK(s != NULL && family_size(tenant) == MANY);
+  slot_unref(s);
+  for (int i = 0; i < MANY - 1; i++) slot_unref(held[i]);
   end();
 }
 
@@ -386,7 +412,7 @@ static void ignore_timer(void *ctx, int64_t at) {
 
 static void threads_share_a_family(void) {
   CHECK(uv_loop_init(&loop) == 0 && mailbox_init(&inbox, &loop) == 0);
-  struct keeper_host host = {NULL, real_now, real_now, start_and_end, ignore_timer};
+  struct keeper_host host = {NULL, real_now, wall, start_and_end, ignore_timer, NULL};
   keeper = keeper_new(&host, &inbox, 42);
   tenant = NULL;
   settle(16, 5);
@@ -415,6 +441,7 @@ int main(void) {
   RUN(a_failing_key_that_nobody_wants_is_not_tried_again);
   RUN(the_one_idle_longest_makes_room);
   RUN(a_slot_in_use_is_never_dropped);
+  RUN(a_key_without_a_place_passes_over_some_slots_in_use_only);
   RUN(idle_slots_are_dropped_and_their_tokens_with_them);
   RUN(a_reload_keeps_slots_and_gives_them_the_new_plan);
   RUN(the_slots_of_a_family_that_leaves_are_fetched_for_who_wants_them);

@@ -82,7 +82,7 @@ static void a_key_that_is_not_opaque_is_refused(void) {
 static void misuse_raises_and_says_what_to_write(void) {
   passes_with_jwt(
       "raises('claims: expected a table', 'x', {}) raises('table of options', {}) raises(\"unknown option 'algo': "
-      "there are alg, header, key and kid\", "
+      "did you mean 'alg'?\", "
       "{}, "
       "{ algo = 'RS256' })"
       " raises('got \"none\"', {}, { alg = 'none', key = key 'rsa' }) raises('ES256', {}, { alg = 256, key = key 'rsa' "

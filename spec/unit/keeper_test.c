@@ -68,9 +68,19 @@ static struct slot *adopt(const char *name, bool has_fetch, bool fetch_now) {
   return slot;
 }
 
+static bool carries_state;
+static bool host_give_up(void *ctx, struct fetch *f) {
+  (void)ctx;
+  CHECK(only_fetch() == f);
+  if (carries_state) return false;
+  nrunning = 0;
+  return true;
+}
+
 static void begin(bool has_fetch, bool fetch_now) {
   at_once = NULL;
-  world_begin(START, &(struct keeper_host){NULL, host_now, host_wall, host_start_or_answer, host_timer});
+  carries_state = false;
+  world_begin(START, &(struct keeper_host){NULL, host_now, host_wall, host_start_or_answer, host_timer, host_give_up});
   api = adopt("api", has_fetch, fetch_now);
   slot_reader_init(&reader, api);
 }
@@ -296,7 +306,7 @@ static void a_slow_issuer_of_short_tokens_is_not_asked_in_a_tight_loop(void) {
 }
 
 static void results_without_a_usable_token_are_failures(void) {
-  const double bad[] = {NAN, INFINITY, 0, -1, 1e12};
+  const double bad[] = {NAN, INFINITY, 0, -1, -1e12};
   begin(true, true);
   for (unsigned i = 0; i < 5; i++) {
     succeed("SECRET", bad[i]);
@@ -309,6 +319,65 @@ static void results_without_a_usable_token_are_failures(void) {
   advance(facts().next_attempt_ms);
   end_fetch(&(struct fetch_result){.ok = true});
   CHECK(reads() == NULL && facts().failures == 7 && facts().generation == 0);
+  end();
+}
+
+/* Requests that ask meanwhile do not shorten it, a refresh by hand does. */
+static void a_fetch_that_hangs_makes_way_for_a_refresh_by_hand(void) {
+  begin(true, true);
+  advance(SLOT_SLOW_MS - 1);
+  slot_refresh(api); /* joined */
+  deliver();
+  CHECK(started == 1 && facts().fetching_ms == SLOT_SLOW_MS - 1 && facts().reason == FETCH_FIRST);
+  advance(1);
+  slot_refresh(api);
+  deliver();
+  CHECK(started == 2 && nrunning == 1 && facts().fetching_ms == 0 && facts().reason == FETCH_MANUAL);
+  CHECK(facts().failures == 1 && facts().consecutive_failures == 0);
+  succeed("one", 100);
+  CHECK(reads_as("one") && facts().fetching_ms < 0 && nrunning == 0);
+  end();
+}
+
+static void a_fetch_that_may_have_spent_its_refresh_token_makes_no_way(void) {
+  begin(true, true);
+  carries_state = true;
+  advance(12000);
+  CHECK(facts().fetching_ms == 12000);
+  slot_refresh(api);
+  deliver();
+  CHECK(started == 1 && nrunning == 1);
+  succeed("one", 100); /* late, and taken */
+  CHECK(reads_as("one") && started == 1);
+  end();
+}
+
+/* The refresh and the end of the fetch that it would give up meet: that end is its answer. */
+static void a_refresh_that_comes_with_the_end_of_a_slow_fetch_joins_it(void) {
+  begin(true, true);
+  advance(5000);
+  slot_refresh(api);
+  succeed("one", 100);
+  CHECK(reads_as("one") && started == 1 && nrunning == 0);
+  end();
+}
+
+static void an_issuer_that_asks_for_time_is_left_alone(void) {
+  begin(true, true);
+  end_fetch(&(struct fetch_result){.ok = false, .error = "429", .retry_after = 20});
+  CHECK(facts().next_attempt_ms >= 20000 && facts().next_attempt_ms <= 22000);
+  slot_want(api);
+  deliver();
+  advance(19999);
+  CHECK(nrunning == 0 && facts().fetches == 1);
+  advance(2001);
+  CHECK(nrunning == 1);
+  end_fetch(&(struct fetch_result){.ok = false, .error = "429", .retry_after = 20});
+  slot_refresh(api);
+  deliver();
+  CHECK(nrunning == 1);
+  end_fetch(&(struct fetch_result){.ok = false, .error = "500"});
+  CHECK(facts().next_attempt_ms <= 1000);
   end();
 }
 
@@ -767,6 +836,49 @@ static void extra_fields_of_a_token_that_is_over_reach_the_fetch(void) {
   end();
 }
 
+static struct fetch_result in_vain(const char *refresh_token) {
+  struct fetch_result r = {.ok = false, .error = "no access token", .nfields = 1};
+  r.fields[0] = (struct token_field){STR("refresh_token"), str_of(refresh_token)};
+  return r;
+}
+static bool next_has(const char *refresh_token) {
+  const struct token *previous = only_fetch()->previous;
+  return str_eq(token_bytes(previous, STR("refresh_token")), str_of(refresh_token));
+}
+
+static void extra_fields_of_a_fetch_in_vain_reach_the_next_ones_until_one_succeeds(void) {
+  begin(true, true);
+  struct fetch_result r = in_vain("R1");
+  end_fetch(&r); /* the very first one */
+  CHECK(state() == SLOT_FAILING && reads() == NULL);
+  advance(1000);
+  CHECK(next_has("R1") && token_bytes(only_fetch()->previous, (struct str){0}).n == 0);
+  fail();
+  advance(10000);
+  CHECK(next_has("R1"));
+  r = token_of("one", 100);
+  r.nfields = 1;
+  r.fields[0] = (struct token_field){STR("refresh_token"), STR("R2")};
+  end_fetch(&r);
+  CHECK(reads_as("one"));
+  advance(80000);
+  CHECK(next_has("R2"));
+  r = token_of("two", -5); /* not only a failure that says so */
+  r.nfields = 1;
+  r.fields[0] = (struct token_field){STR("refresh_token"), STR("R3")};
+  end_fetch(&r);
+  CHECK(reads_as("one") && facts().generation == 1);
+  advance(1000);
+  CHECK(next_has("R3") && only_fetch()->previous->generation == 1 &&
+        str_eq(token_bytes(only_fetch()->previous, (struct str){0}), STR("one")));
+  succeed("three", 10);
+  advance(8000);
+  CHECK(token_bytes(only_fetch()->previous, STR("refresh_token")).p == NULL);
+  r = in_vain("R4");
+  end_fetch(&r);
+  end(); /* while it is kept */
+}
+
 int main(void) {
   log_configure(&(struct log_settings){LOG_OFF, LOG_TEXT});
   RUN(a_slot_goes_from_empty_to_valid_to_refreshed);
@@ -779,6 +891,10 @@ int main(void) {
   RUN(expiry_while_a_fetch_hangs);
   RUN(a_slow_issuer_of_short_tokens_is_not_asked_in_a_tight_loop);
   RUN(results_without_a_usable_token_are_failures);
+  RUN(a_fetch_that_hangs_makes_way_for_a_refresh_by_hand);
+  RUN(a_fetch_that_may_have_spent_its_refresh_token_makes_no_way);
+  RUN(a_refresh_that_comes_with_the_end_of_a_slow_fetch_joins_it);
+  RUN(an_issuer_that_asks_for_time_is_left_alone);
   RUN(an_error_text_is_cut_and_cleaned);
   RUN(a_hundred_rejections_of_one_generation_cause_one_fetch);
   RUN(a_rejection_during_a_refresh_joins_it);
@@ -803,5 +919,6 @@ int main(void) {
   RUN(a_waiter_may_wait_again_when_woken);
   RUN(a_host_may_answer_at_once);
   RUN(extra_fields_of_a_token_that_is_over_reach_the_fetch);
+  RUN(extra_fields_of_a_fetch_in_vain_reach_the_next_ones_until_one_succeeds);
   return 0;
 }

@@ -65,7 +65,7 @@ static inline void on_done(void *arg, lua_State *L, int nresults, int status, co
   r->over = true;
   r->status = status;
   (void)snprintf(r->message, sizeof r->message, "%s", message != NULL ? message : "");
-  if (status == 0 && r->fetch) l_fetch_read(L, nresults, r->fn, &r->result, &r->hold);
+  if (status == 0 && r->fetch) l_fetch_read(L, nresults, r->fn, r->slot, &r->result, &r->hold);
 }
 
 static inline struct vm *new_vm(void) {

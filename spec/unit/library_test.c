@@ -97,6 +97,39 @@ static void secrets_are_written_to_files(void) {
       "local _, dir = ... assert(jeton.file.write(dir .. '/s', 'a=' .. jeton.secret.value 'hush')) "
       "assert(jeton.file.read(dir .. '/s') == 'a=hush')");
 }
+static void a_lock_lets_one_go_on_at_a_time(void) {
+  passes(
+      "local _, dir = ... local p, inside, most, runs = dir .. '/lock', 0, 0, 0"
+      " local function once() local lock <close> = assert(jeton.file.lock(p)) inside = inside + 1 most = "
+      "math.max(most, "
+      "inside) jeton.sleep(0.02) inside = inside - 1 runs = runs + 1 end"
+      " for i = 1, 5 do jeton.spawn(once) end while runs < 5 do jeton.sleep(0.01) end assert(most == 1)"
+      " assert(jeton.file.exists(p .. '.lock') and not jeton.file.exists(p))"
+      " jeton.file.write(p, 'x') local held = assert(jeton.file.lock(p)) assert(tostring(held) == 'lock<held>')"
+      " jeton.file.write(p, 'replaced') local v, m, c = jeton.file.lock(p, { timeout = 0.05 }) assert(v == nil and c "
+      "== "
+      "'ETIMEDOUT' and m:find(p, 1, true), m)"
+      " held:unlock() held:unlock() assert(tostring(held) == 'lock<released>') assert(jeton.file.lock(p)):unlock()"
+      " v, m, c = jeton.file.lock(dir .. '/no/such') assert(v == nil and c == 'ENOENT', m)"
+      " assert(not pcall(jeton.file.lock, p, { timeuot = 1 }) and not pcall(jeton.file.lock, '') and not "
+      "pcall(jeton.file.lock))");
+}
+static void a_lock_ends_with_its_task(void) {
+  passes(
+      "local _, dir = ... local p, got = dir .. '/lock2' local h = jeton.spawn(function() local lock <close> = "
+      "assert(jeton.file.lock(p)) got = true jeton.sleep(60) end)"
+      " while not got do jeton.sleep(0.01) end local waits = jeton.spawn(function() jeton.file.lock(p) error 'never' "
+      "end)"
+      " jeton.sleep(0.05) waits:cancel() h:cancel() assert(jeton.file.lock(p, { timeout = 1 }))");
+}
+static void whether_a_file_can_be_written_is_tried(void) {
+  passes(
+      "local _, dir = ... assert(jeton.file.writable(dir .. '/fresh') == true and not jeton.file.exists(dir .. "
+      "'/fresh'))"
+      " local v, m, c = jeton.file.writable(dir .. '/no/such') assert(v == nil and c == 'ENOENT' and "
+      "m:find('writable', "
+      "1, true), m) assert(select(3, jeton.file.writable(dir)) == 'EISDIR')");
+}
 static void a_replaced_file_is_watched_on(void) {
   passes(
       "local _, dir = ... local p, n = dir .. '/w', 0 jeton.file.write(p, '1') local h = assert(jeton.file.watch(p, "
@@ -288,7 +321,14 @@ static void what_a_part_has_not_is_named_with_what_it_has(void) {
       " raises(\"jeton.select has no 'sede' (did you mean 'seed'?)\", function() jeton.select.sede(1) end)"
       " raises(\"jeton has no 'htp' (did you mean 'http'?)\", function() return jeton.htp.get 'x' end)"
       " raises(\"jeton has no 'fetch' (docs/library.md\", function() return jeton.fetch 'x' end)"
-      " assert(rawget(jeton, 'fetch') == nil and jeton.env.NOT_THERE_AT_ALL == nil)");
+      " assert(rawget(jeton, 'fetch') == nil and rawget(jeton, 'http') == jeton.http and rawget(jeton.http, 'get') ~= "
+      "nil)"
+      " assert(rawget(_G, 'jeton') == jeton and rawget(_G, 'nothing') == nil and rawget(_G, 'print') == print)"
+      " raises('jeton cannot be set: it would be seen by all requests', function() jeton = {} end)"
+      " raises('jeton cannot be set', function() _G.jeton = nil end)"
+      " raises('globals cannot be set with rawset', function() rawset(_G, 'jeton', {}) end)"
+      " do local jeton = { http = 1 } assert(jeton.http == 1) end assert(jeton.http ~= 1 and _G.jeton == jeton)"
+      " assert(rawget(jeton.env, 'NOT_THERE_AT_ALL') == nil and jeton.env.NOT_THERE_AT_ALL == nil)");
 }
 static void a_part_that_is_used_as_something_else_says_what_it_is(void) {
   passes(
@@ -566,7 +606,7 @@ static struct fetch context_fetch;
 
 static int push_context(lua_State *L, void *arg) {
   (void)arg;
-  return l_fetch_push_context(L, &context_fetch);
+  return l_fetch_push_context(L, &context_fetch, false);
 }
 
 static void a_fetch_sees_its_context(void) {
@@ -606,6 +646,9 @@ static void run_timers_and_files(void) {
   RUN(reads_are_bounded);
   RUN(a_numeric_mode_is_refused);
   RUN(secrets_are_written_to_files);
+  RUN(a_lock_lets_one_go_on_at_a_time);
+  RUN(a_lock_ends_with_its_task);
+  RUN(whether_a_file_can_be_written_is_tried);
   RUN(a_replaced_file_is_watched_on);
   RUN(watching_nowhere_fails);
 }

@@ -1,4 +1,4 @@
-/* net_test.c: addresses, the resolver and plain streams over loopback TCP and Unix sockets. */
+/* net_test.c: addresses and plain streams over loopback TCP and Unix sockets. */
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -13,7 +13,6 @@
 #include "check.h"
 #include "net/address.h"
 #include "net/range.h"
-#include "net/resolver.h"
 #include "net/stream.h"
 
 /* --- addresses --- */
@@ -165,107 +164,12 @@ static void a_stale_unix_socket_is_replaced_a_living_one_is_not(void) {
   unlink(a.un.sun_path);
 }
 
-/* --- resolver --- */
-
-struct asked {
-  struct resolve q;
-  int calls, status;
-  unsigned n;
-  union address first;
-};
-static void on_resolved(struct resolve *q, int status, const union address *v, unsigned n) {
-  struct asked *a = CONTAINER_OF(q, struct asked, q);
-  a->calls++;
-  a->status = status;
-  a->n = n;
-  if (n > 0) a->first = v[0];
-}
-static struct asked *ask(struct resolver *r, struct asked *a, const char *host, uint16_t port) {
-  *a = (struct asked){.q.done = on_resolved};
-  resolver_lookup(r, &a->q, host, port);
-  return a;
-}
+/* --- streams --- */
 
 static void loop_end(uv_loop_t *loop) {
   CHECK(uv_run(loop, UV_RUN_DEFAULT) == 0);
   CHECK(uv_loop_close(loop) == 0);
 }
-
-static void set_true(void *arg) { *(bool *)arg = true; }
-
-static void literals_are_answered_at_once(void) {
-  uv_loop_t loop;
-  struct asked a;
-  bool closed = false;
-  CHECK(uv_loop_init(&loop) == 0);
-  struct resolver *r = resolver_new(&loop);
-  CHECK(ask(r, &a, "192.0.2.7", 81)->calls == 1 && a.n == 1 && a.first.in.sin_port == htons(81));
-  CHECK(ask(r, &a, "::1", 82)->calls == 1 && a.first.in6.sin6_port == htons(82));
-  CHECK(ask(r, &a, "[::1]", 83)->calls == 1 && a.first.sa.sa_family == AF_INET6);
-  resolver_close(r, set_true, &closed);
-  CHECK(closed);
-  loop_end(&loop);
-}
-
-static void a_name_is_asked_once_for_all_who_wait_and_kept(void) {
-  uv_loop_t loop;
-  struct asked a, b, c, d;
-  CHECK(uv_loop_init(&loop) == 0);
-  struct resolver *r = resolver_new(&loop);
-  ask(r, &a, "localhost", 80);
-  ask(r, &b, "LOCALHOST", 81);
-  ask(r, &c, "localhost", 82);
-  CHECK(a.calls == 0);
-  resolver_cancel(&c.q);
-  uv_run(&loop, UV_RUN_DEFAULT);
-  CHECK(a.calls == 1 && b.calls == 1 && c.calls == 0 && a.status == 0 && a.n > 0);
-  CHECK(address_is_private(&a.first));
-  CHECK(a.first.in.sin_port == htons(80) && b.first.in.sin_port == htons(81)); /* at one place in both families */
-  CHECK(ask(r, &d, "localhost", 83)->calls == 1 && d.first.in.sin_port == htons(83));
-  resolver_cancel(&d.q); /* harmless when it is over */
-  resolver_close(r, NULL, NULL);
-  loop_end(&loop);
-}
-
-static struct resolver *again_resolver;
-static struct asked again;
-static void on_failed_ask_again(struct resolve *q, int status, const union address *v, unsigned n) {
-  on_resolved(q, status, v, n);
-  ask(again_resolver, &again, "name.invalid", 80);
-}
-
-static void a_failed_name_can_be_asked_again_from_its_callback(void) {
-  uv_loop_t loop;
-  struct asked a = {.q.done = on_failed_ask_again};
-  CHECK(uv_loop_init(&loop) == 0);
-  again_resolver = resolver_new(&loop);
-  resolver_lookup(again_resolver, &a.q, "name.invalid", 80); /* RFC 6761 section 6.4: never exists */
-  uv_run(&loop, UV_RUN_DEFAULT);
-  CHECK(a.calls == 1 && a.status < 0 && a.n == 0);
-  CHECK(again.calls == 1 && again.status < 0);
-  resolver_close(again_resolver, NULL, NULL);
-  loop_end(&loop);
-}
-
-static void closing_cancels_what_waits(void) {
-  uv_loop_t loop;
-  struct asked a[8], late;
-  bool closed = false;
-  CHECK(uv_loop_init(&loop) == 0);
-  struct resolver *r = resolver_new(&loop);
-  for (unsigned i = 0; i < 8; i++) {
-    char name[32];
-    snprintf(name, sizeof name, "n%u.localhost", i / 2);
-    ask(r, &a[i], name, 80);
-  }
-  resolver_close(r, set_true, &closed);
-  CHECK(!closed && ask(r, &late, "localhost", 80)->status == UV_ECANCELED);
-  for (unsigned i = 0; i < 8; i++) CHECK(a[i].calls == 1 && a[i].status == UV_ECANCELED);
-  loop_end(&loop);
-  CHECK(closed);
-}
-
-/* --- streams --- */
 
 enum { TOTAL = 6 * 1024 * 1024, HIGH_WATER = 128 * 1024, CHUNK = 50000 };
 
@@ -585,10 +489,6 @@ int main(void) {
   RUN(a_host_is_an_address_without_its_port);
   RUN(several_sockets_share_a_port_that_the_kernel_chose);
   RUN(a_stale_unix_socket_is_replaced_a_living_one_is_not);
-  RUN(literals_are_answered_at_once);
-  RUN(a_name_is_asked_once_for_all_who_wait_and_kept);
-  RUN(a_failed_name_can_be_asked_again_from_its_callback);
-  RUN(closing_cancels_what_waits);
   RUN(tcp_echoes_with_backpressure);
   RUN(unix_sockets_echo_with_backpressure);
   RUN(an_exchange_costs_two_reads_and_two_writes);

@@ -111,13 +111,19 @@ static void persistence_is_as_9_3_says(void) {
       {IN("GET / HTTP/1.1\r\n" HOST "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n"),
        "1.1 GET path=/ authority=a none keep [Host: a|Connection: Upgrade, HTTP2-Settings|Upgrade: h2c] end rest=0",
        NULL},
+      {IN("POST / HTTP/1.1\r\n" HOST "Content-Length: 2\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhi"),
+       "1.1 POST path=/ authority=a length=2 keep [Host: a|Content-Length: 2|Connection: Upgrade|Upgrade: websocket] "
+       "body(hi) end rest=0",
+       NULL},
       {IN("POST / HTTP/1.1\r\n" HOST "Content-Length: 2\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nhi"),
-       "1.1 POST path=/ authority=a length=2 keep [Host: a|Content-Length: 2|Connection: Upgrade|Upgrade: x] body(hi) "
+       "1.1 POST path=/ authority=a length=2 keep upgrade=x [Host: a|Content-Length: 2|Connection: Upgrade|Upgrade: x] "
+       "body(hi) "
        "end rest=0",
        NULL},
       {IN("POST / HTTP/1.1\r\n" HOST
           "Transfer-Encoding: chunked\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n1\r\nx\r\n0\r\n\r\n"),
-       "1.1 POST path=/ authority=a chunked keep [Host: a|Transfer-Encoding: chunked|Connection: Upgrade|Upgrade: x] "
+       "1.1 POST path=/ authority=a chunked keep upgrade=x [Host: a|Transfer-Encoding: chunked|Connection: "
+       "Upgrade|Upgrade: x] "
        "body(x) end rest=0",
        NULL},
   };

@@ -120,8 +120,9 @@ static void a_plain_proxy_has_the_defaults(void) {
   CHECK(p->has_default && p->nupstreams == 1 && p->upstreams[0].nurls == 1);
   CHECK(str_eq(p->upstreams[0].urls[0].host, STR("api.example.com")) &&
         str_eq(p->upstreams[0].urls[0].path, STR("/base")));
-  CHECK(p->upstreams[0].pool_idle == 256 && !p->upstreams[0].preserve_host && p->upstreams[0].tls == NULL);
-  CHECK(p->workers == 0 && p->access_log && p->access_path == NULL && p->via && p->forwarded == FORWARDED_SET);
+  CHECK(p->upstreams[0].pool_age_ms == 3600000 && p->upstreams[0].pool_idle == 256 && !p->upstreams[0].preserve_host &&
+        !p->upstreams[0].rewrite_location && p->upstreams[0].tls == NULL);
+  CHECK(p->workers == 0 && p->access_log && p->access_path == NULL && !p->via && p->forwarded == FORWARDED_DROP);
   CHECK(p->log.level == LOG_INFO && p->log.format == LOG_TEXT);
   CHECK(p->limits.connections_per_address == 0 && p->limits.body_rate == 240 && p->timeouts.body == 30 * 1000);
   CHECK(p->timeouts.handshake == 10000 && p->timeouts.idle == 75000 && p->timeouts.exchange == 0 &&
@@ -136,11 +137,13 @@ static void a_plain_proxy_has_the_defaults(void) {
 
 static void every_key_is_taken(void) {
   struct loaded l = expect_good(
-      "return { listen = { '127.0.0.1:8080', 'unix:/tmp/x.sock', { '[::1]:8081' }, ':0', ':0' },\n"
+      "return { listen = { '127.0.0.1:8080', 'unix:/tmp/x.sock', { '[::1]:8081', half_close = true, tcp_keepalive = "
+      "false }, ':0', ':0' },\n"
+      " half_close = false, tcp_keepalive = { idle = '5m' },\n"
       " upstream = { 'http://a:1', 'http://b:2/x', timeouts = { connect = '1s' }, pool = { idle = 3, keep = 5 }, "
-      "preserve_host = true },\n"
+      "preserve_host = true, rewrite_location = true },\n"
       " upstreams = { z = 'unix:/run/z.sock', ['a.b-c'] = { 'http://10.0.0.7:9000' } },\n"
-      " workers = 2, timeouts = { head = 0.25, idle = '2m', first_byte = '1.5s' }, forwarded = 'append', via = false,\n"
+      " workers = 2, timeouts = { head = 0.25, idle = '2m', first_byte = '1.5s' }, forwarded = 'append', via = true,\n"
       " limits = { head = '32k', headers = 50, body = '2g', script_time = '10ms', memory = '8m', connections = 100, "
       "connections_per_address = 7, body_rate = '1k' },\n"
       " log = { level = 'debug', format = 'json', access = 'access.log' },\n"
@@ -149,14 +152,17 @@ static void every_key_is_taken(void) {
   const struct policy *p = l.p;
   CHECK(p->nlistens == 5 && p->listens[1].address.sa.sa_family == AF_UNIX &&
         strcmp(p->listens[2].text, "[::1]:8081") == 0);
+  CHECK(!p->half_close && !p->listens[1].half_close && p->listens[2].half_close);
+  CHECK(p->listens[1].tcp_keepalive.idle_ms == 300000 && p->listens[1].tcp_keepalive.probes == 4 &&
+        p->listens[2].tcp_keepalive.idle_ms == 0 && p->upstreams[0].tcp_keepalive.idle_ms == 300000);
   CHECK(p->nupstreams == 3 && p->upstreams[0].nurls == 2 && p->upstreams[0].timeouts.connect == 1000);
   CHECK(p->upstreams[0].timeouts.first_byte == 1500 && p->upstreams[0].timeouts.pool == 5000 &&
         p->upstreams[0].pool_idle == 3);
-  CHECK(p->upstreams[0].preserve_host && strcmp(p->upstreams[1].name, "a.b-c") == 0 &&
-        p->upstreams[2].urls[0].unix_path.n > 0);
+  CHECK(p->upstreams[0].preserve_host && p->upstreams[0].rewrite_location &&
+        strcmp(p->upstreams[1].name, "a.b-c") == 0 && p->upstreams[2].urls[0].unix_path.n > 0);
   CHECK(policy_upstream(p, STR("z")) == &p->upstreams[2] && policy_upstream(p, STR("default")) == &p->upstreams[0]);
   CHECK(policy_upstream(p, STR("y")) == NULL && policy_upstream(p, STR("")) == NULL);
-  CHECK(p->workers == 2 && p->timeouts.head == 250 && p->timeouts.idle == 120000 && !p->via &&
+  CHECK(p->workers == 2 && p->timeouts.head == 250 && p->timeouts.idle == 120000 && p->via &&
         p->forwarded == FORWARDED_APPEND);
   CHECK(p->limits.http.head == 32 << 10 && p->limits.http.headers == 50 && p->limits.body == 2ull << 30);
   CHECK(p->limits.script_time_us == 10000 && p->limits.memory == 8 << 20 && p->limits.connections == 100);
@@ -296,9 +302,13 @@ static void unknown_keys_are_told_with_the_nearest(void) {
       {PLAIN("upstraem = 1"), "policy.lua:3: upstraem: unknown key (did you mean \"upstream\"?)\n"},
       {PLAIN("Via = 1"), "policy.lua:3: Via: unknown key (did you mean \"via\"?)\n"},
       {PLAIN("timeouts = {\nconect = 1 }"), "policy.lua:4: timeouts.conect: unknown key (did you mean \"connect\"?)\n"},
+      {PLAIN("tcp_keepalive = { idel = '5m' }"),
+       "policy.lua:3: tcp_keepalive.idel: unknown key (did you mean \"idle\"?)\n"},
       {PLAIN("log = { colour = 1 }"), "policy.lua:3: log.colour: unknown key (known here: level, format, access)\n"},
       {PLAIN("['a b'] = 1, log = { ['x y\"'] = 1 }"),
-       "policy.lua:3: [\"a b\"]: unknown key (known here: listen, timeouts, limits, upstream, upstreams, forward, "
+       "policy.lua:3: [\"a b\"]: unknown key (known here: half_close, tcp_keepalive, listen, timeouts, limits, "
+       "upstream, upstreams, "
+       "forward, "
        "workers, log, "
        "access_log, forwarded, via, tokens, "
        "tasks, on_start, on_request, on_response, on_error, on_log)\n"
@@ -308,8 +318,9 @@ static void unknown_keys_are_told_with_the_nearest(void) {
       {PLAIN("[1.5] = 1"), "policy.lua: expected names as keys, got a number\n"},
       {PLAIN("tokens = { api = { fetch = print, refresh = 1, host = {} } }"),
        "policy.lua:3: tokens.api.host: unknown key (did you mean \"hosts\"?)\n"
-       "policy.lua:3: tokens.api.refresh: unknown key (known here: fetch, refresh_at, jitter, leeway, wait, missing, "
-       "reject_on, hosts, reveal, timeout, "
+       "policy.lua:3: tokens.api.refresh: unknown key (known here: fetch, version, refresh_at, jitter, leeway, wait, "
+       "missing, "
+       "reject_on, hosts, reveal, rotates, ready, timeout, "
        "backoff, family, max, idle)\n"},
   };
   EXPECT_ALL_BAD(cases);
@@ -319,6 +330,11 @@ static void wrong_values_are_told(void) {
   static const struct bad cases[] = {
       {PLAIN("via = 'true'"), "policy.lua:3: via: expected true or false, got \"true\" (did you mean true?)\n"},
       {PLAIN("via = 1"), "policy.lua:3: via: expected true or false, got 1\n"},
+      {PLAIN("half_close = 'yes'"), "policy.lua:3: half_close: expected true or false, got \"yes\"\n"},
+      {PLAIN("tcp_keepalive = 60"),
+       "policy.lua:3: tcp_keepalive: expected true, false or a table such as { idle = \"60s\" }, got 60\n"},
+      {PLAIN("tcp_keepalive = { idle = 0 }"),
+       "policy.lua:3: tcp_keepalive.idle: expected a duration from 1s to 32767s, got 0\n"},
       {PLAIN("workers = 0"), "policy.lua:3: workers: expected a whole number from 1 to 256, got 0\n"},
       {PLAIN("workers = 1.5"), "policy.lua:3: workers: expected a whole number from 1 to 256, got 1.5\n"},
       {PLAIN("workers = '4'"), "policy.lua:3: workers: expected a whole number, got \"4\" (did you mean 4?)\n"},
@@ -333,7 +349,8 @@ static void wrong_values_are_told(void) {
       {PLAIN("log = { level = 'inof' }"),
        "policy.lua:3: log.level: expected \"debug\", \"info\", \"warn\", \"error\" or \"off\", got \"inof\" (did you "
        "mean \"info\"?)\n"},
-      {PLAIN("forwarded = true"), "policy.lua:3: forwarded: expected \"set\", \"append\" or \"off\", got true\n"},
+      {PLAIN("forwarded = true"),
+       "policy.lua:3: forwarded: expected \"drop\", \"set\", \"append\" or \"off\", got true\n"},
       {PLAIN("log = { access = true }, access_log = false"),
        "policy.lua:3: access_log: is the same as log.access: give one of them\n"},
       {PLAIN("access_log = ''"), "policy.lua:3: access_log: expected true, false or the name of a file, got \"\"\n"},
@@ -431,13 +448,15 @@ static void wrong_urls_are_told(void) {
       {"return { listen = ':1', upstream = 5 }", "policy.lua:1: upstream: expected a URL, got 5\n"},
       {"return { listen = ':1', upstream = { url = 'http://a' } }",
        "policy.lua:1: upstream: expected at least one URL in it\n"
-       "policy.lua:1: upstream.url: unknown key (known here: tls, timeouts, pool, preserve_host)\n"},
+       "policy.lua:1: upstream.url: unknown key (known here: tls, timeouts, pool, tcp_keepalive, preserve_host, "
+       "rewrite_location)\n"},
       {PLAIN("upstreams = { default = 'http://a' }"),
        "policy.lua:3: upstreams.default: the default upstream is the key upstream\n"},
       {PLAIN("upstreams = { ['a/b'] = 'http://a' }"),
        "policy.lua:3: upstreams[\"a/b\"]: expected a name made of letters, digits, '_', '-' and '.'\n"},
       {PLAIN("upstreams = { a = { 'http://a', timeouts = { idle = 1 } } }"),
-       "policy.lua:3: upstreams.a.timeouts.idle: unknown key here (it is a key of timeouts or upstream.pool or "
+       "policy.lua:3: upstreams.a.timeouts.idle: unknown key here (it is a key of timeouts or tcp_keepalive or "
+       "upstream.pool or "
        "tokens.NAME)\n"},
       {PLAIN("upstreams = { a = { 'http://a', timeouts = { grace = 1 } } }"),
        "policy.lua:3: upstreams.a.timeouts.grace: unknown key (known here: connect, first_byte, response, send, "
@@ -451,7 +470,7 @@ static void a_key_in_the_wrong_table_is_told_with_the_right_one(void) {
       {PLAIN("memory = '64m'"), "policy.lua:3: memory: unknown key here (it is a key of limits)\n"},
       {PLAIN("limits = { workers = 2 }"),
        "policy.lua:3: limits.workers: unknown key here (it is a key of the top level)\n"},
-      {PLAIN("tls = {}"), "policy.lua:3: tls: unknown key here (it is a key of upstream or forward)\n"},
+      {PLAIN("tls = {}"), "policy.lua:3: tls: unknown key here (it is a key of listen or upstream or forward)\n"},
       {PLAIN("upstreams = { a = { 'https://a', ca = 'ca.pem' } }"),
        "policy.lua:3: upstreams.a.ca: unknown key here (it is a key of upstream.tls)\n"},
       {PLAIN("reject_on = { 401 }"), "policy.lua:3: reject_on: unknown key here (it is a key of tokens.NAME)\n"},
@@ -490,10 +509,12 @@ static void wrong_tokens_are_told(void) {
        "policy.lua:3: tokens.api.reject_on: expected at most 8 statuses, got 9\n"},
       {PLAIN("tokens = { api = { hosts = { 'https://a.example.com/x', '*.b' } } }"),
        "policy.lua:3: tokens.api.hosts[1]: expected a host such as \"api.example.com\", \"api.example.com:8443\", "
-       "\"http://10.0.0.7:9000\" or \"unix:/run/api.sock\", got "
+       "\"http://10.0.0.7:9000\" or \"unix:/run/api.sock\", a command such as \"exec:/usr/bin/login\" or a file such "
+       "as \"file:/run/tokens/api\", got "
        "\"https://a.example.com/x\" (did you mean \"a.example.com\"?)\n"
        "policy.lua:3: tokens.api.hosts[2]: expected a host such as \"api.example.com\", \"api.example.com:8443\", "
-       "\"http://10.0.0.7:9000\" or \"unix:/run/api.sock\", got \"*.b\"\n"},
+       "\"http://10.0.0.7:9000\" or \"unix:/run/api.sock\", a command such as \"exec:/usr/bin/login\" or a file such "
+       "as \"file:/run/tokens/api\", got \"*.b\"\n"},
       {PLAIN("tokens = { api = { hosts = {} } }"),
        "policy.lua:3: tokens.api.hosts: expected at least one host, got an empty list\n"},
       {PLAIN("tokens = { api = { max = 5 } }"),
@@ -587,8 +608,9 @@ static void a_helper_table_with_an_unknown_key_is_told_at_its_call(void) {
       "  id = 'x',\n },\n} }",
       "policy.lua:4: tokens.api.wait: expected " DURATION
       ", got \"5 sec\" (did you mean \"5s\"?)\n"
-      "policy.lua:5: tokens.api.id: unknown key (known here: fetch, refresh_at, jitter, leeway, wait, missing, "
-      "reject_on, hosts, reveal, timeout, "
+      "policy.lua:5: tokens.api.id: unknown key (known here: fetch, version, refresh_at, jitter, leeway, wait, "
+      "missing, "
+      "reject_on, hosts, reveal, rotates, ready, timeout, "
       "backoff, family, max, idle)\n");
 }
 

@@ -141,9 +141,26 @@ static void expires_at_is_carried_over_from_the_wall_clock(void) {
   CHECK(expiry(&r) == 10000 + 20000 - 1000);
 }
 
+static int64_t renewal(double refresh_expires_in) {
+  struct fetch_result r = good();
+  const char *why = NULL;
+  r.refresh_expires_in = refresh_expires_in;
+  struct token *t = result_token(&r, &TIMES, &why);
+  CHECK(t != NULL && t->expires_at == 10000 + 100000 - 1000);
+  int64_t at = t->renew_by;
+  token_unref(t);
+  return at;
+}
+static void what_a_refresh_needs_may_end_first(void) {
+  CHECK(renewal(20) == 10000 + 20000 - 1000);
+  CHECK(renewal(4) == 10000 + 4000 - 400);
+  CHECK(renewal(0.5) == 10000 + 450); /* over already: due at once */
+  const double no_bound[] = {0, -1, NAN, INFINITY, 1e300, 500};
+  for (size_t i = 0; i < sizeof no_bound / sizeof *no_bound; i++) CHECK(renewal(no_bound[i]) == 10000 + 100000 - 1000);
+}
+
 static void lifetimes_that_are_none_are_refused(void) {
-  const double bad[] = {NAN,   INFINITY,           -INFINITY, 0,      -0.0, -1,    -1e300,
-                        1e300, 11.0 * 366 * 86400, 1e-9,      0.0005, 2.0,  2.2225};
+  const double bad[] = {NAN, INFINITY, -INFINITY, 0, -0.0, -1, -1e300, 1e-9, 0.0005, 2.0, 2.2225};
   struct fetch_result r = good();
   r.has_expires_in = false;
   refusal(&r);
@@ -160,6 +177,53 @@ static void lifetimes_that_are_none_are_refused(void) {
   r.has_expires_at = true;
   r.expires_at = 1700000000;
   refusal(&r);
+}
+
+static void a_life_without_an_end_is_ten_years(void) {
+  const int64_t most = INT64_C(10) * 366 * 86400 * 1000;
+  const double in[] = {11.0 * 366 * 86400, 2147483647, 4294967295, 9223372036854775807.0, 1e300};
+  const double at[] = {2147483647, 253402300799, 9223372036854775807.0, 1e300};
+  for (size_t i = 0; i < sizeof in / sizeof *in; i++) {
+    struct fetch_result r = good();
+    r.expires_in = in[i];
+    CHECK(expiry(&r) == 10000 + most - 1000);
+  }
+  for (size_t i = 1; i < sizeof at / sizeof *at; i++) {
+    struct fetch_result r = good();
+    r.has_expires_in = false;
+    r.has_expires_at = true;
+    r.expires_at = at[i];
+    if (i > 1) CHECK(expiry(&r) == 12000 + most - 1000);
+  }
+}
+
+static void another_unit_is_asked_about(void) {
+  const double milliseconds[] = {1700000060000.0, 1700000060000000.0, 1700000060000000000.0};
+  struct fetch_result r = good();
+  for (size_t i = 0; i < 3; i++) {
+    r = good();
+    r.has_expires_at = true;
+    r.expires_at = milliseconds[i];
+    CHECK(strstr(refusal(&r), "milliseconds?") != NULL);
+  }
+  r = good();
+  r.has_expires_at = true;
+  r.expires_at = 3600;
+  CHECK(strstr(refusal(&r), "a length?") != NULL);
+  r = good();
+  r.expires_in = 1700003600;
+  CHECK(strstr(refusal(&r), "expires_at") != NULL);
+}
+
+static void an_issuer_that_asks_for_time_gets_it_within_a_bound(void) {
+  struct rng r;
+  rng_seed(&r, 7);
+  CHECK(schedule_retry_after(0, &r) == 0 && schedule_retry_after(-5, &r) == 0);
+  for (int i = 0; i < 1000; i++) {
+    int64_t ms = schedule_retry_after(5000, &r);
+    CHECK(ms >= 5000 && ms <= 5500);
+  }
+  CHECK(schedule_retry_after(INT64_MAX, &r) <= 66 * 60 * 1000);
 }
 
 static void values_that_no_header_can_carry_are_refused(void) {
@@ -225,7 +289,11 @@ int main(void) {
   RUN(due_heap_gives_the_earliest_first);
   RUN(expires_in_counts_from_the_sending_less_leeway);
   RUN(expires_at_is_carried_over_from_the_wall_clock);
+  RUN(what_a_refresh_needs_may_end_first);
   RUN(lifetimes_that_are_none_are_refused);
+  RUN(a_life_without_an_end_is_ten_years);
+  RUN(another_unit_is_asked_about);
+  RUN(an_issuer_that_asks_for_time_gets_it_within_a_bound);
   RUN(values_that_no_header_can_carry_are_refused);
   RUN(sizes_are_bounded);
   RUN(a_failure_says_why);

@@ -55,6 +55,76 @@ static void an_expired_token_is_let_go_and_wiped(void) {
   slot_unref(s);
 }
 
+/* The loop of a thread that reads no more. */
+static void a_reader_that_rests_is_told_of_a_change(void) {
+  uv_loop_t loop;
+  struct mailbox home;
+  CHECK(uv_loop_init(&loop) == 0 && mailbox_init(&home, &loop) == 0);
+  struct slot *s = slot_new(STR("api"), (struct str){NULL, 0});
+  struct slot_reader r, ended;
+  slot_reader_init(&r, s);
+  slot_reader_init(&ended, s);
+  slot_reader_at_home(&r, &home);
+  slot_reader_at_home(&ended, &home);
+  struct fetch_result one = token_of("VVVVVVVVVVVVVVVV", 60), two = token_of("two", 60);
+  CHECK(slot_set(s, &one) == NULL);
+  struct token *t = slot_read(&r, clock_boot_ms());
+  const char *bytes = t->value.p;
+  CHECK(slot_read(&ended, clock_boot_ms()) == t);
+  (void)uv_run(&loop, UV_RUN_NOWAIT);
+  CHECK(r.token == t); /* nothing has changed */
+  CHECK(slot_set(s, &two) == NULL);
+  CHECK(r.token == t && memcmp(bytes, "VVVV", 4) == 0);
+  slot_reader_fini(&ended); /* its mail is taken back */
+  (void)uv_run(&loop, UV_RUN_NOWAIT);
+  CHECK(r.token == NULL);
+  for (int i = 0; i < 16; i++) CHECK(bytes[i] == 0);
+  CHECK(slot_set(s, &one) == NULL && r.mail.in == NULL); /* it has nothing: it is not woken */
+  t = slot_read(&r, clock_boot_ms());
+  CHECK(t != NULL && t->generation == 3);
+  CHECK(slot_set(s, &two) == NULL && r.mail.in == &home);
+  CHECK(slot_read(&r, clock_boot_ms())->generation == 4 && r.mail.in == NULL); /* it has seen for itself */
+  CHECK(slot_set(s, &one) == NULL && r.mail.in == &home);
+  slot_close(s, false);
+  (void)uv_run(&loop, UV_RUN_NOWAIT);
+  CHECK(r.token == NULL && slot_read(&r, clock_boot_ms()) == NULL);
+  slot_reader_fini(&r);
+  slot_unref(s);
+  mailbox_close(&home);
+  (void)uv_run(&loop, UV_RUN_DEFAULT);
+  CHECK(uv_loop_close(&loop) == 0);
+}
+
+static struct token_bond bond_to(const char *host) {
+  struct token_bond b = {.audience = audience_new()};
+  CHECK(audience_add_host(b.audience, str_of(host)));
+  return b;
+}
+
+/* A publication between the two reads must not part them: a request waits for a token beyond the one that was judged. */
+static void both_tokens_are_of_one_look(void) {
+  struct slot *s = slot_new(STR("api"), (struct str){NULL, 0});
+  struct slot_reader r;
+  slot_reader_init(&r, s);
+  int64_t now = clock_boot_ms();
+  struct token_bond bonds[2] = {bond_to("a.example"), bond_to("b.example")};
+  struct fetch_result one = token_of("one", 60), two = token_of("two", 60);
+  one.bond.audience = bonds[0].audience;
+  two.bond.audience = bonds[1].audience;
+  slot_bind(s, &bonds[0]);
+  CHECK(slot_set(s, &one) == NULL);
+  struct token *judged = slot_read(&r, now);
+  slot_bind(s, &bonds[1]);
+  CHECK(slot_set(s, &two) == NULL);
+  slot_drop_older(s);
+  CHECK(slot_read_older(&r, now) == NULL && r.token == judged && judged->generation == 1);
+  CHECK(judged->bond.epoch == 1); /* not wiped */
+  CHECK(slot_read(&r, now)->generation == 2 && slot_read_older(&r, now) == NULL);
+  slot_reader_fini(&r);
+  slot_unref(s);
+  for (int i = 0; i < 2; i++) token_bond_fini(&bonds[i]);
+}
+
 static void names_are_printable(void) {
   struct slot *s = slot_new(STR("tenant"), STR("a\n\0b]\xff"));
   CHECK(strcmp(slot_name(s), "tenant[a??b]?]") == 0 && strcmp(slot_token_name(s), "tenant") == 0);
@@ -216,6 +286,7 @@ struct test_worker {
   struct mailbox home;
   struct waiting v[WAITERS];
   struct rng rng;
+  struct slot_reader *reader; /* now and then another one */
   unsigned long told, expected;
 };
 
@@ -244,8 +315,28 @@ static void act(struct test_worker *worker, struct waiting *x) {
   if (rc == 0) worker->expected++;
 }
 
+/* Reads at times, so that changes are told to it, taken back and cut off by its end. */
+static void read_at_times(struct test_worker *worker) {
+  static _Thread_local struct slot_reader reader;
+  unsigned what = (unsigned)rng_below(&worker->rng, 8);
+  if (worker->reader == NULL) {
+    slot_reader_init(&reader, shared);
+    slot_reader_at_home(&reader, &worker->home);
+    worker->reader = &reader;
+  }
+  if (what < 4) {
+    int64_t now = clock_boot_ms();
+    struct token *token = slot_read(&reader, now);
+    CHECK(token == NULL || (now < token->expires_at && token->value.n > 0));
+  } else if (what == 7) {
+    slot_reader_fini(&reader);
+    worker->reader = NULL;
+  }
+}
+
 static void on_tick(uv_timer_t *t) {
   struct test_worker *worker = t->data;
+  if (!atomic_load(&over)) read_at_times(worker);
   if (!atomic_load(&over)) {
     for (int i = 0; i < WAITERS; i++) act(worker, &worker->v[i]);
     return;
@@ -253,6 +344,7 @@ static void on_tick(uv_timer_t *t) {
   bool waits = false;
   for (int i = 0; i < WAITERS; i++) waits |= worker->v[i].waits;
   if (waits) return; /* until the keeper has closed the slot */
+  if (worker->reader != NULL) slot_reader_fini(worker->reader);
   uv_close((uv_handle_t *)&worker->timer, NULL);
   mailbox_close(&worker->home);
 }
@@ -283,7 +375,7 @@ static void start_keeper(void) {
   uv_timer_init(&tk.loop, &tk.fetch_timer);
   uv_timer_init(&tk.loop, &tk.check);
   rng_seed(&tk.rng, 5);
-  struct keeper_host host = {NULL, host_now, host_wall, host_start, host_timer};
+  struct keeper_host host = {NULL, host_now, host_wall, host_start, host_timer, NULL};
   tk.keeper = keeper_new(&host, &tk.inbox, 1);
   struct schedule schedule = schedule_default;
   schedule.backoff_min_ms = 2;
@@ -338,6 +430,8 @@ int main(void) {
   log_configure(&(struct log_settings){LOG_OFF, LOG_TEXT});
   RUN(a_reader_sees_changes_and_only_then_takes_a_reference);
   RUN(an_expired_token_is_let_go_and_wiped);
+  RUN(a_reader_that_rests_is_told_of_a_change);
+  RUN(both_tokens_are_of_one_look);
   RUN(names_are_printable);
   RUN(threads_never_see_what_they_must_not);
   RUN(what_a_read_costs);

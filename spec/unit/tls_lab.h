@@ -145,7 +145,7 @@ static inline void on_connected(struct stream *s, int status) {
     pump(&l->c);
     return;
   }
-  l->c.started = stream_start_tls_client(s, l->client, l->host, true, on_open);
+  l->c.started = stream_start_tls_client(s, l->client, l->host, TLS_RESUME, on_open);
   CHECK(l->c.started == 0);
 }
 
@@ -226,7 +226,7 @@ static inline void lab_open(struct lab *l, struct tls_client *c, struct tls_serv
 /* --- configurations --- */
 
 static inline void shell(const char *what) {
-  char command[512];
+  char command[1024];
   snprintf(command, sizeof command, "cd %s && %s", dir, what);
   CHECK(system(command) == 0);
 }

@@ -115,6 +115,114 @@ static void an_authority_vouches_for_what_it_is_meant_for(void) {
   expect_client_refused(client_as("mailed"), asking(true), refusal);
 }
 
+/* Makes NAME.pem of those files, in that order, with leaf.key. */
+static void chain_of(const char *name, const char *files) {
+  char command[256];
+  snprintf(command, sizeof command, "cat %s > %s.pem && cp leaf.key %s.key", files, name, name);
+  shell(command);
+}
+/* issued BY as NAME, an authority or not, whose key is made unless it is there. */
+static void issue(const char *by, const char *name, const char *subject, bool authority) {
+  char command[500];
+  snprintf(command, sizeof command,
+           "{ [ -e %s.key ] || openssl ecparam -name prime256v1 -genkey -noout -out %s.key; } && openssl req -x509 "
+           "-CA %s.pem -CAkey %s.key -key %s.key -subj '/CN=%s' -days 90 -out %s.pem "
+           "-addext basicConstraints=critical,CA:%s %s",
+           name, name, by, by, name, subject, name, authority ? "TRUE" : "FALSE",
+           authority ? "" : "-addext subjectAltName=DNS:localhost");
+  shell(command);
+}
+
+static void a_chain_may_come_in_any_order(void) {
+  static const char *const orders[] = {"leaf.pem lower.pem middle.pem upper.pem",
+                                       "leaf.pem upper.pem middle.pem lower.pem",
+                                       "leaf.pem middle.pem upper.pem lower.pem",
+                                       "leaf.pem upper.pem lower.pem middle.pem ca.pem",
+                                       "leaf.pem ca.pem upper.pem lower.pem middle.pem",
+                                       "leaf.pem rsa.pem middle.pem lower.pem wildcard.pem upper.pem",
+                                       "leaf.pem middle.pem middle.pem upper.pem lower.pem leaf.pem lower.pem"};
+  issue("ca", "upper", "upper", true);
+  issue("upper", "middle", "middle", true);
+  issue("middle", "lower", "lower", true);
+  issue("lower", "leaf", "leaf", false);
+  for (size_t i = 0; i < sizeof orders / sizeof *orders; i++) {
+    chain_of("ordered", orders[i]);
+    expect_open(client(), server("ordered"), "localhost");
+    expect_refused(client(), server("ordered"), "elsewhere", "certificate is for localhost, not elsewhere");
+  }
+  chain_of("ordered", "leaf.pem upper.pem lower.pem");
+  expect_refused(client(), server("ordered"), "localhost", "unknown certificate authority: CN=middle");
+  chain_of("ordered", "leaf.pem upper.pem middle.pem lower.pem");
+  expect_refused(client_with((struct tls_client_settings){.ca = file("other-ca.pem")}), server("ordered"), "localhost",
+                 "unknown certificate authority: CN=jeton test CA");
+}
+
+static void a_chain_may_lead_to_an_older_authority(void) {
+  /* "upper" as its own root, which nobody trusts, and signed by ca; and with a circle: upper signed by middle, too */
+  shell(
+      "cp upper.key own.key && openssl req -x509 -key own.key -subj /CN=upper -days 90 -out own.pem "
+      "-addext basicConstraints=critical,CA:TRUE");
+  shell("cp upper.key circle.key");
+  issue("middle", "circle", "upper", true);
+  static const char *const orders[] = {"leaf.pem lower.pem middle.pem own.pem upper.pem",
+                                       "leaf.pem own.pem upper.pem middle.pem lower.pem",
+                                       "leaf.pem upper.pem middle.pem circle.pem lower.pem"};
+  for (size_t i = 0; i < sizeof orders / sizeof *orders; i++) {
+    chain_of("ordered", orders[i]);
+    expect_open(client(), server("ordered"), "localhost");
+  }
+}
+
+static void a_chain_may_hold_an_authority_once_for_each_that_signed_it(void) {
+  /* upper and middle again, signed by an authority that nobody trusts, and that one signed by ca as well */
+  issue("other-ca", "stranger", "stranger", true);
+  shell("cp upper.key upper-twin.key && cp middle.key middle-twin.key && cp stranger.key stranger-twin.key");
+  issue("stranger", "upper-twin", "upper", true);
+  issue("stranger", "middle-twin", "middle", true);
+  static const char *const orders[] = {"leaf.pem lower.pem middle.pem upper-twin.pem upper.pem",
+                                       "leaf.pem lower.pem middle.pem upper-twin.pem stranger.pem upper.pem",
+                                       "leaf.pem lower.pem middle-twin.pem middle.pem upper-twin.pem upper.pem",
+                                       "leaf.pem lower.pem middle-twin.pem stranger.pem middle.pem upper.pem",
+                                       "leaf.pem upper.pem upper-twin.pem middle-twin.pem middle.pem lower.pem"};
+  for (size_t i = 0; i < sizeof orders / sizeof *orders; i++) {
+    chain_of("ordered", orders[i]);
+    expect_open(client(), server("ordered"), "localhost");
+  }
+  issue("ca", "stranger-twin", "stranger", true);
+  chain_of("ordered", "leaf.pem lower.pem middle-twin.pem stranger.pem stranger-twin.pem");
+  expect_open(client(), server("ordered"), "localhost");
+  chain_of("ordered", "leaf.pem lower.pem middle-twin.pem stranger.pem");
+  expect_refused(client(), server("ordered"), "localhost", "unknown certificate authority: CN=another test CA");
+}
+
+static void what_is_wrong_with_a_chain_is_found_in_any_order(void) {
+  shell(
+      "openssl x509 -in mail-only.pem > mail-leaf.pem && "
+      "cat mail-leaf.pem upper.pem ca.pem intermediate-mail-only.pem > mail-mixed.pem && "
+      "cp mail-only.key mail-mixed.key");
+  expect_refused(client(), server("mail-mixed"), "localhost", "certificate of its authority is not meant for this use");
+  shell(
+      "openssl x509 -in limited.pem > limited-leaf.pem && cat limited-leaf.pem ca.pem upper.pem "
+      "intermediate-limited.pem > limited-mixed.pem && cp limited.key limited-mixed.key");
+  expect_refused(client(), server("limited-mixed"), "localhost", "name constraints");
+}
+
+static void a_client_s_chain_may_come_in_any_order(void) {
+  chain_of("ordered", "leaf.pem upper.pem middle.pem lower.pem");
+  struct lab l;
+  struct tls_client *c = client_as("ordered");
+  struct tls_server *s = asking(true);
+  struct tls_peer peer;
+  lab_open(&l, c, s, "localhost");
+  CHECK(l.c.opened == 0 && l.s.opened == 0);
+  CHECK(stream_tls_peer(&l.s.stream, &peer) && peer.verified && str_eq(peer.subject, STR("CN=leaf")));
+  lab_fini(&l);
+  tls_client_unref(c);
+  tls_server_unref(s);
+  chain_of("ordered", "leaf.pem upper.pem lower.pem");
+  expect_client_refused(client_as("ordered"), asking(true), "unknown certificate authority: CN=middle");
+}
+
 static void an_authority_with_name_constraints_is_not_believed(void) {
   expect_refused(client(), server("limited"), "localhost", "certificate of its authority has name constraints");
   expect_refused(client_with((struct tls_client_settings){.ca = file("intermediate-limited.pem")}), server("limited"),
@@ -617,6 +725,11 @@ int main(void) {
   RUN(bad_certificates_are_refused_with_a_sentence);
   RUN(an_authority_vouches_for_what_it_is_meant_for);
   RUN(an_authority_with_name_constraints_is_not_believed);
+  RUN(a_chain_may_come_in_any_order);
+  RUN(a_chain_may_lead_to_an_older_authority);
+  RUN(a_chain_may_hold_an_authority_once_for_each_that_signed_it);
+  RUN(what_is_wrong_with_a_chain_is_found_in_any_order);
+  RUN(a_client_s_chain_may_come_in_any_order);
   RUN(an_address_must_be_named_by_the_certificate);
   RUN(a_name_that_no_certificate_can_have_is_refused);
   RUN(a_wildcard_stands_for_one_label);

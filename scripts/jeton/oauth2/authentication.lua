@@ -77,7 +77,7 @@ local function check_assertion(options)
   local how = options.assertion or {}
   if type(how) ~= "table" then fail("assertion: expected a table { key, alg, kid, … }, got %s", type(how)) end
   for key in pairs(how) do
-    if not ASSERTION_KEYS[key] then fail("unknown option 'assertion.%s': %s", tostring(key), names.known(ASSERTION_KEYS)) end
+    if not ASSERTION_KEYS[key] then fail("unknown option 'assertion.%s': %s", tostring(key), names.meant(ASSERTION_KEYS, key)) end
   end
   if how.audience ~= nil and type(how.audience) ~= "string" and type(how.audience) ~= "table" then
     fail("assertion.audience: expected a string or a list, got %s", type(how.audience))
@@ -146,10 +146,14 @@ function M.method(auth)
   return SHORT[auth] or auth
 end
 
---- Raises for what does not fit options.auth, which is a whole name.
+--- Raises for what is no method's whole name.
+function M.check_method(auth)
+  if not METHODS[auth] then fail("auth: expected %s", NAMES) end
+end
+
+--- Raises for what does not fit options.auth.
 function M.check(options)
   local method = METHODS[options.auth]
-  if not method then fail("auth: expected %s", NAMES) end
   M.check_credential(options, "client_id")
   for _, key in ipairs { "client_secret", "assertion" } do
     if options[key] ~= nil and not method.takes[key] then fail("%s: has no use with auth = %q, leave it out", key, options.auth) end

@@ -17,6 +17,7 @@
 ---@field state "empty"|"fetching"|"valid"|"refreshing"|"failing"|"expired"|"closed"
 ---@field name string
 ---@field last_error string?
+---@field saving boolean what could not be saved is tried again
 local token = {}
 ---@param name string
 ---@return jeton.secret
@@ -32,6 +33,9 @@ function token:refresh() end
 ---@param timeout? jeton.duration
 ---@return true? ok, string? message, string? code
 function token:wait(timeout) end
+---@param why? string why what a fetch brought could not be saved; nil: it is
+---@param what? { path: string, value: string|jeton.secret, before: (string|jeton.secret)[]|nil } what jeton goes on trying to write there
+function token:unsaved(why, what) end
 ---@return string? bytes, string? message, string? code
 function token:reveal() end
 
@@ -46,7 +50,8 @@ local previous = {}
 function previous:field(name) end
 
 ---@class jeton.fetch_context
----@field reason "first"|"expiring"|"rejected"|"manual"
+---@field name string of the token in the policy
+---@field reason "first"|"expiring"|"rejected"|"manual"|"changed"
 ---@field attempt integer
 ---@field key string? of a family
 ---@field previous jeton.previous?
@@ -55,18 +60,26 @@ function previous:field(name) end
 ---@field value string|jeton.secret
 ---@field expires_in? number|string seconds from when the fetch began
 ---@field expires_at? number|string seconds since the epoch
+---@field refresh_expires_in? number|string seconds that what the next fetch needs lives
 ---@field fields? table<string, string|jeton.secret>
 
+---@class jeton.fetch_failure
+---@field retry_after? number|string seconds, or a duration: the next attempt comes no sooner
+---@field fields? table<string, string|jeton.secret> in place of the last token's, for the next fetch: the old ones are spent
+
 ---@class jeton.token_options
----@field fetch? async fun(ctx: jeton.fetch_context): jeton.fetch_result?, string?
+---@field fetch? async fun(ctx: jeton.fetch_context): jeton.fetch_result?, string?, jeton.fetch_failure?
 ---@field refresh_at? number|string
 ---@field jitter? number
 ---@field leeway? jeton.duration
 ---@field wait? jeton.duration
 ---@field missing? "wait"|"fail"|"pass"
 ---@field reject_on? integer[]
----@field hosts? string[]
+---@field hosts? string[] "h", "h:port", "http://h", "unix:/path"; "exec:/path" and "file:/path" for jeton.exec and jeton.file.write
+---@field version? string|number|table what the token is, where its fetch does not say
 ---@field reveal? boolean
+---@field rotates? boolean the fetch spends what the last one brought
+---@field ready? boolean false: the process is ready without it
 ---@field timeout? jeton.duration
 ---@field backoff? { min: jeton.duration?, max: jeton.duration? }
 ---@field family? boolean
@@ -84,6 +97,7 @@ function handle:cancel() end
 ---@field key? string
 ---@field server_name? string
 ---@field min_version? "1.2"|"1.3"
+---@field max_version? "1.2"|"1.3"
 ---@field pins? string[]
 ---@field verify? boolean
 ---@field insecure? string
@@ -271,6 +285,20 @@ function jeton.file.read(path, options) end
 ---@param options? { mode: string } octal digits: "0600"
 ---@return true? ok, string? message, string? code
 function jeton.file.write(path, data, options) end
+---Whether write would succeed, found by trying.
+---@async
+---@param path string
+---@return true? ok, string? message, string? code
+function jeton.file.writable(path) end
+---@class jeton.lock
+local lock = {}
+function lock:unlock() end
+---`local lock <close> = assert(jeton.file.lock(path))`
+---@async
+---@param path string
+---@param options? { timeout: jeton.duration? }
+---@return jeton.lock? lock, string? message, string? code
+function jeton.file.lock(path, options) end
 ---@async
 ---@param path string
 ---@return { size: integer, mtime: number, type: "file"|"directory"|"other", mode: string }? stat, string? message, string? code
@@ -290,12 +318,14 @@ function jeton.file.watch(path, fn) end
 
 jeton.secret = {}
 ---@param path string
+---@param options? { raw: boolean? } raw: nothing at the edges is left out
 ---@return jeton.secret
-function jeton.secret.file(path) end
+function jeton.secret.file(path, options) end
 ---@param name string
+---@param options? { raw: boolean? } raw: nothing at the edges is left out
 ---@return jeton.secret
-function jeton.secret.env(name) end
----@param command { [integer]: string, ttl: jeton.duration?, timeout: jeton.duration? }
+function jeton.secret.env(name, options) end
+---@param command { [integer]: string, ttl: jeton.duration?, timeout: jeton.duration?, raw: boolean? }
 ---@return jeton.secret
 function jeton.secret.exec(command) end
 ---@param text string
@@ -367,3 +397,7 @@ jeton.log = {}
 ---@param fields? table
 function jeton.log.debug(message, fields) end
 jeton.log.info, jeton.log.warn, jeton.log.error = jeton.log.debug, jeton.log.debug, jeton.log.debug
+--- The text with *** in place of the secrets that this thread has sent.
+---@param text string
+---@return string
+function jeton.log.masked(text) end

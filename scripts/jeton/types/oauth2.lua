@@ -20,18 +20,19 @@
 ---@field audience? string|string[] default: token_url
 ---@field header? table<string, any>
 
+-- With family = true each option that may differ from key to key may be a function of it, and one has to be.
 ---@class jeton.oauth2.client_credentials : jeton.token_options
----@field token_url string
----@field client_id string|jeton.secret
----@field client_secret? string|jeton.secret
+---@field token_url string|fun(key: string): string
+---@field client_id string|jeton.secret|fun(key: string): string|jeton.secret
+---@field client_secret? string|jeton.secret|fun(key: string): string|jeton.secret
 ---@field auth? jeton.oauth2.auth
----@field assertion? jeton.oauth2.assertion
----@field scope? string|string[]
----@field audience? string|string[]
----@field extra? table<string, string|number|boolean|jeton.secret>
----@field lifetime? number seconds, when the server tells none
----@field tls? jeton.tls
+---@field assertion? jeton.oauth2.assertion|fun(key: string): jeton.oauth2.assertion
+---@field scope? string|string[]|fun(key: string): string|string[]
+---@field audience? string|string[]|fun(key: string): string|string[]
+---@field extra? table<string, string|number|boolean|jeton.secret>|fun(key: string): table<string, string|number|boolean|jeton.secret>
+---@field lifetime? number|fun(key: string): number seconds, when the server tells none
+---@field tls? jeton.tls|fun(key: string): jeton.tls
 
 ---@class jeton.oauth2.refresh_token : jeton.oauth2.client_credentials
----@field refresh_token? string|jeton.secret
----@field path? string where a new refresh token is saved
+---@field refresh_token? string|jeton.secret|fun(key: string): string|jeton.secret
+---@field path? string|fun(key: string): string where a new refresh token is saved

@@ -75,6 +75,8 @@ function response:set_body(body) end
 ---@field duration number seconds
 ---@field id string
 ---@field replayed boolean
+---@field cut boolean the reply broke off: at its upstream, by a limit of time, or because jeton was stopped
+---@field aborted boolean its client left before the end, or took nothing any more
 ---@field error string? why it failed
 ---@field ctx table? what a hook put into req.ctx
 
@@ -87,17 +89,27 @@ function response:set_body(body) end
 ---@field client_ca? string file
 ---@field client_required? boolean
 ---@field min_version? "1.2"|"1.3"
+---@field max_version? "1.2"|"1.3"
 
 ---@class jeton.listen
 ---@field [1] string address
----@field tls jeton.listen.tls
+---@field tls? jeton.listen.tls
+---@field half_close? boolean
+---@field tcp_keepalive? boolean|jeton.tcp_keepalive
+
+---@class jeton.tcp_keepalive
+---@field idle? jeton.duration
+---@field interval? jeton.duration
+---@field probes? integer
 
 ---@class jeton.upstream
 ---@field [integer] string URLs, taken in turn
 ---@field tls? jeton.tls
 ---@field timeouts? jeton.upstream.timeouts
----@field pool? { idle: integer?, keep: jeton.duration? }
+---@field pool? { idle: integer?, keep: jeton.duration?, age: jeton.duration? }
+---@field tcp_keepalive? boolean|jeton.tcp_keepalive
 ---@field preserve_host? boolean
+---@field rewrite_location? boolean a Location that names this upstream is said as clients of jeton know it
 
 ---@class jeton.upstream.timeouts
 ---@field connect? jeton.duration
@@ -109,9 +121,11 @@ function response:set_body(body) end
 ---@class jeton.timeouts : jeton.upstream.timeouts
 ---@field handshake? jeton.duration
 ---@field head? jeton.duration
+---@field prove? jeton.duration of jeton run --prove: to every token's first value
 ---@field body? jeton.duration
 ---@field idle? jeton.duration
 ---@field exchange? jeton.duration
+---@field half_close? jeton.duration
 ---@field tunnel? jeton.duration
 ---@field drain? jeton.duration
 
@@ -157,8 +171,10 @@ function response:set_body(body) end
 ---@field limits? jeton.limits
 ---@field log? jeton.log.options
 ---@field access_log? boolean|string the same as log.access
----@field forwarded? "set"|"append"|"off"|false
+---@field forwarded? "drop"|"set"|"append"|"off"|false what the upstream is told of the client; "drop" unless it is given
 ---@field via? boolean
+---@field half_close? boolean
+---@field tcp_keepalive? boolean|jeton.tcp_keepalive
 ---@field on_start? async fun()
 ---@field on_request? async fun(req: jeton.request, tokens: jeton.tokens)
 ---@field on_response? async fun(res: jeton.response, req: jeton.request, tokens: jeton.tokens)

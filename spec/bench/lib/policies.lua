@@ -1,5 +1,5 @@
 --- jeton's policies in the measurements, by name: { name for tables, token: does the origin see one, more: further keys as Lua text }. They add no
---- Forwarded fields, since the peers add none either; `forwarded` is the one that does, as jeton does unless it is told otherwise.
+--- Forwarded fields, since the peers add none either; `forwarded` is the one that does.
 local M = {}
 
 --- A token that lives long enough to be left alone, from a fetch that asks nobody.

@@ -3,7 +3,7 @@
 // With an argument, the directory of spec/support/ca.sh, the issuer speaks TLS as localhost, and there are further clients: "RS256", "PS256", "ES256", "ES384"
 // and "HS256" (assertions signed by rsa.key, ecdsa.key, p384.key and the secret), "rotating" (client.key or exact.key, ES256), "certificate" (client.pem),
 // "self-signed" (self-signed.pem); "app-jwt" (rsa.key, PS256) and "app-certificate" (client.pem) have refresh tokens: "refresh_jwt" and "refresh_certificate".
-// Orders on the upstream's /world: POST {"ttl":2,"revoke":true}   GET -> statistics
+// Orders on the upstream's /world: POST {"ttl":2,"revoke":true,"delay":500}   GET -> statistics. `delay` holds back replies that are decided already.
 import { X509Certificate, createPublicKey } from 'node:crypto';
 import fs from 'node:fs';
 import http from 'node:http';
@@ -15,7 +15,7 @@ console.info = console.warn = () => {};
 
 // Every byte that the form encoding of RFC 6749 section 2.3.1 is about.
 const secret = 'a:b c+d%e/f&g=h?i~j';
-const world = { ttl: 3600 };
+const world = { ttl: 3600, delay: 0 };
 const stats = { granted: [], errors: [], details: [], accepted: 0, refused: 0, tokens: [], refresh_tokens: [], bodies: [] };
 
 const listen = (s) => new Promise((done) => s.listen(0, '127.0.0.1', () => done(s.address().port)));
@@ -94,7 +94,13 @@ provider.on('grant.error', (ctx, err) => {
   stats.details.push(err.error_detail ?? err.message);
 });
 provider.on('server_error', (ctx, err) => console.error(err));
-issuer.on('request', provider.callback());
+const answer = provider.callback();
+issuer.on('request', (req, res) => {
+  const end = res.end.bind(res);
+  const delay = world.delay;
+  if (delay) res.end = (...rest) => setTimeout(end, delay, ...rest);
+  return answer(req, res);
+});
 issuer.keepAliveTimeout = 60000;
 
 // What a login in a browser leaves behind, made with the provider's own models.
@@ -119,6 +125,7 @@ const upstream = http.createServer(async (req, res) => {
     for await (const piece of req) text += piece;
     const order = JSON.parse(text || '{}');
     if ('ttl' in order) world.ttl = order.ttl;
+    if ('delay' in order) world.delay = order.delay;
     if (order.revoke) world.revoked = new Set(stats.tokens);
     res.setHeader('content-type', 'application/json');
     res.end(JSON.stringify(stats));

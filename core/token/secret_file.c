@@ -1,0 +1,246 @@
+/* secret_file.c: see secret_file.h.
+ *
+ * Each VM had a copy of its own first, and looked when it was used: a file that was replaced and then emptied was served in one version by workers that had looked in
+ * between, and in another by the rest, for as long as it stayed empty. Now the content is an object of the process (base/named.h), and a reader takes a reference
+ * to it.
+ *
+ * Reading is blocking work, on purpose: it happens inside of secret_expand, which cannot wait, and is one stat a second of a small local file, under the file's own
+ * mutex. Invariant: `content` is replaced as a whole, and only by what was read without an error. */
+#include "token/secret_file.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/file_stamp.h"
+#include "base/log.h"
+#include "base/must.h"
+#include "base/secmem.h"
+#include "token/token.h"
+
+enum { CHECK_MS = 1000 };
+
+struct secret_file {
+  struct named named;
+  char *path; /* immutable, as is the next */
+  bool raw;
+  pthread_mutex_t mutex; /* guards what follows */
+  struct secret_content *content;
+  struct file_stamp seen, told;
+  mode_t mode;
+  uid_t owner;
+  bool odd, utf16;
+  bool failing;       /* and a warning says so */
+  int64_t checked_at; /* CLOCK_BOOTTIME ms */
+};
+
+struct settings {
+  struct str path;
+  bool raw;
+};
+
+/* --- its content --- */
+
+static struct secret_content *content_new(struct str bytes) {
+  size_t size = sizeof(struct secret_content) + bytes.n + 1;
+  struct secret_content *c = secmem_alloc(size);
+  atomic_init(&c->refs, 1);
+  c->size = size;
+  c->bytes = (struct str){(char *)(c + 1), bytes.n};
+  if (bytes.n > 0) memcpy(c + 1, bytes.p, bytes.n);
+  return c;
+}
+
+void secret_content_unref(struct secret_content *c) {
+  if (c != NULL && atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) == 1) secmem_free(c, c->size);
+}
+
+static bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+static bool is_text(struct str s) {
+  for (size_t i = 0; i < s.n; i++)
+    if (((unsigned char)s.p[i] < ' ' && !is_blank(s.p[i])) || s.p[i] == 0x7f) return false;
+  return true;
+}
+
+/* What some editors and shells write when they are asked for text: a zero byte behind every character, which no header can carry. */
+static bool is_utf16(struct str s) {
+  return s.n >= 2 && (memcmp(s.p, "\xff\xfe", 2) == 0 || memcmp(s.p, "\xfe\xff", 2) == 0);
+}
+
+static struct str drop_front(struct str s, size_t n) { return (struct str){s.p + n, s.n - n}; }
+
+struct str secret_trim(struct str s, bool *odd) {
+  static const struct str mark = {"\xef\xbb\xbf", 3};
+  *odd = false;
+  if (!is_text(s)) return s;
+  struct str t = s;
+  if (t.n > 0 && t.p[t.n - 1] == '\n') t.n--; /* one line end is an editor's */
+  if (t.n < s.n && t.n > 0 && t.p[t.n - 1] == '\r') t.n--;
+  size_t usual = t.n;
+  for (size_t before = t.n + 1; t.n != before;) {
+    before = t.n;
+    if (str_starts(t, mark)) t = drop_front(t, mark.n);
+    while (t.n > 0 && is_blank(t.p[0])) t = drop_front(t, 1);
+    while (t.n > 0 && is_blank(t.p[t.n - 1])) t.n--;
+  }
+  *odd = t.n < usual;
+  return t;
+}
+
+/* Reads into `to` (sensitive). 0, or a negative code. */
+static int read_small(const char *path, struct buf *to, struct stat *seen) {
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return -errno;
+  int rc = fstat(fd, seen) == 0 ? 0 : -errno;
+  while (rc == 0) {
+    ssize_t n = read(fd, buf_reserve(to, 4096), 4096);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) rc = -errno;
+    if (n <= 0) break;
+    to->n += (size_t)n;
+    if (to->n > TOKEN_BYTES_MAX) rc = ERR_LIMIT;
+  }
+  (void)close(fd);
+  return rc;
+}
+
+static int load_locked(struct secret_file *f) {
+  struct buf b;
+  struct stat seen;
+  bool odd = false;
+  buf_init(&b);
+  b.sensitive = true;
+  int rc = read_small(f->path, &b, &seen);
+  struct str bytes = f->raw ? buf_str(&b) : secret_trim(buf_str(&b), &odd);
+  if (rc == 0 && bytes.n == 0) rc = SECRET_FILE_EMPTY;
+  if (rc == 0) {
+    struct secret_content *old = f->content;
+    f->content = content_new(bytes);
+    secret_content_unref(old);
+    f->seen = file_stamp_of(&seen);
+    f->mode = seen.st_mode;
+    f->owner = seen.st_uid;
+    f->odd = odd;
+    f->utf16 = !f->raw && is_utf16(bytes);
+  }
+  buf_fini(&b);
+  return rc;
+}
+
+const char *secret_file_error(int rc) {
+  static_assert(TOKEN_BYTES_MAX == 64 * 1024, "the text says so");
+  if (rc == ERR_LIMIT) return "the file is larger than 64 KiB";
+  return rc == SECRET_FILE_EMPTY ? "the file is empty" : err_text(rc);
+}
+
+/* True: there is something else than what was read last, or nothing. */
+static bool has_changed(const struct secret_file *f) {
+  struct stat now;
+  if (f->content == NULL || stat(f->path, &now) != 0) return true;
+  struct file_stamp stamp = file_stamp_of(&now);
+  return !file_stamp_same(&stamp, &f->seen);
+}
+
+/* --- what its owner should know --- */
+
+static void log_it(void *arg, const char *text) {
+  (void)arg;
+  log_warn("%s", text);
+}
+
+/* A group is only superfluous for the owner: root's file with a service's group is how that service gets to read it. As of TLS keys. */
+static void tell_locked(struct secret_file *f, bool again, void (*tell)(void *arg, const char *text), void *arg) {
+  char text[640];
+  bool ours = f->owner == geteuid() && f->owner != 0;
+  if (!again && file_stamp_same(&f->told, &f->seen)) return;
+  f->told = f->seen;
+  if ((f->mode & (S_IROTH | S_IRGRP)) != 0 && ((f->mode & S_IROTH) != 0 || ours)) {
+    bool all = (f->mode & S_IROTH) != 0;
+    (void)snprintf(text, sizeof text, "%s: a secret that %s may read (chmod %s mends it)", f->path,
+                   all ? "everybody" : "its group", all ? "o=" : "600");
+    tell(arg, text);
+  }
+  if (f->utf16) {
+    (void)snprintf(text, sizeof text,
+                   "%s: a secret in UTF-16, whose bytes are taken as they are: save it as UTF-8 ({ raw = true } ends "
+                   "this warning)",
+                   f->path);
+    tell(arg, text);
+  }
+  if (!f->odd) return;
+  (void)snprintf(text, sizeof text,
+                 "%s: white space or a byte order mark at the edges of a secret is left out ({ raw = true } keeps it)",
+                 f->path);
+  tell(arg, text);
+}
+
+int secret_file_load(struct secret_file *f, bool again, void (*tell)(void *arg, const char *text), void *arg) {
+  pthread_mutex_lock(&f->mutex);
+  int rc = has_changed(f) ? load_locked(f) : 0;
+  f->checked_at = clock_boot_ms();
+  if (rc == 0) tell_locked(f, again, tell != NULL ? tell : log_it, arg);
+  pthread_mutex_unlock(&f->mutex);
+  return rc;
+}
+
+static void check_locked(struct secret_file *f) {
+  int rc = has_changed(f) ? load_locked(f) : 0;
+  if (rc == 0) tell_locked(f, false, log_it, NULL);
+  if (rc != 0 && !f->failing)
+    log_warn("secret file %s cannot be read again, its last content goes on serving: %s", f->path,
+             secret_file_error(rc));
+  f->failing = rc != 0;
+}
+
+struct secret_content *secret_file_read(struct secret_file *f) {
+  int64_t now = clock_boot_ms();
+  pthread_mutex_lock(&f->mutex);
+  if (now - f->checked_at >= CHECK_MS) {
+    f->checked_at = now;
+    check_locked(f);
+  }
+  struct secret_content *c = f->content;
+  if (c != NULL) atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
+  pthread_mutex_unlock(&f->mutex);
+  return c;
+}
+
+/* --- one a path --- */
+
+static struct named *make(const void *data) {
+  const struct settings *s = data;
+  struct secret_file *f = must_calloc(1, sizeof *f);
+  f->path = must_dup(s->path);
+  f->raw = s->raw;
+  pthread_mutex_init(&f->mutex, NULL);
+  return &f->named;
+}
+
+static void unmake(struct named *n) {
+  struct secret_file *f = CONTAINER_OF(n, struct secret_file, named);
+  secret_content_unref(f->content);
+  pthread_mutex_destroy(&f->mutex);
+  free(f->path);
+  free(f);
+}
+
+struct secret_file *secret_file_get(struct registry *names, struct str path, bool raw) {
+  static const struct named_kind kinds[2] = {{"jeton.secret.file", make, unmake},
+                                             {"jeton.secret.file, raw", make, unmake}};
+  struct settings s = {path, raw};
+  return CONTAINER_OF(named_get(names, &kinds[raw], path, &s), struct secret_file, named);
+}
+
+void secret_file_unref(struct secret_file *f) { named_unref(&f->named); }

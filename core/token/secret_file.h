@@ -1,0 +1,37 @@
+/* secret_file.h: the content of a file with a secret in it, one for the whole process: all threads have the same version of it at any time. Any thread. */
+#ifndef JETON_TOKEN_SECRET_FILE_H
+#define JETON_TOKEN_SECRET_FILE_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/named.h"
+#include "base/str.h"
+
+enum { SECRET_FILE_EMPTY = -ENODATA };
+
+struct secret_content { /* refcounted, immutable, in secret memory */
+  _Atomic unsigned refs;
+  size_t size; /* of the allocation */
+  struct str bytes;
+};
+void secret_content_unref(struct secret_content *c); /* NULL is fine */
+
+struct secret_file;
+/* raw: the bytes as they are; else text without what stands at its edges (secret_trim). A reference, for secret_file_unref. */
+struct secret_file *secret_file_get(struct registry *names, struct str path, bool raw);
+void secret_file_unref(struct secret_file *f);
+/* Reads it now, unless it is what was read last. 0, or what is wrong: libuv's code, ERR_LIMIT or SECRET_FILE_EMPTY; what there was stays. `tell` gets what its
+ * owner should know of it (who may read it, what was left out); without `again` only what it has not been told of this content. */
+int secret_file_load(struct secret_file *f, bool again, void (*tell)(void *arg, const char *text), void *arg);
+/* What is in it, looked at once a second at most; a new reference, or NULL: it was never read well. While it cannot be read, or is empty, which is what a file that is
+ * being rewritten looks like, the content read last serves, and one warning is logged. */
+struct secret_content *secret_file_read(struct secret_file *f);
+const char *secret_file_error(int rc);
+
+/* Text without white space and byte order mark at both ends; *odd says whether that was more than one line end. What holds other control bytes is no text and
+ * stays as it is. */
+struct str secret_trim(struct str s, bool *odd);
+
+#endif
