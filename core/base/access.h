@@ -21,8 +21,8 @@ struct access_log {
   char *path; /* NULL: standard output */
   struct sink sink;
   struct buf buf;
-  size_t
-      whole; /* write at most this much at once (cut at a line's end): the most that the kernel does not mix with others' lines */
+  /* write at most this much at once (cut at a line's end): the most that the kernel does not mix with others' lines */
+  size_t whole;
   uint64_t lost; /* lines that could not be written */
   bool waiting;  /* the timer runs */
   bool failing;  /* the last write failed, and that has been logged */

@@ -26,8 +26,8 @@ struct request {
   enum http_framing framing;
   uint8_t minor; /* HTTP/1.minor: 0 or 1 */
   bool keep_alive, expect_continue, absolute_form, is_connect, is_head;
-  bool
-      upgrade; /* Connection: upgrade with an Upgrade field, on 1.1; never for h2c (RFC 9113 section 3.1 took it back), nor for a WebSocket with a body */
+  /* Connection: upgrade with an Upgrade field, on 1.1; never for h2c (RFC 9113 section 3.1 took it back), nor for a WebSocket with a body */
+  bool upgrade;
   struct str upgrade_protocol; /* with `upgrade`: the Upgrade field's value */
 };
 struct response {
@@ -39,8 +39,8 @@ struct response {
   enum http_framing framing; /* of what follows on this connection: FRAMING_NONE for HEAD, 1xx, 204, 304, CONNECT 2xx */
   bool has_length;           /* a Content-Length was there: to be passed on for HEAD and 304 (RFC 9110 section 8.6) */
   uint8_t minor;
-  bool
-      keep_alive; /* the connection can serve another request: always false when the body ends with it, for 101 and for tunnels */
+  /* the connection can serve another request: always false when the body ends with it, for 101 and for tunnels */
+  bool keep_alive;
 };
 
 struct http_limits {

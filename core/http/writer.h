@@ -21,8 +21,8 @@ struct response_head {
       headers; /* framing, Connection, Upgrade, Keep-Alive, Proxy-Connection and Proxy-Authorization fields and secrets in it are ignored; Proxy-Authenticate is
                    ours to send (RFC 9110 section 11.7.1), the upstream's has been stripped */
   struct framing framing;
-  bool
-      no_body; /* HEAD, 1xx, 204, 304, tunnels: a Content-Length goes out where RFC 9110 section 8.6 allows it and framing.kind is FRAMING_LENGTH */
+  /* HEAD, 1xx, 204, 304, tunnels: a Content-Length goes out where RFC 9110 section 8.6 allows it and framing.kind is FRAMING_LENGTH */
+  bool no_body;
   bool keep_alive;      /* taken as false where only the connection's end can end the body */
   uint8_t client_minor; /* 0: a 1.0 client; chunked is impossible and keep-alive must be said */
   struct str upgrade;   /* 101 and 426 */

@@ -22,8 +22,8 @@ struct child_settings {
   struct str in;   /* standard input, copied; .p NULL: /dev/null */
   uint64_t timeout_ms;
   size_t out_max, err_max;
-  struct charge
-      charge; /* taken over: input and output are charged to it until the process is done; none: they are not */
+  /* taken over: input and output are charged to it until the process is done; none: they are not */
+  struct charge charge;
 };
 struct child_result {
   int error; /* 0; UV_ENOENT and the like: it did not start; UV_ETIMEDOUT; ERR_LIMIT: more output than it may; UV_ENOMEM: more than its charge may */

@@ -54,8 +54,8 @@ static void stored_fini(struct stored *s) {
 
 struct file_source {
   struct secret_file *file;
-  struct secret_content
-      *content; /* a reference while its bytes are needed: a thread that rests keeps none that the file has no more */
+  /* a reference while its bytes are needed: a thread that rests keeps none that the file has no more */
+  struct secret_content *content;
 };
 
 static int file_read(void *data, struct str *bytes) {

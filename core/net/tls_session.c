@@ -56,8 +56,8 @@ struct tls_session {
   bool dry;        /* mbedTLS asked for more than there is: 3.6 says WANT_READ for other reasons too */
   struct buf kept; /* ciphertext that came when the owner did not read */
   int end;         /* how the stream ended, as on_read gets it; 0: it has not */
-  size_t
-      record; /* bytes of plain text that one record takes: 16,384, or less if agreed (3.6 with TLS 1.3: a byte less) */
+  /* bytes of plain text that one record takes: 16,384, or less if agreed (3.6 with TLS 1.3: a byte less) */
+  size_t record;
   int io_error;            /* of the plain stream's write, behind an error of mbedTLS */
   unsigned how, other_how; /* a client: of enum tls_how; once it has failed: how it may do better, or `how` */
   uv_idle_t kick;          /* delivers the kept bytes when reading starts again; never from inside stream_read_start */

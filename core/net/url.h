@@ -15,8 +15,8 @@ struct url {
   bool ipv6;        /* host is an IPv6 literal: brackets in Host */
   struct str path;  /* "" or begins with "/" */
   struct str query; /* .p NULL when there is no "?" */
-  struct str
-      unix_path; /* else .p NULL; "unix:/run/x.sock" or "unix:/run/x.sock:/base" gives host "localhost", port 80 */
+  /* else .p NULL; "unix:/run/x.sock" or "unix:/run/x.sock:/base" gives host "localhost", port 80 */
+  struct str unix_path;
 };
 /* Slices into s. Returns NULL, or a static sentence that says what is wrong ("userinfo is not allowed in a URL"). */
 const char *url_parse(struct str s, struct url *out);

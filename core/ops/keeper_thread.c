@@ -549,8 +549,8 @@ static void prove(struct keeper_thread *k, struct order *o) {
 
 /* --- the thread --- */
 
-/* A keeper rests for most of its life: what its last fetch left behind (a reply with a token in it) is given back all the same. */
-/* What fetches have left behind goes while nothing is fetched, too: garbage of their VMs, the bytes of the last read, frames of calls that are over. */
+/* A keeper rests for most of its life. What its last fetch left behind (a reply with a token in it) goes all the same: garbage of the VMs, the bytes of the last read,
+ * frames of calls that are over. */
 static void on_collect(uv_timer_t *t) {
   struct keeper_thread *k = t->data;
   if (k->active != NULL) vm_collect_step(k->active->vm);

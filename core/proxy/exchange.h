@@ -72,8 +72,8 @@ struct exchange {
   struct request_body body;
   struct str upstream_name; /* .p NULL: the default one */
   struct str host;          /* Host as a script set it; .p NULL: not set */
-  struct str
-      unread; /* the first line of a head that was not read to its end, or could not be: for the log. .p NULL: it was read */
+  /* the first line of a head that was not read to its end, or could not be: for the log. .p NULL: it was read */
+  struct str unread;
   struct later nudge; /* starts the reading that a script awaits; ends the reply step's wait for the client's body */
 
   /* the hook that runs */
@@ -88,8 +88,8 @@ struct exchange {
   struct origin *origin;
   struct slot_waiter waiter;
   struct timeout token_wait; /* how long a token may be waited for */
-  struct timeout
-      body_wait_limit; /* how long the upstream may take to say 100 (Continue), or the client to end a body that nobody wants */
+  /* how long the upstream may take to say 100 (Continue), or the client to end a body that nobody wants */
+  struct timeout body_wait_limit;
   struct timeout deadline; /* the whole exchange */
   uint64_t wait_until;     /* uv_now's clock; 0: has not waited yet */
   bool replayed;           /* the one replay was made: outlives the steps that it goes through again */

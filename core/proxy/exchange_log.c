@@ -191,8 +191,8 @@ struct tunnel_record {
   int64_t started_us;
   int status;
   uint64_t sent, received; /* by the exchange: the head; a body */
-  struct runtime
-      *runtime; /* its VM keeps the entry for on_log, at the record's address in the registry; NULL: there is none */
+  /* its VM keeps the entry for on_log, at the record's address in the registry; NULL: there is none */
+  struct runtime *runtime;
   size_t client, what, whose; /* lengths of the three texts, which lie behind one another */
   char text[];
 };

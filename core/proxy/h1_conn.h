@@ -39,8 +39,8 @@ struct h1_conn { /* embedded in struct conn; no conn of its own is allocated for
   union {
     struct stall stall;  /* of the client, while `sending` */
     uint64_t linger_end; /* uv_now when lingering ends */
-    uint64_t
-        handshake_end; /* conn.c's, before HTTP begins: uv_now when a TLS handshake must be done; UINT64_MAX: no limit */
+    /* conn.c's, before HTTP begins: uv_now when a TLS handshake must be done; UINT64_MAX: no limit */
+    uint64_t handshake_end;
   } limit;
   uint32_t in_row; /* requests begun since the loop last came to this connection */
   uint8_t state;

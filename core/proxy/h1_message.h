@@ -19,16 +19,16 @@ struct half_closed;
 struct h1_message {
   struct http_parser parser;
   struct pace pace; /* the client's time for its body */
-  struct half_closed
-      *half_closed; /* the client has sent FIN and waits: how long it may, h1_conn.c's; NULL: no limit runs */
-  uint64_t seen;    /* bytes of body read */
-  uint8_t reply;    /* enum h1_reply_state */
-  bool complete;    /* the request has been read to its end */
-  bool refused;     /* it could not be: nothing behind it can be read, either */
-  bool continued;   /* 100 (Continue) has been sent */
-  bool keep_alive;  /* as the reply's head said */
-  bool chunked;     /* the reply's body */
-  bool no_body;     /* body that comes for it all the same is dropped */
+  /* the client has sent FIN and waits: how long it may, h1_conn.c's; NULL: no limit runs */
+  struct half_closed *half_closed;
+  uint64_t seen;   /* bytes of body read */
+  uint8_t reply;   /* enum h1_reply_state */
+  bool complete;   /* the request has been read to its end */
+  bool refused;    /* it could not be: nothing behind it can be read, either */
+  bool continued;  /* 100 (Continue) has been sent */
+  bool keep_alive; /* as the reply's head said */
+  bool chunked;    /* the reply's body */
+  bool no_body;    /* body that comes for it all the same is dropped */
 };
 
 extern const struct downstream_ops h1_downstream;

@@ -60,8 +60,8 @@ struct worker {
   uint64_t forgot_at;  /* net.reads when the leavings of requests were wiped last */
   struct order *drain; /* answered when the last connection is gone */
   struct order *stop;  /* answered when the thread ends */
-  struct mail
-      listeners_mail; /* DRAIN: the accept queue is emptied for `drain_turns` turns of the loop before the listeners close */
+  /* DRAIN: the accept queue is emptied for `drain_turns` turns of the loop before the listeners close */
+  struct mail listeners_mail;
   unsigned drain_turns;
   struct mail room_mail; /* listeners_want_room */
   /* written by the worker's thread, read by any: relaxed */

@@ -27,8 +27,8 @@ struct fetch {
   struct token *
       previous; /* a reference to the token published last, over or rejected as it may be (its extra fields may hold a refresh token), or NULL */
   struct token_bond bond; /* the slot's when it began; the token's when it has ended well */
-  struct audience
-      *asked; /* a reference, or NULL: the servers that it has sent requests to so far. The host's to fill */
+  /* a reference, or NULL: the servers that it has sent requests to so far. The host's to fill */
+  struct audience *asked;
   void *host_data;
   bool proof; /* it may be of a function that the slot never gets; it is not given up */
 };

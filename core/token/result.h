@@ -20,12 +20,12 @@ struct fetch_result {
   bool has_expires_in, has_expires_at;
   double expires_in; /* seconds from sent_at */
   double expires_at; /* seconds since the epoch */
-  double
-      refresh_expires_in; /* seconds from sent_at that what the next fetch needs (a refresh token) lives; <= 0: nothing is known */
+  /* seconds from sent_at that what the next fetch needs (a refresh token) lives; <= 0: nothing is known */
+  double refresh_expires_in;
   const char *error;
   double retry_after; /* 0: not told */
-  struct token_bond
-      bond; /* what the values that it was made of are bound to: `audience` and `sealed` alone count. The caller's */
+  /* what the values that it was made of are bound to: `audience` and `sealed` alone count. The caller's */
+  struct token_bond bond;
 };
 
 struct result_times {

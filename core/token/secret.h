@@ -98,8 +98,8 @@ struct secret_context {
   struct str path; /* of the command or file */
   struct token_bond *
       bond; /* not NULL: narrowed by each token among the bytes; its owner fini's it, whatever comes of the expansion */
-  struct mask
-      *mask; /* not NULL: is told each secret part that goes out, so that it can be hidden where it comes back */
+  /* not NULL: is told each secret part that goes out, so that it can be hidden where it comes back */
+  struct mask *mask;
   const void *
       owner; /* bytes of a token that were made with the same owner do not narrow the bond: a slot's own refresh token goes from value to value */
   bool any_target;        /* crypto keys and other uses inside the process: audience is not asked */

@@ -41,8 +41,8 @@ struct slot {
   /* immutable */
   char *name;  /* for people */
   char *token; /* the name in the policy */
-  struct str
-      key; /* .p NULL: not a family's. A family's slot does not try again by itself while no request wants its token. */
+  /* .p NULL: not a family's. A family's slot does not try again by itself while no request wants its token. */
+  struct str key;
   int64_t (*clock)(void); /* clock_boot_ms, but in tests */
 
   /* atomic */
@@ -53,8 +53,8 @@ struct slot {
   struct token *current; /* the token that is served: a reference, or NULL */
   struct token *last;    /* the token published last: a reference, or NULL */
   struct token *older;   /* what was current before a bond with another audience: a reference, or NULL */
-  struct token
-      *brought; /* what a fetch brought since, in vain, and the next one needs: a reference, or NULL. See below */
+  /* what a fetch brought since, in vain, and the next one needs: a reference, or NULL. See below */
+  struct token *brought;
   struct token_bond bond; /* of what is fetched from now on; epoch 0: it was never told */
   uint64_t generation;
   struct link waiters;
