@@ -134,7 +134,7 @@ describe("TLS", function()
         server.on("tlsClientError", () => {}).listen(0, "127.0.0.1", () => console.log("port " + server.address().port));]]):format(dir) }
       local port = process.poll(function() return server:output():match "port (%d+)\n" end, 10, "the server")
       local p = jeton.start(('return { listen = "127.0.0.1:0", upstream = { "https://localhost:%s", tls = { ca = %q } } }'):format(port, dir .. "/ca.pem"))
-      for n = 1, 10 do
+      for n = 1, 8 do -- of more of one kind the log has their number only
         assert.equal(502, http.get(p.port).status)
         process.poll(function() return select(2, p:errors():gsub("502: [^\n]*no certificate from us", "")) == n end, 5, function() return p:errors() end)
       end
