@@ -22,9 +22,10 @@
 #include <unistd.h>
 
 #include "base/must.h"
+#include "base/thread.h"
 
 enum { CLASS_MIN_BITS = 5, CLASS_MAX_BITS = 14, CLASSES = CLASS_MAX_BITS - CLASS_MIN_BITS + 1, CHUNK = 64 * 1024 };
-enum { STACK_WIPED = 64 * 1024 };
+enum { STACK_WIPED = 32 * 1024, STACK_KEPT = 24 * 1024 /* less, since pages do not begin where frames do */ };
 
 struct piece {
   struct piece *next;
@@ -156,8 +157,15 @@ void secmem_wipe(void *p, size_t n) {
   if (n > 0) explicit_bzero(p, n);
 }
 
-/* A frame of its own, or it would be the caller's and lie above what is to be wiped. Lua's C functions go down some 20 KiB. */
-__attribute__((noinline)) void secmem_wipe_stack(void) {
+/* A frame of its own, or it would be the caller's and lie above what is to be wiped. */
+__attribute__((noinline)) static void wipe_frame(void) {
   char below[STACK_WIPED];
   secmem_wipe(below, sizeof below);
+}
+
+/* Calls that are made all the time go down some 20 KiB: there it is cheaper to wipe than to fetch new pages. Some reach much deeper (the dynamic linker saves the
+ * vector registers at a function's first call), and their pages are given back. */
+void secmem_wipe_stack(void) {
+  thread_stack_trim(STACK_KEPT);
+  wipe_frame();
 }

@@ -2,6 +2,8 @@
 #include "base/thread.h"
 
 #include <stdint.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* The lowest address of this thread's stack; 0: not asked for yet. */
 static _Thread_local uintptr_t lowest;
@@ -31,4 +33,10 @@ size_t thread_stack_left(void) {
   const uintptr_t here = (uintptr_t)__builtin_frame_address(0);
   if (lowest == 0) lowest = find_lowest(here);
   return here > lowest ? here - lowest : 0;
+}
+
+void thread_stack_trim(size_t kept) {
+  const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), here = (uintptr_t)__builtin_frame_address(0);
+  const uintptr_t from = (here - thread_stack_left() + page - 1) & ~(page - 1), to = (here - kept) & ~(page - 1);
+  if (from < to) (void)madvise((void *)from, to - from, MADV_DONTNEED); /* else they keep what they hold */
 }

@@ -6,12 +6,14 @@
 #include <assert.h>
 
 #include "base/list.h"
+#include "base/secmem.h"
 #include "http/services.h"
 #include "lua/guard.h"
 
 static void on_run(uv_work_t *request) {
   struct work *w = request->data;
   w->run(w);
+  secmem_wipe_stack(); /* it may have copied a secret, and this thread may rest for long */
 }
 
 static int push(lua_State *L, void *arg) {

@@ -23,6 +23,7 @@
 #include "base/log.h"
 #include "base/must.h"
 #include "base/named.h"
+#include "base/secmem.h"
 #include "base/version.h"
 #include "http/services.h"
 #include "ops/certificates.h"
@@ -240,6 +241,7 @@ static void take_success(struct process *p, const struct reload_result *result) 
 static void on_reload_ended(void *ctx, const struct reload_result *result) {
   struct process *p = ctx;
   (result->status == 0 ? take_success : take_refusal)(p, result);
+  secmem_wipe_stack(); /* of the loading */
   if (p->stopping) {
     drain(p);
   } else if (!p->serving) {
@@ -472,6 +474,7 @@ static void serve(struct process *p, struct policy *policy) {
     p->exit_code = EXIT_OSERR;
     begin_stop(p);
   }
+  secmem_wipe_stack(); /* of the policy's loading: the loop's own frames, which are not filled, lie where it was */
   (void)uv_run(&p->services.loop, UV_RUN_DEFAULT);
   close_handles(p);
 }

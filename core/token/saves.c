@@ -18,6 +18,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/must.h"
+#include "base/secmem.h"
 
 enum { PAUSE_MIN_MS = 1000, PAUSE_MAX_MS = 10 * 1000, FILE_MAX = 64 * 1024 };
 
@@ -90,6 +91,7 @@ static void on_try(uv_work_t *work) {
     return; /* for want of a lock it is tried all the same, as a fetch does */
   s->outcome = try(s);
   file_lock_release(&lock);
+  secmem_wipe_stack();
 }
 
 /* --- in the loop --- */
