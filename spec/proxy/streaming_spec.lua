@@ -30,7 +30,7 @@ describe("memory", function()
     local nginx = peers.nginx(("root %s; sendfile on;"):format(dir))
     local p = wire.release_proxy(nginx)
     http.get(p.port, "/none")
-    local before = wire.rss(p)
+    local before = wire.rss_at_rest(p)
     local c = http.connect(p.port)
     c:send "GET /big HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     local got, next_stop, most = 0, 0, 0
@@ -58,7 +58,7 @@ describe("memory", function()
     local nginx = peers.nginx(("root %s; sendfile on;"):format(dir))
     local p = wire.release_proxy(nginx)
     for _ = 1, 20 do http.get(p.port, "/none") end
-    local before, most = wire.rss(p), 0
+    local before, most = wire.rss_at_rest(p), 0
     local c = http.connect(p.port)
     c:send "GET /huge HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     local t0, got = socket.gettime(), 0
@@ -84,7 +84,7 @@ describe("memory", function()
     local server, port = own_server()
     local p = wire.release_proxy(port)
     local c = http.connect(p.port)
-    local before = wire.rss(p)
+    local before = wire.rss_at_rest(p)
     c:send(("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"):format(BIG))
     local upstream = assert(server:accept())
     upstream:settimeout(5)

@@ -109,6 +109,17 @@ end
 
 --- Resident memory in KiB.
 function M.rss(p) return tonumber(process.read_file("/proc/" .. p.pid .. "/status"):match "VmRSS:%s+(%d+)") end
+--- The same when it has come to rest: what its threads do then touches pages of its own, once.
+function M.rss_at_rest(p)
+  local last, steady = M.rss(p), 0
+  process.poll(function()
+    socket.sleep(0.2)
+    local now = M.rss(p)
+    last, steady = now, now == last and steady + 1 or 0
+    return steady == 4
+  end, 10, "its memory to be steady")
+  return last
+end
 --- How many descriptors it has open, but for those that libuv keeps in reserve, which it opens with a loop's first connection.
 function M.descriptors(p)
   local n = 0
