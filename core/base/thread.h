@@ -25,7 +25,8 @@ enum { THREAD_STACK = THREAD_FRAMES * 8 * 1024 * 1024 };
 int thread_start(pthread_t *thread, void *(*run)(void *arg), void *arg);
 /* Bytes of the calling thread's stack below the caller's frame. Of a thread that was started elsewhere, too. */
 size_t thread_stack_left(void);
-/* Gives back the pages of the stack that are more than `kept` bytes below the caller's frame: what calls have left there is gone. Of a thread that was started here. */
+/* Gives back the pages of the stack that are more than `kept` bytes below the caller's frame: what calls have left there is gone. Of any thread but the
+ * process's first one, whose stack is not a mapping of its own. */
 void thread_stack_trim(size_t kept);
 
 #endif

@@ -104,8 +104,7 @@ static void push_previous(lua_State *L, const struct fetch *f, bool open) {
   p->token = token_ref(f->previous);
   p->slot = f->slot;
   p->sealed = !open;
-  const struct token_bond *then = &f->previous->bond;
-  p->changed = then->made_of[0] != f->bond.made_of[0] || then->made_of[1] != f->bond.made_of[1];
+  p->changed = !token_bond_made_alike(&f->previous->bond, &f->bond);
 }
 
 int l_fetch_push_context(lua_State *L, const struct fetch *f, bool open) {

@@ -15,6 +15,12 @@ bool tls_same_name(const mbedtls_x509_buf *a, const mbedtls_x509_buf *b) {
   return a->len == b->len && memcmp(a->p, b->p, a->len) == 0;
 }
 
+bool tls_has_subject(const mbedtls_x509_crt *list, const mbedtls_x509_buf *name) {
+  for (const mbedtls_x509_crt *c = list; c != NULL && c->version != 0; c = c->next)
+    if (tls_same_name(&c->subject_raw, name)) return true;
+  return false;
+}
+
 bool tls_issued_itself(const mbedtls_x509_crt *crt) { return tls_same_name(&crt->issuer_raw, &crt->subject_raw); }
 
 static bool may_have_issued(const mbedtls_x509_crt *issuer, const mbedtls_x509_crt *crt) {
@@ -55,12 +61,6 @@ static size_t choose(const mbedtls_x509_crt *last, const struct link_in *left, s
   return best;
 }
 
-static bool has_issuer(const mbedtls_x509_crt *crt, const mbedtls_x509_crt *list) {
-  for (const mbedtls_x509_crt *c = list; c != NULL; c = c->next)
-    if (tls_same_name(&crt->issuer_raw, &c->subject_raw)) return true;
-  return false;
-}
-
 static bool issued_by_one_that_leads(const mbedtls_x509_crt *crt, const struct link_in *v, size_t n) {
   for (size_t i = 0; i < n; i++)
     if (v[i].leads && may_have_issued(v[i].crt, crt)) return true;
@@ -70,7 +70,7 @@ static bool issued_by_one_that_leads(const mbedtls_x509_crt *crt, const struct l
 /* From those whose issuer is trusted down to all that they may have issued. */
 static void find_leading(struct link_in *v, size_t n, const mbedtls_x509_crt *trusted) {
   bool more = true;
-  for (size_t i = 0; i < n; i++) v[i].leads = has_issuer(v[i].crt, trusted);
+  for (size_t i = 0; i < n; i++) v[i].leads = tls_has_subject(trusted, &v[i].crt->issuer_raw);
   while (more) {
     more = false;
     for (size_t i = 0; i < n; i++) {

@@ -117,7 +117,8 @@ bool tls_chain_sort(mbedtls_x509_crt *own, const mbedtls_x509_crt *trusted);
  * 7.4.2; of n bytes, or NULL) that is; 0: none. */
 unsigned tls_chain_unread(const unsigned char *message, size_t n);
 bool tls_same_name(const mbedtls_x509_buf *a, const mbedtls_x509_buf *b);
-bool tls_issued_itself(const mbedtls_x509_crt *crt); /* by its names */
+bool tls_has_subject(const mbedtls_x509_crt *list, const mbedtls_x509_buf *name); /* list: NULL, or empty, is fine */
+bool tls_issued_itself(const mbedtls_x509_crt *crt);                              /* by its names */
 
 /* --- tls_verify.c --- */
 

@@ -278,22 +278,16 @@ __attribute__((format(printf, 2, 3))) static void add_reason(struct tls_verdict 
   va_end(args);
 }
 
-static bool has_subject(const mbedtls_x509_crt *list, const mbedtls_x509_buf *name) {
-  for (const mbedtls_x509_crt *c = list; c != NULL && c->version != 0; c = c->next)
-    if (tls_same_name(&c->subject_raw, name)) return true;
-  return false;
-}
-
 /* Goes on in the sentence about an issuer that was not found, with what to look at. `own` and its list are all that the peer sent. */
 static void explain_untrusted(struct tls_verdict *v, const mbedtls_x509_crt *own) {
   const mbedtls_x509_buf *issuer = &v->stuck->issuer_raw;
   const char *key = v->client == NULL ? "client_ca" : "tls.ca";
   if (v->stuck == own && tls_issued_itself(own)) return;
-  if (has_subject(tls_trust_chain(v->trust), issuer))
+  if (tls_has_subject(tls_trust_chain(v->trust), issuer))
     add_reason(v, " (one of that name is trusted, but it has another key, or must not sign this)");
   else if (tls_issued_itself(v->stuck))
     add_reason(v, " (its certificate came along, but `%s` does not name it)", key);
-  else if (has_subject(own->next, issuer))
+  else if (tls_has_subject(own->next, issuer))
     add_reason(v, " (its certificate came along, but must not sign this, or has another key)");
   else
     add_reason(v, " (does the peer leave out an intermediate certificate, or is this authority missing in `%s`?)", key);

@@ -54,12 +54,13 @@ static struct side *other_side(struct tunnel *t, const struct side *s) {
   return s == &t->client ? &t->upstream : &t->client;
 }
 
-/* Neither side has anything to say any more, and what they said has been taken. */
+static bool has_taken_all(const struct side *s) { return s->state == SIDE_GONE || queued(s) == 0; }
+
+/* Both have half-closed or one is gone, and whoever is there has taken what was for it. */
 static bool finished(const struct tunnel *t) {
   const struct side *c = &t->client, *u = &t->upstream;
-  if (c->state == SIDE_GONE || u->state == SIDE_GONE)
-    return (c->state == SIDE_GONE || queued(c) == 0) && (u->state == SIDE_GONE || queued(u) == 0);
-  return c->state == SIDE_ENDED && u->state == SIDE_ENDED && queued(c) == 0 && queued(u) == 0;
+  bool over = c->state == SIDE_GONE || u->state == SIDE_GONE || (c->state == SIDE_ENDED && u->state == SIDE_ENDED);
+  return over && has_taken_all(c) && has_taken_all(u);
 }
 
 /* A side has said its last. False: the tunnel has ended. */

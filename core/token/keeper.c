@@ -292,8 +292,7 @@ static void bind_token(struct token *t, const struct fetch *f, const struct fetc
 static struct token *bring(const struct fetch *f, const struct fetch_result *r) {
   if (r->nfields == 0) return NULL;
   const struct token *before = f->previous;
-  bool same =
-      before != NULL && before->bond.made_of[0] == f->bond.made_of[0] && before->bond.made_of[1] == f->bond.made_of[1];
+  bool same = before != NULL && token_bond_made_alike(&before->bond, &f->bond);
   struct token *t = token_new(same ? before->value : (struct str){"", 0}, r->fields, r->nfields);
   if (t == NULL) return NULL;
   t->generation = before != NULL ? before->generation : 0;

@@ -66,8 +66,7 @@ void token_bond_fini(struct token_bond *b) {
 }
 
 bool token_bond_same(const struct token_bond *a, const struct token_bond *b) {
-  return a->made_of[0] == b->made_of[0] && a->made_of[1] == b->made_of[1] && a->sealed == b->sealed &&
-         audience_same(a->audience, b->audience);
+  return token_bond_made_alike(a, b) && a->sealed == b->sealed && audience_same(a->audience, b->audience);
 }
 
 void token_bond_narrow(struct token_bond *b, struct audience *audience, bool sealed) {

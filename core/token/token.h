@@ -25,6 +25,9 @@ struct token_bond {
 void token_bond_copy(struct token_bond *to, const struct token_bond *from);   /* a reference of its own */
 void token_bond_fini(struct token_bond *b);                                   /* zeroed is fine */
 bool token_bond_same(const struct token_bond *a, const struct token_bond *b); /* but for the epoch */
+static inline bool token_bond_made_alike(const struct token_bond *a, const struct token_bond *b) {
+  return a->made_of[0] == b->made_of[0] && a->made_of[1] == b->made_of[1];
+}
 /* The narrowest of both: the audience is what both allow, and sealed is as strict as either. */
 void token_bond_narrow(struct token_bond *b, struct audience *audience, bool sealed);
 

@@ -228,13 +228,19 @@ describe("path", function()
     p:finish()
   end)
 
-  it("whose directory goes later shows before the next rotation is lost", function()
+  --- A program that serves, whose refresh token is in a directory that has gone to dir/moved since; where that was, and the path.
+  local function moved_away()
     local sub = dir .. "/state"
     assert(uv.fs_mkdir(sub, 448))
     local path = process.write_file(sub .. "/refresh", ports.refresh)
     local p = jeton.start(policy(("path = %q,"):format(path)))
     assert.equal(200, http.get(p.port).status, p:errors())
     assert(uv.fs_rename(sub, dir .. "/moved"))
+    return p, sub, path
+  end
+
+  it("whose directory goes later shows before the next rotation is lost", function()
+    local p, sub, path = moved_away()
     assert.equal(0, (refresh(p)))
     assert.matches("no such file", token(p).unsaved)
     assert(uv.fs_rename(dir .. "/moved", sub))
@@ -244,12 +250,7 @@ describe("path", function()
 
   --- A program with a refresh token that could not be saved, the directory that is away, and the path.
   local function unsaved()
-    local sub = dir .. "/state"
-    assert(uv.fs_mkdir(sub, 448))
-    local path = process.write_file(sub .. "/refresh", ports.refresh)
-    local p = jeton.start(policy(("path = %q,"):format(path)))
-    assert.equal(200, http.get(p.port).status, p:errors())
-    assert(uv.fs_rename(sub, dir .. "/moved"))
+    local p, sub, path = moved_away()
     for _ = 1, 2 do assert.equal(0, (refresh(p))) end
     assert.matches("no such file", token(p).unsaved)
     return p, sub, path
