@@ -20,7 +20,9 @@
 #include "proxy/stamp.h"
 #include "proxy/worker_state.h"
 
-int exchange_status(const struct exchange *ex) { return ex->replied ? ex->response.status : ex->failure.status; }
+int exchange_status(const struct exchange *ex) {
+  return ex->replied && ex->failure.grpc == 0 ? ex->response.status : ex->failure.status;
+}
 
 const char *exchange_asked(const struct exchange *ex) { return ex->asked != NULL ? ex->asked->conf->name : NULL; }
 
@@ -95,12 +97,14 @@ static struct str what(const struct exchange *ex, char out[WHAT_MAX]) {
   return (struct str){out, (size_t)(w.at - out)};
 }
 
-/* default 5d0f29c4a1b37e02 */
+/* default 5d0f29c4a1b37e02 grpc=14 */
 static struct str whose(const struct exchange *ex, char out[WHOSE_MAX]) {
   static const char *const ended[] = {[REPLY_WHOLE] = "", [REPLY_CUT] = " cut", [REPLY_ABORTED] = " aborted"};
   const char *asked = exchange_asked(ex);
-  int n = snprintf(out, WHOSE_MAX, "%.100s %016llx%s%s", asked != NULL ? asked : "-", (unsigned long long)ex->id,
-                   ex->replayed ? " replayed" : "", ended[ex->down->ended]);
+  char grpc[16] = "";
+  if (ex->failure.grpc != 0) (void)snprintf(grpc, sizeof grpc, " grpc=%d", ex->failure.grpc);
+  int n = snprintf(out, WHOSE_MAX, "%.100s %016llx%s%s%s", asked != NULL ? asked : "-", (unsigned long long)ex->id,
+                   ex->replayed ? " replayed" : "", grpc, ended[ex->down->ended]);
   return (struct str){out, (size_t)n};
 }
 

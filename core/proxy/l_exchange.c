@@ -569,6 +569,7 @@ int l_exchange_push_log(lua_State *L, void *arg) {
   push_id(L, ex);
   lua_setfield(L, -2, "id");
   if (ex->failure.status != 0) set_str_field(L, "error", str_of(ex->failure.reason));
+  if (ex->failure.grpc != 0) set_int_field(L, "grpc_status", (uint64_t)ex->failure.grpc);
   if (ex->has_ctx) {
     push_ctx(L, ex);
     lua_setfield(L, -2, "ctx");

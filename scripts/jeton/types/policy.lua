@@ -78,6 +78,7 @@ function response:set_body(body) end
 ---@field cut boolean the reply broke off: at its upstream, by a limit of time, or because jeton was stopped
 ---@field aborted boolean its client left before the end, or took nothing any more
 ---@field error string? why it failed
+---@field grpc_status integer? what jeton answered a gRPC call; `status` is that of the failure
 ---@field ctx table? what a hook put into req.ctx
 
 ---@class jeton.certificate
