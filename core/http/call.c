@@ -256,6 +256,7 @@ void call_start(struct call *c, struct origin *o) {
   c->body_done = false;
   c->interims = 0;
   c->place.done = on_place;
+  c->place.h1_only = c->upgrade;
   c->place.allowed = c->allowed != NULL ? place_allowed : NULL;
   place_take(o, &c->place, c->connect_ms, false);
 }

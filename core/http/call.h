@@ -67,7 +67,7 @@ struct call { /* embedded */
   /* Which addresses may be connected (see struct place). NULL: any. */
   bool (*allowed)(struct call *c, const union address *a);
   bool repeatable; /* idempotent, and make_head can give the whole of it again */
-  bool upgrade;    /* a 101 is welcome */
+  bool upgrade;    /* a 101 is welcome: the connection will be one of HTTP/1.1, or none (ERR_UPGRADE) */
   /* state */
   bool body_done; /* the request is complete */
   bool got_bytes; /* of the reply */

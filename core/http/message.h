@@ -10,6 +10,14 @@
 #include "base/str.h"
 #include "http/headers.h"
 
+/* In the order of their age: compare with <, and never with a number. */
+enum http_version { HTTP_1_0, HTTP_1_1, HTTP_2 };
+/* Whether a connection to a server, or from a client, may speak HTTP/2. */
+enum http2_mode {
+  HTTP2_OFF,
+  HTTP2_AUTO, /* over TLS: as ALPN decides. Never said of a plain connection. */
+  HTTP2_ONLY  /* over TLS: or there is no connection; over a plain one: with prior knowledge (RFC 9113 section 3.3) */
+};
 enum http_framing { FRAMING_NONE, FRAMING_LENGTH, FRAMING_CHUNKED, FRAMING_UNTIL_CLOSE };
 
 struct request {
@@ -24,7 +32,7 @@ struct request {
   struct headers trailers;
   uint64_t content_length; /* with FRAMING_LENGTH */
   enum http_framing framing;
-  uint8_t minor; /* HTTP/1.minor: 0 or 1 */
+  enum http_version version;
   bool keep_alive, expect_continue, absolute_form, is_connect, is_head;
   /* Connection: upgrade with an Upgrade field, on 1.1; never for h2c (RFC 9113 section 3.1 took it back), nor for a WebSocket with a body */
   bool upgrade;
@@ -38,7 +46,7 @@ struct response {
   uint64_t content_length;   /* with FRAMING_LENGTH, or when has_length */
   enum http_framing framing; /* of what follows on this connection: FRAMING_NONE for HEAD, 1xx, 204, 304, CONNECT 2xx */
   bool has_length;           /* a Content-Length was there: to be passed on for HEAD and 304 (RFC 9110 section 8.6) */
-  uint8_t minor;
+  enum http_version version;
   /* the connection can serve another request: always false when the body ends with it, for 101 and for tunnels */
   bool keep_alive;
 };
@@ -91,8 +99,8 @@ const char *status_phrase(int status); /* "Not Found"; "" when unknown */
 static inline bool request_has_body(const struct request *r) {
   return r->framing == FRAMING_CHUNKED || r->content_length > 0;
 }
-/* As in Via, and as logs and scripts call it: "1.1". */
-static inline const char *http_version(uint8_t minor) { return minor == 0 ? "1.0" : "1.1"; }
+/* As in Via (RFC 9110 section 7.6.3), and as scripts call it: "1.0", "1.1", "2". */
+struct str http_version_text(enum http_version v);
 bool method_idempotent(struct str method); /* RFC 9110 section 9.2.2: may be sent a second time */
 
 #endif

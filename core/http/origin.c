@@ -55,7 +55,8 @@ struct origins {
 };
 
 struct dialing {
-  struct dial dial;
+  struct dial
+      dial; /* one that is h1_only brings a single place, so nobody waits for it, and it is not counted in ndials */
   struct origin *origin;
   struct place *by; /* gets the first place; says which addresses are allowed */
 };
@@ -70,6 +71,7 @@ static bool same_settings(const struct origin *o, const struct origin_settings *
   if ((t->client != NULL) != s->tls || t->port != s->port || !str_eq(str_of(t->host), s->host) ||
       strcmp(t->unix_path != NULL ? t->unix_path : "", path) != 0)
     return false;
+  if (t->http2 != s->http2) return false;
   if (!keepalive_equal(&t->keepalive, &s->keepalive)) return false;
   return !s->tls || tls_client_fingerprint(t->client) == tls_client_fingerprint(s->client);
 }
@@ -99,7 +101,8 @@ struct origin *origin_get(struct origins *all, const struct origin_settings *s) 
                                    .port = s->port,
                                    .unix_path = s->unix_path != NULL ? must_dup(str_of(s->unix_path)) : NULL,
                                    .client = s->tls ? tls_client_ref(s->client) : NULL,
-                                   .keepalive = s->keepalive};
+                                   .keepalive = s->keepalive,
+                                   .http2 = s->http2};
   list_init(&o->open);
   list_init(&o->idle);
   list_init(&o->shared);
@@ -401,13 +404,13 @@ static void dial_begin(struct place *p) {
   d->origin = p->origin;
   d->by = p;
   p->dial = d;
-  p->origin->ndials++;
-  dial_start(&d->dial, &p->origin->target, &dial_events);
+  if (!p->h1_only) p->origin->ndials++;
+  dial_start(&d->dial, &p->origin->target, p->h1_only, &dial_events);
 }
 
 static void dial_free(struct dialing *d) {
   if (d->by != NULL) d->by->dial = NULL;
-  d->origin->ndials--;
+  if (!d->dial.h1_only) d->origin->ndials--;
   free(d);
 }
 
@@ -450,12 +453,13 @@ void origin_conn_places(struct origin_conn *c, unsigned n) {
 static void dial_brought(struct dialing *d, struct origin_conn *c) {
   struct origin *o = d->origin;
   struct place *p = d->by;
+  bool usual = !d->dial.h1_only;
   dial_free(d);
   timeout_fini(&p->timeout);
   opened(c);
   occupy(c, p);
   place_got(p);
-  if (c->state != ORIGIN_CLOSED) o->expected = c->places;
+  if (usual && c->state != ORIGIN_CLOSED) o->expected = c->places;
   serve_waiting(c);
   while (too_many_wait(o)) dial_begin(pop_waiting(o));
 }
@@ -503,7 +507,7 @@ static const struct dial_events dial_events = {.make = on_dial_make,
 
 /* Who it was begun for has gone: it is the first one's who waits, or ends. */
 static void dial_leave(struct dialing *d) {
-  struct place *next = pop_waiting(d->origin);
+  struct place *next = d->dial.h1_only ? NULL : pop_waiting(d->origin);
   d->by->dial = NULL;
   d->by = next;
   if (next != NULL) {
@@ -535,6 +539,11 @@ static void on_place_due(struct timeout *t) {
   place_refused(p, UV_ETIMEDOUT, reason);
 }
 
+/* It leads where the caller may go, by a protocol that will do. */
+static bool fits(const struct origin_conn *c, struct place *p) {
+  return (!p->h1_only || !c->h2) && (p->allowed == NULL || p->allowed(p, &c->address));
+}
+
 /* One with a free place that this caller may have, or NULL: another policy, or an upstream, may have dialled those that it may not. Shared ones first,
  * so that idle ones grow old; of these the one used last. */
 static struct origin_conn *free_for(struct origin *o, struct place *p) {
@@ -543,7 +552,7 @@ static struct origin_conn *free_for(struct origin *o, struct place *p) {
     next = l->next;
     if (outdated(c))
       retire(c);
-    else if (p->allowed == NULL || p->allowed(p, &c->address))
+    else if (fits(c, p))
       return c;
   }
   for (struct link *l = o->idle.next, *next; l != &o->idle; l = next) {
@@ -551,7 +560,7 @@ static struct origin_conn *free_for(struct origin *o, struct place *p) {
     next = l->next;
     if (outdated(c)) {
       idle_close(c);
-    } else if (p->allowed == NULL || p->allowed(p, &c->address)) {
+    } else if (fits(c, p)) {
       idle_remove(c);
       timeout_clear(&c->idle);
       return c;
@@ -564,6 +573,10 @@ void place_take(struct origin *o, struct place *p, uint64_t connect_ms, bool fre
   p->origin = o;
   p->conn = NULL;
   p->dial = NULL;
+  if (p->h1_only && o->target.http2 == HTTP2_ONLY) {
+    p->done(p, ERR_UPGRADE, err_text(ERR_UPGRADE));
+    return;
+  }
   struct origin_conn *c = fresh ? NULL : free_for(o, p);
   if (c != NULL) {
     o->origins->counts.reused++;
@@ -574,7 +587,7 @@ void place_take(struct origin *o, struct place *p, uint64_t connect_ms, bool fre
   list_init(&p->link);
   timeout_init(&p->timeout, o->origins->wheel, on_place_due);
   timeout_set(&p->timeout, connect_ms);
-  if (p->allowed == NULL && o->nwaiting < o->ndials * (o->expected - 1)) {
+  if (p->allowed == NULL && !p->h1_only && o->nwaiting < o->ndials * (o->expected - 1)) {
     list_push(&o->waiting, &p->link);
     o->nwaiting++;
   } else {

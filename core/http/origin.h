@@ -21,6 +21,7 @@
 #include "base/list.h"
 #include "base/str.h"
 #include "base/wheel.h"
+#include "http/message.h"
 #include "http/origin_conn.h"
 #include "http/standing.h"
 #include "net/address.h"
@@ -45,6 +46,7 @@ struct origin_settings {
   const char *unix_path;     /* NULL: TCP */
   struct tls_client *client; /* when tls */
   struct keepalive keepalive;
+  enum http2_mode http2; /* with `tls` alone: HTTP2_AUTO */
 };
 /* Finds or makes; a new reference. */
 struct origin *origin_get(struct origins *o, const struct origin_settings *s);
@@ -81,6 +83,8 @@ struct place { /* embedded in who wants one */
   /* NULL: any address. Else asked of each address that the name has now, and of that of a connection which is there; the others are passed over. When none is
    * left, `done` gets ERR_FORBIDDEN. Who judges waits for nobody else's dial. */
   bool (*allowed)(struct place *p, const union address *a);
+  /* Only a connection of HTTP/1.1 will do (Upgrade). Where HTTP2_ONLY holds, `done` gets ERR_UPGRADE. Who says so waits for nobody else's dial. */
+  bool h1_only;
   /* origin.c's */
   struct origin_conn *conn; /* NULL: not there yet, or not any more. May be read. */
   struct origin *origin;

@@ -36,6 +36,7 @@ struct origin_conn {
   unsigned how, hows;    /* of its handshake (enum tls_how); 1 << how of each that was tried at this address */
   uint64_t opened_at;    /* on uv_now's clock */
   uint8_t spread;        /* by which part of a tenth it grows less old than the policy allows */
+  bool h2;               /* it speaks HTTP/2; else HTTP/1.1 */
   bool reused;           /* has served a request before: a failure before any byte of the reply may be staleness */
 };
 

@@ -211,7 +211,7 @@ static bool put_response_framing(struct buf *b, const struct response_head *h) {
     case FRAMING_NONE: put_length(b, 0); return true;
     case FRAMING_LENGTH: put_length(b, h->framing.length); return true;
     case FRAMING_CHUNKED:
-      if (h->client_minor == 0) return false;
+      if (h->client == HTTP_1_0) return false;
       PUT(b, "Transfer-Encoding: chunked\r\n");
       return true;
     case FRAMING_UNTIL_CLOSE: break;
@@ -227,7 +227,7 @@ static void put_response_connection(struct buf *b, const struct response_head *h
     return; /* not the last word on this connection */
   } else if (!keep) {
     PUT(b, "Connection: close\r\n");
-  } else if (h->client_minor == 0) {
+  } else if (h->client == HTTP_1_0) {
     PUT(b, "Connection: keep-alive\r\n");
   }
 }

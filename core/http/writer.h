@@ -23,9 +23,9 @@ struct response_head {
   struct framing framing;
   /* HEAD, 1xx, 204, 304, tunnels: a Content-Length goes out where RFC 9110 section 8.6 allows it and framing.kind is FRAMING_LENGTH */
   bool no_body;
-  bool keep_alive;      /* taken as false where only the connection's end can end the body */
-  uint8_t client_minor; /* 0: a 1.0 client; chunked is impossible and keep-alive must be said */
-  struct str upgrade;   /* 101 and 426 */
+  bool keep_alive;          /* taken as false where only the connection's end can end the body */
+  enum http_version client; /* HTTP_1_0: chunked is impossible and keep-alive must be said */
+  struct str upgrade;       /* 101 and 426 */
 };
 void write_response_head(struct buf *out, const struct response_head *h);
 

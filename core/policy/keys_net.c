@@ -75,7 +75,8 @@ static bool add_listen(struct schema *s, const struct path *at, struct str text,
                                                    .address = *address,
                                                    .digest = digest,
                                                    .half_close = p->half_close,
-                                                   .tcp_keepalive = p->tcp_keepalive};
+                                                   .tcp_keepalive = p->tcp_keepalive,
+                                                   .http2 = true};
   return true;
 }
 

@@ -20,7 +20,7 @@
 #include "proxy/listener.h"
 #include "proxy/worker_state.h"
 
-enum { CROWDED_MS = 2000 };
+enum { CROWDED_MS = 2000, SPEAKS_HTTP2 = 0 /* until protocols[] has it */ };
 
 static const struct conn_protocol *const protocols[CONN_PROTOCOLS] = {[CONN_HTTP1] = &h1_protocol};
 static const struct conn_protocol *protocol(const struct conn *c) { return protocols[c->speaks]; }
@@ -188,8 +188,9 @@ bool conn_accept(struct worker *w, int fd, const union address *peer, const stru
     open_conn(c);
     return true;
   }
+  enum tls_alpn alpn = SPEAKS_HTTP2 && settings->http2 ? TLS_ALPN_H2_H1 : TLS_ALPN_H1;
   begin_handshake(c);
-  if (stream_start_tls_server(&c->stream, settings->tls, on_handshake) != 0) conn_close(c);
+  if (stream_start_tls_server(&c->stream, settings->tls, alpn, on_handshake) != 0) conn_close(c);
   return true;
 }
 

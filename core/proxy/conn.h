@@ -58,6 +58,7 @@ struct conn {
 struct conn_settings {
   struct tls_server *tls; /* NULL: plain */
   bool half_close;
+  bool http2; /* beside HTTP/1.1 */
 };
 
 /* Takes a socket that was accepted from `peer`. False: its address has as many connections as the policy allows, and it is closed. */

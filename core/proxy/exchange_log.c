@@ -75,6 +75,9 @@ static void put_foreign(struct words *w, struct str s) {
 }
 
 static void put_request(struct words *w, const struct exchange *ex) {
+  /* HTTP/2 as other servers log it, and as programs that read such logs expect it */
+  static const struct str protocols[] = {
+      [HTTP_1_0] = {" HTTP/1.0", 9}, [HTTP_1_1] = {" HTTP/1.1", 9}, [HTTP_2] = {" HTTP/2.0", 9}};
   const struct request *r = &ex->request;
   if (ex->unread.p != NULL || r->method.p == NULL) {
     put_foreign(w, ex->unread.n > 0 ? ex->unread : STR("-"));
@@ -84,7 +87,7 @@ static void put_request(struct words *w, const struct exchange *ex) {
       (struct str){r->method.p, r->method.n < METHOD_MAX ? r->method.n : METHOD_MAX}); /* one of those that are known */
   put(w, STR(" "));
   put_foreign(w, r->target);
-  put(w, r->minor == 0 ? STR(" HTTP/1.0") : STR(" HTTP/1.1"));
+  put(w, protocols[r->version]);
 }
 
 /* "GET / HTTP/1.1" 200, the quotes included. */

@@ -94,7 +94,7 @@ enum verdict forward_refuse_origin_form(struct exchange *ex) {
 }
 
 void forward_sign(struct exchange *ex, struct response *r) {
-  if (ex->runtime->policy->via) via_add(&r->headers, &ex->arena, r->minor);
+  if (ex->runtime->policy->via) via_add(&r->headers, &ex->arena, r->version);
 }
 
 void forward_tell_forbidden(struct exchange *ex) {
@@ -132,7 +132,8 @@ static struct origin *target_origin(struct forward_target *t, const struct upstr
                               .host = t->url.host,
                               .port = t->url.port,
                               .client = t->url.tls ? conf->tls : NULL,
-                              .keepalive = conf->tcp_keepalive};
+                              .keepalive = conf->tcp_keepalive,
+                              .http2 = t->ex->request.is_connect ? HTTP2_OFF : upstream_http2(conf, t->url.tls)};
   struct origin *o = origin_get(ex->worker->services.origins, &s);
   arena_defer(&ex->arena, unref_origin, o);
   return o;

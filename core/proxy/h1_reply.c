@@ -81,18 +81,18 @@ static void interim(struct downstream *d, int status, const struct headers *head
     h1_arm(c); /* it is the client's turn now */
     return;
   }
-  if (r->minor == 0) return; /* it knows no interim replies (RFC 9110 section 15.2) */
+  if (r->version == HTTP_1_0) return; /* it knows no interim replies (RFC 9110 section 15.2) */
   struct buf b;
   buf_init(&b);
   write_response_head(
       &b, &(struct response_head){
-              .status = status, .headers = headers, .no_body = true, .keep_alive = true, .client_minor = 1});
+              .status = status, .headers = headers, .no_body = true, .keep_alive = true, .client = HTTP_1_1});
   write_one(c, buf_str(&b));
   buf_fini(&b);
 }
 
 static struct framing framing_for(const struct request *to, const struct reply *r) {
-  bool chunks = to->minor > 0;
+  bool chunks = to->version != HTTP_1_0;
   if (r->framing.kind == FRAMING_LENGTH && r->trailers && chunks && !r->no_body) /* only chunks can carry them */
     return (struct framing){FRAMING_CHUNKED, 0};
   if (r->framing.kind == FRAMING_CHUNKED && !chunks) return (struct framing){FRAMING_UNTIL_CLOSE, 0};
@@ -116,7 +116,7 @@ static void head(struct downstream *d, const struct reply *r) {
                             .framing = f,
                             .no_body = r->no_body,
                             .keep_alive = r->tunnel || m->keep_alive,
-                            .client_minor = r->tunnel ? 1 : to->minor,
+                            .client = r->tunnel ? HTTP_1_1 : to->version,
                             .upgrade = r->upgrade};
   struct h1_out *o = collect(c, 1);
   buf_reset(&o->head);
@@ -200,7 +200,7 @@ struct str h1_https_only(struct h1_out *o) {
   write_response_head(
       &o->head,
       &(struct response_head){
-          .status = 400, .headers = &fields, .framing = {FRAMING_LENGTH, sizeof text - 1}, .client_minor = 1});
+          .status = 400, .headers = &fields, .framing = {FRAMING_LENGTH, sizeof text - 1}, .client = HTTP_1_1});
   buf_add(&o->head, text, sizeof text - 1);
   return buf_str(&o->head);
 }

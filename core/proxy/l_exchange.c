@@ -351,7 +351,7 @@ static void push_request_field(lua_State *L, struct exchange *ex, enum request_f
     case R_UPSTREAM: push_upstream(L, ex); break;
     case R_CTX: push_ctx(L, ex); break;
     case R_HOST: push_str(L, r->authority); break;
-    case R_VERSION: lua_pushstring(L, http_version(r->minor)); break;
+    case R_VERSION: push_str(L, http_version_text(r->version)); break;
     case R_SCHEME: lua_pushstring(L, scheme(ex)); break;
   }
 }

@@ -203,6 +203,7 @@ static void on_error(struct call *call, int status, const char *reason) {
     return;
   }
   if (status == ERR_FORBIDDEN) forward_tell_forbidden(ex);
+  if (status == ERR_UPGRADE) ex->failure.told = err_text(status);
   exchange_fail_now(ex, status_of(status), status, reason);
 }
 

@@ -12,7 +12,8 @@
 
 void reply_local(struct exchange *ex, int status, struct str body) {
   ex->reply.source = REPLY_LOCAL;
-  ex->response = (struct response){.status = status, .framing = FRAMING_LENGTH, .content_length = body.n, .minor = 1};
+  ex->response =
+      (struct response){.status = status, .framing = FRAMING_LENGTH, .content_length = body.n, .version = HTTP_1_1};
   headers_init(&ex->response.headers, &ex->arena);
   headers_init(&ex->response.trailers, &ex->arena);
   buf_reset(&ex->reply.bytes);

@@ -58,7 +58,7 @@ enum verdict step_admit(struct exchange *ex) {
   headers_remove_id(&r->headers,
                     H_EXPECT); /* hop by hop in effect: write_head asks anew where there is something to ask */
   say_who_asks(ex, p->forwarded);
-  if (p->via) via_add(&r->headers, &ex->arena, r->minor);
+  if (p->via) via_add(&r->headers, &ex->arena, r->version);
   return str_eq(r->method, STR("OPTIONS")) ? count_hop(ex) : NEXT;
 }
 

@@ -31,7 +31,8 @@ struct end {
   struct buf got;
   struct buf out; /* still to be written, from `sent` on */
   size_t sent;
-  int opened;  /* status of on_open; 1: not yet */
+  int opened; /* status of on_open; 1: not yet */
+  enum tls_alpn alpn;
   int started; /* what stream_start_tls_* returned */
   int ended;   /* what on_read said at the end; 0: nothing yet */
   bool live, closed, lazy /* does not read when it opens */, echo, eof_after_echo, close_on_open, close_on_read;
@@ -132,7 +133,7 @@ static inline void on_connection(uv_stream_t *listener, int status) {
     stream_read_start(&l->s.stream, on_read);
     return;
   }
-  CHECK(stream_start_tls_server(&l->s.stream, l->server, on_open) == 0);
+  CHECK(stream_start_tls_server(&l->s.stream, l->server, l->s.alpn, on_open) == 0);
 }
 
 static inline void on_connected(struct stream *s, int status) {
@@ -145,7 +146,7 @@ static inline void on_connected(struct stream *s, int status) {
     pump(&l->c);
     return;
   }
-  l->c.started = stream_start_tls_client(s, l->client, l->host, TLS_RESUME, on_open);
+  l->c.started = stream_start_tls_client(s, l->client, l->host, TLS_RESUME, l->c.alpn, on_open);
   CHECK(l->c.started == 0);
 }
 

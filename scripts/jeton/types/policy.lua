@@ -147,6 +147,7 @@ function response:set_body(body) end
 ---@field handshakes? integer
 ---@field waiters? integer
 ---@field pipelined? integer
+---@field streams? integer
 ---@field buffered? jeton.size
 
 ---@class jeton.forward
