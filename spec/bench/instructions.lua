@@ -1,8 +1,8 @@
---- Counts the instructions of one request, by callgrind: a figure that does not depend on who else uses the machine, so CI can hold it.
+--- Counts the instructions of one exchange, by callgrind: a figure that does not depend on who else uses the machine, so CI can hold it.
 ---
 ---   lua5.4 spec/bench/instructions.lua             compares with spec/bench/instructions.txt; 1 when one is more than 3 % above
 ---   lua5.4 spec/bench/instructions.lua --update    writes the figures of this machine's release and compiler there
----   … [KIND…]                                      only these policies of spec/bench/lib/policies.lua
+---   … [KIND…]                                      only these exchanges of spec/bench/lib/instructions.lua
 package.path = "./?.lua;" .. package.path
 local process = require "spec.support.process"
 local instructions = require "spec.bench.lib.instructions"
