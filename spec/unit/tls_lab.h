@@ -33,6 +33,7 @@ struct end {
   size_t sent;
   int opened; /* status of on_open; 1: not yet */
   enum tls_alpn alpn;
+  unsigned how; /* of a client */
   int started; /* what stream_start_tls_* returned */
   int ended;   /* what on_read said at the end; 0: nothing yet */
   bool live, closed, lazy /* does not read when it opens */, echo, eof_after_echo, close_on_open, close_on_read;
@@ -146,12 +147,12 @@ static inline void on_connected(struct stream *s, int status) {
     pump(&l->c);
     return;
   }
-  l->c.started = stream_start_tls_client(s, l->client, l->host, TLS_RESUME, l->c.alpn, on_open);
+  l->c.started = stream_start_tls_client(s, l->client, l->host, l->c.how, l->c.alpn, on_open);
   CHECK(l->c.started == 0);
 }
 
 static inline void end_init(struct end *e, struct lab *l) {
-  *e = (struct end){.lab = l, .opened = 1};
+  *e = (struct end){.lab = l, .how = TLS_RESUME, .opened = 1};
   e->stream.owner = e;
   buf_init(&e->got);
   buf_init(&e->out);
