@@ -52,6 +52,9 @@ struct h2_fields {
   struct arena *arena; /* where v lies, and what was made for it */
 };
 void h2_fields_init(struct h2_fields *f, struct arena *a);
+/* The slices must last until the list is handed to the library. index false: neither side keeps it in its table, nor does anybody behind. */
+void h2_fields_add(struct h2_fields *f, struct str name, struct str value, bool index);
+void h2_fields_add_number(struct h2_fields *f, struct str name, uint64_t n);
 /* A reply's head; interim ones, too. length: of Content-Length, with has_length. */
 void h2_fields_response(struct h2_fields *f, int status, const struct headers *fields, bool has_length,
                         uint64_t length);

@@ -26,6 +26,7 @@
 #include "base/list.h"
 #include "base/str.h"
 #include "http/h2_glitches.h"
+#include "http/h2_ids.h"
 
 struct h2_session;
 struct h2_stream;
@@ -58,7 +59,7 @@ struct h2_events {
   enum h2_error (*block_end)(struct h2_stream *st, enum h2_block_kind kind, bool ends);
   /* Body. Returns how many bytes of it were taken, from the front; the rest is kept and offered by h2_stream_take. */
   size_t (*body)(struct h2_stream *st, struct str span);
-  void (*body_end)(struct h2_stream *st); /* and no trailers came */
+  void (*body_end)(struct h2_stream *st); /* all of it has been taken, and the trailers have come, if there are any */
   /* What one read has brought for this stream has been told; spans of it end. */
   void (*fed)(struct h2_stream *st);
   /* What waited for the peer has been put into frames, the last byte of it. */
@@ -82,9 +83,14 @@ enum h2_sending {
 };
 enum h2_receiving {
   H2_RECV_HEAD,
-  H2_RECV_BODY,
+  H2_RECV_BODY, /* the user says so, in block_end of a request or of a final reply: what comes then is body or trailers */
   H2_RECV_END, /* END_STREAM has come; some of the body may not have been taken */
   H2_RECV_TOLD /* the user has been told of it */
+};
+enum h2_life {
+  H2_LIFE_OPEN,
+  H2_LIFE_RESET, /* RST_STREAM has been said by us: nothing is sent, and what comes is ignored */
+  H2_LIFE_OVER   /* the library has closed it, and its user has not taken all of the body yet */
 };
 enum { H2_SPANS = 8 };
 
@@ -95,8 +101,10 @@ struct h2_stream {            /* embedded in its user's */
   int32_t id;
   uint8_t sending;   /* enum h2_sending */
   uint8_t receiving; /* enum h2_receiving */
+  uint8_t life;      /* enum h2_life */
   bool deferred;     /* the library waits for more of the body */
-  bool rst;          /* RST_STREAM has been said by us */
+  bool waits;        /* its user is to be told when the peer has taken what there is */
+  bool peer_reset;
   unsigned nspans;
   struct str spans[H2_SPANS]; /* body of this turn of the loop, behind `out` */
   size_t nspan_bytes;
@@ -135,7 +143,7 @@ struct h2_session { /* embedded in its user's */
   struct h2_settings settings;
   struct h2_glitches glitches;
   struct h2_out *out; /* bytes of this turn of the loop; NULL: none */
-  struct h2_ids *ids; /* which numbers are over, and how: RFC 9113 section 5.1 */
+  struct h2_ids ids;  /* server: which numbers are over, and how (RFC 9113 section 5.1) */
   unsigned nstreams;
   uint32_t window;   /* of the connection, as it was granted last */
   uint64_t heard_at; /* uv_now of the last bytes that came */
@@ -148,13 +156,15 @@ struct h2_session { /* embedded in its user's */
   bool ping_out; /* a PING of ours is not answered */
 };
 
-/* Says the preface and SETTINGS. The stream's on_drain is the session's from here on; reading stays the user's, who feeds. */
+/* Says the preface and SETTINGS. Reading and on_drain stay its user's, who hands on what they bring. */
 void h2_session_init(struct h2_session *s, struct stream *stream, struct laters *laters,
                      const struct h2_settings *settings, const struct h2_events *events);
 /* Ends every stream that is left (`closed`), and gives the memory back. Not from within a feed. */
 void h2_session_fini(struct h2_session *s);
 /* False: the connection is to be closed (what there was to say about it has been written). */
 bool h2_session_feed(struct h2_session *s, const uint8_t *p, size_t n);
+/* What the stream's on_drain reports, which stays its user's. */
+void h2_session_drained(struct h2_session *s, int status);
 /* Puts all that may go into frames; the bytes leave now, not at the end of the turn. */
 void h2_session_write(struct h2_session *s);
 /* GOAWAY twice (RFC 9113 section 6.8): the second when the client has surely had the first, by h2_session_leave. And at once, with a reason, closing the session for good. */
@@ -183,6 +193,8 @@ void h2_stream_end(struct h2_stream *st, struct h2_fields *trailers); /* takes o
 size_t h2_stream_queued(const struct h2_stream *st);                  /* body that waits, and the connection's bytes */
 /* Body that was not taken is offered anew, until `body` takes nothing; then body_end, if that is due. From the loop. */
 void h2_stream_take(struct h2_stream *st);
+/* RST_STREAM. `closed` follows, from a write or the end of the feed. */
+void h2_stream_reset(struct h2_stream *st, enum h2_error code);
 /* Ends it (RST_STREAM if that is not over), and forgets the user: no event comes any more. Fine when it has closed. */
 void h2_stream_detach(struct h2_stream *st, enum h2_error code);
 

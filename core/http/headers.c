@@ -208,6 +208,11 @@ void headers_add(struct headers *h, struct str name, struct str value) {
   note_name(h, id, name);
 }
 
+void headers_add_line(struct headers *h, struct str name, struct str value) {
+  headers_add(h, name, value);
+  h->v[h->n - 1].whole_line = true;
+}
+
 struct header *headers_find(const struct headers *h, struct str name) {
   return find_from(h, 0, header_id(name), name);
 }

@@ -143,9 +143,13 @@ struct http_fault request_line(struct str line, struct request *r) {
   size_t method = (size_t)(space - line.p), target = line.n - sizeof " HTTP/1.1" + 1;
   r->method = slice(line, 0, method);
   r->target = slice(line, method + 1, target);
-  r->is_head = str_eq(r->method, STR("HEAD"));
   if (!version(slice(line, target + 1, line.n), &r->version))
     return fault(505, "only HTTP/1.0 and HTTP/1.1 are served (RFC 9110 section 15.6.6)");
+  return request_start(r);
+}
+
+struct http_fault request_start(struct request *r) {
+  r->is_head = str_eq(r->method, STR("HEAD"));
   if (!method_known(r->method)) return fault(501, "a method that is not known here (RFC 9110 section 9.1)");
   return request_target(r);
 }

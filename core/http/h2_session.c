@@ -1,0 +1,460 @@
+/* h2_session.c: the life of a connection of HTTP/2: what comes is fed to the library, whose callbacks become events; what the library has to say is put into frames; and
+ * the end. See h2_session.h.
+ *
+ * The library keeps the protocol's states and its compression. What it leaves to us: which numbers of closed streams are faults (h2_ids.h), what a peer may cost
+ * (h2_glitches.h), that a frame is not fed to a session that has been told to end (CVE-2026-27135), and all memory that a field block might fill (h2_fields.c). Its own
+ * guards (CONTINUATION, resets, acknowledgements that wait, entries of SETTINGS) are on besides.
+ *
+ * Order of a turn: feed (callbacks, no frame leaves) -> `fed` of each stream that was told something -> frames -> `drained` -> the write, at the end of the turn. A stream's user never
+ * hears of its own call from inside, but for `closed`, when frames that are made end the stream.
+ *
+ * States: OPEN -> DRAINING (shutdown notice) -> LEAVING (GOAWAY, theirs or ours) -> DEAD. DEAD: no byte is fed, and what is left to say is written. */
+#include "http/h2_session.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "base/must.h"
+#include "base/secmem.h"
+#include "http/h2_internal.h"
+
+enum {
+  TABLE = 4096, /* of the encoder: what a peer may ask us to keep at the most */
+  ACKS = 100,   /* of PING and SETTINGS, that wait for a peer which does not read */
+  ENTRIES = 32, /* of one SETTINGS */
+  /* what things cost (h2_glitches.h), and what goes well is worth */
+  COST_FRAME = 1,
+  COST_RESET = 4,
+  COST_STREAM_ERROR = 8,
+  WORTH_STREAM = 8,
+  WORTH_BODY = 1 /* of a frame of DATA with bytes in it */
+};
+
+static struct h2_session *session_of(void *arg) { return arg; }
+static uint64_t now_ms(const struct h2_session *s) { return uv_now(s->stream->net->loop); }
+static struct h2_stream *stream_of(nghttp2_session *ng, int32_t id) {
+  return nghttp2_session_get_stream_user_data(ng, id);
+}
+
+/* --- what a peer may cost --- */
+
+static void charge(struct h2_session *s, uint32_t cost) {
+  switch (glitches_add(&s->glitches, cost, now_ms(s))) {
+    case GLITCHES_FINE: break;
+    case GLITCHES_LEAVE: h2_session_leave(s); break;
+    case GLITCHES_TERMINATE: h2_session_terminate(s, H2_ENHANCE_YOUR_CALM); break;
+  }
+}
+
+/* A callback's answer: nothing is read behind a session's end. */
+static int go_on(const struct h2_session *s) { return s->state == H2_DEAD ? NGHTTP2_ERR_CALLBACK_FAILURE : 0; }
+
+/* --- frames that come --- */
+
+static bool is_open(nghttp2_session *ng, int32_t id) { return nghttp2_session_get_stream_local_close(ng, id) >= 0; }
+
+/* HEADERS or DATA for a number that no stream has. */
+static void judge_number(struct h2_session *s, const nghttp2_frame_hd *hd) {
+  if (hd->stream_id == 0 || hd->stream_id % 2 == 0 || is_open(s->ng, hd->stream_id)) return;
+  switch (h2_ids_judge(&s->ids, hd->stream_id)) {
+    case H2_ID_NEW:
+      if (hd->type == NGHTTP2_HEADERS) h2_ids_open(&s->ids, hd->stream_id);
+      break;
+    case H2_ID_SKIPPED: h2_session_terminate(s, H2_PROTOCOL_ERROR); break;
+    case H2_ID_ENDED: h2_session_terminate(s, H2_STREAM_CLOSED); break;
+    case H2_ID_MAY_BE_LATE: charge(s, COST_FRAME); break;
+  }
+}
+
+static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *hd, void *arg) {
+  struct h2_session *s = session_of(arg);
+  (void)ng;
+  switch (hd->type) {
+    case NGHTTP2_HEADERS:
+      if (s->settings.side == H2_SERVER) judge_number(s, hd);
+      break;
+    case NGHTTP2_DATA:
+      if (s->settings.side == H2_SERVER) judge_number(s, hd);
+      if (hd->length == 0 && (hd->flags & NGHTTP2_FLAG_END_STREAM) == 0)
+        charge(s, COST_FRAME);
+      else
+        glitches_earn(&s->glitches, WORTH_BODY);
+      break;
+    case NGHTTP2_RST_STREAM: charge(s, COST_RESET); break;
+    default: charge(s, COST_FRAME); break; /* earned by the streams and bodies that they serve */
+  }
+  return go_on(s);
+}
+
+static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, void *arg) {
+  struct h2_session *s = session_of(arg);
+  int32_t id = frame->hd.stream_id;
+  struct h2_stream *st = stream_of(ng, id);
+  if (s->settings.side == H2_SERVER && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
+    st = s->events->opened(s);
+    if (st == NULL) {
+      charge(s, COST_RESET);
+      h2_ids_reset(&s->ids, id);
+      (void)nghttp2_submit_rst_stream(ng, NGHTTP2_FLAG_NONE, id, NGHTTP2_REFUSED_STREAM);
+      return go_on(s);
+    }
+    st->id = id;
+    st->session = s;
+    list_push(&s->streams, &st->link);
+    s->nstreams++;
+    (void)nghttp2_session_set_stream_user_data(ng, id, st);
+  }
+  if (st != NULL && st->life == H2_LIFE_OPEN)
+    s->events->block_begin(st, st->receiving == H2_RECV_HEAD ? H2_HEAD : H2_TRAILERS);
+  return go_on(s);
+}
+
+static void end_by(struct h2_stream *st, enum h2_error code) {
+  struct h2_session *s = st->session;
+  if (s == NULL) return;
+  if (code == H2_ENHANCE_YOUR_CALM) {
+    h2_session_terminate(s, code);
+    return;
+  }
+  charge(s, COST_STREAM_ERROR);
+  h2_stream_reset(st, code);
+}
+
+static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, nghttp2_rcbuf *name, nghttp2_rcbuf *value,
+                     uint8_t flags, void *arg) {
+  struct h2_session *s = session_of(arg);
+  struct h2_stream *st = stream_of(ng, frame->hd.stream_id);
+  nghttp2_vec n = nghttp2_rcbuf_get_buf(name), v = nghttp2_rcbuf_get_buf(value);
+  (void)flags;
+  if (st == NULL || st->life != H2_LIFE_OPEN) return 0;
+  enum h2_error e =
+      s->events->field(st, (struct str){(const char *)n.base, n.len}, (struct str){(const char *)v.base, v.len});
+  if (e != H2_NO_ERROR) end_by(st, e);
+  return go_on(s);
+}
+
+/* The library would pass it over. */
+static int on_invalid_header(nghttp2_session *ng, const nghttp2_frame *frame, nghttp2_rcbuf *name, nghttp2_rcbuf *value,
+                             uint8_t flags, void *arg) {
+  struct h2_stream *st = stream_of(ng, frame->hd.stream_id);
+  (void)name, (void)value, (void)flags;
+  if (st != NULL) end_by(st, H2_PROTOCOL_ERROR);
+  return go_on(session_of(arg));
+}
+
+static void block_has_ended(struct h2_session *s, const nghttp2_frame *frame) {
+  struct h2_stream *st = stream_of(s->ng, frame->hd.stream_id);
+  bool ends = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
+  if (st == NULL || st->life != H2_LIFE_OPEN) return;
+  if (frame->headers.pri_spec.stream_id == frame->hd.stream_id) { /* RFC 7540 section 5.3.1 */
+    end_by(st, H2_PROTOCOL_ERROR);
+    return;
+  }
+  enum h2_block_kind kind = st->receiving == H2_RECV_HEAD ? H2_HEAD : H2_TRAILERS;
+  if (ends && kind == H2_HEAD) st->receiving = H2_RECV_TOLD;
+  enum h2_error e = s->events->block_end(st, kind, ends);
+  if (st->session == NULL) return;
+  if (e != H2_NO_ERROR)
+    end_by(st, e);
+  else if (ends && kind == H2_TRAILERS)
+    h2_stream_received_end(st);
+}
+
+static void settings_have_come(struct h2_session *s, const nghttp2_frame *frame) {
+  if ((frame->hd.flags & NGHTTP2_FLAG_ACK) != 0) return;
+  s->settled = true;
+  if (s->events->settings != NULL) s->events->settings(s);
+}
+
+static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *arg) {
+  struct h2_session *s = session_of(arg);
+  struct h2_stream *st;
+  switch (frame->hd.type) {
+    case NGHTTP2_HEADERS: block_has_ended(s, frame); break;
+    case NGHTTP2_DATA:
+      st = stream_of(ng, frame->hd.stream_id);
+      if (st != NULL && st->life == H2_LIFE_OPEN && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0)
+        h2_stream_received_end(st);
+      break;
+    case NGHTTP2_RST_STREAM:
+      st = stream_of(ng, frame->hd.stream_id);
+      if (st != NULL) st->peer_reset = true;
+      break;
+    case NGHTTP2_PRIORITY:
+      if (frame->priority.pri_spec.stream_id == frame->hd.stream_id) /* RFC 7540 section 5.3.1 */
+        (void)nghttp2_submit_rst_stream(ng, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_PROTOCOL_ERROR);
+      break;
+    case NGHTTP2_SETTINGS: settings_have_come(s, frame); break;
+    case NGHTTP2_PING:
+      if ((frame->hd.flags & NGHTTP2_FLAG_ACK) != 0) s->ping_out = false;
+      break;
+    case NGHTTP2_GOAWAY:
+      if (s->state < H2_LEAVING) s->state = H2_LEAVING;
+      if (s->events->goaway != NULL) s->events->goaway(s, (enum h2_error)frame->goaway.error_code);
+      break;
+    default: break;
+  }
+  return go_on(s);
+}
+
+static int on_invalid_frame(nghttp2_session *ng, const nghttp2_frame *frame, int error, void *arg) {
+  struct h2_session *s = session_of(arg);
+  (void)ng, (void)frame, (void)error;
+  charge(s, COST_STREAM_ERROR);
+  return go_on(s);
+}
+
+static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t *p, size_t n, void *arg) {
+  struct h2_session *s = session_of(arg);
+  struct h2_stream *st = stream_of(ng, id);
+  (void)flags;
+  (void)nghttp2_session_consume_connection(ng, n); /* whoever reads slowly is bounded by the stream's window */
+  if (st != NULL && st->life == H2_LIFE_OPEN)
+    h2_stream_received(st, (struct str){(const char *)p, n});
+  else
+    (void)nghttp2_session_consume_stream(ng, id, n);
+  return go_on(s);
+}
+
+/* --- streams that end --- */
+
+static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void *arg) {
+  struct h2_session *s = session_of(arg);
+  struct h2_stream *st = stream_of(ng, id);
+  if (code == NGHTTP2_NO_ERROR) glitches_earn(&s->glitches, WORTH_STREAM);
+  if (st != NULL) h2_stream_over(st, code);
+  return 0;
+}
+
+/* A whole reply in front of a request that is not (RFC 9113 section 8.1): the rest is not wanted. */
+static int on_frame_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *arg) {
+  struct h2_session *s = session_of(arg);
+  if (frame->hd.type == NGHTTP2_RST_STREAM || frame->hd.stream_id == 0 ||
+      (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0 ||
+      (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA))
+    return 0;
+  struct h2_stream *st = stream_of(ng, frame->hd.stream_id);
+  if (st == NULL) return 0;
+  st->sending = H2_SEND_DONE;
+  if (s->settings.side == H2_SERVER && st->receiving < H2_RECV_END) h2_stream_reset(st, H2_NO_ERROR);
+  return 0;
+}
+
+static int on_frame_not_sent(nghttp2_session *ng, const nghttp2_frame *frame, int error, void *arg) {
+  (void)error, (void)arg;
+  if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_RESPONSE)
+    (void)nghttp2_submit_rst_stream(ng, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_INTERNAL_ERROR);
+  return 0;
+}
+
+/* --- frames that go --- */
+
+static void tell_over(struct h2_session *s) {
+  if (s->told_over) return;
+  s->told_over = true;
+  later_post(s->laters, &s->later);
+}
+
+void h2_session_pump(struct h2_session *s) {
+  assert(!s->feeding);
+  const uint8_t *p;
+  ssize_t n = 0;
+  s->feeding = true; /* the library may not be asked for frames from within itself */
+  while (!s->broken && (n = nghttp2_session_mem_send(s->ng, &p)) > 0) {
+    h2_out_copy(s, p, (size_t)n);
+    if (s->settings.sensitive)
+      secmem_wipe((void *)(uintptr_t)p, (size_t)n); /* it may hold a token, and lies there till the next one */
+  }
+  s->feeding = false;
+  if (n < 0) {
+    s->state = H2_DEAD;
+    tell_over(s);
+  }
+  if (!nghttp2_session_want_read(s->ng) && !nghttp2_session_want_write(s->ng)) tell_over(s);
+  if (h2_out_size(s) > 0 && !h2_out_borrows(s)) later_post(s->laters, &s->later);
+}
+
+void h2_session_tell_drained(struct h2_session *s) {
+  for (struct link *l = s->streams.next, *next; l != &s->streams; l = next) {
+    struct h2_stream *st = CONTAINER_OF(l, struct h2_stream, link);
+    next = l->next;
+    if (!st->waits || h2_stream_queued(st) > 0) continue;
+    st->waits = false;
+    s->events->drained(st);
+  }
+}
+
+void h2_session_write(struct h2_session *s) {
+  if (!s->feeding) h2_session_pump(s);
+  h2_out_write(s);
+}
+
+static void on_later(struct later *l) {
+  struct h2_session *s = CONTAINER_OF(l, struct h2_session, later);
+  h2_out_write(s);
+  if (s->broken || s->told_over) {
+    s->events->over(s);
+    return;
+  }
+  h2_session_tell_drained(s);
+}
+
+/* The socket has taken all. */
+void h2_session_drained(struct h2_session *s, int status) {
+  if (status < 0) {
+    s->broken = true;
+    s->events->over(s);
+    return;
+  }
+  if (s->held) {
+    s->held = false;
+    for (struct link *l = s->streams.next; l != &s->streams; l = l->next)
+      h2_stream_unhold(CONTAINER_OF(l, struct h2_stream, link));
+    h2_session_pump(s);
+    h2_out_write(s);
+  }
+  h2_session_tell_drained(s);
+}
+
+/* --- feeding --- */
+
+static void tell_fed(struct h2_session *s) {
+  struct link *l;
+  while ((l = list_pop(&s->fed)) != NULL) s->events->fed(CONTAINER_OF(l, struct h2_stream, fed));
+}
+
+bool h2_session_feed(struct h2_session *s, const uint8_t *p, size_t n) {
+  assert(!s->feeding);
+  if (s->state == H2_DEAD || s->broken) return false;
+  s->heard_at = now_ms(s);
+  s->feeding = true;
+  ssize_t used = nghttp2_session_mem_recv(s->ng, p, n);
+  s->feeding = false;
+  if (used == NGHTTP2_ERR_BAD_CLIENT_MAGIC || used == NGHTTP2_ERR_FLOODED) h2_session_terminate(s, H2_PROTOCOL_ERROR);
+  if (used < 0 || !nghttp2_session_want_read(s->ng)) s->state = H2_DEAD;
+  tell_fed(s);
+  h2_session_pump(s);
+  if (s->state == H2_DEAD) h2_out_write(s);
+  h2_session_tell_drained(s);
+  return s->state != H2_DEAD && !s->broken;
+}
+
+/* --- the end --- */
+
+void h2_session_drain(struct h2_session *s) {
+  if (s->state != H2_OPEN) return;
+  s->state = H2_DRAINING;
+  (void)nghttp2_submit_shutdown_notice(s->ng);
+  h2_session_ping(s);
+}
+
+void h2_session_leave(struct h2_session *s) {
+  if (s->state >= H2_LEAVING) return;
+  s->state = H2_LEAVING;
+  (void)nghttp2_submit_goaway(s->ng, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(s->ng),
+                              NGHTTP2_NO_ERROR, NULL, 0);
+  if (!s->feeding) h2_session_pump(s);
+}
+
+void h2_session_terminate(struct h2_session *s, enum h2_error code) {
+  if (s->state == H2_DEAD) return;
+  s->state = H2_DEAD;
+  (void)nghttp2_session_terminate_session(s->ng, code);
+  if (!s->feeding) h2_session_pump(s);
+}
+
+void h2_session_ping(struct h2_session *s) {
+  if (s->ping_out || s->state == H2_DEAD) return;
+  s->ping_out = true;
+  (void)nghttp2_submit_ping(s->ng, NGHTTP2_FLAG_NONE, NULL);
+  if (!s->feeding) h2_session_pump(s);
+}
+
+uint32_t h2_session_streams(const struct h2_session *s) {
+  if (s->state != H2_OPEN || !nghttp2_session_check_request_allowed(s->ng)) return 0;
+  return nghttp2_session_get_remote_settings(s->ng, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+}
+
+bool h2_session_idle(const struct h2_session *s) { return s->nstreams == 0; }
+size_t h2_session_queued(const struct h2_session *s) { return stream_queued(s->stream); }
+
+/* --- life --- */
+
+static nghttp2_session_callbacks *callbacks_new(void) {
+  nghttp2_session_callbacks *c;
+  if (nghttp2_session_callbacks_new(&c) != 0) out_of_memory(0);
+  nghttp2_session_callbacks_set_on_begin_frame_callback(c, on_begin_frame);
+  nghttp2_session_callbacks_set_on_begin_headers_callback(c, on_begin_headers);
+  nghttp2_session_callbacks_set_on_header_callback2(c, on_header);
+  nghttp2_session_callbacks_set_on_invalid_header_callback2(c, on_invalid_header);
+  nghttp2_session_callbacks_set_on_frame_recv_callback(c, on_frame);
+  nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(c, on_invalid_frame);
+  nghttp2_session_callbacks_set_on_data_chunk_recv_callback(c, on_data);
+  nghttp2_session_callbacks_set_on_stream_close_callback(c, on_stream_close);
+  nghttp2_session_callbacks_set_on_frame_send_callback(c, on_frame_sent);
+  nghttp2_session_callbacks_set_on_frame_not_send_callback(c, on_frame_not_sent);
+  nghttp2_session_callbacks_set_send_data_callback(c, h2_stream_send_body);
+  return c;
+}
+
+static nghttp2_option *options_new(const struct h2_settings *settings) {
+  nghttp2_option *o;
+  if (nghttp2_option_new(&o) != 0) out_of_memory(0);
+  nghttp2_option_set_no_auto_window_update(o, 1);
+  nghttp2_option_set_no_closed_streams(o, 1);
+  nghttp2_option_set_max_deflate_dynamic_table_size(o, TABLE);
+  nghttp2_option_set_max_outbound_ack(o, ACKS);
+  nghttp2_option_set_max_settings(o, ENTRIES);
+  nghttp2_option_set_peer_max_concurrent_streams(o, 100); /* until it says so (RFC 9113 section 6.5.2) */
+  (void)settings;
+  return o;
+}
+
+static void say_settings(struct h2_session *s) {
+  bool server = s->settings.side == H2_SERVER;
+  nghttp2_settings_entry v[] = {
+      {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, s->settings.header_list},
+      {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
+      server ? (nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, s->settings.streams}
+             : (nghttp2_settings_entry){NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
+  };
+  if (nghttp2_submit_settings(s->ng, NGHTTP2_FLAG_NONE, v, sizeof v / sizeof *v) != 0) out_of_memory(0);
+}
+
+void h2_session_init(struct h2_session *s, struct stream *stream, struct laters *laters,
+                     const struct h2_settings *settings, const struct h2_events *events) {
+  bool server = settings->side == H2_SERVER;
+  nghttp2_session_callbacks *callbacks = callbacks_new();
+  nghttp2_option *options = options_new(settings);
+  *s = (struct h2_session){.events = events,
+                           .stream = stream,
+                           .laters = laters,
+                           .settings = *settings,
+                           .window = NGHTTP2_INITIAL_CONNECTION_WINDOW_SIZE,
+                           .heard_at = uv_now(stream->net->loop)};
+  s->glitches.since = s->heard_at;
+  later_init(&s->later, on_later);
+  list_init(&s->streams);
+  list_init(&s->fed);
+  int rc = (server ? nghttp2_session_server_new3 : nghttp2_session_client_new3)(&s->ng, callbacks, s, options, NULL);
+  if (rc != 0) out_of_memory(0);
+  nghttp2_option_del(options);
+  nghttp2_session_callbacks_del(callbacks);
+  say_settings(s);
+  h2_session_pump(s);
+}
+
+void h2_session_fini(struct h2_session *s) {
+  assert(!s->feeding);
+  s->state = H2_DEAD;
+  s->broken = true; /* nothing is written any more */
+  while (!list_empty(&s->streams)) {
+    struct h2_stream *st = CONTAINER_OF(s->streams.next, struct h2_stream, link);
+    (void)nghttp2_session_set_stream_user_data(s->ng, st->id, NULL);
+    h2_stream_lost(st);
+  }
+  later_cancel(&s->later);
+  h2_out_drop(s);
+  nghttp2_session_del(s->ng);
+  s->ng = NULL;
+}
