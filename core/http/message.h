@@ -18,6 +18,17 @@ enum http2_mode {
   HTTP2_AUTO, /* over TLS: as ALPN decides. Never said of a plain connection. */
   HTTP2_ONLY  /* over TLS: or there is no connection; over a plain one: with prior knowledge (RFC 9113 section 3.3) */
 };
+/* Of upstreams, forward targets and calls of scripts, where nothing else is said; why so: docs/performance.md. */
+#define HTTP2_USUAL HTTP2_AUTO
+/* What was said of servers with and without TLS, for one of them. */
+static inline enum http2_mode http2_for(enum http2_mode said, bool tls) {
+  return tls || said == HTTP2_ONLY ? said : HTTP2_OFF;
+}
+/* For whoever says HTTP2_AUTO where there is no TLS. */
+#define HTTP2_NOT_AUTO                                                                                            \
+  "\"auto\" has no use over http://, since nothing tells there what a server speaks: write true for HTTP/2 with " \
+  "prior "                                                                                                        \
+  "knowledge, or false"
 enum http_framing { FRAMING_NONE, FRAMING_LENGTH, FRAMING_CHUNKED, FRAMING_UNTIL_CLOSE };
 
 struct request {

@@ -79,7 +79,7 @@ struct upstream_conf {
   unsigned pool_idle;            /* kept connections a worker */
   uint64_t pool_age_ms;          /* how old a connection may grow; 0: any */
   struct keepalive tcp_keepalive;
-  enum http2_mode http2; /* of its https URLs; of the others see upstream_http2 */
+  enum http2_mode http2; /* of one URL: http2_for */
   bool preserve_host;    /* Host as the client sent it; else the upstream's */
   bool rewrite_location; /* a Location that names the upstream is said as its clients know it */
   bool has_base;         /* a URL of it has a path, which requests may not leave */
@@ -162,10 +162,6 @@ void policy_unref(struct policy *p);
 void policy_leave(struct policy *p);
 /* NULL: no such. A family and a single token of one name are two. */
 const struct token_conf *policy_token(const struct policy *p, const char *name, bool family);
-/* How one URL of it is spoken to: HTTP2_AUTO is for https alone. */
-static inline enum http2_mode upstream_http2(const struct upstream_conf *u, bool tls) {
-  return tls || u->http2 == HTTP2_ONLY ? u->http2 : HTTP2_OFF;
-}
 const struct upstream_conf *policy_upstream(const struct policy *p, struct str name); /* NULL: no such */
 
 #endif

@@ -133,7 +133,7 @@ static struct origin *target_origin(struct forward_target *t, const struct upstr
                               .port = t->url.port,
                               .client = t->url.tls ? conf->tls : NULL,
                               .keepalive = conf->tcp_keepalive,
-                              .http2 = t->ex->request.is_connect ? HTTP2_OFF : upstream_http2(conf, t->url.tls)};
+                              .http2 = t->ex->request.is_connect ? HTTP2_OFF : http2_for(conf->http2, t->url.tls)};
   struct origin *o = origin_get(ex->worker->services.origins, &s);
   arena_defer(&ex->arena, unref_origin, o);
   return o;

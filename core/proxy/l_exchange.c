@@ -468,10 +468,11 @@ static int refuse_response_field(lua_State *L, const char *name) {
   for (size_t i = 0; i < sizeof request_fields / sizeof *request_fields; i++)
     if (strcmp(name, request_fields[i].name) == 0)
       return luaL_error(L, "a response has no field '%s'; a request has one %s", name, ORDER);
-  return luaL_error(L,
-                    "a response has no field '%s': it has status, headers, :body() and :set_body(text); req:respond "
-                    "answers in its place",
-                    luaL_tolstring(L, 2, NULL));
+  return luaL_error(
+      L,
+      "a response has no field '%s': it has status, version, headers, :body() and :set_body(text); req:respond "
+      "answers in its place",
+      luaL_tolstring(L, 2, NULL));
 }
 
 static int l_response_index(lua_State *L) {
@@ -481,6 +482,8 @@ static int l_response_index(lua_State *L) {
     lua_pushinteger(L, ex->response.status);
   } else if (strcmp(name, "headers") == 0) {
     push_headers(L, ex, true);
+  } else if (strcmp(name, "version") == 0) {
+    push_str(L, http_version_text(ex->response.version));
   } else {
     lua_pushvalue(L, 2);
     if (lua_rawget(L, lua_upvalueindex(1)) == LUA_TNIL) return refuse_response_field(L, name);

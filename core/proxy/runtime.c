@@ -31,7 +31,7 @@ static void make_upstreams(struct runtime *r, struct origins *all) {
                                   .port = url->port,
                                   .client = url->tls ? u->conf->tls : NULL,
                                   .keepalive = u->conf->tcp_keepalive,
-                                  .http2 = upstream_http2(u->conf, url->tls)};
+                                  .http2 = http2_for(u->conf->http2, url->tls)};
       char path[108];
       if (url->unix_path.p != NULL) {
         snprintf(path, sizeof path, "%.*s", STR_FMT(url->unix_path));
