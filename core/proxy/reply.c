@@ -6,7 +6,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "proxy/l_exchange.h"
-#include "proxy/reply_grpc.h"
+#include "proxy/grpc.h"
 #include "proxy/steps.h"
 #include "proxy/worker_state.h"
 

@@ -212,3 +212,57 @@ describe("a reply to a gRPC call that jeton does not make", function()
     c:close()
   end)
 end)
+
+describe("a token that a gRPC server refuses by a status of its own", function()
+  --- Takes the second token alone; refuses in the trailers-only form, or behind a head.
+  local function server(status, behind)
+    return peers.raw(([[
+      local status, behind = %d, %s
+      while true do
+        local head = c:read "head"
+        if not head then return c:close() end
+        c:read(5)
+        if head:find "Bearer t2\r" then
+          c:write "HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nTransfer-Encoding: chunked\r\n\r\n0\r\ngrpc-status: 0\r\n\r\n"
+        elseif behind then
+          c:write("HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nTransfer-Encoding: chunked\r\n\r\n0\r\ngrpc-status: " .. status .. "\r\n\r\n")
+        else
+          c:write("HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\ngrpc-status: " .. status .. "\r\nContent-Length: 0\r\n\r\n")
+        end
+      end]]):format(status, tostring(behind)))
+  end
+  local function run(upstream, token)
+    start([[local n = 0
+      return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d",
+        tokens = { api = { fetch = function() n = n + 1 return { value = "t" .. n, expires_in = 60 } end, %s } },
+        on_request = function(req, tokens) req.headers.authorization = "Bearer " .. tokens.api end }]], upstream.port, token or "")
+  end
+  local function fetches() return proxy:status().tokens[1].fetches end
+
+  it("is refreshed, and the call made again, when it is 16 (UNAUTHENTICATED) in the place of a 401", function()
+    run(server(16, false))
+    local res = call "/s/m"
+    assert.same({ 200, "0" }, { res.status, res.trailers["grpc-status"] })
+    assert.equal(2, fetches())
+  end)
+
+  it("and so when it is 7 (PERMISSION_DENIED), where reject_on has 403", function()
+    run(server(7, false), "reject_on = { 403 }")
+    assert.equal("0", call("/s/m").trailers["grpc-status"])
+    assert.equal(2, fetches())
+  end)
+
+  it("stays for any other status, for one behind a head that has gone out, and for what is no call", function()
+    run(server(7, false))
+    assert.equal("7", call("/s/m").headers["grpc-status"])
+    assert.equal(1, fetches())
+    proxy:finish()
+    run(server(16, true))
+    assert.equal("16", call("/s/m").trailers["grpc-status"])
+    assert.equal(1, fetches())
+    proxy:finish()
+    run(server(16, false))
+    assert.equal("16", call("/s/m", { ["Content-Type"] = "text/plain" }).headers["grpc-status"])
+    assert.equal(1, fetches())
+  end)
+end)

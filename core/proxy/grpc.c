@@ -1,5 +1,5 @@
-/* reply_grpc.c: see reply_grpc.h. */
-#include "proxy/reply_grpc.h"
+/* grpc.c: see grpc.h. */
+#include "proxy/grpc.h"
 
 #include "base/err.h"
 #include "proxy/steps.h"
@@ -19,6 +19,15 @@ bool grpc_call(const struct exchange *ex) {
   if (!str_eq(ex->request.method, STR("POST"))) return false; /* above all no CONNECT, to which 200 is a tunnel */
   const struct header *h = headers_find(&ex->request.headers, STR("Content-Type"));
   return h != NULL && type_is_grpc(h->value);
+}
+
+int grpc_response_status(const struct exchange *ex) {
+  int status = ex->response.status;
+  if (status != 200 || !grpc_call(ex)) return status;
+  const struct header *h = headers_find(&ex->response.headers, STR("grpc-status"));
+  unsigned long long said;
+  if (h == NULL || !str_to_u64(h->value, &said)) return status;
+  return said == GRPC_UNAUTHENTICATED ? 401 : said == GRPC_PERMISSION_DENIED ? 403 : status;
 }
 
 /* By what failed, where that says more than the status; else by the status. gRPC's own table of statuses is for clients that meet a reply which is not

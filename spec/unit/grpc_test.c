@@ -1,5 +1,5 @@
-/* reply_grpc_test.c: which gRPC status a failure is, and what grpc-message may hold. The replies themselves: spec/proxy/grpc_errors_spec.lua. */
-#include "proxy/reply_grpc.h"
+/* grpc_test.c: which gRPC status a failure is, and what grpc-message may hold. The replies themselves: spec/proxy/grpc_errors_spec.lua. */
+#include "proxy/grpc.h"
 
 #include <uv.h>
 

@@ -1,10 +1,13 @@
-/* reply_grpc.h: how a failure is told to a gRPC call.
+/* grpc.h: what an exchange knows of gRPC, whose calls are requests with a status of their own. Independent of the protocols on both sides; docs/grpc.md has the
+ * table. Worker's thread.
  *
- * A gRPC client looks for grpc-status. A reply without it, such as a text with 503, is to the client a server that does not speak gRPC, and it makes up a
+ * What fails here. A gRPC client looks for grpc-status. A reply without it, such as a text with 503, is to the client a server that does not speak gRPC, and it makes up a
  * status. So the reply that jeton makes itself has the trailers-only form (gRPC over HTTP2, "Responses"): 200, and a head that holds the status and the
- * message, without a body. Independent of the client's protocol; docs/grpc.md has the table. Worker's thread. */
-#ifndef JETON_PROXY_REPLY_GRPC_H
-#define JETON_PROXY_REPLY_GRPC_H
+ * message, without a body.
+ *
+ * What an upstream refuses. It says so in the same form, and with 200: which HTTP status that would have been decides whether a token is rejected. */
+#ifndef JETON_PROXY_GRPC_H
+#define JETON_PROXY_GRPC_H
 
 #include <stdbool.h>
 
@@ -29,6 +32,9 @@ enum grpc_status {
 bool grpc_call(const struct exchange *ex);
 /* Makes ex->failure the reply, and notes the status in it. */
 void grpc_error_reply(struct exchange *ex);
+
+/* ex->response's status; of a call that was refused by a head alone what plain HTTP would have said: 401 for UNAUTHENTICATED, 403 for PERMISSION_DENIED. */
+int grpc_response_status(const struct exchange *ex);
 
 /* Pure: a failure as gRPC names it. status and code as exchange_fail takes them. */
 enum grpc_status grpc_status_of(int status, int code);
