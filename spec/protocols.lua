@@ -1,0 +1,35 @@
+--- Which specs also run by HTTP/2, with which protocols of clients and upstreams (spec/support/protocols.lua), and which of their cases do not: what holds is said once, in the spec.
+--- A line: the spec, its protocols, and what is left out: parts of full names, as Lua patterns, each with the reason. `only` instead names the cases that run.
+--- `lua5.4 spec/protocols.lua` prints all of it, as spec/support/run-specs takes it: FILE@PROTOCOLS.
+
+local M = {}
+
+M.specs = {}
+
+local function all()
+  local lines = {}
+  for _, spec in ipairs(M.specs) do
+    for _, protocols in ipairs(spec[2]) do lines[#lines + 1] = ("spec/%s_spec.lua@%s"):format(spec[1], protocols) end
+  end
+  return lines
+end
+
+--- What busted is told for one of them: options that leave out what does not hold there.
+local function filters(file, protocols)
+  local options = {}
+  for _, spec in ipairs(M.specs) do
+    if ("spec/%s_spec.lua"):format(spec[1]) == file then
+      for _, part in ipairs(spec.only or {}) do options[#options + 1] = "--filter=" .. part end
+      for part, _ in pairs(spec.without or {}) do options[#options + 1] = "--filter-out=" .. part end
+      for part, _ in pairs(spec["without_" .. protocols] or {}) do options[#options + 1] = "--filter-out=" .. part end
+    end
+  end
+  table.sort(options)
+  return options
+end
+
+if arg and arg[0] and arg[0]:find "spec/protocols%.lua$" then
+  for _, line in ipairs(arg[1] and filters(arg[1], arg[2]) or all()) do print(line) end
+end
+
+return M
