@@ -153,6 +153,7 @@ static void on_listeners_mail(struct mail *m) {
   }
   w->draining = true;
   listeners_close(w);
+  drain_all(&w->busy); /* those that serve several requests at once are told that no more are wanted */
   drain_all(&w->fresh);
   drain_all(&w->idle);
   maybe_drained(w);
