@@ -177,6 +177,7 @@ static void origin_conn_close(struct origin_conn *c) {
   assert(c->state != ORIGIN_CLOSED);
   c->state = ORIGIN_CLOSED;
   timeout_fini(&c->idle);
+  if (c->h2) c->origin->origins->counts.h2--;
   list_remove(&c->all);
   stream_close(&c->stream, on_conn_closed);
 }
@@ -330,6 +331,7 @@ static void opened(struct origin_conn *c) {
   struct origins *all = c->origin->origins;
   c->opened_at = uv_now(all->net->loop);
   c->spread = (uint8_t)rng_next(&all->rng);
+  if (c->h2) all->counts.h2++;
   list_push(&c->origin->open, &c->all);
   if (all->sweep.due == 0 && all->closed == NULL) timeout_set(&all->sweep, SWEEP_MS);
 }

@@ -104,6 +104,7 @@ void origin_pipe(struct place *p, struct pipe_end *end);
 
 struct origins_counts {
   unsigned idle, leased; /* connections: without and with a place taken */
+  unsigned h2;           /* of both, those that speak HTTP/2 */
   uint64_t dialed, reused;
 };
 struct origins_counts origins_counts(const struct origins *o);

@@ -127,6 +127,12 @@ static void add_insecure(const struct upstream_conf *u, struct buf *out) {
   add_text(out, "insecure", u->insecure);
 }
 
+/* As a policy says it. */
+static const char *http2_text(const struct upstream_conf *u) {
+  enum http2_mode mode = http2_for(u->http2, u->tls != NULL);
+  return mode == HTTP2_AUTO ? "\"auto\"" : mode == HTTP2_ONLY ? "true" : "false";
+}
+
 static void add_upstreams(const struct policy *p, struct buf *out) {
   buf_addz(out, ",\n  \"upstreams\":[");
   for (size_t i = 0; i < p->nupstreams; i++) {
@@ -134,6 +140,7 @@ static void add_upstreams(const struct policy *p, struct buf *out) {
     add_text(out, "name", p->upstreams[i].name);
     buf_addf(out, ",\"addresses\":%zu,\"tls\":%s", p->upstreams[i].nurls,
              p->upstreams[i].tls != NULL ? "true" : "false");
+    buf_addf(out, ",\"http2\":%s", http2_text(&p->upstreams[i]));
     add_insecure(&p->upstreams[i], out);
     buf_addz(out, "}");
   }

@@ -559,6 +559,7 @@ int l_exchange_push_log(lua_State *L, void *arg) {
   set_str_field(L, "path", ex->request.path);
   if (ex->request.query.p != NULL) set_str_field(L, "query", ex->request.query);
   if (ex->request.authority.p != NULL) set_str_field(L, "host", ex->request.authority);
+  if (ex->unread.p == NULL) set_str_field(L, "version", http_version_text(ex->request.version));
   set_str_field(L, "client", client_address(ex->down->conn));
   set_str_field(L, "upstream", str_of(exchange_asked(ex)));
   set_int_field(L, "status", (uint64_t)exchange_status(ex));

@@ -224,6 +224,7 @@ static void forget_at_rest(struct worker *w) {
 static void on_gauge(uv_timer_t *t) {
   struct worker *w = t->data;
   struct origins_counts o = origins_counts(w->services.origins);
+  atomic_store_explicit(&w->counts.upstream_h2, o.h2, memory_order_relaxed);
   atomic_store_explicit(&w->counts.upstream_idle, o.idle, memory_order_relaxed);
   atomic_store_explicit(&w->counts.upstream_leased, o.leased, memory_order_relaxed);
   atomic_store_explicit(&w->counts.upstream_dialed, o.dialed, memory_order_relaxed);

@@ -761,14 +761,14 @@ describe("on_log", function()
 
   it("is told of every exchange, once, when it has ended", function()
     start [[ log = { access = false }, on_log = function(e)
-      jeton.log.info(("%s %s %s %s %s in=%d out=%d %s %s err=%s d=%s"):format(e.method, e.path, e.query, e.client, e.status, e.bytes_in, e.bytes_out, e.upstream,
+      jeton.log.info(("%s %s %s %s %s %s in=%d out=%d %s %s err=%s d=%s"):format(e.method, e.path, e.query, e.version, e.client, e.status, e.bytes_in, e.bytes_out, e.upstream,
         e.replayed, e.error, e.duration >= 0 and e.duration < 30))
     end, on_request = function(req) if req.path == "/own" then req:respond(202, nil, "x") end end ]]
     assert.equal(200, http.request(proxy.port, "POST", "/up?a=1", nil, "12345").status)
     local text = logged "POST /up"
-    assert.matches("POST /up a=1 127.0.0.1 200 in=5 out=%d%d%d+ default false err=nil d=true", text)
+    assert.matches("POST /up a=1 1%.1 127.0.0.1 200 in=5 out=%d%d%d+ default false err=nil d=true", text)
     assert.equal(202, http.get(proxy.port, "/own").status)
-    assert.matches("GET /own nil 127.0.0.1 202 in=0 out=%d+ %S- ?false err=nil", logged "GET /own")
+    assert.matches("GET /own nil 1%.1 127.0.0.1 202 in=0 out=%d+ %S- ?false err=nil", logged "GET /own")
     assert.equal(1, select(2, proxy:errors():gsub("POST /up", "")))
   end)
 

@@ -56,3 +56,26 @@ describe("an Upgrade", function()
     proxy:finish()
   end)
 end)
+
+describe("the version of HTTP", function()
+  it("is that of the client in req.version, and that of the upstream in res.version", function()
+    local upstream = peers.raw [[c:read "head" c:write "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n" c:close()]]
+    local proxy = jeton.start(([[return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d",
+      on_response = function(res, req) res.headers.versions = req.version .. " " .. res.version end }]]):format(upstream.port))
+    assert.equal("1.1 1.0", http.get(proxy.port).headers.versions)
+    proxy:finish()
+  end)
+end)
+
+describe("status", function()
+  it("has http2 of each upstream, as it holds", function()
+    local certificates = peers.certificates()
+    local proxy = jeton.start(([[local tls = { ca = "%s/ca.pem" }
+      return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:1", upstreams = { a = { "https://localhost:1", "http://127.0.0.1:1", tls = tls },
+        b = { "http://127.0.0.1:1", http2 = true }, c = { "https://localhost:1", http2 = false, tls = tls } } }]]):format(certificates))
+    local modes = {}
+    for _, u in ipairs(proxy:status().upstreams) do modes[u.name] = u.http2 end
+    assert.same({ default = false, a = "auto", b = true, c = false }, modes)
+    proxy:finish()
+  end)
+end)

@@ -68,6 +68,7 @@ function response:set_body(body) end
 ---@field host string? with its port, if the client named one
 ---@field path string
 ---@field query string?
+---@field version "1.0"|"1.1"|"2"|nil nil: the request could not be read
 ---@field client string
 ---@field upstream string "" when none was asked
 ---@field status integer 499: the client left first
