@@ -310,8 +310,11 @@ static void say_tls(const struct status_view *v, struct buf *out) {
 static void say_counts(const struct status_view *v, struct buf *out) {
   struct worker_counts c = {0};
   for (unsigned i = 0; i < v->nworkers; i++) worker_counts(v->workers[i], &c);
-  buf_addf(out, "workers    %u; %llu connections, %llu requests", v->nworkers, (unsigned long long)c.connections,
-           (unsigned long long)c.requests);
+  buf_addf(out, "workers    %u; %llu connections", v->nworkers, (unsigned long long)c.connections);
+  if (c.connections_h2 > 0)
+    buf_addf(out, " (%llu of HTTP/2: %llu streams)", (unsigned long long)c.connections_h2,
+             (unsigned long long)c.streams);
+  buf_addf(out, ", %llu requests", (unsigned long long)c.requests);
   buf_addf(out, " (2xx %llu, 3xx %llu, 4xx %llu, 5xx %llu)", (unsigned long long)c.responses[2],
            (unsigned long long)c.responses[3], (unsigned long long)c.responses[4], (unsigned long long)c.responses[5]);
   buf_addf(out, ", %llu replays, %llu waits for a token, %llu upstream errors, %llu script errors\n",

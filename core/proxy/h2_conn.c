@@ -188,6 +188,7 @@ static void free_request(struct h2_request *r) {
   timeout_fini(&r->timeout);
   later_cancel(&r->later);
   list_remove(&r->link);
+  COUNT(r->worker, streams, (uint64_t)-1);
   free(r);
   if (c == NULL || c->phase != CONN_OPEN || c->h2->state != H2_CONN_OPEN || !list_empty(&c->h2->requests)) return;
   if (c->h2->eof) {
@@ -262,6 +263,7 @@ static struct h2_stream *on_opened(struct h2_session *s) {
   struct h2_request *r = must_calloc(1, sizeof *r);
   h2_stream_init(&r->stream);
   r->worker = c->worker;
+  COUNT(r->worker, streams, 1);
   r->down = (struct downstream){.ops = &h2_downstream, .conn = c};
   timeout_init(&r->timeout, &c->worker->services.wheel, on_due);
   later_init(&r->later, on_request_later);
@@ -464,6 +466,7 @@ static void h2_begin(struct conn *c) {
                                  .header_list = p->limits.http.head,
                                  .buffered = p->limits.buffered};
   struct h2_conn *h = c->h2 = must_calloc(1, sizeof *h);
+  COUNT(c->worker, connections_h2, 1);
   h->conn = c;
   list_init(&h->requests);
   timeout_init(&h->goodbye, &c->worker->services.wheel, on_goodbye);
@@ -492,6 +495,7 @@ static void h2_lost(struct conn *c) {
 static void h2_fini(struct conn *c) {
   free(c->h2);
   c->h2 = NULL;
+  COUNT(c->worker, connections_h2, (uint64_t)-1);
 }
 
 static bool h2_looks_whole(const struct conn *c) {

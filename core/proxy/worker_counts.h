@@ -8,6 +8,8 @@
 
 #define WORKER_COUNTS(XX)                                                                              \
   XX(connections, gauge, "Client connections open now.")                                               \
+  XX(connections_h2, gauge, "Client connections open now that speak HTTP/2.")                          \
+  XX(streams, gauge, "Requests of HTTP/2 and tunnels in it under way now.")                            \
   XX(accepted, counter, "Client connections accepted.")                                                \
   XX(requests, counter, "Requests begun.")                                                             \
   XX(requests_h2, counter, "Requests begun by HTTP/2.")                                                \
