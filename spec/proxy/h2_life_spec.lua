@@ -19,7 +19,7 @@ local UPSTREAM = [[
     local ms = path:match "^/wait/(%d+)"
     if ms then c:sleep(tonumber(ms)) end
     if path:find "/mute" then c:sleep(60000) end
-    if path == "/stall" then
+    if path:find "/stall$" then
       c:write "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"
       c:sleep(60000)
     elseif path == "/long" then
@@ -52,7 +52,7 @@ describe("a client's connection of HTTP/2", function()
   local function start(more, listen)
     return jeton.start(([[return { listen = %s, upstreams = {
         default_ = "http://127.0.0.1:%d",
-        quick = { "http://127.0.0.1:%d", timeouts = { first_byte = "300ms", response = "300ms" } } },
+        quick = { "http://127.0.0.1:%d", timeouts = { first_byte = "300ms", response = "600ms" } } },
       on_request = function(req)
         if req.path == "/policy" then return req:respond(200, nil, "fine") end
         req.upstream = (req.path == "/mute" or req.path == "/stall") and "quick" or "default_"
@@ -88,6 +88,35 @@ describe("a client's connection of HTTP/2", function()
     assert.equal(0, saw.goaways[#saw.goaways][2])
     assert.equal("FIN", saw.closed)
     assert.equal(0, (p:wait(20)), p:errors())
+  end)
+
+  it("of TLS is told twice, too", function()
+    local certs = peers.certificates()
+    local p = start("", ('{ "[::]:0", tls = { certificates = { { cert = %q, key = %q } } } }'):format(certs .. "/rsa.pem", certs .. "/rsa.key"))
+    local saw = play("drain", p.port, p.pid, 5, 700, certs .. "/ca.pem")
+    assert.same({ HIGHEST, 0 }, saw.first)
+    assert.same({ saw.last_stream, 0 }, saw.last)
+    for _, said in ipairs(saw.got) do is_fine(said) end
+    is_fine(saw.late)
+    assert.equal(0, (p:wait(20)), p:errors())
+  end)
+
+  it("is closed at the drain's end when a stream of it is still under way, which does not look whole", function()
+    local p = start('timeouts = { drain = "500ms" },', nil)
+    local saw = play("drain_deadline", p.port, p.pid)
+    assert.same({ 200, "hello", false }, { saw.said.status, saw.said.body, saw.said.ended })
+    assert.is_true(saw.ms >= 450 and saw.ms < process.stretched(3000), saw.ms)
+    assert.equal(0, (p:wait(20)), p:errors())
+  end)
+
+  it("ends when it has had no stream for timeouts.idle, in order, and PINGs do not keep it", function()
+    local p = start 'timeouts = { idle = "500ms" },'
+    local saw = play("idle", p.port)
+    is_fine(saw.said)
+    assert.equal(0, saw.goaways[#saw.goaways][2])
+    assert.equal("FIN", saw.closed)
+    assert.is_true(saw.ms >= 400 and saw.ms < process.stretched(3000), saw.ms)
+    p:finish()
   end)
 
   it("outlives reloads, and so does a stream on it", function()

@@ -179,9 +179,9 @@ def control(path, method, target):
 
 # --- scenarios: a client's connection ---
 
-def drain(port, pid, count, ms):
+def drain(port, pid, count, ms, ca=None):
     """`count` streams of `ms` each; the proxy is told to end; a stream more is opened when the first GOAWAY has come, and all end."""
-    c = Client(port)
+    c = Client(port, ca)
     streams = [c.open("/wait/" + ms) for _ in range(int(count))]
     c.ping()
     os.kill(int(pid), signal.SIGTERM)
@@ -200,6 +200,30 @@ def drain_idle(port, pid):
     os.kill(int(pid), signal.SIGTERM)
     c.until(lambda: c.closed, what="the connection's end")
     return {"goaways": c.goaways, "closed": c.closed}
+
+
+def drain_deadline(port, pid):
+    """A stream that does not end."""
+    c = Client(port)
+    stream = c.open("/patient/stall")
+    c.until(lambda: c.streams[stream]["body"], what="a part of the reply")
+    began = time.time()
+    os.kill(int(pid), signal.SIGTERM)
+    c.until(lambda: c.closed, what="the connection's end")
+    return {"said": c.said(stream), "goaways": c.goaways, "closed": c.closed, "ms": (time.time() - began) * 1000}
+
+
+def idle(port):
+    """Nothing but PINGs behind a request."""
+    c = Client(port)
+    said = c.get("/one")
+    began = time.time()
+    while not c.closed and time.time() - began < PATIENCE:
+        if not c.goaways:
+            c.h2.ping(b"12345678")
+            c.flush()
+        c.quiet(0.1)
+    return {"said": said, "goaways": c.goaways, "closed": c.closed, "ms": (time.time() - began) * 1000}
 
 
 def reload(port, socket_path):
@@ -401,6 +425,6 @@ def relay(port):
 
 if __name__ == "__main__":
     name, *words = sys.argv[1:]
-    result = {"drain": drain, "drain_idle": drain_idle, "reload": reload, "shed": shed, "limits": limits, "stalled": stalled, "renewed": renewed,
+    result = {"drain": drain, "drain_idle": drain_idle, "drain_deadline": drain_deadline, "idle": idle, "reload": reload, "shed": shed, "limits": limits, "stalled": stalled, "renewed": renewed,
               "server": server, "relay": relay}[name](*words)
     print(json.dumps(result))
