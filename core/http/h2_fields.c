@@ -208,6 +208,7 @@ struct http_fault h2_block_request(struct h2_block *b, struct request *r, bool e
   r->version = HTTP_2;
   r->target = str_eq(b->method, STR("CONNECT")) ? b->authority : b->path;
   r->method = b->method;
+  r->https = str_ieq(b->scheme, STR("https"));
   if (r->target.n > b->limits->request_line)
     return (struct http_fault){.status = 414, .text = "the target is over the limit (RFC 9110 section 15.5.15)"};
   if (!chars_all(r->target, CHAR_TARGET) || !chars_all(b->method, CHAR_TOKEN) || b->method.n == 0)

@@ -26,8 +26,12 @@ enum {
   COST_FRAME = 1,
   COST_RESET = 4,
   COST_STREAM_ERROR = 8,
+  COST_CRUMB = 4, /* a window that opens by less than CRUMB */
+  CRUMB = 256,
   WORTH_STREAM = 8,
-  WORTH_BODY = 1 /* of a frame of DATA with bytes in it */
+  WORTH_BODY =
+      2, /* of a frame of DATA with bytes in it, and one for each BODY_UNIT of them: windows and PINGs go with bodies */
+  BODY_UNIT = 2048
 };
 
 static struct h2_session *session_of(void *arg) { return arg; }
@@ -66,6 +70,10 @@ static void judge_number(struct h2_session *s, const nghttp2_frame_hd *hd) {
   }
 }
 
+static void earn_body(struct h2_session *s, size_t n) {
+  glitches_earn(&s->glitches, WORTH_BODY + (uint32_t)(n / BODY_UNIT));
+}
+
 static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *hd, void *arg) {
   struct h2_session *s = session_of(arg);
   (void)ng;
@@ -78,9 +86,13 @@ static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *hd, void 
       if (hd->length == 0 && (hd->flags & NGHTTP2_FLAG_END_STREAM) == 0)
         charge(s, COST_FRAME);
       else
-        glitches_earn(&s->glitches, WORTH_BODY);
+        earn_body(s, hd->length);
       break;
     case NGHTTP2_RST_STREAM: charge(s, COST_RESET); break;
+    case NGHTTP2_SETTINGS:
+    case NGHTTP2_PING:
+      if ((hd->flags & NGHTTP2_FLAG_ACK) == 0) charge(s, COST_FRAME);
+      break;
     default: charge(s, COST_FRAME); break; /* earned by the streams and bodies that they serve */
   }
   return go_on(s);
@@ -93,7 +105,7 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, voi
   if (s->settings.side == H2_SERVER && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
     st = s->events->opened(s);
     if (st == NULL) {
-      charge(s, COST_RESET);
+      charge(s, COST_FRAME);
       h2_ids_reset(&s->ids, id);
       (void)nghttp2_submit_rst_stream(ng, NGHTTP2_FLAG_NONE, id, NGHTTP2_REFUSED_STREAM);
       return go_on(s);
@@ -185,6 +197,9 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *arg) 
         (void)nghttp2_submit_rst_stream(ng, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_PROTOCOL_ERROR);
       break;
     case NGHTTP2_SETTINGS: settings_have_come(s, frame); break;
+    case NGHTTP2_WINDOW_UPDATE:
+      if (frame->window_update.window_size_increment < CRUMB) charge(s, COST_CRUMB);
+      break;
     case NGHTTP2_PING:
       if ((frame->hd.flags & NGHTTP2_FLAG_ACK) != 0) s->ping_out = false;
       break;
@@ -229,8 +244,8 @@ static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void 
 /* A whole reply in front of a request that is not (RFC 9113 section 8.1): the rest is not wanted. */
 static int on_frame_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *arg) {
   struct h2_session *s = session_of(arg);
-  if (frame->hd.type == NGHTTP2_RST_STREAM || frame->hd.stream_id == 0 ||
-      (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0 ||
+  if (frame->hd.type == NGHTTP2_DATA) earn_body(s, frame->hd.length);
+  if (frame->hd.stream_id == 0 || (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0 ||
       (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA))
     return 0;
   struct h2_stream *st = stream_of(ng, frame->hd.stream_id);
@@ -271,7 +286,10 @@ void h2_session_pump(struct h2_session *s) {
     tell_over(s);
   }
   if (!nghttp2_session_want_read(s->ng) && !nghttp2_session_want_write(s->ng)) tell_over(s);
-  if (h2_out_size(s) > 0 && !h2_out_borrows(s)) later_post(s->laters, &s->later);
+  if (h2_out_borrows(s))
+    h2_out_write(s);
+  else if (h2_out_size(s) > 0)
+    later_post(s->laters, &s->later);
 }
 
 void h2_session_tell_drained(struct h2_session *s) {

@@ -152,8 +152,7 @@ void h2_stream_unhold(struct h2_stream *st) {
 static void send_now(struct h2_stream *st) {
   struct h2_session *s = st->session;
   if (!s->feeding) h2_session_pump(s);
-  keep_spans(st);
-  if (h2_out_borrows(s)) h2_out_write(s);
+  if (st->session != NULL) keep_spans(st);
 }
 
 void h2_stream_body(struct h2_stream *st, struct str span) {

@@ -108,6 +108,7 @@ static struct http_fault absolute_target(struct request *r, bool options) {
   if (skip == 0) return fault(400, "the request target is neither a path nor an http URL (RFC 9112 section 3.2)");
   for (end = skip; end < t.n && t.p[end] != '/' && t.p[end] != '?';) end++;
   r->absolute_form = true;
+  r->https = skip == 8;
   r->authority = without_empty_port(slice(t, skip, end));
   if (memchr(r->authority.p, '@', r->authority.n) != NULL)
     return fault(400, "userinfo in the request target (RFC 9110 section 4.2.4)");

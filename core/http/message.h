@@ -45,6 +45,8 @@ struct request {
   enum http_framing framing;
   enum http_version version;
   bool keep_alive, expect_continue, absolute_form, is_connect, is_head;
+  /* The scheme is https: of a target in absolute form, or as a request of HTTP/2 says it, whose target is a path all the same. */
+  bool https;
   /* Connection: upgrade with an Upgrade field, on 1.1; never for h2c (RFC 9113 section 3.1 took it back), nor for a WebSocket with a body */
   bool upgrade;
   struct str upgrade_protocol; /* with `upgrade`: the Upgrade field's value */
