@@ -60,6 +60,7 @@ class Client:
         self.streams, self.closed, self.pongs, self.settled = {}, None, 0, False
         self.frames = Frames()
         self.goaways = self.frames.goaways
+        self.on_goaway = None  # the first has come, and nothing behind it has been answered
         self.consume = True  # opens the windows as bytes come
         self.agreed = False
         self.h2.initiate_connection()
@@ -123,7 +124,11 @@ class Client:
         if not data:
             self.closed = "FIN"
             return
-        for event in self.h2.receive_data(self.frames.pass_on(data)):
+        before = len(self.goaways)
+        passed = self.frames.pass_on(data)
+        if len(self.goaways) > before and before == 0 and self.on_goaway:
+            self.on_goaway()
+        for event in self.h2.receive_data(passed):
             self.take(event)
         self.sock.settimeout(PATIENCE)
         self.flush()
@@ -180,18 +185,18 @@ def control(path, method, target):
 # --- scenarios: a client's connection ---
 
 def drain(port, pid, count, ms, ca=None):
-    """`count` streams of `ms` each; the proxy is told to end; a stream more is opened when the first GOAWAY has come, and all end."""
+    """`count` streams of `ms` each; the proxy is told to end; a stream more is on its way while the first GOAWAY is, and all end."""
     c = Client(port, ca)
+    late = []
+    c.on_goaway = lambda: late.append(c.open("/late"))  # in front of the answer to the PING that follows
     streams = [c.open("/wait/" + ms) for _ in range(int(count))]
     c.ping()
     os.kill(int(pid), signal.SIGTERM)
     c.until(lambda: c.goaways, what="a GOAWAY")
-    first = list(c.goaways)
-    late = c.open("/late") if len(first) == 1 else None
     got = c.done(*streams)
-    after = c.done(late)[0] if late else None
+    after = c.done(*late)[0]
     c.until(lambda: c.closed, what="the connection's end")
-    return {"first": first[0], "last": c.goaways[-1], "ngoaways": len(c.goaways), "last_stream": late or streams[-1], "got": got, "late": after, "closed": c.closed}
+    return {"first": c.goaways[0], "last": c.goaways[-1], "ngoaways": len(c.goaways), "last_stream": late[0], "got": got, "late": after, "closed": c.closed}
 
 
 def drain_idle(port, pid):
