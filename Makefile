@@ -135,6 +135,7 @@ fuzz: deps
 .PHONY: fuzz-run
 fuzz-run: $(FUZZ_BIN)
 	@spec/security/corpus/seeds $(B)/corpus
+	@spec/fuzz/h2_seeds $(B)/corpus
 	@set -e; for f in $(notdir $(FUZZ_BIN)); do \
 	  echo "fuzz $$f for $(SECONDS) s"; mkdir -p $(B)/corpus/$$f spec/fuzz/seeds/$${f%_fuzz}; \
 	  $(B)/spec/$$f -max_total_time=$(SECONDS) -artifact_prefix=$(B)/ -print_final_stats=0 -verbosity=0 $(B)/corpus/$$f spec/fuzz/seeds/$${f%_fuzz}; \

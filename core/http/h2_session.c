@@ -352,6 +352,8 @@ bool h2_session_feed(struct h2_session *s, const uint8_t *p, size_t n) {
   if (used < 0 || !nghttp2_session_want_read(s->ng)) s->state = H2_DEAD;
   tell_fed(s);
   h2_session_pump(s);
+  if (!nghttp2_session_want_read(s->ng))
+    s->state = H2_DEAD; /* what the library ended itself shows when its GOAWAY has become a frame */
   if (s->state == H2_DEAD) h2_out_write(s);
   h2_session_tell_drained(s);
   return s->state != H2_DEAD && !s->broken;

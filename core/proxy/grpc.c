@@ -88,7 +88,7 @@ static struct str message(struct exchange *ex) {
 void grpc_error_reply(struct exchange *ex) {
   struct failure *f = &ex->failure;
   struct arena *a = &ex->arena;
-  f->grpc = grpc_status_of(f->status, f->code);
+  f->grpc = (int)grpc_status_of(f->status, f->code);
   reply_local(ex, 200, STR(""));
   struct headers *h = &ex->response.headers;
   headers_add(h, STR("Content-Type"), GRPC_TYPE);
