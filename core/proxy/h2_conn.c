@@ -69,6 +69,7 @@ static void say_fin(struct conn *c) {
   timeout_set(&c->timeout, LINGER_MS);
 }
 
+static void on_stuck(struct h2_session *s) { arm_conn(conn_of(s)); }
 static void on_over(struct h2_session *s) { say_fin(conn_of(s)); }
 
 static void leave(struct conn *c) {
@@ -376,15 +377,19 @@ static const struct h2_events events = {.opened = on_opened,
                                         .fed = on_fed,
                                         .drained = on_drained,
                                         .closed = on_closed,
+                                        .stuck = on_stuck,
                                         .over = on_over};
 
+/* The client's SETTINGS end its handshake, and from then on it may be idle. */
 static void feed(struct conn *c, const uint8_t *p, size_t n) {
   struct h2_conn *h = c->h2;
+  bool greeted = h->session.settled;
   if (!h2_session_feed(&h->session, p, n)) {
     say_fin(c);
     return;
   }
   if (h->session.state == H2_DRAINING && !h->session.ping_out) leave(c);
+  if (!greeted && h->session.settled && !h->sending) timeout_clear(&c->timeout);
   arm_conn(c);
 }
 
@@ -473,7 +478,7 @@ static void h2_begin(struct conn *c) {
   c->stream.on_drain = on_drain;
   h2_session_init(&h->session, &c->stream, &c->worker->later, &settings, &events);
   stream_read_start(&c->stream, on_read);
-  timeout_set(&c->timeout, p->timeouts.idle);
+  timeout_set(&c->timeout, p->timeouts.handshake);
 }
 
 void h2_take_first(struct conn *c, const uint8_t *p, size_t n) { feed(c, p, n); }
