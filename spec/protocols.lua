@@ -1,10 +1,22 @@
 --- Which specs also run by HTTP/2, with which protocols of clients and upstreams (spec/support/protocols.lua), and which of their cases do not: what holds is said once, in the spec.
 --- A line: the spec, its protocols, and what is left out: parts of full names, as Lua patterns, each with the reason. `only` instead names the cases that run.
 --- `lua5.4 spec/protocols.lua` prints all of it, as spec/support/run-specs takes it: FILE@PROTOCOLS.
+local H2_H1 = "h2-h1"
 
 local M = {}
 
-M.specs = {}
+local HTTP_1 = "says how something is written in HTTP/1.x"
+local HALF_CLOSE = "half of a connection that carries many requests is no request's end"
+
+M.specs = {
+  { "proxy/basic", { H2_H1 }, without = {
+    ["HTTP/1%.0 client"] = HTTP_1, ["what Connection names"] = "HTTP/2 has no Connection", ["may half%-close"] = HALF_CLOSE,
+  } },
+  { "proxy/tokens", { H2_H1 } },
+  { "proxy/forwarded", { H2_H1 } },
+  { "security/base_path", { H2_H1 } },
+  { "proxy/failover", { H2_H1 } },
+}
 
 local function all()
   local lines = {}
@@ -21,7 +33,7 @@ local function filters(file, protocols)
     if ("spec/%s_spec.lua"):format(spec[1]) == file then
       for _, part in ipairs(spec.only or {}) do options[#options + 1] = "--filter=" .. part end
       for part, _ in pairs(spec.without or {}) do options[#options + 1] = "--filter-out=" .. part end
-      for part, _ in pairs(spec["without_" .. protocols] or {}) do options[#options + 1] = "--filter-out=" .. part end
+      for part, _ in pairs(spec[protocols] or {}) do options[#options + 1] = "--filter-out=" .. part end
     end
   end
   table.sort(options)

@@ -97,10 +97,11 @@ static void end(struct downstream *d, const struct headers *trailers) {
 
 static void reset(struct downstream *d) {
   struct h2_request *r = h2_request_of(d);
-  bool gone = r->stream.session == NULL;
+  struct h2_session *s = r->stream.session; /* NULL: the stream is gone */
   r->head = NULL;
   h2_stream_reset(&r->stream, H2_INTERNAL_ERROR);
-  h2_answered(r, gone ? REPLY_ABORTED : REPLY_CUT);
+  h2_answered(r, s == NULL ? REPLY_ABORTED : REPLY_CUT);
+  if (s != NULL) h2_session_write(s); /* nothing else may be said on this connection for a long time */
 }
 
 static void want(struct downstream *d) {
