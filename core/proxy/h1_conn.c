@@ -636,7 +636,8 @@ static void h1_begin(struct conn *c) {
 }
 
 static void h1_drain(struct conn *c) {
-  if (c->h1.state == H1_IDLE) conn_close(c);
+  bool begun = c->may_http2 && stashed(c); /* a preface of HTTP/2, or a request: the next read tells */
+  if (c->h1.state == H1_IDLE && !begun) conn_close(c);
 }
 
 static void h1_lost(struct conn *c) {

@@ -479,6 +479,7 @@ static void h2_begin(struct conn *c) {
   h2_session_init(&h->session, &c->stream, &c->worker->later, &settings, &events);
   stream_read_start(&c->stream, on_read);
   timeout_set(&c->timeout, p->timeouts.handshake);
+  if (c->worker->draining) h2_drain(c); /* its preface was on its way when the drain began */
 }
 
 void h2_take_first(struct conn *c, const uint8_t *p, size_t n) { feed(c, p, n); }

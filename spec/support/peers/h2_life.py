@@ -48,7 +48,7 @@ class Frames:
 class Client:
     """One connection. What has come is in `streams` (by number), `goaways` and `closed`; only `until` and `quiet` read."""
 
-    def __init__(self, port, ca=None, window=None):
+    def __init__(self, port, ca=None, window=None, hold=0):
         self.sock = socket.create_connection(("localhost", int(port)), PATIENCE)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if ca:
@@ -66,12 +66,19 @@ class Client:
         self.h2.initiate_connection()
         if window is not None:
             self.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window})
-        self.flush()
+        self.held = b""
+        if hold:
+            first = self.h2.data_to_send()
+            self.sock.sendall(first[:hold])
+            self.held = first[hold:]
+        if not hold:
+            self.flush()
         if window is not None:
             self.until(lambda: self.agreed, what="the window's size to be known")
 
     def flush(self):
-        data = self.h2.data_to_send()
+        data = self.held + self.h2.data_to_send()
+        self.held = b""
         if data:
             try:
                 self.sock.sendall(data)
@@ -205,6 +212,22 @@ def drain_idle(port, pid):
     os.kill(int(pid), signal.SIGTERM)
     c.until(lambda: c.closed, what="the connection's end")
     return {"goaways": c.goaways, "closed": c.closed}
+
+
+def drain_preface(port, pid):
+    """A connection whose preface is half there when the drain begins."""
+    c = Client(port, hold=2)  # which is when it cannot be told from HTTP/1
+    time.sleep(0.1)
+    os.kill(int(pid), signal.SIGTERM)
+    while True:  # the drain has begun when nobody listens any more
+        try:
+            socket.create_connection(("localhost", int(port)), PATIENCE).close()
+        except OSError:
+            break
+        time.sleep(0.02)
+    said = c.get("/one")
+    c.until(lambda: c.closed, what="the connection's end")
+    return {"said": said, "goaways": c.goaways, "closed": c.closed}
 
 
 def drain_deadline(port, pid):
@@ -430,6 +453,6 @@ def relay(port):
 
 if __name__ == "__main__":
     name, *words = sys.argv[1:]
-    result = {"drain": drain, "drain_idle": drain_idle, "drain_deadline": drain_deadline, "idle": idle, "reload": reload, "shed": shed, "limits": limits, "stalled": stalled, "renewed": renewed,
+    result = {"drain": drain, "drain_idle": drain_idle, "drain_preface": drain_preface, "drain_deadline": drain_deadline, "idle": idle, "reload": reload, "shed": shed, "limits": limits, "stalled": stalled, "renewed": renewed,
               "server": server, "relay": relay}[name](*words)
     print(json.dumps(result))
