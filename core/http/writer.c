@@ -69,8 +69,7 @@ static void put_length(struct buf *b, uint64_t n) {
   b->n = (size_t)(to - b->p);
 }
 
-/* A script may have changed any of these: the last look before they become a start line. */
-static bool start_line_safe(const struct request_head *h) {
+bool request_start_safe(const struct request_head *h) {
   return h->method.n > 0 && chars_all(h->method, CHAR_TOKEN) && chars_all(h->path, CHAR_TARGET) &&
          chars_all(h->query, CHAR_TARGET) && h->host.n > 0 && chars_all(h->host, CHAR_TARGET) &&
          chars_all(h->upgrade, CHAR_VALUE);
@@ -166,7 +165,7 @@ static int roll_back(struct buf *b, size_t to, int rc) {
 int write_request_head(struct buf *out, const struct request_head *h) {
   struct secret_context *ctx = h->secrets;
   size_t before = out->n;
-  if (!start_line_safe(h)) return ERR_PROTOCOL;
+  if (!request_start_safe(h)) return ERR_PROTOCOL;
   unsigned used = ctx != NULL ? ctx->nused : 0;
   if (ctx != NULL) ctx->header_safe = true;
   int rc = ERR_TOKEN_EXPIRED;

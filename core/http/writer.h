@@ -13,6 +13,8 @@
  * Returns 0; the secret's error; or ERR_PROTOCOL when method, path, query or host hold a byte that would break the start line: out is rolled back then,
  * and wiped. */
 int write_request_head(struct buf *out, const struct request_head *h);
+/* A script may have changed method, path, query, host and upgrade: the last look before they become a start line, or what stands for it elsewhere. */
+bool request_start_safe(const struct request_head *h);
 
 struct response_head {
   int status;
