@@ -18,8 +18,6 @@
 
 #include "base/err.h"
 
-enum { SPEAKS_HTTP2 = 0 }; /* until there is an http/call_ops.h for it */
-
 static void begin_next(struct dial *d);
 
 static uint64_t now_of(const struct dial *d) { return uv_now(d->target->net->loop); }
@@ -113,7 +111,7 @@ static void on_tls_open(struct stream *s, int status) {
 }
 
 static enum tls_alpn alpn(const struct dial *d) {
-  if (!SPEAKS_HTTP2 || d->h1_only || d->target->http2 == HTTP2_OFF) return TLS_ALPN_H1;
+  if (d->h1_only || d->target->http2 == HTTP2_OFF) return TLS_ALPN_H1;
   return d->target->http2 == HTTP2_ONLY ? TLS_ALPN_H2 : TLS_ALPN_H2_H1;
 }
 
@@ -136,7 +134,7 @@ static void on_open(struct stream *s, int status) {
     return;
   }
   stream_nodelay(s);
-  c->h2 = SPEAKS_HTTP2 && t->http2 == HTTP2_ONLY;
+  c->h2 = t->http2 == HTTP2_ONLY;
   win(d, c);
 }
 

@@ -163,6 +163,7 @@ static void block_has_ended(struct h2_session *s, const nghttp2_frame *frame) {
     return;
   }
   enum h2_block_kind kind = st->receiving == H2_RECV_HEAD ? H2_HEAD : H2_TRAILERS;
+  if (list_empty(&st->fed)) list_push(&s->fed, &st->fed);
   if (ends && kind == H2_HEAD) st->receiving = H2_RECV_TOLD;
   enum h2_error e = s->events->block_end(st, kind, ends);
   if (st->session == NULL) return;

@@ -35,7 +35,9 @@
 struct origins; /* one a thread */
 struct origin;
 
-struct origins *origins_new(struct net *net, struct wheel *wheel, struct resolver *resolver);
+/* laters, h2: for connections that speak HTTP/2. Both NULL: no origin's settings say so. */
+struct origins *origins_new(struct net *net, struct wheel *wheel, struct resolver *resolver, struct laters *laters,
+                            const struct origin_protocol *h2);
 void origins_close(struct origins *o, void (*closed)(void *),
                    void *arg); /* closes every idle connection; frees when all are closed */
 
@@ -61,11 +63,6 @@ enum standing_news origin_served(struct origin *o, bool whole);
 bool origin_serves(const struct origin *o);
 bool origin_may_serve(struct origin *o, bool can_move);
 enum { ORIGIN_DOWN_MS = 10 * 1000 };
-
-/* As many places from now on (n > 0): for a protocol whose peer says so, in `done` of the first of them or later. Those who wait may get theirs before this returns. */
-void origin_conn_places(struct origin_conn *c, unsigned n);
-/* Passive marking: the peer of this connection failed without a valid reply; others are taken first for a while. */
-void origin_conn_failed(struct origin_conn *c);
 
 /* How long a connection may be kept, and how many idle ones. */
 struct pool_terms {
