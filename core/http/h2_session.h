@@ -107,6 +107,7 @@ struct h2_stream {            /* embedded in its user's */
   bool deferred;     /* the library waits for more of the body */
   bool waits;        /* its user is to be told when the peer has taken what there is */
   bool peer_reset;
+  bool tunnel; /* set by its user: what the peer sends goes on behind our END_STREAM */
   unsigned nspans;
   struct str spans[H2_SPANS]; /* body of this turn of the loop, behind `out` */
   size_t nspan_bytes;

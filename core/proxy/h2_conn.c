@@ -455,6 +455,7 @@ bool h2_take_over(struct downstream *d, struct pipe_end *end, struct buf *rest) 
   if (r->stream.session == NULL) return false;
   d->exchange = NULL;
   r->state = H2_REQUEST_TUNNEL;
+  r->stream.tunnel = true;
   r->u.tunnel = end;
   timeout_clear(&r->timeout);
   *end = (struct pipe_end){.ops = &ops, .carrier = r};

@@ -42,7 +42,7 @@ static bool says_length(const struct reply *r) {
 static void head(struct downstream *d, const struct reply *reply) {
   struct h2_request *r = h2_request_of(d);
   assert(r->head == NULL);
-  r->bodiless = reply->no_body;
+  r->bodiless = reply->no_body && !reply->tunnel;
   r->head = fields_new(d->exchange);
   h2_fields_response(r->head, reply->status, reply->headers, says_length(reply), reply->framing.length);
 }
