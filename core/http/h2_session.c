@@ -2,7 +2,7 @@
  * the end. See h2_session.h.
  *
  * The library keeps the protocol's states and its compression. What it leaves to us: which numbers of closed streams are faults (h2_ids.h), what a peer may cost
- * (h2_glitches.h), that a frame is not fed to a session that has been told to end (CVE-2026-27135), and all memory that a field block might fill (h2_fields.c). Its own
+ * (h2_glitches.h), that a frame is not fed to a session that has been told to end (CVE-2026-27135), frames that it drops without a word (h2_heads.h), and all memory that a field block might fill (h2_fields.c). Its own
  * guards (CONTINUATION, resets, acknowledgements that wait, entries of SETTINGS) are on besides.
  *
  * Order of a turn: feed (callbacks, no frame leaves) -> `fed` of each stream that was told something -> frames -> `drained` -> the write, at the end of the turn. A stream's user never
@@ -19,9 +19,10 @@
 #include "http/h2_internal.h"
 
 enum {
-  TABLE = 4096, /* of the encoder: what a peer may ask us to keep at the most */
-  ACKS = 100,   /* of PING and SETTINGS, that wait for a peer which does not read */
-  ENTRIES = 32, /* of one SETTINGS */
+  TABLE = 4096,       /* of the encoder: what a peer may ask us to keep at the most */
+  ACKS = 100,         /* of PING and SETTINGS, that wait for a peer which does not read */
+  ENTRIES = 32,       /* of one SETTINGS */
+  FRAME_MOST = 16384, /* of a frame that comes: we say nothing of SETTINGS_MAX_FRAME_SIZE */
   /* what things cost (h2_glitches.h), and what goes well is worth */
   COST_FRAME = 1,
   COST_RESET = 4,
@@ -58,11 +59,11 @@ static int go_on(const struct h2_session *s) { return s->state == H2_DEAD ? NGHT
 static bool is_open(nghttp2_session *ng, int32_t id) { return nghttp2_session_get_stream_local_close(ng, id) >= 0; }
 
 /* HEADERS or DATA for a number that no stream has. */
-static void judge_number(struct h2_session *s, const nghttp2_frame_hd *hd) {
-  if (hd->stream_id == 0 || hd->stream_id % 2 == 0 || is_open(s->ng, hd->stream_id)) return;
-  switch (h2_ids_judge(&s->ids, hd->stream_id)) {
+static void judge_number(struct h2_session *s, uint8_t type, int32_t id) {
+  if (id == 0 || id % 2 == 0 || is_open(s->ng, id)) return;
+  switch (h2_ids_judge(&s->ids, id)) {
     case H2_ID_NEW:
-      if (hd->type == NGHTTP2_HEADERS) h2_ids_open(&s->ids, hd->stream_id);
+      if (type == NGHTTP2_HEADERS) h2_ids_open(&s->ids, id);
       break;
     case H2_ID_SKIPPED: h2_session_terminate(s, H2_PROTOCOL_ERROR); break;
     case H2_ID_ENDED: h2_session_terminate(s, H2_STREAM_CLOSED); break;
@@ -74,15 +75,33 @@ static void earn_body(struct h2_session *s, size_t n) {
   glitches_earn(&s->glitches, WORTH_BODY + (uint32_t)(n / BODY_UNIT));
 }
 
+/* What the library does not tell of (h2_heads.h), before it gets it. */
+static void judge_head(struct h2_session *s, const struct h2_frame_head *f) {
+  switch (f->type) {
+    case NGHTTP2_DATA:
+      if (s->settings.side == H2_SERVER) judge_number(s, f->type, f->stream);
+      break;
+    case NGHTTP2_PRIORITY: /* of no effect (RFC 9113 section 5.3.2), but for its faults */
+      if (f->stream == 0 || f->stream == f->dependency)
+        h2_session_terminate(s, H2_PROTOCOL_ERROR);
+      else
+        charge(s, COST_FRAME);
+      break;
+    case NGHTTP2_CONTINUATION:
+      if (f->length > FRAME_MOST) h2_session_terminate(s, H2_FRAME_SIZE_ERROR);
+      break;
+    default: charge(s, COST_FRAME); break;
+  }
+}
+
 static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *hd, void *arg) {
   struct h2_session *s = session_of(arg);
   (void)ng;
   switch (hd->type) {
     case NGHTTP2_HEADERS:
-      if (s->settings.side == H2_SERVER) judge_number(s, hd);
+      if (s->settings.side == H2_SERVER) judge_number(s, hd->type, hd->stream_id);
       break;
     case NGHTTP2_DATA:
-      if (s->settings.side == H2_SERVER) judge_number(s, hd);
       if (hd->length == 0 && (hd->flags & NGHTTP2_FLAG_END_STREAM) == 0)
         charge(s, COST_FRAME);
       else
@@ -193,10 +212,6 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *arg) 
       st = stream_of(ng, frame->hd.stream_id);
       if (st != NULL) st->peer_reset = true;
       break;
-    case NGHTTP2_PRIORITY:
-      if (frame->priority.pri_spec.stream_id == frame->hd.stream_id) /* RFC 7540 section 5.3.1 */
-        (void)nghttp2_submit_rst_stream(ng, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_PROTOCOL_ERROR);
-      break;
     case NGHTTP2_SETTINGS: settings_have_come(s, frame); break;
     case NGHTTP2_WINDOW_UPDATE:
       if (frame->window_update.window_size_increment < CRUMB) charge(s, COST_CRUMB);
@@ -242,10 +257,16 @@ static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void 
   return 0;
 }
 
-/* A whole reply in front of a request that is not (RFC 9113 section 8.1): the rest is not wanted. */
+static void note_reset(struct h2_session *s, const struct h2_stream *st) {
+  if (st == NULL || st->life != H2_LIFE_OPEN) return; /* h2_stream_reset has noted it */
+  if (s->settings.side == H2_SERVER && st->receiving < H2_RECV_END) h2_ids_reset(&s->ids, st->id);
+}
+
+/* A whole reply in front of a request that is not (RFC 9113 section 8.1): the rest is not wanted. And the library resets by itself what it finds malformed. */
 static int on_frame_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *arg) {
   struct h2_session *s = session_of(arg);
   if (frame->hd.type == NGHTTP2_DATA) earn_body(s, frame->hd.length);
+  if (frame->hd.type == NGHTTP2_RST_STREAM) note_reset(s, stream_of(ng, frame->hd.stream_id));
   if (frame->hd.stream_id == 0 || (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0 ||
       (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA))
     return 0;
@@ -342,15 +363,29 @@ static void tell_fed(struct h2_session *s) {
   while ((l = list_pop(&s->fed)) != NULL) s->events->fed(CONTAINER_OF(l, struct h2_stream, fed));
 }
 
+static void give(struct h2_session *s, const uint8_t *p, size_t n) {
+  if (n == 0 || s->state == H2_DEAD) return;
+  ssize_t used = nghttp2_session_mem_recv(s->ng, p, n);
+  if (used == NGHTTP2_ERR_BAD_CLIENT_MAGIC || used == NGHTTP2_ERR_FLOODED) h2_session_terminate(s, H2_PROTOCOL_ERROR);
+  if (used < 0 || !nghttp2_session_want_read(s->ng)) s->state = H2_DEAD;
+}
+
 bool h2_session_feed(struct h2_session *s, const uint8_t *p, size_t n) {
   assert(!s->feeding);
   if (s->state == H2_DEAD || s->broken) return false;
+  size_t before, upto;
+  struct h2_frame_head head;
   s->heard_at = now_ms(s);
   s->feeding = true;
-  ssize_t used = nghttp2_session_mem_recv(s->ng, p, n);
+  while (s->state != H2_DEAD && h2_heads_next(&s->heads, p, n, &before, &upto, &head)) {
+    give(s, p, before); /* first what comes before: it says which streams there are */
+    if (s->state != H2_DEAD) judge_head(s, &head);
+    give(s, p + before, upto - before);
+    p += upto;
+    n -= upto;
+  }
+  give(s, p, n);
   s->feeding = false;
-  if (used == NGHTTP2_ERR_BAD_CLIENT_MAGIC || used == NGHTTP2_ERR_FLOODED) h2_session_terminate(s, H2_PROTOCOL_ERROR);
-  if (used < 0 || !nghttp2_session_want_read(s->ng)) s->state = H2_DEAD;
   tell_fed(s);
   h2_session_pump(s);
   if (!nghttp2_session_want_read(s->ng))
@@ -454,6 +489,7 @@ void h2_session_init(struct h2_session *s, struct stream *stream, struct laters 
                            .window = NGHTTP2_INITIAL_CONNECTION_WINDOW_SIZE,
                            .heard_at = uv_now(stream->net->loop)};
   s->glitches.since = s->heard_at;
+  s->heads.left = server ? H2_PREFACE_SIZE : 0;
   later_init(&s->later, on_later);
   list_init(&s->streams);
   list_init(&s->fed);

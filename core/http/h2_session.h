@@ -26,6 +26,7 @@
 #include "base/list.h"
 #include "base/str.h"
 #include "http/h2_glitches.h"
+#include "http/h2_heads.h"
 #include "http/h2_ids.h"
 
 struct h2_session;
@@ -40,6 +41,7 @@ enum h2_error {
   H2_INTERNAL_ERROR = 2,
   H2_FLOW_CONTROL_ERROR = 3,
   H2_STREAM_CLOSED = 5,
+  H2_FRAME_SIZE_ERROR = 6,
   H2_REFUSED_STREAM = 7,
   H2_CANCEL = 8,
   H2_ENHANCE_YOUR_CALM = 11,
@@ -145,6 +147,7 @@ struct h2_session { /* embedded in its user's */
   struct link streams, fed;
   struct h2_settings settings;
   struct h2_glitches glitches;
+  struct h2_heads heads;
   struct h2_out *out; /* bytes of this turn of the loop; NULL: none */
   struct h2_ids ids;  /* server: which numbers are over, and how (RFC 9113 section 5.1) */
   unsigned nstreams;
