@@ -424,13 +424,31 @@ static void on_passed(struct conn *c, size_t n) {
 static const struct str preface = {"PRI",
                                    3}; /* of HTTP/2 (RFC 9113 section 3.4): no method that is served begins like it */
 
+/* A first line of three words in capitals has neither a target nor a version: it is a preface that went wrong (RFC 9113 section 3.4). Its sender, if it speaks HTTP/2, would take a
+ * reply of HTTP/1.1 for a frame of megabytes, and wait for the rest of it. */
+static bool is_no_http(const uint8_t *p, size_t n) {
+  const uint8_t *end = memchr(p, '\r', n);
+  int spaces = 0;
+  if (end == NULL) return false;
+  for (; p < end; p++) {
+    if (*p == ' ')
+      spaces++;
+    else if (*p < 'A' || *p > 'Z')
+      return false;
+  }
+  return spaces == 2;
+}
+
 /* True: they are not HTTP/1, or it cannot be told yet: then they are stashed, and have the time of a head. */
 static bool yield_first(struct conn *c, const uint8_t *p, size_t n) {
   struct str had = stashed(c) ? buf_str(c->h1.stash) : STR("");
   size_t rest = preface.n - had.n, seen = n < rest ? n : rest;
   if (memcmp(p, preface.p + had.n, seen) != 0) {
     c->may_http2 = false;
-    return false;
+    if (had.n > 0 || !is_no_http(p, n)) return false;
+    COUNT(c->worker, refused, 1);
+    conn_close(c);
+    return true;
   }
   bool first = had.n == 0;
   if (!first || seen < rest) stash(c, p, n);
