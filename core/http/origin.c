@@ -499,6 +499,7 @@ static void dial_for_waiting(struct origin *o) {
 /* The places that c has free, to those who wait. */
 static void serve_waiting(struct origin_conn *c) {
   struct origin *o = c->origin;
+  if (c->h1_asked) return;
   while (o->nwaiting > 0 && (c->state == ORIGIN_IDLE || c->state == ORIGIN_SHARED)) {
     struct place *p = pop_waiting(o);
     if (c->state == ORIGIN_IDLE) idle_remove(c), timeout_clear(&c->idle);
@@ -545,6 +546,7 @@ bool origin_conn_refused_h2(struct origin_conn *c) {
 static void dial_brought(struct dialing *d, struct origin_conn *c) {
   struct origin *o = origin_ref(d->origin);
   bool usual = !d->dial.h1_only;
+  c->h1_asked = !usual && o->target.http2 == HTTP2_AUTO;
   if (o->spare == d) spare_no_more(d, pop_waiting(o));
   struct place *p = d->by;
   dial_free(d);
@@ -685,6 +687,7 @@ static void on_place_due(struct timeout *t) {
 
 /* It leads where the caller may go, by a protocol that will do. */
 static bool fits(const struct origin_conn *c, struct place *p) {
+  if (c->h1_asked && !p->h1_only) return false;
   if (c->session != NULL && (p->h1_only || !c->origin->origins->h2->ready(c))) return false;
   return p->allowed == NULL || p->allowed(p, &c->address);
 }

@@ -42,6 +42,7 @@ struct origin_conn {
   uint8_t spread;        /* by which part of a tenth it grows less old than the policy allows */
   bool h2;               /* it speaks HTTP/2; else HTTP/1.1 */
   bool unsettled;        /* it does, and has not said yet how many places there are */
+  bool h1_asked;         /* it speaks HTTP/1.1 since that was asked for, while others may get HTTP/2: not for those */
   bool reused;           /* has served a request before: a failure before any byte of the reply may be staleness */
 };
 

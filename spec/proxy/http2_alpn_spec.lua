@@ -93,3 +93,94 @@ describe("a listener", function()
     assert.equal(0, counts().streams)
   end)
 end)
+
+--- nginx over TLS that says which protocol it was spoken to by; options of `listen`, and further directives.
+local function nginx(options, more)
+  return peers.nginx(([[ssl_certificate %s/rsa.pem; ssl_certificate_key %s/rsa.key; %s
+    location / { return 200 "$server_protocol upgrade=$http_upgrade via=$http_via\n"; }]]):format(certificates, certificates, more or ""), "ssl " .. options)
+end
+
+describe("an upstream over TLS", function()
+  local new, old, dated
+  local function start(server, http2, more)
+    proxy = jeton.start(([[return { listen = "127.0.0.1:0", upstream = { "https://localhost:%d", %s tls = { ca = "%s/ca.pem" } }, %s
+      on_response = function(res) res.headers.spoken = res.version end }]]):format(server.port, http2 and ("http2 = %s,"):format(http2) or "", certificates, more or ""))
+  end
+  local function says(fields)
+    local res = http.get(proxy.port, "/", fields)
+    return res.status, res.headers.spoken, res.body:match "^HTTP/[%d.]+" or res.body
+  end
+
+  setup(function()
+    new, old = nginx "http2", nginx ""
+    dated = nginx("http2", "ssl_protocols TLSv1.2; ssl_ciphers ECDHE-RSA-AES128-SHA256:@SECLEVEL=0;")
+  end)
+  after_each(function() proxy:finish() end)
+
+  it("is spoken to by what it agrees to", function()
+    for _, http2 in ipairs { false, '"auto"' } do
+      start(new, http2)
+      assert.same({ 200, "2", "HTTP/2.0" }, { says() })
+      assert.same({ 200, "2", "HTTP/2.0" }, { says() })
+      assert.equal(1, proxy:dialed())
+      process.poll(function() return proxy:status().workers[1].upstream_h2 == 1 end, 5, "the gauge")
+      proxy:finish()
+    end
+    start(old, '"auto"')
+    assert.same({ 200, "1.1", "HTTP/1.1" }, { says() })
+  end)
+  it("with http2 = false is spoken to by HTTP/1.1", function()
+    start(new, "false")
+    assert.same({ 200, "1.1", "HTTP/1.1" }, { says() })
+  end)
+  it("with http2 = true that does not speak it is a 502 that says so in the log", function()
+    start(old, "true")
+    assert.equal(502, (says()))
+    proxy:wait_log "the server does not speak HTTP/2 (ALPN)"
+  end)
+  it("gets an Upgrade by HTTP/1.1, and everything else by HTTP/2", function()
+    start(new, '"auto"')
+    local upgrade = { Connection = "Upgrade", Upgrade = "chat" }
+    assert.same({ 200, "2", "HTTP/2.0" }, { says() })
+    for _ = 1, 2 do
+      local res = http.get(proxy.port, "/", upgrade)
+      assert.equal("HTTP/1.1 upgrade=chat via=\n", res.body)
+    end
+    assert.same({ 200, "2", "HTTP/2.0" }, { says() })
+    process.poll(function() return proxy:dialed() == 2 end, 5, "two connections, each used again")
+  end)
+  it("gets no Upgrade with http2 = true", function()
+    start(new, "true")
+    assert.same({ 200, "2", "HTTP/2.0" }, { says() })
+    local res = http.get(proxy.port, "/", { Connection = "Upgrade", Upgrade = "chat" })
+    assert.equal(502, res.status)
+    assert.matches("has no Upgrade", res.body)
+    assert.same({ 200, "2", "HTTP/2.0" }, { says() })
+    assert.equal(1, proxy:dialed())
+  end)
+  it("whose suites are too old for HTTP/2 is spoken to by HTTP/1.1, or not at all", function()
+    start(dated, '"auto"')
+    assert.same({ 200, "1.1", "HTTP/1.1" }, { says() })
+    assert.same({ 200, "1.1", "HTTP/1.1" }, { says() })
+    proxy:finish()
+    start(dated, "true")
+    assert.equal(502, (says()))
+  end)
+  it("reads in Via by which protocol its client speaks (RFC 9110 section 7.6.3)", function()
+    start(new, '"auto"', "via = true,")
+    assert.equal("HTTP/2.0 upgrade= via=2 jeton\n2", curl("127.0.0.1:" .. proxy.port, "http", "--http2-prior-knowledge"))
+    assert.equal("HTTP/2.0 upgrade= via=1.1 jeton\n1.1", curl("127.0.0.1:" .. proxy.port, "http"))
+  end)
+  it("of jeton.http is spoken to alike", function()
+    start(new, '"auto"', ([[on_request = function(req)
+      local mode = jeton.json.decode(req.query)
+      if mode == jeton.json.null then mode = nil end
+      local res, message = jeton.http.get("https://localhost:%d/", { tls = { ca = "%s/ca.pem" }, http2 = mode })
+      req:respond(res and res.status or 502, nil, res and res.body or message) end,]]):format(new.port, certificates))
+    local function by(mode) return http.get(proxy.port, "/?" .. mode).body:match "^[^ \n]+" end
+    assert.equal("HTTP/2.0", by [["auto"]])
+    assert.equal("HTTP/2.0", by "true")
+    assert.equal("HTTP/1.1", by "false")
+    assert.equal("HTTP/2.0", by "null")
+  end)
+end)
