@@ -1,7 +1,7 @@
 --- Which specs also run by HTTP/2, with which protocols of clients and upstreams (spec/support/protocols.lua), and which of their cases do not: what holds is said once, in the spec.
 --- A line: the spec, its protocols, and what is left out: parts of full names, as Lua patterns, each with the reason. `only` instead names the cases that run.
 --- `lua5.4 spec/protocols.lua` prints all of it, as spec/support/run-specs takes it: FILE@PROTOCOLS.
-local H2_H1 = "h2-h1"
+local H2_H1, H1_H2, H2_H2 = "h2-h1", "h1-h2", "h2-h2"
 
 local M = {}
 
@@ -9,8 +9,12 @@ local HTTP_1 = "says how something is written in HTTP/1.x"
 local HALF_CLOSE = "half of a connection that carries many requests is no request's end"
 
 M.specs = {
-  { "proxy/basic", { H2_H1 }, without = {
+  { "proxy/basic", { H2_H1, H1_H2, H2_H2 }, without = {
     ["HTTP/1%.0 client"] = HTTP_1, ["what Connection names"] = "HTTP/2 has no Connection", ["may half%-close"] = HALF_CLOSE,
+  } },
+  { "proxy/hooks", { H2_H1 }, without = {
+    ["lost their hop%-by%-hop fields"] = "HTTP/2 has no Connection", ["body has not come closes the connection"] = "no connection closes for one request",
+    ["body is broken is a 400"] = HTTP_1,
   } },
   { "proxy/tokens", { H2_H1 } },
   { "proxy/forwarded", { H2_H1 } },

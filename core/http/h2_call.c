@@ -231,7 +231,6 @@ static void h2_resume(struct call *c) {
     h2_stream_take(&c->h2.stream);
     if (over) return;
     c->h2.over = NULL;
-    on_fed(&c->h2.stream);
   }
 }
 

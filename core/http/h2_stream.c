@@ -272,6 +272,8 @@ void h2_stream_take(struct h2_stream *st) {
     size_t took = s->events->body(st, buf_str(&st->in));
     if (st->session == NULL) return;
     if (took == 0) break;
+    s->events->fed(st); /* the span ends with that, and its bytes go now */
+    if (st->session == NULL) return;
     h2_account(s, 0, took);
     buf_drop(&st->in, took);
     consume(st, took);

@@ -8,6 +8,10 @@ if told and told ~= "" then
   assert(M.client, "JETON_SPEC_PROTOCOLS is not h1-h2, h2-h1, h2-h2 or h1-h1")
 end
 
+--- What req.version says of a client, and a field's name as a client can send it.
+M.version = M.client == "h2" and "2" or "1.1"
+function M.name(name) return M.client == "h2" and name:lower() or name end
+
 --- The ports of programs under test: clients speak their protocol there, and HTTP/1.1 with everybody else.
 M.ports = {}
 function M.is_h2(target)
