@@ -53,13 +53,13 @@ static uint8_t *room_for(struct h2_block *b, size_t n) {
   return p;
 }
 
-static void add_line(struct h2_block *b, struct str name, struct str value) {
+static void add_line(struct h2_block *b, enum header_id id, struct str name, struct str value) {
   uint8_t *p = room_for(b, name.n + value.n + 4), *v = p + name.n + 2;
   memcpy(p, name.p, name.n);
   memcpy(v - 2, ": ", 2);
   memcpy(v, value.p, value.n);
   memcpy(v + value.n, "\r\n", 2);
-  headers_add_line(b->to, (struct str){(char *)p, name.n}, (struct str){(char *)v, value.n});
+  headers_add_line(b->to, id, (struct str){(char *)p, name.n}, (struct str){(char *)v, value.n});
 }
 
 static struct str keep(struct h2_block *b, struct str s) {
@@ -91,10 +91,15 @@ static enum h2_error pseudo_field(struct h2_block *b, struct str name, struct st
   return note(b, malformed("a pseudo-field that is not known (RFC 9113 section 8.3)"));
 }
 
+static bool has_upper_case(struct str s) {
+  for (size_t i = 0; i < s.n; i++)
+    if (s.p[i] >= 'A' && s.p[i] <= 'Z') return true;
+  return false;
+}
+
 static bool name_fine(struct str name) {
-  for (size_t i = 0; i < name.n; i++)
-    if (name.p[i] >= 'A' && name.p[i] <= 'Z') return false;
-  return name.n > 0 && chars_all(name, CHAR_TOKEN);
+  if (name.n == 0) return false;
+  return chars_all(name, CHAR_NAME_LOW) || (chars_all(name, CHAR_TOKEN) && !has_upper_case(name));
 }
 
 static bool value_fine(struct str v) {
@@ -103,8 +108,8 @@ static bool value_fine(struct str v) {
 }
 
 /* RFC 9113 section 8.2.2 */
-static bool of_a_connection(struct str name, struct str value) {
-  switch (header_id(name)) {
+static bool of_a_connection(enum header_id id, struct str value) {
+  switch (id) {
     case H_CONNECTION:
     case H_KEEP_ALIVE:
     case H_PROXY_CONNECTION:
@@ -121,9 +126,10 @@ enum h2_error h2_block_field(struct h2_block *b, struct str name, struct str val
   if (name.n > 0 && name.p[0] == ':') return pseudo_field(b, name, value);
   if (!name_fine(name)) return note(b, malformed("a field's name (RFC 9113 section 8.2.1)"));
   if (!value_fine(value)) return note(b, malformed("a field's value (RFC 9113 section 8.2.1)"));
-  if (of_a_connection(name, value)) return note(b, malformed("a field of one connection (RFC 9113 section 8.2.2)"));
-  add_line(b, name, value);
-  if (b->to->v[b->to->n - 1].id == H_COOKIE) b->cookies++;
+  enum header_id id = header_id(name);
+  if (of_a_connection(id, value)) return note(b, malformed("a field of one connection (RFC 9113 section 8.2.2)"));
+  add_line(b, id, name, value);
+  if (id == H_COOKIE) b->cookies++;
   return H2_NO_ERROR;
 }
 
@@ -184,7 +190,7 @@ static struct http_fault request_host(struct h2_block *b, struct request *r) {
   if (said && memchr(b->authority.p, '@', b->authority.n) != NULL)
     return malformed("userinfo in :authority (RFC 9113 section 8.3.1)");
   if (said && host == NULL) {
-    add_line(b, STR("host"), b->authority);
+    add_line(b, H_HOST, STR("host"), b->authority);
     struct header line = h->v[h->n - 1];
     memmove(h->v + 1, h->v, (h->n - 1) * sizeof *h->v);
     h->v[0] = line;
@@ -275,7 +281,11 @@ void h2_fields_add(struct h2_fields *f, struct str name, struct str value, bool 
 }
 
 void h2_fields_add_number(struct h2_fields *f, struct str name, uint64_t n) {
-  h2_fields_add(f, name, arena_printf(f->arena, "%llu", (unsigned long long)n), true);
+  enum { DIGITS = 20 };
+  char *end = (char *)arena_alloc(f->arena, DIGITS) + DIGITS, *p = end;
+  do *--p = (char)('0' + n % 10);
+  while ((n /= 10) > 0);
+  h2_fields_add(f, name, (struct str){p, (size_t)(end - p)}, true);
 }
 
 void h2_fields_response(struct h2_fields *f, int status, const struct headers *fields, bool has_length,

@@ -208,9 +208,9 @@ void headers_add(struct headers *h, struct str name, struct str value) {
   note_name(h, id, name);
 }
 
-void headers_add_line(struct headers *h, struct str name, struct str value) {
-  headers_add(h, name, value);
-  h->v[h->n - 1].whole_line = true;
+void headers_add_line(struct headers *h, enum header_id id, struct str name, struct str value) {
+  *grow(h, id) = (struct header){.name = name, .value = value, .id = (uint8_t)id, .whole_line = true};
+  note_name(h, id, name);
 }
 
 struct header *headers_find(const struct headers *h, struct str name) {

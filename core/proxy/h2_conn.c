@@ -261,9 +261,9 @@ static void on_request_later(struct later *l) {
 static struct h2_stream *on_opened(struct h2_session *s) {
   struct conn *c = conn_of(s);
   if (worker_overfull(c->worker, stream_queued(&c->stream))) return NULL; /* the client may ask again, elsewhere too */
-  struct h2_request *r = must_calloc(1, sizeof *r);
+  struct h2_request *r = must_malloc(sizeof *r);
+  *r = (struct h2_request){.worker = c->worker}; /* calloc takes nothing that a thread has freed before */
   h2_stream_init(&r->stream);
-  r->worker = c->worker;
   COUNT(r->worker, streams, 1);
   r->down = (struct downstream){.ops = &h2_downstream, .conn = c};
   timeout_init(&r->timeout, &c->worker->services.wheel, on_due);
