@@ -17,12 +17,14 @@
 #include "base/must.h"
 #include "base/secmem.h"
 #include "http/h2_internal.h"
+#include "http/h2_memory.h"
 
 enum {
-  TABLE = 4096,       /* of the encoder: what a peer may ask us to keep at the most */
-  ACKS = 100,         /* of PING and SETTINGS, that wait for a peer which does not read */
-  ENTRIES = 32,       /* of one SETTINGS */
-  FRAME_MOST = 16384, /* of a frame that comes: we say nothing of SETTINGS_MAX_FRAME_SIZE */
+  TABLE = 4096,                /* of the encoder: what a peer may ask us to keep at the most */
+  ACKS = 100,                  /* of PING and SETTINGS, that wait for a peer which does not read */
+  ENTRIES = 32,                /* of one SETTINGS */
+  FRAME_MOST = 16384,          /* of a frame that comes: we say nothing of SETTINGS_MAX_FRAME_SIZE */
+  HEAD_MOST = 2 * 1024 * 1024, /* of one that we send: what it is made of has limits of its own */
   /* what things cost (h2_glitches.h), and what goes well is worth */
   COST_FRAME = 1,
   COST_RESET = 4,
@@ -462,6 +464,7 @@ static nghttp2_option *options_new(const struct h2_settings *settings) {
   nghttp2_option_set_max_outbound_ack(o, ACKS);
   nghttp2_option_set_max_settings(o, ENTRIES);
   nghttp2_option_set_peer_max_concurrent_streams(o, 100); /* until it says so (RFC 9113 section 6.5.2) */
+  nghttp2_option_set_max_send_header_block_length(o, HEAD_MOST);
   (void)settings;
   return o;
 }
@@ -493,7 +496,9 @@ void h2_session_init(struct h2_session *s, struct stream *stream, struct laters 
   later_init(&s->later, on_later);
   list_init(&s->streams);
   list_init(&s->fed);
-  int rc = (server ? nghttp2_session_server_new3 : nghttp2_session_client_new3)(&s->ng, callbacks, s, options, NULL);
+  nghttp2_mem mem = settings->sensitive ? *h2_memory() : (nghttp2_mem){0};
+  int rc = (server ? nghttp2_session_server_new3 : nghttp2_session_client_new3)(&s->ng, callbacks, s, options,
+                                                                                settings->sensitive ? &mem : NULL);
   if (rc != 0) out_of_memory(0);
   nghttp2_option_del(options);
   nghttp2_session_callbacks_del(callbacks);
