@@ -46,8 +46,8 @@ end
 local function is_fine(said, body) assert.same({ 200, body or "fine", true, cjson.null }, { said.status, said.body, said.ended, said.reset }) end
 
 describe("a client's connection of HTTP/2", function()
-  local upstream
-  setup(function() upstream = peers.raw(UPSTREAM) end)
+  local upstream, certs
+  setup(function() upstream, certs = peers.raw(UPSTREAM), peers.certificates() end)
 
   local function start(more, listen)
     return jeton.start(([[return { listen = %s, upstreams = {
@@ -91,7 +91,6 @@ describe("a client's connection of HTTP/2", function()
   end)
 
   it("of TLS is told twice, too", function()
-    local certs = peers.certificates()
     local p = start("", ('{ "[::]:0", tls = { certificates = { { cert = %q, key = %q } } } }'):format(certs .. "/rsa.pem", certs .. "/rsa.key"))
     local saw = play("drain", p.port, p.pid, 5, 700, certs .. "/ca.pem")
     assert.same({ HIGHEST, 0 }, saw.first)
@@ -179,7 +178,6 @@ describe("a client's connection of HTTP/2", function()
   end)
 
   it("loses no stream when its listener's certificate is renewed, and new ones get the new certificate", function()
-    local certs = peers.certificates()
     local dir = process.temp_dir()
     process.write_file(dir .. "/cert", process.read_file(certs .. "/rsa.pem"))
     process.write_file(dir .. "/key", process.read_file(certs .. "/rsa.key"))

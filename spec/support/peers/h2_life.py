@@ -317,7 +317,7 @@ def renewed(port, ca, cert, key, new_cert, new_key):
     """Its certificate is replaced while a stream runs."""
     c = Client(port, ca)
     before = c.get("/one")
-    slow = c.open("/wait/2500")
+    slow = c.open("/wait/1500")
     for new, old in ((new_cert, cert), (new_key, key)):
         with open(new, "rb") as f, open(old + ".new", "wb") as t:
             t.write(f.read())
