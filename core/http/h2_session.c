@@ -29,7 +29,7 @@ enum {
   COST_FRAME = 1,
   COST_RESET = 4,
   COST_STREAM_ERROR = 8,
-  COST_CRUMB = 4, /* a window that opens by less than CRUMB */
+  COST_CRUMB = 4, /* a window that opens by less than CRUMB, and is no wider then */
   CRUMB = 256,
   WORTH_STREAM = 8,
   WORTH_BODY =
@@ -200,6 +200,15 @@ static void settings_have_come(struct h2_session *s, const nghttp2_frame *frame)
   if (s->events->settings != NULL) s->events->settings(s);
 }
 
+/* It makes frames of a few bytes each. One that tops up a wide window does not: gRPC's clients send one for every message that they have read, however small. */
+static bool is_crumb(nghttp2_session *ng, const nghttp2_window_update *f) {
+  int32_t id = f->hd.stream_id;
+  if (f->window_size_increment >= CRUMB || (id != 0 && stream_of(ng, id) == NULL)) return false;
+  int32_t now =
+      id == 0 ? nghttp2_session_get_remote_window_size(ng) : nghttp2_session_get_stream_remote_window_size(ng, id);
+  return now < CRUMB;
+}
+
 static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *arg) {
   struct h2_session *s = session_of(arg);
   struct h2_stream *st;
@@ -216,7 +225,7 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *arg) 
       break;
     case NGHTTP2_SETTINGS: settings_have_come(s, frame); break;
     case NGHTTP2_WINDOW_UPDATE:
-      if (frame->window_update.window_size_increment < CRUMB) charge(s, COST_CRUMB);
+      if (is_crumb(ng, &frame->window_update)) charge(s, COST_CRUMB);
       break;
     case NGHTTP2_PING:
       if ((frame->hd.flags & NGHTTP2_FLAG_ACK) != 0) s->ping_out = false;
