@@ -133,6 +133,7 @@ static void on_fed(struct h2_stream *st) {
 static const char *closed_by(enum h2_error code) {
   switch (code) {
     case H2_REFUSED_STREAM: return "the upstream refused the stream";
+    case H2_CANCEL: return "the upstream cancelled the stream";
     case H2_HTTP_1_1_REQUIRED: return "the upstream wants HTTP/1.1 for this, and the policy HTTP/2";
     case H2_ENHANCE_YOUR_CALM: return "the upstream says that it gets too much (ENHANCE_YOUR_CALM)";
     default: return "the upstream reset the stream";
@@ -155,6 +156,11 @@ static bool is_malformed(const struct call *c) {
   return !c->h2.by_peer && c->h2.code == H2_PROTOCOL_ERROR && !upstream_of(c)->lost;
 }
 
+/* A server that cancels says so, and whoever passes that on can use its word. */
+static int cause_of(const struct call *c, int otherwise) {
+  return c->h2.by_peer && c->h2.code == H2_CANCEL ? UV_ECANCELED : otherwise;
+}
+
 static void tell_closed(struct call *c) {
   enum h2_error code = (enum h2_error)c->h2.code;
   if (!c->h2.processed && call_refused(c)) return;
@@ -162,9 +168,9 @@ static void tell_closed(struct call *c) {
   if (is_malformed(c))
     call_failed(c, ERR_PROTOCOL, "a reply that breaks the rules of HTTP/2 (RFC 9113 section 8.1.1)");
   else if (c->phase == CALL_BODY)
-    call_failed(c, ERR_TRUNCATED, cut_reply(c));
+    call_failed(c, cause_of(c, ERR_TRUNCATED), cut_reply(c));
   else if (!call_retry(c))
-    call_failed(c, UV_ECONNRESET, no_reply(c));
+    call_failed(c, cause_of(c, UV_ECONNRESET), no_reply(c));
 }
 
 static void post_later(struct call *c) { later_post(upstream_of(c)->laters, &c->h2.later); }

@@ -30,6 +30,17 @@ int grpc_response_status(const struct exchange *ex) {
   return said == GRPC_UNAUTHENTICATED ? 401 : said == GRPC_PERMISSION_DENIED ? 403 : status;
 }
 
+static enum grpc_status bad_gateway(int code) {
+  switch (code) {
+    case UV_ECANCELED:
+      return GRPC_CANCELLED; /* by the upstream, with RST_STREAM */
+    /* A reply that could not be read came from a server that was there, and may have acted: no invitation to send the call again. */
+    case ERR_PROTOCOL:
+    case ERR_AMBIGUOUS: return GRPC_INTERNAL;
+    default: return GRPC_UNAVAILABLE;
+  }
+}
+
 /* By what failed, where that says more than the status; else by the status. gRPC's own table of statuses is for clients that meet a reply which is not
  * gRPC: where it gives all of a kind one status, we know which of them it is. */
 enum grpc_status grpc_status_of(int status, int code) {
@@ -51,8 +62,7 @@ enum grpc_status grpc_status_of(int status, int code) {
     case 431: return GRPC_RESOURCE_EXHAUSTED;
     case 400:
     case 500: return GRPC_INTERNAL;
-    /* A reply that could not be read came from a server that was there, and may have acted: no invitation to send the call again. */
-    case 502: return code == ERR_PROTOCOL || code == ERR_AMBIGUOUS ? GRPC_INTERNAL : GRPC_UNAVAILABLE;
+    case 502: return bad_gateway(code);
     case 429:
     case 503: return GRPC_UNAVAILABLE;
     default: return GRPC_UNKNOWN;

@@ -18,6 +18,7 @@ struct exchange;
 
 /* Those that are used here. */
 enum grpc_status {
+  GRPC_CANCELLED = 1,
   GRPC_UNKNOWN = 2,
   GRPC_DEADLINE_EXCEEDED = 4,
   GRPC_PERMISSION_DENIED = 7,

@@ -97,9 +97,10 @@ static void end(struct downstream *d, const struct headers *trailers) {
 
 static void reset(struct downstream *d) {
   struct h2_request *r = h2_request_of(d);
-  struct h2_session *s = r->stream.session; /* NULL: the stream is gone */
+  bool cancelled = d->exchange->failure.code == UV_ECANCELED; /* by the upstream: its word is passed on */
+  struct h2_session *s = r->stream.session;                   /* NULL: the stream is gone */
   r->head = NULL;
-  h2_stream_reset(&r->stream, H2_INTERNAL_ERROR);
+  h2_stream_reset(&r->stream, cancelled ? H2_CANCEL : H2_INTERNAL_ERROR);
   h2_answered(r, s == NULL ? REPLY_ABORTED : REPLY_CUT);
   if (s != NULL) h2_session_write(s); /* nothing else may be said on this connection for a long time */
 }

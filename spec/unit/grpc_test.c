@@ -16,10 +16,12 @@ static bool is(struct buf *b, const char *text) {
 int main(void) {
   CHECK(grpc_status_of(503, ERR_TOKEN_MISSING) == 14);
   CHECK(grpc_status_of(503, ERR_LIMIT) == 14);
+  CHECK(grpc_status_of(503, UV_ECANCELED) == 14); /* a token that was removed */
   CHECK(grpc_status_of(502, UV_ECONNREFUSED) == 14);
   CHECK(grpc_status_of(502, UV_ECONNRESET) == 14);
   CHECK(grpc_status_of(502, ERR_TLS) == 14);
   CHECK(grpc_status_of(502, ERR_TRUNCATED) == 14);
+  CHECK(grpc_status_of(502, UV_ECANCELED) == 1);
   CHECK(grpc_status_of(502, ERR_PROTOCOL) == 13);
   CHECK(grpc_status_of(502, ERR_AMBIGUOUS) == 13);
   CHECK(grpc_status_of(504, UV_ETIMEDOUT) == 4);
