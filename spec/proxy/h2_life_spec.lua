@@ -1,9 +1,12 @@
---- What becomes of HTTP/2 connections in the life of the program: its end, reloads, limits of time, too many clients, peers that vanish, age, renewed
+--- What becomes of HTTP/2 connections, on both sides, in the life of the program: its end, reloads, limits of time, too many clients, peers that vanish, age, renewed
 --- certificates. Frame by frame, by python3-h2 (spec/support/peers/h2_life.py).
 local jeton = require "spec.support.jeton"
+local http = require "spec.support.http"
 local peers = require "spec.support.peers"
 local process = require "spec.support.process"
 local cjson = require "cjson"
+local socket = require "socket"
+local uv = require "luv"
 
 local PROGRAM = { "/usr/bin/python3", "spec/support/peers/h2_life.py" }
 local HIGHEST = 2 ^ 31 - 1
@@ -41,6 +44,27 @@ local function play(...)
   p:wait(60)
   if p.code ~= 0 then error(("%s failed:\n%s"):format((...), p:errors():sub(-3000)), 2) end
   return cjson.decode(p:output())
+end
+
+--- An upstream of HTTP/2: { port, process, seen(event) } (how often it saw that).
+local function h2_server()
+  local log = process.temp_dir() .. "/seen"
+  local p = start_program("server", log)
+  local port = process.poll(function() return p:ended() and error(p:errors()) or tonumber(p:output():match "^(%d+)\n") end, 20, "the upstream's port")
+  local function seen(event)
+    local found = {}
+    for line in process.read_file(log):gmatch "[^\n]+" do
+      local e = cjson.decode(line)
+      if e.event == event then found[#found + 1] = e end
+    end
+    return found
+  end
+  return { port = math.tointeger(port), process = p, seen = seen }
+end
+
+local function relay(port)
+  local p = start_program("relay", port)
+  return { process = p, port = math.tointeger(process.poll(function() return tonumber(p:output():match "^(%d+)\n") end, 20, "the relay's port")) }
 end
 
 local function is_fine(said, body) assert.same({ 200, body or "fine", true, cjson.null }, { said.status, said.body, said.ended, said.reset }) end
@@ -189,5 +213,80 @@ describe("a client's connection of HTTP/2", function()
     is_fine(saw.new)
     if saw.again ~= cjson.null then is_fine(saw.again) end
     p:finish()
+  end)
+end)
+
+describe("an upstream's connection of HTTP/2", function()
+  local upstream
+  before_each(function() upstream = h2_server() end)
+  after_each(function() upstream.process:stop() end)
+
+  local function start(port, more)
+    return jeton.start(([[return { listen = "127.0.0.1:0", upstream = { "http://127.0.0.1:%d", http2 = true, %s } }]]):format(port, more or ""))
+  end
+  local function idle(p) return p:status().workers[1].upstream_idle end
+
+  it("outlives reloads", function()
+    local p = start(upstream.port)
+    for _ = 1, 3 do
+      assert.equal("1", http.get(p.port).body)
+      assert.equal(200, (p:control("POST", "/reload")).status)
+    end
+    assert.equal("1", http.get(p.port).body)
+    assert.equal(1, #upstream.seen "connection")
+    assert.equal(0, #upstream.seen "goaway")
+    p:finish()
+  end)
+
+  it("is left when it is too old, and not before its streams have ended", function()
+    local p = start(upstream.port, 'pool = { age = "1s" }')
+    local slow = http.connect(p.port)
+    slow:send "GET /wait/2500 HTTP/1.1\r\nHost: a\r\n\r\n"
+    process.poll(function() return #upstream.seen "request" == 1 end, 5, "the slow request")
+    local last
+    process.poll(function()
+      last = http.get(p.port).body
+      socket.sleep(0.1)
+      return last ~= "1"
+    end, 5, "another connection")
+    local res = slow:read_response "GET"
+    assert.same({ 200, "1" }, { res.status, res.body })
+    slow:close()
+    process.poll(function() return #upstream.seen "end" >= 1 end, 5, "the old connection's end")
+    p:finish()
+  end)
+
+  it("that has gone silent is found by a ping, before a request is sent on it", function()
+    local between = relay(upstream.port)
+    local p = start(between.port)
+    assert.equal("1", http.get(p.port).body)
+    process.poll(function() return idle(p) == 1 end, 5, "an idle connection")
+    uv.kill(between.process.pid, "sigusr1")
+    process.poll(function() return idle(p) == 0 end, 60, "the dead connection to be found")
+    local t0 = socket.gettime()
+    local res = http.get(p.port)
+    assert.same({ 200, "2" }, { res.status, res.body })
+    assert.is_true(socket.gettime() - t0 < process.stretched(1))
+    p:finish()
+    between.process:stop()
+  end)
+
+  it("that lives is not left for its silence", function()
+    local p = start(upstream.port)
+    assert.equal("1", http.get(p.port).body)
+    process.poll(function() return #upstream.seen "ping" >= 1 end, 60, "a ping")
+    assert.equal("1", http.get(p.port).body)
+    p:finish()
+  end)
+
+  it("loses no exchange when the program ends with 50 of them under way, and is told goodbye", function()
+    local p = start(upstream.port)
+    local saw = play("drain", p.port, p.pid, 50, 1000)
+    for _, said in ipairs(saw.got) do is_fine(said, "1") end
+    assert.equal(0, (p:wait(20)), p:errors())
+    process.poll(function() return #upstream.seen "end" == 1 end, 5, "the connection's end")
+    local goaways = upstream.seen "goaway"
+    assert.is_true(#goaways >= 1)
+    assert.equal(0, goaways[#goaways].code)
   end)
 end)
