@@ -5,8 +5,8 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "proxy/l_exchange.h"
 #include "proxy/grpc.h"
+#include "proxy/l_exchange.h"
 #include "proxy/steps.h"
 #include "proxy/worker_state.h"
 
