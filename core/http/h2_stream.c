@@ -322,7 +322,7 @@ void h2_stream_detach(struct h2_stream *st, enum h2_error code) {
   struct h2_session *s = st->session;
   if (s == NULL) return;
   (void)nghttp2_session_set_stream_user_data(s->ng, st->id, NULL);
-  h2_stream_reset(st, code);
+  if (st->sending != H2_SEND_DONE || st->receiving < H2_RECV_END) h2_stream_reset(st, code);
   release(st);
   if (!s->feeding) h2_session_pump(s);
 }
