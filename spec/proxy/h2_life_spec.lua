@@ -256,27 +256,76 @@ describe("an upstream's connection of HTTP/2", function()
     p:finish()
   end)
 
-  it("that has gone silent is found by a ping, before a request is sent on it", function()
-    local between = relay(upstream.port)
-    local p = start(between.port)
-    assert.equal("1", http.get(p.port).body)
-    process.poll(function() return idle(p) == 1 end, 5, "an idle connection")
-    uv.kill(between.process.pid, "sigusr1")
-    process.poll(function() return idle(p) == 0 end, 60, "the dead connection to be found")
+  it("that leads nowhere any more is found by PINGs, before a request is sent on it and under one that waits; one that lives stays", function()
+    local one, two = relay(upstream.port), relay(upstream.port)
+    local idle_one, busy, alive = start(one.port), start(two.port, "timeouts = { first_byte = 0 }"), start(upstream.port)
+    local first, living = http.get(idle_one.port).body, http.get(alive.port).body
+    local c = http.connect(busy.port)
+    c:send "GET /wait/100000 HTTP/1.1\r\nHost: a\r\n\r\n"
+    process.poll(function() return idle(idle_one) == 1 and #upstream.seen "request" == 3 end, 5, "an idle connection, and one that waits")
+    for _, r in ipairs { one, two } do uv.kill(r.process.pid, "sigusr1") end
+    process.poll(function() return idle(idle_one) == 0 end, 60, "the dead connection to be found")
     local t0 = socket.gettime()
-    local res = http.get(p.port)
-    assert.same({ 200, "2" }, { res.status, res.body })
+    local res = http.get(idle_one.port)
+    assert.equal(200, res.status)
+    assert.is_not.equal(first, res.body)
     assert.is_true(socket.gettime() - t0 < process.stretched(1))
-    p:finish()
-    between.process:stop()
+    assert.equal(502, c:read_response("GET", 60).status)
+    c:close()
+    local function pinged()
+      for _, e in ipairs(upstream.seen "ping") do
+        if ("%d"):format(e.number) == living then return true end
+      end
+    end
+    process.poll(pinged, 30, "a PING on the living connection")
+    assert.equal(living, http.get(alive.port).body)
+    for _, p in ipairs { idle_one, busy, alive } do p:finish() end
+    for _, r in ipairs { one, two } do r.process:stop() end
   end)
 
-  it("that lives is not left for its silence", function()
-    local p = start(upstream.port)
-    assert.equal("1", http.get(p.port).body)
-    process.poll(function() return #upstream.seen "ping" >= 1 end, 60, "a ping")
-    assert.equal("1", http.get(p.port).body)
+  it("that was made with a certificate which has been renewed is left, and not before its streams have ended", function()
+    local certs, dir = peers.certificates(), process.temp_dir()
+    local server = process.start { "node", process.write_file(dir .. "/server.mjs", ([[
+import fs from 'node:fs';
+import http2 from 'node:http2';
+const dir = %q;
+const read = (name) => fs.readFileSync(dir + name);
+const server = http2.createSecureServer({ cert: read('/rsa.pem'), key: read('/rsa.key'), ca: read('/ca.pem'), requestCert: true, rejectUnauthorized: true });
+let sessions = 0;
+server.on('session', (s) => { s.number = ++sessions; });
+server.on('stream', (stream, fields) => {
+  const { session } = stream, who = session.socket.getPeerCertificate().subject.CN;
+  setTimeout(() => { stream.respond({ ':status': 200 }); stream.end(`${session.number} ${who}`); }, Number(fields[':path'].split('/')[2] || 0));
+});
+server.listen(0, 'localhost', () => console.log(server.address().port));
+process.on('SIGTERM', () => process.exit(0));
+]]):format(certs)) }
+    local port = process.poll(function() return server:ended() and error(server:errors()) or tonumber(server:output():match "^(%d+)\n") end, 20, "a server's port")
+    local function put(name, text)
+      process.write_file(dir .. "/" .. name .. ".new", text)
+      assert(os.rename(dir .. "/" .. name .. ".new", dir .. "/" .. name))
+    end
+    local function use(name)
+      put("cert", process.read_file(certs .. "/" .. name .. ".pem"))
+      put("key", process.read_file(certs .. "/" .. name .. ".key"))
+    end
+    use "client"
+    local p = jeton.start(([[return { listen = "127.0.0.1:0", upstream = { "https://localhost:%d", http2 = true, tls = { ca = %q, cert = %q, key = %q } } }]])
+      :format(port, certs .. "/ca.pem", dir .. "/cert", dir .. "/key"))
+    assert.equal("1 reports", http.get(p.port).body)
+    local slow = http.connect(p.port)
+    slow:send "GET /wait/3000 HTTP/1.1\r\nHost: a\r\n\r\n"
+    use "other-client"
+    local last
+    process.poll(function()
+      last = http.get(p.port).body
+      return last ~= "1 reports"
+    end, 15, "another connection")
+    assert.equal("2 somebody", last)
+    assert.equal("1 reports", slow:read_response("GET").body)
+    slow:close()
     p:finish()
+    server:stop()
   end)
 
   it("loses no exchange when the program ends with 50 of them under way, and is told goodbye", function()
