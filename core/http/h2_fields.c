@@ -298,7 +298,7 @@ void h2_fields_response(struct h2_fields *f, int status, const struct headers *f
   for (unsigned i = 0; i < fields->n; i++) {
     const struct header *h = &fields->v[i];
     if (h->name.p == NULL || h->secret != NULL || (header_traits[h->id] & HEADER_NOT_IN_REPLY) != 0) continue;
-    h2_fields_add(f, h->name, h->value, true);
+    h2_fields_add(f, h->name, str_trim(h->value), true); /* white space around it would make it malformed */
   }
   if (has_length) h2_fields_add_number(f, STR("content-length"), length);
 }
@@ -306,7 +306,8 @@ void h2_fields_response(struct h2_fields *f, int status, const struct headers *f
 bool h2_fields_trailers(struct h2_fields *f, const struct headers *trailers) {
   for (unsigned i = 0; trailers != NULL && i < trailers->n; i++) {
     const struct header *h = &trailers->v[i];
-    if (h->name.p != NULL && h->secret == NULL && trailer_allowed(h->name)) h2_fields_add(f, h->name, h->value, true);
+    if (h->name.p != NULL && h->secret == NULL && trailer_allowed(h->name))
+      h2_fields_add(f, h->name, str_trim(h->value), true);
   }
   return f->n > 0;
 }

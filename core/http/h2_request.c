@@ -18,14 +18,6 @@ enum {
   SECRET_HERE = 0x80
 }; /* among the flags of a field, and none of the library's: the value is an offset into `secrets` */
 
-static bool is_space(char c) { return c == ' ' || c == '\t'; }
-
-static struct str trim(struct str v) {
-  while (v.n > 0 && is_space(v.p[0])) v.p++, v.n--;
-  while (v.n > 0 && is_space(v.p[v.n - 1])) v.n--;
-  return v;
-}
-
 static struct str path_of(const struct request_head *h, struct h2_fields *f) {
   struct str path = h->path.n > 0 ? h->path : STR("/");
   if (h->query.p == NULL) return path;
@@ -52,7 +44,7 @@ static int add_fields(struct h2_fields *f, const struct headers *hs, struct secr
     const struct header *h = &hs->v[i];
     if (h->name.p == NULL || (header_traits[h->id] & HEADER_NOT_IN_REQUEST) != 0) continue;
     if (h->secret == NULL) {
-      h2_fields_add(f, h->name, trim(h->value), !says_who_asks(h));
+      h2_fields_add(f, h->name, str_trim(h->value), !says_who_asks(h));
     } else if (ctx != NULL) {
       int rc = add_secret(f, h, ctx, secrets);
       if (rc != 0) return rc;
@@ -79,7 +71,7 @@ static void point_at_secrets(struct h2_fields *f, const struct buf *secrets) {
   for (size_t i = 0; i < f->n; i++) {
     nghttp2_nv *v = &f->v[i];
     if ((v->flags & SECRET_HERE) == 0) continue;
-    struct str value = trim((struct str){(const char *)secrets->p + (size_t)v->value, v->valuelen});
+    struct str value = str_trim((struct str){(const char *)secrets->p + (size_t)v->value, v->valuelen});
     v->value = (uint8_t *)(uintptr_t)value.p;
     v->valuelen = value.n;
     v->flags &= (uint8_t)~SECRET_HERE;
