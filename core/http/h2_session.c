@@ -60,9 +60,14 @@ static int go_on(const struct h2_session *s) { return s->state == H2_DEAD ? NGHT
 
 static bool is_open(nghttp2_session *ng, int32_t id) { return nghttp2_session_get_stream_local_close(ng, id) >= 0; }
 
-/* HEADERS or DATA for a number that no stream has. */
+/* HEADERS or DATA for a number that no stream has. A client opens all numbers itself: what comes for one that has ended was on its way, or is sent for its own sake. */
 static void judge_number(struct h2_session *s, uint8_t type, int32_t id) {
-  if (id == 0 || id % 2 == 0 || is_open(s->ng, id)) return;
+  if (id == 0 || is_open(s->ng, id)) return;
+  if (s->settings.side == H2_CLIENT) {
+    charge(s, COST_FRAME);
+    return;
+  }
+  if (id % 2 == 0) return; /* the library knows that no client opens it */
   switch (h2_ids_judge(&s->ids, id)) {
     case H2_ID_NEW:
       if (type == NGHTTP2_HEADERS) h2_ids_open(&s->ids, id);
@@ -80,9 +85,7 @@ static void earn_body(struct h2_session *s, size_t n) {
 /* What the library does not tell of (h2_heads.h), before it gets it. */
 static void judge_head(struct h2_session *s, const struct h2_frame_head *f) {
   switch (f->type) {
-    case NGHTTP2_DATA:
-      if (s->settings.side == H2_SERVER) judge_number(s, f->type, f->stream);
-      break;
+    case NGHTTP2_DATA: judge_number(s, f->type, f->stream); break;
     case NGHTTP2_PRIORITY: /* of no effect (RFC 9113 section 5.3.2), but for its faults */
       if (f->stream == 0 || f->stream == f->dependency)
         h2_session_terminate(s, H2_PROTOCOL_ERROR);
@@ -100,9 +103,7 @@ static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *hd, void 
   struct h2_session *s = session_of(arg);
   (void)ng;
   switch (hd->type) {
-    case NGHTTP2_HEADERS:
-      if (s->settings.side == H2_SERVER) judge_number(s, hd->type, hd->stream_id);
-      break;
+    case NGHTTP2_HEADERS: judge_number(s, hd->type, hd->stream_id); break;
     case NGHTTP2_DATA:
       if (hd->length == 0 && (hd->flags & NGHTTP2_FLAG_END_STREAM) == 0)
         charge(s, COST_FRAME);
@@ -377,7 +378,8 @@ static void tell_fed(struct h2_session *s) {
 static void give(struct h2_session *s, const uint8_t *p, size_t n) {
   if (n == 0 || s->state == H2_DEAD) return;
   ssize_t used = nghttp2_session_mem_recv(s->ng, p, n);
-  if (used == NGHTTP2_ERR_BAD_CLIENT_MAGIC || used == NGHTTP2_ERR_FLOODED) h2_session_terminate(s, H2_PROTOCOL_ERROR);
+  if (used == NGHTTP2_ERR_BAD_CLIENT_MAGIC) h2_session_terminate(s, H2_PROTOCOL_ERROR);
+  if (used == NGHTTP2_ERR_FLOODED) h2_session_terminate(s, H2_ENHANCE_YOUR_CALM);
   if (used < 0 || !nghttp2_session_want_read(s->ng)) s->state = H2_DEAD;
 }
 
