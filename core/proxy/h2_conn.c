@@ -191,6 +191,7 @@ static void free_request(struct h2_request *r) {
   list_remove(&r->link);
   COUNT(r->worker, streams, (uint64_t)-1);
   free(r);
+  if (c != NULL) c->h2->nrequests--;
   if (c == NULL || c->phase != CONN_OPEN || c->h2->state != H2_CONN_OPEN || !list_empty(&c->h2->requests)) return;
   if (c->h2->eof) {
     conn_close(c);
@@ -258,8 +259,13 @@ static void on_request_later(struct later *l) {
   h2_arm(r);
 }
 
+/* A client may cancel all its streams and open as many at once; what it cancels goes at the end of the turn. More than that is a flood (CVE-2023-44487): 128 KiB that are read in one go
+ * could hold thousands. */
+static bool has_too_many(const struct h2_conn *h) { return h->nrequests >= 2 * h->session.settings.streams; }
+
 static struct h2_stream *on_opened(struct h2_session *s) {
   struct conn *c = conn_of(s);
+  if (has_too_many(c->h2)) return NULL;
   if (worker_overfull(c->worker, stream_queued(&c->stream))) return NULL; /* the client may ask again, elsewhere too */
   struct h2_request *r = must_malloc(sizeof *r);
   *r = (struct h2_request){.worker = c->worker}; /* calloc takes nothing that a thread has freed before */
@@ -273,6 +279,7 @@ static struct h2_stream *on_opened(struct h2_session *s) {
     if (!c->h2->sending) timeout_clear(&c->timeout);
   }
   list_push(&c->h2->requests, &r->link);
+  c->h2->nrequests++;
   exchange_begin(c->worker, &r->down);
   timeout_set(&r->timeout, policy_of(r)->timeouts.head);
   return &r->stream;

@@ -63,7 +63,8 @@ enum h2_conn_state {
 struct h2_conn { /* from when a connection turns out to speak HTTP/2 */
   struct h2_session session;
   struct conn *conn;
-  struct link requests;   /* struct h2_request, those that are told of their end included */
+  struct link requests; /* struct h2_request, those that are told of their end included */
+  uint32_t nrequests;
   struct timeout goodbye; /* the second GOAWAY of a drain */
   union {
     struct stall stall;  /* of the client, while `sending` */

@@ -1,7 +1,7 @@
 --- A scripted TCP server for specs that need an upstream no real server would be: broken framing, silence, resets. A process of its own:
 --- lua5.4 spec/support/raw_upstream.lua LOGFILE SCRIPT   where SCRIPT is Lua: `return function(c) … end`, run once a connection in a coroutine.
 --- Who begins with the preface of HTTP/2 is served by it: the script runs for each of its requests (spec/support/h2_upstream.lua).
---- c:read(n | "head" | "line") c:write(s) c:close() c:reset() c:sleep(ms) c.number, c.ended, c:joined() (what has come and is not read). Prints its port.
+--- c:read(n | "head" | "line") c:write(s) c:close() c:reset() c:stop() c:sleep(ms) c.number, c.ended, c:joined() (what has come and is not read). Prints its port.
 local uv = require "luv"
 package.path = "./?.lua;" .. package.path
 local h2 = require "spec.support.h2"
@@ -72,6 +72,8 @@ function Connection:sleep(ms)
   await(self, "time")
 end
 function Connection:close() if not self.tcp:is_closing() then self.tcp:close() end end
+--- Reads no more: what comes waits in the socket, and then with whoever sends it.
+function Connection:stop() if not self.tcp:is_closing() then self.tcp:read_stop() end end
 function Connection:reset() if not self.tcp:is_closing() then self.tcp:close_reset() end end
 
 local function begin(c)
