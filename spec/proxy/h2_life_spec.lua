@@ -226,6 +226,18 @@ describe("an upstream's connection of HTTP/2", function()
   end
   local function idle(p) return p:status().workers[1].upstream_idle end
 
+  it("has a stream reset, not ended, when the client leaves in the middle of its request, and serves on", function()
+    local p = start(upstream.port)
+    local saw = play("cancel", p.port)
+    is_fine(saw.again, "1")
+    process.poll(function() return #upstream.seen "reset" == 1 end, 5, "a reset")
+    assert.equal(8, upstream.seen "reset"[1].code)
+    assert.equal(0, #upstream.seen "whole")
+    assert.equal("1", http.request(p.port, "POST", "/upload", nil, "all of it").body)
+    assert.equal(1, #upstream.seen "whole")
+    p:finish()
+  end)
+
   it("outlives reloads", function()
     local p = start(upstream.port)
     for _ = 1, 3 do

@@ -254,6 +254,17 @@ def idle(port):
     return {"said": said, "goaways": c.goaways, "closed": c.closed, "ms": (time.time() - began) * 1000}
 
 
+def cancel(port):
+    """Leaves in the middle of a request's body."""
+    c = Client(port)
+    stream = c.open("/upload", "POST", end=False)
+    c.send(stream, b"half")
+    c.ping()
+    c.h2.reset_stream(stream, 8)
+    c.flush()
+    return {"again": c.get("/one"), "goaways": c.goaways, "closed": c.closed}
+
+
 def reload(port, socket_path):
     """A stream that is under way, one behind the reload, on one connection."""
     c = Client(port)
@@ -338,7 +349,7 @@ def renewed(port, ca, cert, key, new_cert, new_key):
 # --- an upstream ---
 
 def server(log_path):
-    """Answers /wait/MS later, /count with the number of the connection, /die by no answer and the end of the connection."""
+    """Answers /wait/MS later, /upload when its body has come whole, each by the connection's number."""
     log, lock = open(log_path, "w", buffering=1), threading.Lock()
 
     def note(**what):
@@ -347,7 +358,7 @@ def server(log_path):
 
     def serve(sock, number):
         note(event="connection", number=number)
-        told = 0
+        told, uploads = 0, set()
         conn = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
         own, frames = threading.RLock(), Frames(24)
 
@@ -388,12 +399,17 @@ def server(log_path):
                         path = dict(event.headers)[":path"]
                         note(event="request", number=number, stream=event.stream_id, path=path)
                         text = b"%d" % number
-                        if path.startswith("/wait/"):
+                        if path == "/upload":
+                            uploads.add(event.stream_id)
+                        elif path.startswith("/wait/"):
                             threading.Timer(int(path[6:]) / 1000, answer, (event.stream_id, text)).start()
                         else:
                             answer(event.stream_id, text)
                     elif isinstance(event, h2.events.DataReceived):
                         conn.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                    elif isinstance(event, h2.events.StreamEnded) and event.stream_id in uploads:
+                        note(event="whole", number=number, stream=event.stream_id)
+                        answer(event.stream_id, text)
                     elif isinstance(event, h2.events.PingReceived):
                         note(event="ping", number=number)
                     elif isinstance(event, h2.events.StreamReset):
@@ -453,6 +469,6 @@ def relay(port):
 
 if __name__ == "__main__":
     name, *words = sys.argv[1:]
-    result = {"drain": drain, "drain_idle": drain_idle, "drain_preface": drain_preface, "drain_deadline": drain_deadline, "idle": idle, "reload": reload, "shed": shed, "limits": limits, "stalled": stalled, "renewed": renewed,
+    result = {"drain": drain, "drain_idle": drain_idle, "drain_preface": drain_preface, "drain_deadline": drain_deadline, "idle": idle, "cancel": cancel, "reload": reload, "shed": shed, "limits": limits, "stalled": stalled, "renewed": renewed,
               "server": server, "relay": relay}[name](*words)
     print(json.dumps(result))
