@@ -1,5 +1,6 @@
 --- Which specs also run by HTTP/2, with which protocols of clients and upstreams (spec/support/protocols.lua), and which of their cases do not: what holds is said once, in the spec.
---- A line: the spec, its protocols, and what is left out: parts of full names, as Lua patterns, each with the reason. `only` instead names the cases that run.
+--- A line: the spec, its protocols, and which cases are left out with clients of HTTP/2 (`clients`), with upstreams of HTTP/2 (`upstreams`), or with either (`without`): parts of full
+--- names, as Lua patterns, each with the reason. `only` instead names the cases that run.
 --- `lua5.4 spec/protocols.lua` prints all of it, as spec/support/run-specs takes it: FILE@PROTOCOLS.
 local H2_H1, H1_H2, H2_H2 = "h2-h1", "h1-h2", "h2-h2"
 
@@ -9,10 +10,10 @@ local HTTP_1 = "says how something is written in HTTP/1.x"
 local HALF_CLOSE = "half of a connection that carries many requests is no request's end"
 
 M.specs = {
-  { "proxy/basic", { H2_H1, H1_H2, H2_H2 }, without = {
+  { "proxy/basic", { H2_H1, H1_H2, H2_H2 }, clients = {
     ["HTTP/1%.0 client"] = HTTP_1, ["what Connection names"] = "HTTP/2 has no Connection", ["may half%-close"] = HALF_CLOSE,
   } },
-  { "proxy/hooks", { H2_H1 }, without = {
+  { "proxy/hooks", { H2_H1 }, clients = {
     ["lost their hop%-by%-hop fields"] = "HTTP/2 has no Connection", ["body has not come closes the connection"] = "no connection closes for one request",
     ["body is broken is a 400"] = HTTP_1,
   } },
@@ -36,8 +37,12 @@ local function filters(file, protocols)
   for _, spec in ipairs(M.specs) do
     if ("spec/%s_spec.lua"):format(spec[1]) == file then
       for _, part in ipairs(spec.only or {}) do options[#options + 1] = "--filter=" .. part end
-      for part, _ in pairs(spec.without or {}) do options[#options + 1] = "--filter-out=" .. part end
-      for part, _ in pairs(spec[protocols] or {}) do options[#options + 1] = "--filter-out=" .. part end
+      local function leave_out(cases)
+        for part, _ in pairs(cases or {}) do options[#options + 1] = "--filter-out=" .. part end
+      end
+      leave_out(spec.without)
+      if protocols:find "^h2" then leave_out(spec.clients) end
+      if protocols:find "h2$" then leave_out(spec.upstreams) end
     end
   end
   table.sort(options)

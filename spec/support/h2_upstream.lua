@@ -84,6 +84,7 @@ function Methods:write(s)
   self.connection.writers[self] = nil
 end
 function Methods:close()
+  if self.ended then return end -- its stream is over: the others go on
   if self.reader.state == "until close" and self.replying then
     self.h2:data(self.stream, "", true)
     replied(self)

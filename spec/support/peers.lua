@@ -54,10 +54,11 @@ return {
 }]]):format(w.upstream_url, w.token_url, token or "", more or "")
 end
 
---- A scripted TCP server; `script` is the body of `function(c)` (spec/support/raw_upstream.lua). Returns { port, received() }.
-function M.raw(script)
+--- A scripted TCP server; `script` is the body of `function(c)` (spec/support/raw_upstream.lua). It serves HTTP/2, too, where the specs' upstreams do, or with h2 = true.
+--- Returns { port, received() }.
+function M.raw(script, h2)
   local log = process.temp_dir() .. "/received"
-  local p = process.start({ "lua5.4", here .. "/raw_upstream.lua", log, "return function(c) " .. script .. " end" }, { env = { H2_UPSTREAM = protocols.upstream == "h2" and "1" or nil } })
+  local p = process.start({ "lua5.4", here .. "/raw_upstream.lua", log, "return function(c) " .. script .. " end" }, { env = { H2_UPSTREAM = (h2 or protocols.upstream == "h2") and "1" or nil } })
   return { port = tonumber(first_line(p)), process = p, received = function() return process.read_file(log) end }
 end
 
