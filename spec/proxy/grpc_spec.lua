@@ -182,6 +182,27 @@ describe("a gRPC client whose call jeton answers itself", function()
   end)
 end)
 
+describe("a gRPC client with a retry policy", function()
+  it("comes again when the token is there, and not before jeton said", function()
+    for _, kind in ipairs(KINDS) do
+      local proxy = start({ js = plain(servers.js.plain) }, [[
+          jeton.channel("asked", 4):try_send(true)
+          req.headers.authorization = "Bearer " .. tokens.api
+          to = "js"]],
+        [[tokens = { api = { wait = "10ms", ready = false, fetch = function()
+          jeton.channel("asked", 4):recv() -- the first try has come, and goes without
+          jeton.sleep "100ms"
+          return { value = ("t%d"):format((jeton.now() + 60) * 1000 // 1 | 0), expires_in = 60 }
+        end } },]])
+      local r = grpc.run(kind, proxy.port, nil, { "retry" }).retry
+      assert.same({ 0, { "hello" } }, { r.code, r.messages }, r.details)
+      assert.is_true(r.ms >= 990, r.ms .. " ms")
+      assert.equal(2, proxy:status().workers[1].requests)
+      proxy:finish()
+    end
+  end)
+end)
+
 describe("a token that a gRPC server refuses", function()
   for _, kind in ipairs(KINDS) do
     it("is fetched anew, and the call made again: " .. kind, function()

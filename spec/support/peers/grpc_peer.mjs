@@ -154,7 +154,9 @@ async function serve(cert, key) {
 
 async function run(address, ca, ...names) {
   const credentials = ca === '-' ? grpc.credentials.createInsecure() : grpc.credentials.createSsl(fs.readFileSync(ca));
-  const client = new grpc.Client(address, credentials, channel);
+  let client = new grpc.Client(address, credentials, channel);
+  const retrying = { ...channel, 'grpc.enable_retries': 1, 'grpc.service_config': JSON.stringify({ loadBalancingConfig: [], methodConfig: [{ name: [{}],
+    retryPolicy: { maxAttempts: 3, initialBackoff: '0.01s', maxBackoff: '0.02s', backoffMultiplier: 1, retryableStatusCodes: ['UNAVAILABLE'] } }] }) };
   let metadata;
   const heads = (md, prefix) => ({ say: md?.get(`x-${prefix}`)[0], raw: md?.get(`x-${prefix}-bin`)[0]?.toString('hex') });
   const args_of = (m) => [m.path, same, same];
@@ -256,6 +258,10 @@ async function run(address, ca, ...names) {
     late: () => unary(bytes('late 7 not you')),
     reflect: () => unary(bytes(''), {}, reflection),
     second: () => unary(bytes('second')),
+    retry: () => { // from here on with a retry policy
+      client = new grpc.Client(address, credentials, retrying);
+      return unary(bytes('hello'));
+    },
     deadline: () => unary(bytes('sleep 3000'), { deadline: Date.now() + 300 }),
     left: () => unary(bytes('left'), { deadline: Date.now() + 20000 }),
     cancel: () => both(['a', 'cancel']),

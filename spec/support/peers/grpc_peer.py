@@ -19,6 +19,8 @@ OPTIONS = [
     ("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.enable_http_proxy", 0), ("grpc.enable_retries", 0),
     ("grpc.so_reuseport", 0),
 ]
+RETRYING = [o for o in OPTIONS if o[0] != "grpc.enable_retries"] + [("grpc.enable_retries", 1), ("grpc.service_config", json.dumps({"methodConfig": [{
+    "name": [{}], "retryPolicy": {"maxAttempts": 3, "initialBackoff": "0.01s", "maxBackoff": "0.02s", "backoffMultiplier": 1, "retryableStatusCodes": ["UNAVAILABLE"]}}]}))]
 STATUS = {code.value[0]: code for code in grpc.StatusCode}
 GRACE = 0.3
 
@@ -300,6 +302,7 @@ class Client:
             "both-fail": lambda: self.both(["a", "fail 10 in the middle"]),
             "fail": lambda: self.unary("fail 5 nothing: 100% café".encode()),
             "late": lambda: self.unary(b"late 7 not you"),
+            "retry": lambda: self.unary(b"hello"),  # alone: with a retry policy
             "second": lambda: self.unary(b"second"),
             "deadline": lambda: self.unary(b"sleep 3000", timeout=0.3),
             "left": lambda: self.unary(b"left", timeout=20),
@@ -318,11 +321,12 @@ class Client:
 
 
 async def run(address, ca, *names):
+    options = RETRYING if names == ("retry",) else OPTIONS
     if ca == "-":
-        channel = grpc.aio.insecure_channel(address, options=OPTIONS)
+        channel = grpc.aio.insecure_channel(address, options=options)
     else:
         with open(ca, "rb") as f:
-            channel = grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(f.read()), options=OPTIONS)
+            channel = grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(f.read()), options=options)
     client = Client(channel)
     cases = client.cases()
     for name in names:
