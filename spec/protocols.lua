@@ -7,20 +7,29 @@ local H2_H1, H1_H2, H2_H2 = "h2-h1", "h1-h2", "h2-h2"
 local M = {}
 
 local HTTP_1 = "says how something is written in HTTP/1.x"
+local NO_CONNECTION = "HTTP/2 has no Connection"
+local ONE_STREAM = "only the stream ends"
 local HALF_CLOSE = "half of a connection that carries many requests is no request's end"
 
 M.specs = {
   { "proxy/basic", { H2_H1, H1_H2, H2_H2 }, clients = {
-    ["HTTP/1%.0 client"] = HTTP_1, ["what Connection names"] = "HTTP/2 has no Connection", ["may half%-close"] = HALF_CLOSE,
+    ["HTTP/1%.0 client"] = HTTP_1, ["what Connection names"] = NO_CONNECTION, ["may half%-close"] = HALF_CLOSE,
   } },
   { "proxy/hooks", { H2_H1 }, clients = {
-    ["lost their hop%-by%-hop fields"] = "HTTP/2 has no Connection", ["body has not come closes the connection"] = "no connection closes for one request",
+    ["lost their hop%-by%-hop fields"] = NO_CONNECTION, ["body has not come closes the connection"] = "no connection closes for one request",
     ["body is broken is a 400"] = HTTP_1,
   } },
-  { "proxy/tokens", { H2_H1 } },
+  { "proxy/tokens", { H2_H2 } },
   { "proxy/forwarded", { H2_H1 } },
-  { "security/base_path", { H2_H1 } },
-  { "proxy/failover", { H2_H1 } },
+  { "proxy/failover", { H2_H2 } },
+  { "security/base_path", { H2_H2 } },
+  { "security/credentials", { H2_H2 }, clients = { ["not in a tunnel"] = HTTP_1 } },
+  { "security/response", { H1_H2 }, upstreams = {
+    ["Transfer%-Encoding"] = HTTP_1, ["folded line"] = HTTP_1, ["a fold in packets"] = HTTP_1, ["a bare LF"] = HTTP_1, ["chunked twice"] = HTTP_1, ["chunked, identity"] = HTTP_1,
+    ["gzip, chunked"] = HTTP_1, ["xchunked"] = HTTP_1, ["the status 099"] = ONE_STREAM, ["the status 600"] = ONE_STREAM, ["bad_chunk"] = HTTP_1,
+    ["with 204 and a length"] = "the library takes it for malformed, with RFC 9110 section 8.6", ["with 103 and a length"] = "the library takes it for malformed, with RFC 9110 section 8.6",
+    ["an upgrade answered 200"] = "an Upgrade wants HTTP/1.1", ["bytes that no request asked for"] = "a frame belongs to a stream",
+  } },
 }
 
 local function all()
