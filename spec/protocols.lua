@@ -28,7 +28,7 @@ M.specs = {
     ["Transfer%-Encoding"] = HTTP_1, ["folded line"] = HTTP_1, ["a fold in packets"] = HTTP_1, ["a bare LF"] = HTTP_1, ["chunked twice"] = HTTP_1, ["chunked, identity"] = HTTP_1,
     ["gzip, chunked"] = HTTP_1, ["xchunked"] = HTTP_1, ["the status 099"] = ONE_STREAM, ["the status 600"] = ONE_STREAM, ["bad_chunk"] = HTTP_1,
     ["with 204 and a length"] = "the library takes it for malformed, with RFC 9110 section 8.6", ["with 103 and a length"] = "the library takes it for malformed, with RFC 9110 section 8.6",
-    ["an upgrade answered 200"] = "an Upgrade wants HTTP/1.1", ["bytes that no request asked for"] = "a frame belongs to a stream",
+    ["head without end is a 502"] = HTTP_1, ["an upgrade answered 200"] = "an Upgrade wants HTTP/1.1", ["bytes that no request asked for"] = "a frame belongs to a stream",
   } },
 }
 

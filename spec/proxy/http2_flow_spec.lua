@@ -103,6 +103,35 @@ describe("a stream that nobody reads", function()
   end
 end)
 
+describe("each piece of a message", function()
+  local node, ports
+  setup(function()
+    node = process.start { "node", "spec/support/peers/http2_server.mjs" }
+    ports = cjson.decode(process.poll(function() return node:ended() and error(node:errors()) or node:output():match "^(.-)\n" end, 20, "node's server"))
+  end)
+  teardown(function() node:stop() end)
+  for _, upstream in ipairs { "h1", "h2" } do
+    it("arrives before the next one is sent, both ways: h2 to " .. upstream, function()
+      local p = wire.proxy(1, upstream_key(ports.plain, upstream))
+      local c = h2_client.connect(p.port)
+      local stream = c:open({ { ":method", "POST" }, { ":scheme", "http" }, { ":path", "/echo" }, { ":authority", "a" } }, false)
+      local sent = 0
+      for _, n in ipairs { 1, 8, 1, 3000, 16384, 1, 70000, 1 } do
+        c:data(stream, ("p"):rep(n))
+        sent = sent + n
+        assert.is_true(c:await(function()
+          c:take(stream)
+          return stream.received == sent
+        end, process.stretched(5)), ("%d bytes of %d"):format(stream.received, sent))
+      end
+      c:data(stream, "", true)
+      assert.is_true(c:await(function() return stream.finished end, process.stretched(5)))
+      c:close()
+      p:finish()
+    end)
+  end
+end)
+
 describe("a path of 50 ms is filled by one stream:", function()
   local BYTES = 12 * MIB -- 9.4 s with a window of 64 KB
   local LIMIT = 4
