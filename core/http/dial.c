@@ -120,6 +120,8 @@ static void on_open(struct stream *s, int status) {
   struct dial *d = c->user;
   const struct dial_target *t = d->target;
   if (status == 0) stream_keepalive(s, &t->keepalive);
+  if (status == 0)
+    stream_nodelay(s); /* over TLS too: a request must not wait for the ACK of the one before it on its connection */
   if (status == 0 && t->client != NULL) {
     c->fingerprint = tls_client_fingerprint(t->client);
     c->hows |= 1U << c->how;
@@ -133,7 +135,6 @@ static void on_open(struct stream *s, int status) {
     failed(d, c, status, err_text(status));
     return;
   }
-  stream_nodelay(s);
   c->h2 = t->http2 == HTTP2_ONLY;
   win(d, c);
 }
