@@ -273,11 +273,20 @@ void h2_fields_add(struct h2_fields *f, struct str name, struct str value, bool 
     f->v = v;
     f->cap = cap;
   }
+  /* The library copies names to make them lower case, and values with them. */
+  unsigned borrowed = chars_all(name, CHAR_NAME_LOW) || name.p[0] == ':'
+                          ? NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE
+                          : NGHTTP2_NV_FLAG_NO_COPY_VALUE;
   f->v[f->n++] = (nghttp2_nv){.name = (uint8_t *)(uintptr_t)name.p,
                               .value = (uint8_t *)(uintptr_t)value.p,
                               .namelen = name.n,
                               .valuelen = value.n,
-                              .flags = index ? NGHTTP2_NV_FLAG_NONE : NGHTTP2_NV_FLAG_NO_INDEX};
+                              .flags = (uint8_t)(borrowed | (index ? 0 : NGHTTP2_NV_FLAG_NO_INDEX))};
+}
+
+void h2_fields_must_last(struct h2_fields *f) {
+  for (size_t i = 0; i < f->n; i++)
+    f->v[i].flags &= (uint8_t) ~(NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE);
 }
 
 void h2_fields_add_number(struct h2_fields *f, struct str name, uint64_t n) {
@@ -326,5 +335,6 @@ struct h2_fields *h2_fields_keep(const struct h2_fields *f) {
     to->value = memcpy(p, f->v[i].value, to->valuelen);
     p += to->valuelen;
   }
+  h2_fields_must_last(kept);
   return kept;
 }

@@ -5,7 +5,8 @@
  * message by the same rules as one of HTTP/1. What RFC 9113 calls malformed has .status 0 in its fault: the stream is reset by PROTOCOL_ERROR. Other faults
  * have the status to answer with.
  *
- * Out. A list for the library, which copies it. Fields with secrets are never indexed, nor are those by which somebody says who he is. Any thread. */
+ * Out. A list for the library. Its bytes must last until the frame is made, which is in the call that says the head, but for what is said from within a feed: then the library
+ * copies them (h2_fields_must_last). Fields with secrets are never indexed, nor are those by which somebody says who he is. Any thread. */
 #ifndef JETON_HTTP_H2_FIELDS_H
 #define JETON_HTTP_H2_FIELDS_H
 
@@ -62,6 +63,8 @@ void h2_fields_response(struct h2_fields *f, int status, const struct headers *f
 bool h2_fields_trailers(struct h2_fields *f, const struct headers *trailers);
 /* A request's head; `secrets` (sensitive) holds the bytes that were made of secrets, and must last until the head is serialised. Errors as of write_request_head. */
 int h2_fields_request(struct h2_fields *f, const struct request_head *h, bool tls, struct buf *secrets);
+/* What is said by this list is copied by the library: its frame will be made later. */
+void h2_fields_must_last(struct h2_fields *f);
 /* A copy in one piece of memory, to be freed with free(): for trailers that wait behind a body. */
 struct h2_fields *h2_fields_keep(const struct h2_fields *f);
 

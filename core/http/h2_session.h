@@ -11,7 +11,8 @@
  * together when this turn of the loop ends, or at once when there are many of them, or `h2_session_write`. What the peer's windows do not let through waits with its stream.
  *
  * Windows. A stream's begins with 64 KB, opens as its user takes the bytes, and grows while that takes them at once; what it has grown by counts as queued
- * (net->queued), and no window grows when half of `buffered` is in use. The connection's opens as bytes come, so a stream that nobody reads holds up no other.
+ * (net->queued), and no window grows when half of `buffered` is in use. The connection's is wide from the beginning and opens as bytes come, so a stream that nobody reads holds up no other, and many short bodies do not
+ * wait for each other.
  *
  * The thread of the stream. */
 #ifndef JETON_HTTP_H2_SESSION_H
@@ -145,13 +146,13 @@ struct h2_session { /* embedded in its user's */
   struct laters *laters;
   struct later later; /* writes */
   struct link streams, fed;
+  struct h2_stream *reading; /* whose field block comes, so that no field has to look for it; NULL: nobody's */
   struct h2_settings settings;
   struct h2_glitches glitches;
   struct h2_heads heads;
   struct h2_out *out; /* bytes of this turn of the loop; NULL: none */
   struct h2_ids ids;  /* server: which numbers are over, and how (RFC 9113 section 5.1) */
   unsigned nstreams;
-  uint32_t window;   /* of the connection, as it was granted last */
   uint64_t heard_at; /* uv_now of the last bytes that came */
   uint8_t state;     /* enum h2_session_state */
   bool feeding;

@@ -33,6 +33,7 @@ void h2_stream_init(struct h2_stream *st) {
 /* Gives back what it holds. */
 static void release(struct h2_stream *st) {
   struct h2_session *s = st->session;
+  if (s->reading == st) s->reading = NULL;
   h2_account(s, 0, st->out.n - st->out_at + st->in.n + (st->window - WINDOW_START));
   buf_fini(&st->out);
   buf_fini(&st->in);
@@ -172,6 +173,7 @@ void h2_stream_flush(struct h2_stream *st) {
 void h2_stream_interim(struct h2_stream *st, struct h2_fields *head) {
   struct h2_session *s = st->session;
   if (s == NULL || st->life != H2_LIFE_OPEN) return;
+  if (s->feeding) h2_fields_must_last(head);
   (void)nghttp2_submit_headers(s->ng, NGHTTP2_FLAG_NONE, st->id, NULL, head->v, head->n, NULL);
   if (!s->feeding) h2_session_pump(s);
 }
@@ -181,6 +183,7 @@ void h2_stream_head(struct h2_stream *st, struct h2_fields *head, bool ends) {
   if (s == NULL || st->life != H2_LIFE_OPEN) return;
   nghttp2_data_provider body = {.source = {.ptr = st}, .read_callback = h2_stream_read_body};
   st->sending = ends ? H2_SEND_END : H2_SEND_BODY;
+  if (s->feeding) h2_fields_must_last(head);
   (void)nghttp2_submit_response(s->ng, st->id, head->v, head->n, ends ? NULL : &body);
 }
 
@@ -202,6 +205,8 @@ int h2_stream_open(struct h2_session *s, struct h2_stream *st, struct h2_fields 
   if (s->state != H2_OPEN || !nghttp2_session_check_request_allowed(s->ng)) return UV_EAGAIN;
   nghttp2_data_provider body = {.source = {.ptr = st}, .read_callback = h2_stream_read_body};
   st->sending = ends ? H2_SEND_END : H2_SEND_BODY;
+  if (s->nstreams >= h2_session_streams(s))
+    h2_fields_must_last(head); /* it would wait in the library: nobody asks for that */
   int32_t id = nghttp2_submit_request(s->ng, NULL, head->v, head->n, ends ? NULL : &body, st);
   if (id < 0) return UV_EAGAIN; /* no number is left */
   st->id = id;
@@ -229,9 +234,6 @@ static void maybe_grow(struct h2_stream *st, size_t n) {
   if (nghttp2_session_set_local_window_size(s->ng, NGHTTP2_FLAG_NONE, st->id, (int32_t)window) != 0) return;
   h2_account(s, window - st->window, 0);
   st->window = window;
-  if (s->window >= window * 2) return;
-  s->window = window * 2;
-  (void)nghttp2_session_set_local_window_size(s->ng, NGHTTP2_FLAG_NONE, 0, (int32_t)s->window);
 }
 
 static void consume(struct h2_stream *st, size_t n) {
