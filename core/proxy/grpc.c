@@ -22,8 +22,10 @@ bool grpc_call(const struct exchange *ex) {
 }
 
 int grpc_response_status(const struct exchange *ex) {
-  int status = ex->response.status;
-  if (status != 200 || !grpc_call(ex)) return status;
+  const struct response *r = &ex->response;
+  int status = r->status;
+  bool alone = r->framing == FRAMING_NONE || (r->framing == FRAMING_LENGTH && r->content_length == 0);
+  if (status != 200 || !alone || !grpc_call(ex)) return status;
   const struct header *h = headers_find(&ex->response.headers, STR("grpc-status"));
   unsigned long long said;
   if (h == NULL || !str_to_u64(h->value, &said)) return status;
