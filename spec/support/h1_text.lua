@@ -138,14 +138,23 @@ end
 
 --- The pseudo-fields of a request, and its fields, as HTTP/2 has them.
 function M.request(head)
+  head.method, head.target = head.method or "GET", head.target or ""
   local scheme, authority, path = head.target:match "^(%a+)://([^/?]*)(.*)$"
   if head.method == "CONNECT" then
     return M.fields({ { ":method", "CONNECT" }, { ":authority", head.target } }, head.fields)
   end
   authority = authority or value_of(head.fields, "host")
-  if path and not path:find "^/" then path = "/" .. path end
+  if path == "" and head.method == "OPTIONS" then path = "*" end -- RFC 9113 section 8.3.1
+  if path and not path:find "^[/*]" then path = "/" .. path end
   local first = { { ":method", head.method }, { ":scheme", scheme or "http" }, { ":path", path or head.target } }
   if authority then first[#first + 1] = { ":authority", authority } end
+  local hosts = 0
+  for _, field in ipairs(head.fields) do
+    if field[1]:lower() == "host" then
+      hosts = hosts + 1
+      if hosts > 1 then first[#first + 1] = { "host", field[2] } end
+    end
+  end
   return M.fields(first, head.fields)
 end
 
