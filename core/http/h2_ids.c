@@ -17,6 +17,11 @@ void h2_ids_reset(struct h2_ids *ids, int32_t id) {
   *slot = id;
 }
 
+void h2_ids_ended(struct h2_ids *ids, int32_t id) {
+  for (uint32_t i = 0; i < H2_IDS_RESETS && i < ids->nresets; i++)
+    if (ids->resets[i] == id) ids->resets[i] = 0;
+}
+
 enum h2_id_verdict h2_ids_judge(const struct h2_ids *ids, int32_t id) {
   if (id > ids->last) return H2_ID_NEW;
   for (uint32_t i = 0; i < H2_IDS_GAPS && i < ids->ngaps; i++)

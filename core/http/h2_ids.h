@@ -24,6 +24,8 @@ struct h2_ids { /* all zero: none was used */
 
 void h2_ids_open(struct h2_ids *ids, int32_t id);  /* a new one, above `last` */
 void h2_ids_reset(struct h2_ids *ids, int32_t id); /* by us, and the client had not ended it */
+void h2_ids_ended(struct h2_ids *ids,
+                  int32_t id); /* the client has ended it behind that, by END_STREAM or RST_STREAM */
 /* Of a number that no open stream has. */
 enum h2_id_verdict h2_ids_judge(const struct h2_ids *ids, int32_t id);
 

@@ -63,8 +63,18 @@ static int go_on(const struct h2_session *s) { return s->state == H2_DEAD ? NGHT
 
 static bool is_open(nghttp2_session *ng, int32_t id) { return nghttp2_session_get_stream_local_close(ng, id) >= 0; }
 
+/* Behind our RST_STREAM. Whatever is late ends at the client's own end of the stream; and HEADERS that do not end it are malformed, late or not (RFC 9113 section 8.1). */
+static void judge_late(struct h2_session *s, uint8_t type, uint8_t flags, int32_t id) {
+  bool ends = (flags & NGHTTP2_FLAG_END_STREAM) != 0;
+  charge(s, COST_FRAME);
+  if (ends)
+    h2_ids_ended(&s->ids, id);
+  else if (type == NGHTTP2_HEADERS)
+    h2_session_terminate(s, H2_PROTOCOL_ERROR);
+}
+
 /* HEADERS or DATA for a number that no stream has. A client opens all numbers itself: what comes for one that has ended was on its way, or is sent for its own sake. */
-static void judge_number(struct h2_session *s, uint8_t type, int32_t id) {
+static void judge_number(struct h2_session *s, uint8_t type, uint8_t flags, int32_t id) {
   if (id == 0 || is_open(s->ng, id)) return;
   if (s->settings.side == H2_CLIENT) {
     charge(s, COST_FRAME);
@@ -77,7 +87,7 @@ static void judge_number(struct h2_session *s, uint8_t type, int32_t id) {
       break;
     case H2_ID_SKIPPED: h2_session_terminate(s, H2_PROTOCOL_ERROR); break;
     case H2_ID_ENDED: h2_session_terminate(s, H2_STREAM_CLOSED); break;
-    case H2_ID_MAY_BE_LATE: charge(s, COST_FRAME); break;
+    case H2_ID_MAY_BE_LATE: judge_late(s, type, flags, id); break;
   }
 }
 
@@ -88,7 +98,7 @@ static void earn_body(struct h2_session *s, size_t n) {
 /* What the library does not tell of (h2_heads.h), before it gets it. */
 static void judge_head(struct h2_session *s, const struct h2_frame_head *f) {
   switch (f->type) {
-    case NGHTTP2_DATA: judge_number(s, f->type, f->stream); break;
+    case NGHTTP2_DATA: judge_number(s, f->type, f->flags, f->stream); break;
     case NGHTTP2_PRIORITY: /* of no effect (RFC 9113 section 5.3.2), but for its faults */
       if (f->stream == 0 || f->stream == f->dependency)
         h2_session_terminate(s, H2_PROTOCOL_ERROR);
@@ -106,14 +116,17 @@ static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *hd, void 
   struct h2_session *s = session_of(arg);
   (void)ng;
   switch (hd->type) {
-    case NGHTTP2_HEADERS: judge_number(s, hd->type, hd->stream_id); break;
+    case NGHTTP2_HEADERS: judge_number(s, hd->type, hd->flags, hd->stream_id); break;
     case NGHTTP2_DATA:
       if (hd->length == 0 && (hd->flags & NGHTTP2_FLAG_END_STREAM) == 0)
         charge(s, COST_FRAME);
       else
         earn_body(s, hd->length);
       break;
-    case NGHTTP2_RST_STREAM: charge(s, COST_RESET); break;
+    case NGHTTP2_RST_STREAM:
+      charge(s, COST_RESET);
+      h2_ids_ended(&s->ids, hd->stream_id);
+      break;
     case NGHTTP2_SETTINGS:
     case NGHTTP2_PING:
       if ((hd->flags & NGHTTP2_FLAG_ACK) == 0) charge(s, COST_FRAME);

@@ -77,6 +77,10 @@ def late_trailers(p):
 
 
 case("5.1", "late trailers of a stream that the server reset are no error, and change the tables", answered(3), late_trailers)
+for what, first in (("RST_STREAM", rst(1)), ("END_STREAM", data(1, end=True))):
+    for late, f in (("DATA", data(1)), ("HEADERS", lambda p: p.open(1))):
+        case("5.1", "%s behind our own %s is STREAM_CLOSED, whoever has reset the stream" % (late, what), connection_error(STREAM_CLOSED), reset_by_server, first, f)
+case("8.1", "late HEADERS that do not end their stream are malformed, whoever has reset it", connection_error(PROTOCOL), reset_by_server, data(1), trailers([("x-test", "ok")], end=False))
 case("5.1", "WINDOW_UPDATE on a closed stream is no error", ponged(), get(), reply_over, window_update(1, 10), ping())
 case("5.1", "RST_STREAM on a closed stream is no error", ponged(), get(), reply_over, rst(1), ping())
 case("5.1", "DATA behind trailers is STREAM_CLOSED", stream_error(STREAM_CLOSED), post(), data(1), trailers([("x-test", "ok")]), data(1))
