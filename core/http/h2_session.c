@@ -301,7 +301,11 @@ static int on_frame_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *
   struct h2_stream *st = stream_of(ng, frame->hd.stream_id);
   if (st == NULL) return 0;
   st->sending = H2_SEND_DONE;
-  if (s->settings.side == H2_SERVER && st->receiving < H2_RECV_END && !st->tunnel) h2_stream_reset(st, H2_NO_ERROR);
+  if (s->settings.side != H2_SERVER || st->receiving >= H2_RECV_END || st->tunnel) return 0;
+  if (s->events->early != NULL)
+    s->events->early(st);
+  else
+    h2_stream_reset(st, H2_NO_ERROR);
   return 0;
 }
 

@@ -67,6 +67,8 @@ struct h2_events {
   void (*fed)(struct h2_stream *st);
   /* What waited for the peer has been put into frames, the last byte of it. */
   void (*drained)(struct h2_stream *st);
+  /* Server: the whole reply has gone, and the request has not ended (RFC 9113 section 8.1). The stream is to be reset by NO_ERROR, soon. From within a write. NULL: it is, at once. */
+  void (*early)(struct h2_stream *st);
   /* It has ended: both sides have said all (code NO_ERROR), the peer or the library reset it, or the connection has ended. by_peer: RST_STREAM. processed false: the peer has
    * said that it has not looked at the request (REFUSED_STREAM, or GOAWAY below it). The memory may go from inside. */
   void (*closed)(struct h2_stream *st, enum h2_error code, bool by_peer, bool processed);

@@ -20,7 +20,7 @@
 #include "proxy/exchange.h"
 #include "proxy/worker_state.h"
 
-enum { LINGER_MS = 2000, LINGER_ALL_MS = 30 * 1000, GOODBYE_MS = 1000 };
+enum { LINGER_MS = 2000, LINGER_ALL_MS = 30 * 1000, GOODBYE_MS = 1000, EARLY_MS = 100 };
 
 static const struct policy *policy_of(const struct h2_request *r) {
   const struct exchange *ex = r->down.exchange;
@@ -125,7 +125,7 @@ static bool waits_for_client(const struct h2_request *r) {
 void h2_arm(struct h2_request *r) {
   const struct policy *p = policy_of(r);
   uint64_t now = now_ms(r->down.conn);
-  if (r->state == H2_REQUEST_HEAD || r->state == H2_REQUEST_TUNNEL || r->state == H2_REQUEST_GONE) return;
+  if (r->state == H2_REQUEST_HEAD || r->state == H2_REQUEST_TUNNEL || r->state == H2_REQUEST_GONE || r->early) return;
   if (waits_for_client(r)) {
     pace_hold(&r->pace, now);
     if (r->sending) return;
@@ -167,7 +167,11 @@ static void on_due(struct timeout *t) {
   static const struct http_fault slow_head = {.status = 408, .text = "the head did not come in time"},
                                  slow_body = {.status = 408, .text = "the body came too slowly"};
   struct h2_request *r = CONTAINER_OF(t, struct h2_request, timeout);
-  if (r->state == H2_REQUEST_HEAD) {
+  if (r->early) {
+    struct h2_session *s = r->stream.session;
+    h2_stream_reset(&r->stream, H2_NO_ERROR);
+    if (s != NULL) h2_session_write(s);
+  } else if (r->state == H2_REQUEST_HEAD) {
     /* What is left of the block is needed by the library, for the streams behind it: the connection cannot go on without. */
     struct conn *c = r->down.conn;
     refuse(r, &slow_head);
@@ -238,6 +242,13 @@ static void on_closed(struct h2_stream *st, enum h2_error code, bool by_peer, bo
   if (r->state != H2_REQUEST_TUNNEL) r->u.tunnel = NULL;
   r->state = H2_REQUEST_GONE;
   continue_later(r);
+}
+
+/* What the client has on its way is short more often than not: then the stream ends by itself, and what is wrong with it is told. A client that goes on is told to stop. */
+static void on_early(struct h2_stream *st) {
+  struct h2_request *r = request_of(st);
+  r->early = true;
+  timeout_set(&r->timeout, EARLY_MS);
 }
 
 /* The client does not take the reply: the exchange ends, and the stream. From the loop. */
@@ -383,6 +394,7 @@ static const struct h2_events events = {.opened = on_opened,
                                         .body_end = on_body_end,
                                         .fed = on_fed,
                                         .drained = on_drained,
+                                        .early = on_early,
                                         .closed = on_closed,
                                         .stuck = on_stuck,
                                         .over = on_over};

@@ -50,6 +50,7 @@ struct h2_request {
   uint8_t quiet;          /* looks since then that saw none */
   uint8_t state;          /* enum h2_request_state */
   bool sending;           /* the timeout belongs to what waits for the client */
+  bool early;             /* the timeout ends a stream whose whole reply has gone before its request's end */
   bool continued;         /* 100 (Continue) has been sent */
   bool malformed;         /* nothing of a reply goes out: the stream is reset */
   bool bodiless;          /* the reply's head says that no body follows; what comes for it all the same is dropped */

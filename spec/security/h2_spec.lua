@@ -64,3 +64,20 @@ describe("HTTP/2", function()
 
   it("ends well", function() proxy:finish() end)
 end)
+
+--- The reply goes before most of what is wrong comes. What a client does wrong is told all the same, by the rules that hold for any server.
+describe("HTTP/2 that is answered before the request's end", function()
+  it("tells a slow client its errors, too", function()
+    local proxy = jeton.start [[return { listen = "127.0.0.1:0", log = { access = false }, upstream = "http://127.0.0.1:1",
+      on_request = function(req) req:respond(200, {}, "hello, this is a body") end }]]
+    local code, out, err = process.run({ PYTHON, RUNNER, "run", "127.0.0.1", tostring(proxy.port), "plain", "loose", "20" }, { timeout = 60 })
+    assert(code == 0, err)
+    local played = 0
+    for verdict, name, why in out:gmatch "(%a+)\t([^\t\n]*)\t([^\n]*)" do
+      played = played + 1
+      assert(verdict == "ok", name .. ": " .. why)
+    end
+    assert.equal(147, played)
+    proxy:finish()
+  end)
+end)

@@ -1,4 +1,6 @@
-"""conformance.py list | run HOST PORT plain|tls [strict|loose]
+"""conformance.py list | run HOST PORT plain|tls [strict|loose [MS]]
+
+MS: a pause behind each write.
 
 Runs every case of cases.py and more.py against a server, each on a connection of its own, many at a time. Prints a line a case: "ok" or "no", a tab, the
 case's name, a tab, why not.
@@ -18,12 +20,13 @@ def name_of(case):
     return "%s: %s" % case[:2]
 
 
-def play(case, host, port, context, strict):
+def play(case, host, port, context, strict, pause):
     section, name, steps, verdict = case
     try:
         p = Peer(host, port, context, timeout=10.0 if strict else 2.0)  # of silence, which no good server keeps; a busy machine may
     except OSError as e:
         return "cannot connect: %s" % e
+    p.pause = pause
     try:
         if (section, name) not in BARE:
             p.handshake()
@@ -40,7 +43,7 @@ def play(case, host, port, context, strict):
     return None
 
 
-def main(how, host=None, port=None, kind="plain", rules="strict"):
+def main(how, host=None, port=None, kind="plain", rules="strict", pause="0"):
     cases = CASES + (more.CASES if rules == "strict" else [])
     if how == "list":
         for case in cases:
@@ -48,7 +51,7 @@ def main(how, host=None, port=None, kind="plain", rules="strict"):
         return
     context = tls_client() if kind == "tls" else None
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
-        results = list(pool.map(lambda c: play(c, host, int(port), context, rules == "strict"), cases))
+        results = list(pool.map(lambda c: play(c, host, int(port), context, rules == "strict", int(pause) / 1000), cases))
     for case, why in zip(cases, results):
         print("%s\t%s\t%s" % ("no" if why else "ok", name_of(case), why or ""))
 

@@ -139,6 +139,7 @@ class Peer:
         self.encoder, self.decoder = hpack.Encoder(), hpack.Decoder()
         self.decoder.max_header_list_size = 1 << 24
         self.part = b""  # of a field block that goes on
+        self.pause = 0  # seconds behind each write
 
     def send(self, *parts):
         """Sends each part in a write of its own. Whoever has closed does not hear it: what comes of that is for `next` to tell."""
@@ -148,6 +149,8 @@ class Peer:
                 self.sock.sendall(part)
             except OSError:
                 return False
+            if self.pause:
+                time.sleep(self.pause)
         return True
 
     def take(self):
