@@ -154,7 +154,7 @@ class Client:
 
     def credit(self, stream, n):
         """Waits until n bytes may be sent."""
-        w = self.windows = getattr(self, "windows", None) or {0: 65535}
+        w = self.windows = getattr(self, "windows", None) or {0: self.p.window}
         w.setdefault(stream, self.p.settings.get(INITIAL_WINDOW_SIZE, 65535))
         self.early = getattr(self, "early", [])
         while min(w[0], w[stream]) < n:

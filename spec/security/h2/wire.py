@@ -139,6 +139,7 @@ class Peer:
         self.encoder, self.decoder = hpack.Encoder(), hpack.Decoder()
         self.decoder.max_header_list_size = 1 << 24
         self.part = b""  # of a field block that goes on
+        self.window = WINDOW  # of the connection, behind the handshake
         self.pause = 0  # seconds behind each write
 
     def send(self, *parts):
@@ -203,6 +204,8 @@ class Peer:
             f = self.next()
             if not isinstance(f, Frame):
                 raise OSError("%s within the handshake" % f)
+            if f.type == WINDOW_UPDATE and f.stream == 0:
+                self.window += struct.unpack(">I", f.payload)[0]
             if f.type != SETTINGS:
                 continue
             if f.has(ACK):
