@@ -21,6 +21,11 @@ M.specs = {
   } },
   { "proxy/tokens", { H2_H2 } },
   { "proxy/forwarded", { H2_H1 } },
+  { "proxy/faults", { H2_H2 }, only = { "^an upstream that", "^an upstream of several addresses", "^a pooled connection that the upstream closes", "^a client that leaves" }, clients = {
+    ["does not read a large request"] = "that upstream speaks no protocol at all",
+  } },
+  { "proxy/lifecycle", { H2_H2 }, only = { "^a token " } },
+  { "security/leak", { H2_H2 } },
   { "proxy/failover", { H2_H2 } },
   { "proxy/forward", { H2_H1 }, only = { "a request with an absolute target" }, clients = {
     ["may be an upgrade"] = "HTTP/2 has no Upgrade", ["that is none is a 400"] = HTTP_1,
