@@ -19,7 +19,9 @@ local REFERENCE = "HAProxy"
 --- Client's protocol, origin's protocol.
 local WAYS = { { "h1", "h1" }, { "h2", "h1" }, { "h1", "h2" }, { "h2", "h2" } }
 
-local CONSTRUCTORS = { peers.haproxy, peers.nghttpx }
+local CONSTRUCTORS = {
+  peers.haproxy, peers.nghttpx, function(o) return peers.jeton(o, "plain") end, function(o) return peers.jeton(o, "token") end,
+}
 
 --- { h1 = { HAProxy = peer, … }, h2 = … } by the origin's protocol, and the names in order.
 local function start_all(origins)
@@ -56,7 +58,6 @@ local function send(contestant, seconds)
   local run = load.h2load(contestant.peer.url .. (contestant.path or "/"), setmetatable({ seconds = seconds }, { __index = contestant.load }))
   local wanted = contestant.load.protocol == "h2" and "h2c" or "http/1.1"
   if run.protocol ~= wanted then error(("%s spoke %s"):format(contestant.name, run.protocol), 0) end
-  if run.requests == 0 then error(contestant.name .. " answered no request", 0) end
   return run
 end
 
@@ -65,6 +66,7 @@ local function warm_up(contestant) send(contestant, 1) end
 local function measure_requests(contestant, seconds)
   local before = machine.cpu(contestant.peer.pid)
   local run = send(contestant, seconds)
+  if run.requests == 0 then error(contestant.name .. " answered no request", 0) end
   return {
     cpu = (machine.cpu(contestant.peer.pid) - before) / run.requests, rate = run.rate, mean = run.mean, failed = run.failed,
     resident = machine.resident(contestant.peer.pid),
