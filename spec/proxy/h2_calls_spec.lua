@@ -251,3 +251,26 @@ describe("requests of many clients", function()
     nginx.process:stop()
   end)
 end)
+
+describe("jeton.http", function()
+  it("speaks HTTP/2 to an issuer that does, over TLS or with prior knowledge, and HTTP/1.1 where it is told to", function()
+    local dir = peers.certificates()
+    local plain, secure = server(100), server(100, dir)
+    local p = jeton.start(([[return { listen = '127.0.0.1:0', on_request = function(req)
+      local url = req.path == '/plain' and 'http://127.0.0.1:%d/' or 'https://localhost:%d/'
+      local http2 = true
+      if req.path == '/auto' then http2 = 'auto' elseif req.path == '/off' then http2 = false end
+      local res = assert(jeton.http.post(url, { body = ('x'):rep(100000), http2 = http2, tls = req.path ~= '/plain' and { ca = %q } or nil }))
+      req:respond(res.status, {}, res.body:sub(1, 12) .. #res.body)
+    end }]]):format(plain.port, secure.port, dir .. "/ca.pem"))
+    for path, said in pairs { ["/plain"] = "POST 2.0 1 x", ["/tls"] = "POST 2.0 1 x", ["/auto"] = "POST 2.0 ", ["/off"] = "POST 1.1 0 x" } do
+      local res = http.get(p.port, path)
+      assert.equal(200, res.status, res.body .. p:errors())
+      assert.equal(said, res.body:sub(1, #said))
+      assert.equal("100011", res.body:sub(13))
+    end
+    p:finish()
+    plain.process:stop()
+    secure.process:stop()
+  end)
+end)
