@@ -5,7 +5,7 @@
  * before long leaves at once, so that a turn which takes long sends none that is over.
  *
  * Receiving. Events come from the session's feed, each piece as it is found; on_flush comes once for all that one read brought (`fed`). An owner that pauses takes nothing: what comes
- * stays with the stream, bounded by its window, and resume has it offered anew. A reply that has come whole stays whole whatever becomes of its connection (h2_call_rescue).
+ * stays with the stream, bounded by its window, and resume has it offered anew. What has come is told whatever becomes of its connection (h2_call_rescue).
  *
  * What a write finds out (a stream that has closed, bytes that waited and have gone) may be below a call of this very owner, so it is told from the loop, by `later`.
  *
@@ -181,6 +181,7 @@ static void on_closed(struct h2_stream *st, enum h2_error code, bool by_peer, bo
   c->h2.code = (uint8_t)code;
   c->h2.by_peer = by_peer;
   c->h2.processed = processed;
+  if (c->h2.rest.n > 0) return; /* the same */
   if (upstream_of(c)->feeding || upstream_of(c)->lost) {
     tell_closed(c);
     return;
@@ -219,11 +220,11 @@ static void take_rest(struct call *c) {
   c->events->on_body(c, buf_str(&rest));
   if (!gone) (void)call_feed_end(c, &gone, true);
   buf_fini(&rest);
-  if (gone) return;
-  if (c->paused)
-    c->h2.whole = true;
-  else
+  if (gone || c->paused) return;
+  if (c->h2.whole)
     finish(c);
+  else
+    tell_closed(c);
 }
 
 static void h2_resume(struct call *c) {
@@ -231,6 +232,8 @@ static void h2_resume(struct call *c) {
     take_rest(c);
   } else if (c->h2.whole) {
     finish(c);
+  } else if (c->h2.stream.session == NULL) {
+    tell_closed(c);
   } else {
     bool over = false;
     c->h2.over = &over;
@@ -242,8 +245,7 @@ static void h2_resume(struct call *c) {
 
 void h2_call_rescue(struct h2_stream *st) {
   struct call *c = call_of(st);
-  if (st->receiving != H2_RECV_END) return;
-  c->h2.whole = true;
+  c->h2.whole = st->receiving == H2_RECV_END;
   buf_add(&c->h2.rest, st->in.p, st->in.n);
 }
 

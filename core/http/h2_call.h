@@ -18,7 +18,7 @@ struct h2_call {
   struct h2_block block; /* of the reply, while it is read */
   struct link put_off;   /* of those whose heads are made behind the feed (h2_upstream.h) */
   struct later later;    /* what a write has said of the stream is told from the loop */
-  struct buf rest;       /* body of a whole reply whose connection has ended, for an owner that is paused */
+  struct buf rest;       /* body that came before the connection ended, for an owner that is paused */
   bool *over;            /* set when the stream is left, while a loop of ours is on the stack */
   bool whole;            /* all of the reply has come; it is told when the owner goes on */
   bool drained, closed;  /* to be told by `later` */
@@ -34,7 +34,7 @@ extern const struct h2_events h2_call_events; /* of a session whose streams are 
 bool h2_call_put_off(struct call *c);
 /* That is now. `lost`: the connection has ended meanwhile. */
 void h2_call_go_on(struct link *put_off, bool lost);
-/* The connection has ended. A reply that has come whole is kept for its owner. */
+/* The connection has ended. What of the reply its owner has not taken is kept for it. */
 void h2_call_rescue(struct h2_stream *st);
 
 #endif
