@@ -32,11 +32,16 @@ static enum h2_error note(struct h2_block *b, struct http_fault fault) {
   return fault.status == 0 ? H2_PROTOCOL_ERROR : H2_NO_ERROR;
 }
 
+/* What stands in a start line of HTTP/1.1 is none of its fields, so that limits.headers is the same for both; :authority stands for Host. */
+static bool counts_as_field(struct str name) {
+  return name.n == 0 || name.p[0] != ':' || str_eq(name, STR(":authority"));
+}
+
 /* Counts it. False: it is over a limit, and not kept. */
 static bool within_limits(struct h2_block *b, struct str name, struct str value) {
   const struct http_limits *l = b->limits;
   b->size += name.n + value.n + FIELD_COST;
-  b->fields++;
+  if (counts_as_field(name)) b->fields++;
   if (b->size <= l->head && b->fields <= l->headers) return true;
   (void)note(b, (struct http_fault){.status = 431, .text = "the head is over the limit (RFC 6585 section 5)"});
   return false;
