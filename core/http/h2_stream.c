@@ -202,7 +202,7 @@ void h2_stream_end(struct h2_stream *st, struct h2_fields *trailers) {
 int h2_stream_open(struct h2_session *s, struct h2_stream *st, struct h2_fields *head, bool ends) {
   assert(s->settings.side == H2_CLIENT && !s->feeding);
   if (s->broken || s->state == H2_DEAD) return UV_ECONNRESET;
-  if (s->state != H2_OPEN || !nghttp2_session_check_request_allowed(s->ng)) return UV_EAGAIN;
+  if (s->nstreams >= h2_session_streams(s)) return UV_EAGAIN; /* it would wait in the library */
   nghttp2_data_provider body = {.source = {.ptr = st}, .read_callback = h2_stream_read_body};
   st->sending = ends ? H2_SEND_END : H2_SEND_BODY;
   if (s->nstreams >= h2_session_streams(s))
