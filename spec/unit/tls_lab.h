@@ -34,8 +34,8 @@ struct end {
   int opened; /* status of on_open; 1: not yet */
   enum tls_alpn alpn;
   unsigned how; /* of a client */
-  int started; /* what stream_start_tls_* returned */
-  int ended;   /* what on_read said at the end; 0: nothing yet */
+  int started;  /* what stream_start_tls_* returned */
+  int ended;    /* what on_read said at the end; 0: nothing yet */
   bool live, closed, lazy /* does not read when it opens */, echo, eof_after_echo, close_on_open, close_on_read;
   bool resume_read;
   unsigned calls; /* of on_read with data */
