@@ -130,7 +130,7 @@ static void on_handshake(struct stream *s, int status) {
     return;
   }
   handshake_failed(c, stream_reason(s));
-  stream_tls_answer_text(s, h1_https_only(&c->worker->out));
+  stream_tls_answer_text(s, h1_https_only(&c->worker->outs));
   conn_close(c);
 }
 

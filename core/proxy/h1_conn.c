@@ -82,12 +82,12 @@ static void note_unread(struct conn *c) {
 
 /* The exchange has let go of the connection, or the connection of it. */
 static void forget_message(struct conn *c) {
-  struct half_closed *half = c->h1.u.message->half_closed;
-  if (half != NULL) timeout_fini(&half->timeout);
+  struct h1_message *m = c->h1.u.message;
+  if (m->half_closed != NULL) timeout_fini(&m->half_closed->timeout);
+  if (m->out != NULL) h1_outs_give(&c->worker->outs, m->out);
   note_unread(c);
   c->h1.down.exchange = NULL;
   c->h1.u.message = NULL;
-  if (c->worker->out.owner == c) c->worker->out.owner = NULL;
 }
 
 /* --- the end of a connection --- */

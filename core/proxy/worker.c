@@ -261,7 +261,7 @@ struct worker *worker_new(unsigned index, unsigned count, struct registry *names
   list_init(&w->busy);
   list_init(&w->tunnels);
   exchange_pool_init(&w->exchanges);
-  h1_out_init(&w->out);
+  h1_outs_init(&w->outs);
   list_init(&w->sinks);
   mail_init(&w->listeners_mail, on_listeners_mail);
   mail_init(&w->room_mail, on_room_mail);
@@ -279,7 +279,7 @@ static void take_down(struct worker *w) {
   struct link *l;
   while ((l = list_pop(&w->sinks)) != NULL) free(CONTAINER_OF(l, struct access_sink, link));
   exchange_pool_fini(&w->exchanges);
-  h1_out_fini(&w->out);
+  h1_outs_fini(&w->outs);
 }
 
 static void *run(void *arg) {
