@@ -653,9 +653,9 @@ static void h1_begin(struct conn *c) {
   timeout_set(&c->timeout, policy(c)->timeouts.idle);
 }
 
+/* What is stashed is requests, or the first bytes of one; and the last reply may still be on its way. */
 static void h1_drain(struct conn *c) {
-  bool begun = c->may_http2 && stashed(c); /* a preface of HTTP/2, or a request: the next read tells */
-  if (c->h1.state == H1_IDLE && !begun) conn_close(c);
+  if (at_rest(c) && stream_queued(&c->stream) == 0) conn_close(c);
 }
 
 static void h1_lost(struct conn *c) {
