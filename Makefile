@@ -30,8 +30,8 @@ LLHTTP_SSE42 := $(if $(filter %/llhttp.c,$(LLHTTP_SRC)),$(if $(filter x86_64-%,$
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror
 DEFS := -D_GNU_SOURCE -DJETON_SCRIPTS='"$(PREFIX)/share/jeton"' $(if $(LLHTTP_SSE42),-DJETON_LLHTTP_SSE42)
-INCS = -Icore $(patsubst %,-isystem %,$(LLHTTP_INC)) $(shell pkg-config --cflags-only-I lua5.4 libuv | sed 's/-I/-isystem /g')
-LIBS = $(shell pkg-config --libs lua5.4 libuv) $(LLHTTP_LIB) -lmbedtls -lmbedx509 -lmbedcrypto -lz -lpthread -lm -ldl
+INCS = -Icore $(patsubst %,-isystem %,$(LLHTTP_INC)) $(shell pkg-config --cflags-only-I lua5.4 libuv libnghttp2 | sed 's/-I/-isystem /g')
+LIBS = $(shell pkg-config --libs lua5.4 libuv libnghttp2) $(LLHTTP_LIB) -lmbedtls -lmbedx509 -lmbedcrypto -lz -lpthread -lm -ldl
 
 OPT_release := -O2 -flto=auto -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
 LD_release := -O2 -flto=auto -pie -Wl,-z,relro,-z,now
@@ -135,6 +135,7 @@ fuzz: deps
 .PHONY: fuzz-run
 fuzz-run: $(FUZZ_BIN)
 	@spec/security/corpus/seeds $(B)/corpus
+	@spec/fuzz/h2_seeds $(B)/corpus
 	@set -e; for f in $(notdir $(FUZZ_BIN)); do \
 	  echo "fuzz $$f for $(SECONDS) s"; mkdir -p $(B)/corpus/$$f spec/fuzz/seeds/$${f%_fuzz}; \
 	  $(B)/spec/$$f -max_total_time=$(SECONDS) -artifact_prefix=$(B)/ -print_final_stats=0 -verbosity=0 $(B)/corpus/$$f spec/fuzz/seeds/$${f%_fuzz}; \

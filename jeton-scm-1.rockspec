@@ -10,7 +10,7 @@ when the bytes are written, and reloads the policy without losing a request.]],
   license = "MIT",
 }
 dependencies = { "lua ~> 5.4" }
-external_dependencies = { LIBUV = { header = "uv.h" }, MBEDTLS = { header = "mbedtls/ssl.h" }, ZLIB = { header = "zlib.h" } }
+external_dependencies = { LIBUV = { header = "uv.h" }, MBEDTLS = { header = "mbedtls/ssl.h" }, NGHTTP2 = { header = "nghttp2/nghttp2.h" }, ZLIB = { header = "zlib.h" } }
 build = {
   type = "make",
   build_variables = { PREFIX = "$(PREFIX)" },

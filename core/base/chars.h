@@ -21,7 +21,8 @@ enum {
   CHAR_VALUE = 4,  /* in a field value or reason: HTAB, SP, visible, obs-text */
   CHAR_HOST = 8,   /* in a registered name or IPv4 address: letters, digits, "-._~" */
   CHAR_NAME =
-      16 /* letters, digits and "-", of which nearly every field name is made; other bytes may still be CHAR_TOKEN */
+      16, /* letters, digits and "-", of which nearly every field name is made; other bytes may still be CHAR_TOKEN */
+  CHAR_NAME_LOW = 32 /* the same without upper case: of HTTP/2 */
 };
 extern const uint8_t char_class[256];
 
@@ -35,12 +36,12 @@ static inline __m128i chars_fine(__m128i v, unsigned class) {
     return _mm_or_si128(visible, _mm_cmpeq_epi8(v, _mm_set1_epi8('\t')));
   }
   const __m128i last_letter = _mm_set1_epi8('z' - 'a'), last_digit = _mm_set1_epi8(9);
-  __m128i letter = _mm_sub_epi8(_mm_or_si128(v, space), _mm_set1_epi8('a')),
+  __m128i letter = _mm_sub_epi8(class == CHAR_NAME_LOW ? v : _mm_or_si128(v, space), _mm_set1_epi8('a')),
           digit = _mm_sub_epi8(v, _mm_set1_epi8('0'));
   __m128i alnum = _mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(letter, last_letter), letter),
                                _mm_cmpeq_epi8(_mm_min_epu8(digit, last_digit), digit));
   __m128i name = _mm_or_si128(alnum, _mm_cmpeq_epi8(v, _mm_set1_epi8('-')));
-  if (class == CHAR_NAME) return name;
+  if (class == CHAR_NAME || class == CHAR_NAME_LOW) return name;
   __m128i low_line_or_tilde =
       _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('_')), _mm_cmpeq_epi8(v, _mm_set1_epi8('~')));
   return _mm_or_si128(_mm_or_si128(name, low_line_or_tilde), _mm_cmpeq_epi8(v, _mm_set1_epi8('.')));

@@ -20,7 +20,8 @@
   XX(CLOSED, "the object is closed")                                          \
   XX(CONFIG, "the policy is not valid")                                       \
   XX(SECRET_SOURCE, "a secret's file, variable or command could not be read") \
-  XX(FORBIDDEN, "the policy does not allow it")
+  XX(FORBIDDEN, "the policy does not allow it")                               \
+  XX(UPGRADE, "HTTP/2, which has no Upgrade, is all that this upstream may be spoken to by (http2 = true)")
 
 static const char *usual_text(int code) {
   switch (code) {

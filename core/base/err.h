@@ -22,6 +22,7 @@ enum err {
   ERR_CLOSED = -5012,         /* the object is closed or the exchange is over */
   ERR_CONFIG = -5013,         /* the policy is not valid; the problems are in the report */
   ERR_SECRET_SOURCE = -5014,  /* a secret's file, variable or command could not be read */
+  ERR_UPGRADE = -5017,        /* the server is to be spoken to by HTTP/2 alone, which has no Upgrade */
   ERR_FORBIDDEN = -5015,      /* the policy does not forward there, or not to this address */
 };
 

@@ -1,7 +1,7 @@
 /* call.c: see call.h. What a call is in every protocol; how its messages stand on the wire is the business of c->ops (call_ops.h).
  *
- * Invariants: there is a place (place.conn) exactly in the phases from SEND on, and ops is of its connection's protocol; while `paused`, no event but on_error is told; on_end
- * and on_error come at most once and last.
+ * Invariants: there is a place (place.conn) exactly in the phases from SEND on, and while a protocol has put off the head, and ops is of its connection's protocol; while `paused`, no
+ * event but on_error is told; on_end and on_error come at most once and last.
  *
  * One timer serves all limits, since only one of them runs at a time: while request bytes wait for the upstream (`sending`) it looks for progress (send_ms);
  * when the request is complete and taken, it gives the reply's head first_byte_ms; from the head on, each read of the reply response_ms. It rests
@@ -16,7 +16,7 @@
 #include "base/err.h"
 #include "http/call_ops.h"
 
-enum { BROKEN_MS = 2000, INTERIMS_MAX = 32 };
+enum { BROKEN_MS = 2000, INTERIMS_MAX = 32, REFUSALS_MAX = 3 };
 
 /* --- ends --- */
 
@@ -36,8 +36,7 @@ static void drop_place(struct call *c) {
 
 void call_failed(struct call *c, int status, const char *reason) {
   struct origin_conn *conn = c->place.conn;
-  if (conn != NULL && !conn->reused && !c->got_bytes && status != ERR_PROTOCOL && status != ERR_AMBIGUOUS)
-    origin_conn_failed(conn);
+  if (conn != NULL && status != ERR_PROTOCOL && status != ERR_AMBIGUOUS && c->ops->unheard(c)) origin_conn_failed(conn);
   enum call_phase phase = c->phase;
   char text[192]; /* the reason may live in the stream that goes */
   snprintf(text, sizeof text, "%s", reason);
@@ -52,8 +51,10 @@ void call_cancel(struct call *c) {
     c->phase = CALL_IDLE;
     return;
   }
-  if (c->phase == CALL_CONNECT) place_cancel(&c->place);
-  drop_place(c);
+  if (c->place.conn != NULL)
+    drop_place(c);
+  else if (c->phase == CALL_CONNECT)
+    place_cancel(&c->place);
   call_over(c);
 }
 
@@ -73,17 +74,45 @@ void call_take_over(struct call *c, struct pipe_end *end, struct buf *rest) {
   call_over(c);
 }
 
+static void try_again(struct call *c, bool fresh) {
+  drop_place(c);
+  timeout_clear(&c->timeout);
+  c->broken = c->body_done = false;
+  c->phase = CALL_CONNECT;
+  place_take(c->origin, &c->place, c->connect_ms, fresh);
+}
+
 /* A reused connection that ends before a byte of the reply was closed by the peer while it sat idle. */
 bool call_retry(struct call *c) {
   if (!c->place.conn->reused || c->got_bytes || !c->repeatable || c->retried || c->phase == CALL_BODY) return false;
-  drop_place(c);
-  timeout_clear(&c->timeout);
   c->retried = true;
-  c->broken = c->body_done = false;
-  c->phase = CALL_CONNECT;
-  place_take(c->origin, &c->place, c->connect_ms, true);
+  try_again(c, true);
   return true;
 }
+
+/* Nothing of it has been processed, so nothing is done twice: it is a matter of whether it is still here. */
+static bool may_be_sent_again(struct call *c) {
+  if (c->phase >= CALL_BODY || c->refusals == REFUSALS_MAX) return false;
+  if (c->events->again != NULL && !c->events->again(c)) return false;
+  c->refusals++;
+  return true;
+}
+
+/* The first time on any connection, the refusing one included: it may have had too much to do for a moment. */
+bool call_refused(struct call *c) {
+  if (!may_be_sent_again(c)) return false;
+  try_again(c, c->refusals > 1);
+  return true;
+}
+
+bool call_refused_h2(struct call *c) {
+  if (!origin_conn_refused_h2(c->place.conn) || !may_be_sent_again(c)) return false;
+  c->place.h1_only = true;
+  try_again(c, false);
+  return true;
+}
+
+void call_take_another(struct call *c) { try_again(c, false); }
 
 /* --- the reply --- */
 
@@ -168,17 +197,13 @@ static bool place_allowed(struct place *p, const union address *a) {
   return c->allowed(c, a);
 }
 
-static void on_place(struct place *p, int status, const char *reason) {
-  struct call *c = CONTAINER_OF(p, struct call, place);
-  if (status != 0) {
-    call_failed(c, status, reason);
-    return;
-  }
-  c->ops = &h1_call_ops;
-  c->got_bytes = c->paused = c->broken = c->feeding = c->sending = false;
+void call_begin(struct call *c) {
+  c->got_bytes = c->paused = c->broken = c->feeding = c->sending = c->body_done = false;
   c->phase = CALL_SEND;
   int rc = c->ops->send_head(c);
-  if (rc != 0) { /* nothing was sent: the connection is as good as before */
+  if (rc == UV_EAGAIN) {
+    call_take_another(c);
+  } else if (rc != 0) { /* nothing was sent: the connection is as good as before */
     place_give_back(&c->place, &c->pool);
     call_failed(c, rc, err_text(rc));
   } else if (c->body_done) {
@@ -186,6 +211,20 @@ static void on_place(struct place *p, int status, const char *reason) {
   } else if (c->events->on_sent != NULL) {
     c->events->on_sent(c);
   }
+}
+
+static void on_place(struct place *p, int status, const char *reason) {
+  struct call *c = CONTAINER_OF(p, struct call, place);
+  if (status != 0) {
+    call_failed(c, status, reason);
+    return;
+  }
+  c->ops = &h1_call_ops;
+  if (p->conn->session != NULL) {
+    c->ops = &h2_call_ops;
+    if (h2_call_put_off(c)) return;
+  }
+  call_begin(c);
 }
 
 void call_passed(struct call *c, size_t n) {
@@ -254,8 +293,10 @@ void call_start(struct call *c, struct origin *o) {
   c->phase = CALL_CONNECT;
   c->retried = false;
   c->body_done = false;
+  c->refusals = 0;
   c->interims = 0;
   c->place.done = on_place;
+  c->place.h1_only = c->upgrade;
   c->place.allowed = c->allowed != NULL ? place_allowed : NULL;
   place_take(o, &c->place, c->connect_ms, false);
 }

@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/wheel.h"
 #include "http/h1_call.h"
+#include "http/h2_call.h"
 #include "http/message.h"
 #include "http/origin.h"
 #include "net/pipe.h"
@@ -25,8 +26,11 @@ struct call;
 struct call_events {
   /* A place is there. Fill *head; when the whole body is at hand and its length is known, set *body to it and call->body_done. A request that has
    * none sets call->body_done, too. What they point to must last until the next event, or until the function of the call that this came from returns. Returns 0,
-   * or an error that ends the call: on_error brings it. Called again for the retry of a stale connection. Calls no function of the call. */
+   * or an error that ends the call: on_error brings it. Called again for each other try. Calls no function of the call. */
   int (*make_head)(struct call *c, struct request_head *head, struct str *body);
+  /* The upstream has said that it did not look at the request. May it be sent once more, from its start? True: make_head will be asked anew, and until on_sent
+   * the owner keeps what comes of the body. NULL: it may, since make_head gives the whole of it. */
+  bool (*again)(struct call *c);
   /* The head is on its way, and call->body_done was not set: call_send and call_end may be called from now on. NULL: it is always set. */
   void (*on_sent)(struct call *c);
   void (*on_interim)(struct call *c);               /* a 1xx other than 101 is in call->response. May be NULL. */
@@ -67,18 +71,22 @@ struct call { /* embedded */
   /* Which addresses may be connected (see struct place). NULL: any. */
   bool (*allowed)(struct call *c, const union address *a);
   bool repeatable; /* idempotent, and make_head can give the whole of it again */
-  bool upgrade;    /* a 101 is welcome */
+  bool upgrade;    /* a 101 is welcome: the connection will be one of HTTP/1.1, or none (ERR_UPGRADE) */
   /* state */
   bool body_done; /* the request is complete */
   bool got_bytes; /* of the reply */
   bool retried, paused;
+  uint8_t refusals;  /* how often it was sent again since it had not been looked at */
   bool broken;       /* the upstream takes no more of the request; it may have answered all the same */
   bool feeding;      /* an event of the reply is on the stack, and on_flush will come */
   bool sending;      /* the timeout belongs to what is queued for the upstream */
   unsigned interims; /* 1xx replies so far: each costs arena */
   bool *gone;        /* set by cancel and end while an event loop of ours is on the stack */
   enum call_phase phase;
-  struct h1_call h1; /* HTTP/1.1's own */
+  union { /* the protocols' own: of the one that ops belongs to */
+    struct h1_call h1;
+    struct h2_call h2;
+  };
 };
 void call_init(struct call *c, const struct call_events *e, void *owner, struct arena *a, struct wheel *w);
 void call_fini(struct call *c); /* idle: gives back what call_init took */

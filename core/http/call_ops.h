@@ -15,7 +15,8 @@
 #include "http/call.h"
 
 struct call_ops {
-  /* Asks make_head, sends the head and what there is of the body, and begins to read the reply. On an error nothing was sent, and the place is as good as before. */
+  /* Asks make_head, sends the head and what there is of the body, and begins to read the reply. On an error nothing was sent, and the place is as good as before;
+   * UV_EAGAIN: but for the connection, which takes no more: another one will do. */
   int (*send_head)(struct call *c);
   /* More of the body, n > 0 bytes, framed so that the peer can take them now; and the body's end, before body_done is set. Not after call_broke. */
   void (*send)(struct call *c, struct str span);
@@ -26,6 +27,8 @@ struct call_ops {
   size_t (*queued)(const struct call *c); /* bytes of the request that the peer has not taken */
   /* Has the peer taken nothing for the whole limit? Asked each stall_step of it; `first`: the limit begins. */
   bool (*stalled)(struct call *c, bool first);
+  /* Nothing has come of the peer, ever: it may be its address that is at fault. */
+  bool (*unheard)(const struct call *c);
   struct stream *(*raw)(const struct call *c);        /* see call_raw; NULL where bytes need framing */
   void (*pass_on)(struct call *c, struct stream *to); /* see call_pass_on; may do nothing */
   void (*cancel)(struct call *c);                     /* gives up both messages, what was kept of them, and the place */
@@ -67,6 +70,14 @@ void call_told_switch(struct call *c);
 void call_ended(struct call *c, uint64_t keep_ms);
 /* The connection has ended. True: a fresh one is tried, and there is nothing more to do; else the protocol says how the call failed. */
 bool call_retry(struct call *c);
+/* The peer has said that it did not look at the request. True: it is sent again (RFC 9113 section 8.7), whatever its method is. */
+bool call_refused(struct call *c);
+/* The same, since it wants HTTP/1.1. */
+bool call_refused_h2(struct call *c);
+/* The place that was given is not what it was: take another. Before the head. */
+void call_take_another(struct call *c);
+/* Goes on with the place that a call was given, when the protocol has put it off. */
+void call_begin(struct call *c);
 /* Ends the call, by way of `cancel` while it has a place. */
 void call_failed(struct call *c, int status, const char *reason);
 

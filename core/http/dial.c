@@ -99,7 +99,8 @@ static void on_tls_open(struct stream *s, int status) {
   struct origin_conn *c = s->owner;
   struct dial *d = c->user;
   if (status == 0) {
-    d->target->how = c->how & TLS_CAPPED;
+    d->target->how = c->how & (TLS_CAPPED | TLS_NO_H2);
+    c->h2 = stream_tls_is_h2(s);
     win(d, c);
   } else if (again_otherwise(d, c)) {
     give_up(d, c, false);
@@ -109,15 +110,22 @@ static void on_tls_open(struct stream *s, int status) {
   }
 }
 
+static enum tls_alpn alpn(const struct dial *d) {
+  if (d->h1_only || d->target->http2 == HTTP2_OFF) return TLS_ALPN_H1;
+  return d->target->http2 == HTTP2_ONLY ? TLS_ALPN_H2 : TLS_ALPN_H2_H1;
+}
+
 static void on_open(struct stream *s, int status) {
   struct origin_conn *c = s->owner;
   struct dial *d = c->user;
   const struct dial_target *t = d->target;
   if (status == 0) stream_keepalive(s, &t->keepalive);
+  if (status == 0)
+    stream_nodelay(s); /* over TLS too: a request must not wait for the ACK of the one before it on its connection */
   if (status == 0 && t->client != NULL) {
     c->fingerprint = tls_client_fingerprint(t->client);
     c->hows |= 1U << c->how;
-    status = stream_start_tls_client(s, t->client, t->host, c->how, on_tls_open);
+    status = stream_start_tls_client(s, t->client, t->host, c->how, alpn(d), on_tls_open);
     if (status == 0) {
       timeout_set(&d->next, DIAL_TLS_MS);
       return;
@@ -127,7 +135,7 @@ static void on_open(struct stream *s, int status) {
     failed(d, c, status, err_text(status));
     return;
   }
-  stream_nodelay(s);
+  c->h2 = t->http2 == HTTP2_ONLY;
   win(d, c);
 }
 
@@ -214,8 +222,9 @@ static void on_resolved(struct resolve *r, int status, const union address *v, u
     begin_next(d);
 }
 
-void dial_start(struct dial *d, struct dial_target *t, const struct dial_events *e) {
-  *d = (struct dial){.target = t, .events = e, .name = t->unix_path != NULL ? DIAL_FINAL : DIAL_ASKED};
+void dial_start(struct dial *d, struct dial_target *t, bool h1_only, const struct dial_events *e) {
+  *d = (struct dial){
+      .target = t, .events = e, .h1_only = h1_only, .name = t->unix_path != NULL ? DIAL_FINAL : DIAL_ASKED};
   list_init(&d->attempts);
   timeout_init(&d->next, t->wheel, on_next);
   if (t->unix_path != NULL) {

@@ -14,6 +14,7 @@
 #include "base/list.h"
 #include "base/wheel.h"
 #include "http/health.h"
+#include "http/message.h"
 #include "http/origin_conn.h"
 #include "net/keepalive.h"
 #include "net/resolver.h"
@@ -31,13 +32,14 @@ struct dial_target { /* outlives its dials; immutable, but for what is below */
   char *unix_path;           /* NULL: TCP */
   struct tls_client *client; /* NULL: plain */
   struct keepalive keepalive;
+  enum http2_mode http2;
   unsigned turn; /* round robin */
-  unsigned how;  /* of enum tls_how: TLS_CAPPED if its server had to be dialled so the last time */
+  unsigned how;  /* of enum tls_how: TLS_CAPPED and TLS_NO_H2 if its server had to be dialled so the last time */
 };
 
 struct dial;
 struct dial_events {
-  /* Memory for one more attempt. The dial sets stream, address, fingerprint and user. */
+  /* Memory for one more attempt. The dial sets stream, address, fingerprint, h2 and user. */
   struct origin_conn *(*make)(struct dial *d);
   /* An attempt whose stream was never opened; and one that has a stream, which is to be closed. */
   void (*unmake)(struct origin_conn *c);
@@ -57,6 +59,7 @@ enum dial_name {                   /* what is known of the name's addresses */
 struct dial { /* embedded; dial.c's */
   struct dial_target *target;
   const struct dial_events *events;
+  bool h1_only; /* HTTP/1.1, whatever the target's http2 says */
   enum dial_name name;
   struct resolve resolve;
   struct link attempts; /* struct origin_conn, first begun first */
@@ -68,7 +71,8 @@ struct dial { /* embedded; dial.c's */
   char reason[256];
 };
 
-void dial_start(struct dial *d, struct dial_target *t, const struct dial_events *e);
+/* h1_only: not with a target of HTTP2_ONLY. */
+void dial_start(struct dial *d, struct dial_target *t, bool h1_only, const struct dial_events *e);
 void dial_cancel(struct dial *d); /* ends it without an event */
 /* As dial_cancel, since it took too long: the addresses that were silent are remembered. Returns what it waited for, as a sentence. */
 const char *dial_time_out(struct dial *d);

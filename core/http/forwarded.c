@@ -167,7 +167,9 @@ void forwarded_apply(struct headers *h, struct arena *a, enum forwarded_mode how
 }
 
 /* A field line of its own is the same list (RFC 9110 section 5.3), and needs no memory. */
-void via_add(struct headers *h, struct arena *a, unsigned minor) {
+void via_add(struct headers *h, struct arena *a, enum http_version version) {
+  static const struct str signatures[] = {
+      [HTTP_1_0] = {"1.0 jeton", 9}, [HTTP_1_1] = {"1.1 jeton", 9}, [HTTP_2] = {"2 jeton", 7}};
   (void)a;
-  headers_add(h, STR("Via"), minor == 0 ? STR("1.0 jeton") : STR("1.1 jeton"));
+  headers_add(h, STR("Via"), signatures[version]);
 }

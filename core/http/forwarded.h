@@ -8,7 +8,7 @@
 
 #include "base/arena.h"
 #include "base/str.h"
-#include "http/headers.h"
+#include "http/message.h"
 
 /* What a client says of itself: Forwarded, X-Forwarded, every X-Forwarded-…, and the fields that carry a client's address (X-Real-IP, X-Client-IP,
  * X-Cluster-Client-IP, True-Client-IP, CF-Connecting-IP, Fastly-Client-IP), also as their twins (headers_remove_twins).
@@ -22,7 +22,7 @@ enum forwarded_mode { FORWARDED_DROP, FORWARDED_SET, FORWARDED_APPEND, FORWARDED
  * Slices given must live as long as the arena. */
 void forwarded_apply(struct headers *h, struct arena *a, enum forwarded_mode how, struct str client_ip, bool client_tls,
                      struct str host);
-/* minor: of the message that was received (HTTP/1.minor). */
-void via_add(struct headers *h, struct arena *a, unsigned minor);
+/* version: of the message that was received. */
+void via_add(struct headers *h, struct arena *a, enum http_version version);
 
 #endif

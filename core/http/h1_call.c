@@ -230,6 +230,8 @@ static bool h1_stalled(struct call *c, bool first) {
   return false;
 }
 
+static bool h1_unheard(const struct call *c) { return !c->place.conn->reused && !c->got_bytes; }
+
 static struct stream *h1_raw(const struct call *c) { return c->h1.chunked ? NULL : &c->place.conn->stream; }
 
 /* --- ends --- */
@@ -252,6 +254,7 @@ const struct call_ops h1_call_ops = {.send_head = h1_send_head,
                                      .resume = h1_resume,
                                      .queued = h1_queued,
                                      .stalled = h1_stalled,
+                                     .unheard = h1_unheard,
                                      .raw = h1_raw,
                                      .pass_on = h1_pass_on,
                                      .cancel = h1_cancel,

@@ -208,6 +208,11 @@ void headers_add(struct headers *h, struct str name, struct str value) {
   note_name(h, id, name);
 }
 
+void headers_add_line(struct headers *h, enum header_id id, struct str name, struct str value) {
+  *grow(h, id) = (struct header){.name = name, .value = value, .id = (uint8_t)id, .whole_line = true};
+  note_name(h, id, name);
+}
+
 struct header *headers_find(const struct headers *h, struct str name) {
   return find_from(h, 0, header_id(name), name);
 }

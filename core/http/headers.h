@@ -81,6 +81,8 @@ void headers_take(struct headers *h, const char *section, const struct headcheck
 static inline bool headers_may_have(const struct headers *h, enum header_id id) { return (h->ids >> id & 1) != 0; }
 /* The slices are not copied: they must live as long as the arena. */
 void headers_add(struct headers *h, struct str name, struct str value);
+/* The same of slices that lie as a line: name ": " value CRLF. id: header_id(name). */
+void headers_add_line(struct headers *h, enum header_id id, struct str name, struct str value);
 struct header *headers_find(const struct headers *h, struct str name); /* the first, or NULL */
 struct header *headers_find_id(const struct headers *h, enum header_id id);
 /* Replaces all fields of that name by one at the place of the first (or at the end). */

@@ -108,6 +108,7 @@ static struct http_fault absolute_target(struct request *r, bool options) {
   if (skip == 0) return fault(400, "the request target is neither a path nor an http URL (RFC 9112 section 3.2)");
   for (end = skip; end < t.n && t.p[end] != '/' && t.p[end] != '?';) end++;
   r->absolute_form = true;
+  r->https = skip == 8;
   r->authority = without_empty_port(slice(t, skip, end));
   if (memchr(r->authority.p, '@', r->authority.n) != NULL)
     return fault(400, "userinfo in the request target (RFC 9110 section 4.2.4)");
@@ -133,9 +134,9 @@ static struct http_fault request_target(struct request *r) {
 }
 
 /* "HTTP/1.0" or "HTTP/1.1", whose form has been checked. */
-static bool version(struct str v, uint8_t *minor) {
-  *minor = (uint8_t)(v.p[7] - '0');
-  return v.p[5] == '1' && *minor <= 1;
+static bool version(struct str v, enum http_version *out) {
+  *out = v.p[7] == '0' ? HTTP_1_0 : HTTP_1_1;
+  return v.p[5] == '1' && (v.p[7] == '0' || v.p[7] == '1');
 }
 
 struct http_fault request_line(struct str line, struct request *r) {
@@ -143,9 +144,13 @@ struct http_fault request_line(struct str line, struct request *r) {
   size_t method = (size_t)(space - line.p), target = line.n - sizeof " HTTP/1.1" + 1;
   r->method = slice(line, 0, method);
   r->target = slice(line, method + 1, target);
-  r->is_head = str_eq(r->method, STR("HEAD"));
-  if (!version(slice(line, target + 1, line.n), &r->minor))
+  if (!version(slice(line, target + 1, line.n), &r->version))
     return fault(505, "only HTTP/1.0 and HTTP/1.1 are served (RFC 9110 section 15.6.6)");
+  return request_start(r);
+}
+
+struct http_fault request_start(struct request *r) {
+  r->is_head = str_eq(r->method, STR("HEAD"));
   if (!method_known(r->method)) return fault(501, "a method that is not known here (RFC 9110 section 9.1)");
   return request_target(r);
 }
@@ -154,7 +159,7 @@ struct http_fault response_line(struct str line, struct response *r) {
   const char *digits = line.p + sizeof "HTTP/1.1";
   r->status = (digits[0] - '0') * 100 + (digits[1] - '0') * 10 + (digits[2] - '0');
   r->reason = line.n > 13 ? slice(line, 13, line.n) : (struct str){line.p + line.n, 0};
-  if (!version(line, &r->minor)) return fault(0, "a reply in a version other than HTTP/1.0 and HTTP/1.1");
+  if (!version(line, &r->version)) return fault(0, "a reply in a version other than HTTP/1.0 and HTTP/1.1");
   return FINE;
 }
 
@@ -225,8 +230,9 @@ static enum codings read_codings(const struct headers *h) {
   return !chunked ? CODINGS_BAD : members == 1 ? CODINGS_CHUNKED : CODINGS_MORE;
 }
 
-static struct http_fault coding_rules(const struct framing_fields *f, const struct headers *h, unsigned minor) {
-  if (minor == 0) return fault(400, "Transfer-Encoding on HTTP/1.0 (RFC 9112 section 6.1)");
+static struct http_fault coding_rules(const struct framing_fields *f, const struct headers *h,
+                                      enum http_version version) {
+  if (version == HTTP_1_0) return fault(400, "Transfer-Encoding on HTTP/1.0 (RFC 9112 section 6.1)");
   if (f->length != NULL) return fault(400, "both Transfer-Encoding and Content-Length (RFC 9112 section 6.1)");
   switch (read_codings(h)) {
     case CODINGS_BAD:
@@ -253,7 +259,7 @@ static bool leading_zero(struct str length) { return length.n > 1 && length.p[0]
 static struct http_fault request_framing(const struct framing_fields *f, struct request *r) {
   struct http_fault wrong = FINE;
   if (f->coding != NULL) {
-    wrong = coding_rules(f, &r->headers, r->minor);
+    wrong = coding_rules(f, &r->headers, r->version);
     r->framing = FRAMING_CHUNKED;
   } else if (f->length != NULL) {
     wrong = length_rules(f, &r->content_length);
@@ -274,7 +280,7 @@ static bool framing_disguised(struct headers *h) {
 
 static struct http_fault request_host(const struct framing_fields *f, struct request *r) {
   if (f->hosts > 1) return fault(400, "more than one Host (RFC 9112 section 3.2)");
-  if (f->hosts == 0) return r->minor == 0 ? FINE : fault(400, "no Host on HTTP/1.1 (RFC 9112 section 3.2)");
+  if (f->hosts == 0) return r->version == HTTP_1_0 ? FINE : fault(400, "no Host on HTTP/1.1 (RFC 9112 section 3.2)");
   struct str host = without_empty_port(f->host->value);
   if (!host_valid(host)) return fault(400, "Host is not host[:port] (RFC 9112 section 3.2)");
   if (r->authority.p == NULL) r->authority = host; /* the target's own wins: RFC 9112 section 3.2.2 */
@@ -282,7 +288,7 @@ static struct http_fault request_host(const struct framing_fields *f, struct req
 }
 
 static struct http_fault request_expect(const struct framing_fields *f, struct request *r) {
-  if (f->expect == NULL || r->minor == 0) return FINE; /* 1.0 did not know it: RFC 9110 section 10.1.1 */
+  if (f->expect == NULL || r->version == HTTP_1_0) return FINE; /* 1.0 did not know it: RFC 9110 section 10.1.1 */
   for (unsigned i = 0; i < r->headers.n; i++) {
     const struct header *v = &r->headers.v[i];
     if (v->id == H_EXPECT && !str_ieq(v->value, STR("100-continue")))
@@ -295,7 +301,7 @@ static struct http_fault request_expect(const struct framing_fields *f, struct r
 /* An upgrade is an offer that may be ignored (RFC 9110 section 7.8). h2c would blur where this protocol ends. A body does not: the other protocol begins behind
  * it, and `docker exec` sends one. A WebSocket is asked for by GET (RFC 6455 section 4.1). */
 static void request_upgrade(const struct framing_fields *f, struct request *r) {
-  if (f->upgrade == NULL || !f->connection_upgrade || r->minor == 0 || r->is_connect) return;
+  if (f->upgrade == NULL || !f->connection_upgrade || r->version == HTTP_1_0 || r->is_connect) return;
   if (headers_has_token(&r->headers, H_UPGRADE, STR("h2c"))) return;
   if (request_has_body(r) && headers_has_token(&r->headers, H_UPGRADE, STR("websocket"))) return;
   struct str protocol = headers_join(&r->headers, STR("Upgrade"));
@@ -313,7 +319,8 @@ struct http_fault request_fields(struct request *r) {
   if (wrong.text == NULL) wrong = request_host(&f, r);
   if (wrong.text == NULL) wrong = request_expect(&f, r);
   if (wrong.text != NULL) return wrong;
-  r->keep_alive = !f.close && (r->minor == 1 || f.keep_alive); /* RFC 9112 section 9.3; a gateway is no proxy there */
+  r->keep_alive =
+      !f.close && (r->version != HTTP_1_0 || f.keep_alive); /* RFC 9112 section 9.3; a gateway is no proxy there */
   request_upgrade(&f, r);
   return FINE;
 }
@@ -323,7 +330,7 @@ static struct http_fault response_framing(const struct framing_fields *f, struct
   struct http_fault wrong = FINE;
   r->framing = FRAMING_UNTIL_CLOSE;
   if (f->coding != NULL) {
-    wrong = coding_rules(f, &r->headers, r->minor);
+    wrong = coding_rules(f, &r->headers, r->version);
     r->framing = FRAMING_CHUNKED;
   } else if (f->length != NULL) {
     wrong = length_rules(f, &r->content_length);
@@ -340,6 +347,6 @@ struct http_fault response_fields(struct response *r, bool head_request, bool co
   bool tunnel = r->status == 101 || (connect_request && r->status / 100 == 2);
   bool bodiless = tunnel || head_request || r->status / 100 == 1 || r->status == 204 || r->status == 304;
   struct http_fault wrong = response_framing(&f, r, bodiless);
-  r->keep_alive = !f.close && (r->minor == 1 || f.keep_alive) && !tunnel && r->framing != FRAMING_UNTIL_CLOSE;
+  r->keep_alive = !f.close && (r->version != HTTP_1_0 || f.keep_alive) && !tunnel && r->framing != FRAMING_UNTIL_CLOSE;
   return wrong;
 }

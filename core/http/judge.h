@@ -9,8 +9,10 @@
 #include "base/str.h"
 #include "http/message.h"
 
-/* line: one that headcheck let through, without CRLF. Fills method, target, path, query, minor, and authority where the target has one. */
+/* line: one that headcheck let through, without CRLF. Fills method, target, path, query, version, and authority where the target has one. */
 struct http_fault request_line(struct str line, struct request *r);
+/* The same of method and target, which are in r: for a protocol without such a line. */
+struct http_fault request_start(struct request *r);
 /* After all fields are in r->headers. Fills authority, framing, content_length, keep_alive, expect_continue, upgrade. */
 struct http_fault request_fields(struct request *r);
 /* The same for responses. */

@@ -106,6 +106,11 @@ const char *status_phrase(int status) {
   return "";
 }
 
+struct str http_version_text(enum http_version v) {
+  static const struct str texts[] = {[HTTP_1_0] = {"1.0", 3}, [HTTP_1_1] = {"1.1", 3}, [HTTP_2] = {"2", 1}};
+  return texts[v];
+}
+
 bool method_idempotent(struct str method) {
   static const struct str idempotent[] = {{"GET", 3},    {"HEAD", 4},    {"PUT", 3},
                                           {"DELETE", 6}, {"OPTIONS", 7}, {"TRACE", 5}};

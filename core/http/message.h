@@ -10,6 +10,25 @@
 #include "base/str.h"
 #include "http/headers.h"
 
+/* In the order of their age: compare with <, and never with a number. */
+enum http_version { HTTP_1_0, HTTP_1_1, HTTP_2 };
+/* Whether a connection to a server, or from a client, may speak HTTP/2. */
+enum http2_mode {
+  HTTP2_OFF,
+  HTTP2_AUTO, /* over TLS: as ALPN decides. Never said of a plain connection. */
+  HTTP2_ONLY  /* over TLS: or there is no connection; over a plain one: with prior knowledge (RFC 9113 section 3.3) */
+};
+/* Of upstreams, forward targets and calls of scripts, where nothing else is said; why so: docs/performance.md. */
+#define HTTP2_USUAL HTTP2_AUTO
+/* What was said of servers with and without TLS, for one of them. */
+static inline enum http2_mode http2_for(enum http2_mode said, bool tls) {
+  return tls || said == HTTP2_ONLY ? said : HTTP2_OFF;
+}
+/* For whoever says HTTP2_AUTO where there is no TLS. */
+#define HTTP2_NOT_AUTO                                                                                            \
+  "\"auto\" has no use over http://, since nothing tells there what a server speaks: write true for HTTP/2 with " \
+  "prior "                                                                                                        \
+  "knowledge, or false"
 enum http_framing { FRAMING_NONE, FRAMING_LENGTH, FRAMING_CHUNKED, FRAMING_UNTIL_CLOSE };
 
 struct request {
@@ -24,8 +43,10 @@ struct request {
   struct headers trailers;
   uint64_t content_length; /* with FRAMING_LENGTH */
   enum http_framing framing;
-  uint8_t minor; /* HTTP/1.minor: 0 or 1 */
+  enum http_version version;
   bool keep_alive, expect_continue, absolute_form, is_connect, is_head;
+  /* The scheme is https: of a target in absolute form, or as a request of HTTP/2 says it, whose target is a path all the same. */
+  bool https;
   /* Connection: upgrade with an Upgrade field, on 1.1; never for h2c (RFC 9113 section 3.1 took it back), nor for a WebSocket with a body */
   bool upgrade;
   struct str upgrade_protocol; /* with `upgrade`: the Upgrade field's value */
@@ -38,7 +59,7 @@ struct response {
   uint64_t content_length;   /* with FRAMING_LENGTH, or when has_length */
   enum http_framing framing; /* of what follows on this connection: FRAMING_NONE for HEAD, 1xx, 204, 304, CONNECT 2xx */
   bool has_length;           /* a Content-Length was there: to be passed on for HEAD and 304 (RFC 9110 section 8.6) */
-  uint8_t minor;
+  enum http_version version;
   /* the connection can serve another request: always false when the body ends with it, for 101 and for tunnels */
   bool keep_alive;
 };
@@ -91,8 +112,8 @@ const char *status_phrase(int status); /* "Not Found"; "" when unknown */
 static inline bool request_has_body(const struct request *r) {
   return r->framing == FRAMING_CHUNKED || r->content_length > 0;
 }
-/* As in Via, and as logs and scripts call it: "1.1". */
-static inline const char *http_version(uint8_t minor) { return minor == 0 ? "1.0" : "1.1"; }
+/* As in Via (RFC 9110 section 7.6.3), and as scripts call it: "1.0", "1.1", "2". */
+struct str http_version_text(enum http_version v);
 bool method_idempotent(struct str method); /* RFC 9110 section 9.2.2: may be sent a second time */
 
 #endif

@@ -6,13 +6,17 @@
  * A dial is a thing of its own and not a part of the caller, since with many places it serves more than the one it was begun for (`by`), and outlives that one while
  * others wait: then the first of them takes it over. Who judges addresses decides where its dial may go, so it never waits for another's. A dial that has failed
  * on every address has failed for all who wait for it; one that brought fewer places than expected leaves some without, for whom
- * connections are dialled. So nwaiting <= ndials * (expected - 1) holds whenever this file is left, but for the callbacks in between.
+ * connections are dialled. A connection of HTTP/2 brings its places in two parts: one at once, so that the first request leaves with the preface, and the others when the peer
+ * has said how many there are (`unsettled` until then). So nwaiting <= (ndials + nunsettled) * (expected - 1) holds whenever this file is left, but for the callbacks in between.
+ *
+ * When the places of all connections are nearly taken, another one is dialled for nobody (`spare`), so that who comes when they are taken finds it: a dial takes round trips, and a stream none.
  *
  * A connection is freed in its stream's close callback only, so it is valid in every frame below a callback of `done`, which may have closed it. An origin lives
  * while somebody refers to it or it has connections. */
 #include "http/origin.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,7 +27,15 @@
 #include "http/dial.h"
 #include "net/uv_buf.h"
 
-enum { SWEEP_MS = 2000 };
+enum {
+  SWEEP_MS = 2000,
+  PLACES_HOPED =
+      100,          /* of a server that speaks HTTP/2, before one has said (RFC 9113 section 6.5.2 asks for no less) */
+  SPARE_PLACES = 4, /* where there are fewer in all, each caller dials, as with HTTP/1.1 */
+  SPARE_KEEP_MS = 10 * 1000,  /* of one that nobody has used yet */
+  SPARE_AGAIN_MS = 10 * 1000, /* behind one that failed */
+  H1_MS = 10 * 60 * 1000      /* a server that refused HTTP/2 is spoken to by HTTP/1.1 */
+};
 
 struct origin {
   struct link link;
@@ -36,14 +48,18 @@ struct origin {
   struct link shared;  /* of these, those with free places and taken ones */
   struct link waiting; /* places that wait for another's dial, first come first */
   unsigned nwaiting, ndials;
-  unsigned expected;   /* places that a dial is likely to bring */
-  uint64_t down_until; /* on uv_now's clock */
+  unsigned nunsettled;                        /* of `open` */
+  unsigned expected;                          /* places that a dial is likely to bring */
+  struct dialing *spare;                      /* for nobody yet; NULL: none is under way. It holds a reference */
+  uint64_t spare_after, down_until, h1_until; /* on uv_now's clock */
   struct standing standing;
 };
 struct origins {
   struct net *net;
   struct wheel *wheel;
   struct resolver *resolver;
+  struct laters *laters;
+  const struct origin_protocol *h2;
   struct health health;
   struct rng rng;
   struct link all;
@@ -55,12 +71,16 @@ struct origins {
 };
 
 struct dialing {
-  struct dial dial;
+  struct dial
+      dial; /* one that is h1_only brings a single place, so nobody waits for it, and it is not counted in ndials */
   struct origin *origin;
-  struct place *by; /* gets the first place; says which addresses are allowed */
+  struct place *by;     /* gets the first place; says which addresses are allowed. NULL: a spare one */
+  struct timeout limit; /* of a spare one */
 };
 static const struct dial_events dial_events;
+static void on_spare_due(struct timeout *t);
 static void serve_waiting(struct origin_conn *c);
+static void dial_for_waiting(struct origin *o);
 
 /* --- life of an origin --- */
 
@@ -70,6 +90,7 @@ static bool same_settings(const struct origin *o, const struct origin_settings *
   if ((t->client != NULL) != s->tls || t->port != s->port || !str_eq(str_of(t->host), s->host) ||
       strcmp(t->unix_path != NULL ? t->unix_path : "", path) != 0)
     return false;
+  if (t->http2 != s->http2) return false;
   if (!keepalive_equal(&t->keepalive, &s->keepalive)) return false;
   return !s->tls || tls_client_fingerprint(t->client) == tls_client_fingerprint(s->client);
 }
@@ -99,12 +120,13 @@ struct origin *origin_get(struct origins *all, const struct origin_settings *s) 
                                    .port = s->port,
                                    .unix_path = s->unix_path != NULL ? must_dup(str_of(s->unix_path)) : NULL,
                                    .client = s->tls ? tls_client_ref(s->client) : NULL,
-                                   .keepalive = s->keepalive};
+                                   .keepalive = s->keepalive,
+                                   .http2 = s->http2};
   list_init(&o->open);
   list_init(&o->idle);
   list_init(&o->shared);
   list_init(&o->waiting);
-  o->expected = 1;
+  o->expected = s->http2 == HTTP2_OFF ? 1 : PLACES_HOPED;
   list_push(&all->all, &o->link);
   return o;
 }
@@ -165,17 +187,34 @@ static void on_conn_closed(struct stream *s) {
   struct origins *all = o->origins;
   timeout_fini(&c->idle);
   o->connections--;
+  if (c->session != NULL) all->h2->free(c);
   free(c);
   origin_maybe_free(o);
   origins_maybe_closed(all);
+}
+
+void origin_conn_shut(struct origin_conn *c) {
+  assert(c->state == ORIGIN_CLOSED);
+  stream_close(&c->stream, on_conn_closed);
+}
+
+static void settle(struct origin_conn *c) {
+  if (!c->unsettled) return;
+  c->unsettled = false;
+  c->origin->nunsettled--;
 }
 
 static void origin_conn_close(struct origin_conn *c) {
   assert(c->state != ORIGIN_CLOSED);
   c->state = ORIGIN_CLOSED;
   timeout_fini(&c->idle);
+  if (c->h2) c->origin->origins->counts.h2--;
   list_remove(&c->all);
-  stream_close(&c->stream, on_conn_closed);
+  settle(c);
+  if (c->session != NULL)
+    c->origin->origins->h2->close(c);
+  else
+    origin_conn_shut(c);
 }
 
 static void idle_remove(struct origin_conn *c) {
@@ -194,7 +233,13 @@ static void on_idle_read(struct stream *s, ssize_t n, const uint8_t *data) {
   (void)n, (void)data;
   idle_close(s->owner);
 }
-static void on_idle_due(struct timeout *t) { idle_close(CONTAINER_OF(t, struct origin_conn, idle)); }
+static void on_idle_due(struct timeout *t) {
+  struct origin_conn *c = CONTAINER_OF(t, struct origin_conn, idle);
+  struct origin *o = origin_ref(c->origin);
+  idle_close(c);
+  dial_for_waiting(o); /* who waited for it to say how many places it has */
+  origin_unref(o);
+}
 
 static struct origin_conn *conn_new(struct origin *o) {
   struct origin_conn *c = must_calloc(1, sizeof *c);
@@ -244,6 +289,7 @@ static void occupy(struct origin_conn *c, struct place *p) {
 static void retire(struct origin_conn *c) {
   if (c->state == ORIGIN_SHARED) list_remove(&c->link);
   c->state = ORIGIN_RETIRING;
+  settle(c);
 }
 
 static void make_idle(struct origin_conn *c, uint64_t keep_ms, unsigned max_idle) {
@@ -251,12 +297,14 @@ static void make_idle(struct origin_conn *c, uint64_t keep_ms, unsigned max_idle
   if (c->state == ORIGIN_SHARED) list_remove(&c->link);
   if (o->nidle >= max_idle) idle_close(CONTAINER_OF(o->idle.prev, struct origin_conn, link));
   c->state = ORIGIN_IDLE;
-  c->user = NULL;
-  c->stream.on_drain = NULL;
   list_push_front(&o->idle, &c->link);
   o->nidle++;
   o->origins->counts.idle++;
-  stream_read_start(&c->stream, on_idle_read);
+  if (c->session == NULL) { /* else that reads on: PING, SETTINGS, GOAWAY */
+    c->user = NULL;
+    c->stream.on_drain = NULL;
+    stream_read_start(&c->stream, on_idle_read);
+  }
   timeout_set(&c->idle, keep_ms);
 }
 
@@ -268,7 +316,10 @@ void place_give_back(struct place *p, const struct pool_terms *terms) {
   uint64_t left = life_left(c, terms->age_ms);
   if (terms->keep_ms == 0 || terms->idle == 0 || left == 0 || outdated(c)) retire(c);
   if (c->state == ORIGIN_RETIRING) {
+    struct origin *o = origin_ref(c->origin);
     if (c->taken == 0) origin_conn_close(c);
+    dial_for_waiting(o);
+    origin_unref(o);
     return;
   }
   c->reused = true;
@@ -327,7 +378,13 @@ static void opened(struct origin_conn *c) {
   struct origins *all = c->origin->origins;
   c->opened_at = uv_now(all->net->loop);
   c->spread = (uint8_t)rng_next(&all->rng);
+  if (c->h2) all->counts.h2++;
   list_push(&c->origin->open, &c->all);
+  if (c->h2) {
+    c->unsettled = true;
+    c->origin->nunsettled++;
+    all->h2->open(c, all->wheel, all->laters);
+  }
   if (all->sweep.due == 0 && all->closed == NULL) timeout_set(&all->sweep, SWEEP_MS);
 }
 
@@ -401,17 +458,32 @@ static void dial_begin(struct place *p) {
   d->origin = p->origin;
   d->by = p;
   p->dial = d;
-  p->origin->ndials++;
-  dial_start(&d->dial, &p->origin->target, &dial_events);
+  timeout_init(&d->limit, p->origin->origins->wheel, on_spare_due);
+  if (!p->h1_only) p->origin->ndials++;
+  dial_start(&d->dial, &p->origin->target, p->h1_only, &dial_events);
+}
+
+/* From now on it is for `by`, or for nobody: then it must go. */
+static void spare_no_more(struct dialing *d, struct place *by) {
+  struct origin *o = d->origin;
+  assert(o->spare == d);
+  o->spare = NULL;
+  d->by = by;
+  if (by != NULL) by->dial = d;
+  timeout_fini(&d->limit);
+  origin_unref(o);
 }
 
 static void dial_free(struct dialing *d) {
   if (d->by != NULL) d->by->dial = NULL;
-  d->origin->ndials--;
+  if (!d->dial.h1_only) d->origin->ndials--;
   free(d);
 }
 
-static bool too_many_wait(const struct origin *o) { return o->nwaiting > o->ndials * (o->expected - 1); }
+static bool may_wait(const struct origin *o) { return o->nwaiting < (o->ndials + o->nunsettled) * (o->expected - 1); }
+static bool too_many_wait(const struct origin *o) {
+  return o->nwaiting > (o->ndials + o->nunsettled) * (o->expected - 1);
+}
 
 static struct place *pop_waiting(struct origin *o) {
   struct link *l = list_pop(&o->waiting);
@@ -420,9 +492,14 @@ static struct place *pop_waiting(struct origin *o) {
   return CONTAINER_OF(l, struct place, link);
 }
 
+static void dial_for_waiting(struct origin *o) {
+  while (too_many_wait(o)) dial_begin(pop_waiting(o));
+}
+
 /* The places that c has free, to those who wait. */
 static void serve_waiting(struct origin_conn *c) {
   struct origin *o = c->origin;
+  if (c->h1_asked) return;
   while (o->nwaiting > 0 && (c->state == ORIGIN_IDLE || c->state == ORIGIN_SHARED)) {
     struct place *p = pop_waiting(o);
     if (c->state == ORIGIN_IDLE) idle_remove(c), timeout_clear(&c->idle);
@@ -434,6 +511,7 @@ static void serve_waiting(struct origin_conn *c) {
 
 void origin_conn_places(struct origin_conn *c, unsigned n) {
   assert(n > 0);
+  settle(c);
   c->places = c->origin->expected = n;
   if (c->state == ORIGIN_FULL && c->taken < n) {
     c->state = ORIGIN_SHARED;
@@ -443,29 +521,59 @@ void origin_conn_places(struct origin_conn *c, unsigned n) {
     c->state = ORIGIN_FULL;
   }
   serve_waiting(c);
-  while (too_many_wait(c->origin)) dial_begin(pop_waiting(c->origin));
+  dial_for_waiting(c->origin);
 }
 
-/* It speaks HTTP/1.1 until somebody says otherwise. */
+void origin_conn_retire(struct origin_conn *c) {
+  struct origin *o = origin_ref(c->origin);
+  if (c->state == ORIGIN_IDLE) {
+    idle_close(c);
+  } else if (c->state != ORIGIN_RETIRING && c->state != ORIGIN_CLOSED) {
+    retire(c);
+    if (c->taken == 0) origin_conn_close(c);
+  }
+  dial_for_waiting(o);
+  origin_unref(o);
+}
+
+bool origin_conn_refused_h2(struct origin_conn *c) {
+  if (c->origin->target.http2 == HTTP2_ONLY) return false;
+  c->origin->h1_until = now_of(c->origin) + H1_MS;
+  return true;
+}
+
+/* It has one place, until its peer has said more. */
 static void dial_brought(struct dialing *d, struct origin_conn *c) {
-  struct origin *o = d->origin;
+  struct origin *o = origin_ref(d->origin);
+  bool usual = !d->dial.h1_only;
+  c->h1_asked = !usual && o->target.http2 == HTTP2_AUTO;
+  if (o->spare == d) spare_no_more(d, pop_waiting(o));
   struct place *p = d->by;
   dial_free(d);
-  timeout_fini(&p->timeout);
   opened(c);
-  occupy(c, p);
-  place_got(p);
-  if (c->state != ORIGIN_CLOSED) o->expected = c->places;
+  if (p != NULL) {
+    timeout_fini(&p->timeout);
+    occupy(c, p);
+    place_got(p);
+  } else {
+    make_idle(c, SPARE_KEEP_MS, UINT_MAX);
+  }
+  if (usual && c->state != ORIGIN_CLOSED && !c->h2) o->expected = c->places;
   serve_waiting(c);
-  while (too_many_wait(o)) dial_begin(pop_waiting(o));
+  dial_for_waiting(o);
+  origin_unref(o);
 }
 
 /* For good. Nobody's judge but the first one's forbids anything, so the others try by themselves then. */
 static void dial_refused(struct dialing *d, int status, const char *reason) {
   struct origin *o = origin_ref(d->origin); /* the callbacks may drop the last other reference */
+  if (o->spare == d) {
+    o->spare_after = now_of(o) + SPARE_AGAIN_MS;
+    spare_no_more(d, NULL);
+  }
   struct place *p = d->by;
   dial_free(d);
-  place_refused(p, status, reason);
+  if (p != NULL) place_refused(p, status, reason);
   while (too_many_wait(o)) {
     p = pop_waiting(o);
     if (status == ERR_FORBIDDEN)
@@ -492,7 +600,7 @@ static struct origin_conn *on_dial_make(struct dial *dial) {
 
 static bool on_dial_allowed(struct dial *dial, const union address *a) {
   struct place *p = CONTAINER_OF(dial, struct dialing, dial)->by;
-  return p->allowed == NULL || p->allowed(p, a);
+  return p == NULL || p->allowed == NULL || p->allowed(p, a);
 }
 
 static const struct dial_events dial_events = {.make = on_dial_make,
@@ -503,7 +611,7 @@ static const struct dial_events dial_events = {.make = on_dial_make,
 
 /* Who it was begun for has gone: it is the first one's who waits, or ends. */
 static void dial_leave(struct dialing *d) {
-  struct place *next = pop_waiting(d->origin);
+  struct place *next = d->dial.h1_only ? NULL : pop_waiting(d->origin);
   d->by->dial = NULL;
   d->by = next;
   if (next != NULL) {
@@ -512,6 +620,48 @@ static void dial_leave(struct dialing *d) {
   }
   dial_cancel(&d->dial);
   dial_free(d);
+}
+
+/* --- spare ones --- */
+
+/* Who waits for it takes it over, with a limit of their own. */
+static void spare_end(struct dialing *d) {
+  struct origin *o = d->origin;
+  struct place *next = pop_waiting(o);
+  if (next == NULL) {
+    (void)dial_time_out(&d->dial);
+    o->spare_after = now_of(o) + SPARE_AGAIN_MS;
+  }
+  origin_ref(o);
+  spare_no_more(d, next);
+  if (next == NULL) dial_free(d);
+  origin_unref(o);
+}
+
+static void on_spare_due(struct timeout *t) { spare_end(CONTAINER_OF(t, struct dialing, limit)); }
+
+static void spare_begin(struct origin *o, uint64_t connect_ms) {
+  struct dialing *d = must_calloc(1, sizeof *d);
+  d->origin = origin_ref(o);
+  o->spare = d;
+  o->ndials++;
+  timeout_init(&d->limit, o->origins->wheel, on_spare_due);
+  timeout_set(&d->limit, connect_ms);
+  dial_start(&d->dial, &o->target, false, &dial_events);
+}
+
+/* Three quarters of all places are taken, and this connection's are, too. */
+static bool needs_spare(const struct origin_conn *c) {
+  const struct origin *o = c->origin;
+  unsigned taken = 0, places = 0;
+  if (c->session == NULL || c->taken * 4 < c->places * 3 || o->spare != NULL || o->nunsettled > 0) return false;
+  for (const struct link *l = o->open.next; l != &o->open; l = l->next) {
+    const struct origin_conn *other = CONTAINER_OF(l, struct origin_conn, all);
+    if (other->session == NULL || other->state == ORIGIN_RETIRING) continue;
+    taken += other->taken;
+    places += other->places;
+  }
+  return places >= SPARE_PLACES && taken * 4 >= places * 3 && now_of(o) >= o->spare_after;
 }
 
 /* --- callers --- */
@@ -535,6 +685,13 @@ static void on_place_due(struct timeout *t) {
   place_refused(p, UV_ETIMEDOUT, reason);
 }
 
+/* It leads where the caller may go, by a protocol that will do. */
+static bool fits(const struct origin_conn *c, struct place *p) {
+  if (c->h1_asked && !p->h1_only) return false;
+  if (c->session != NULL && (p->h1_only || !c->origin->origins->h2->ready(c))) return false;
+  return p->allowed == NULL || p->allowed(p, &c->address);
+}
+
 /* One with a free place that this caller may have, or NULL: another policy, or an upstream, may have dialled those that it may not. Shared ones first,
  * so that idle ones grow old; of these the one used last. */
 static struct origin_conn *free_for(struct origin *o, struct place *p) {
@@ -543,7 +700,7 @@ static struct origin_conn *free_for(struct origin *o, struct place *p) {
     next = l->next;
     if (outdated(c))
       retire(c);
-    else if (p->allowed == NULL || p->allowed(p, &c->address))
+    else if (fits(c, p))
       return c;
   }
   for (struct link *l = o->idle.next, *next; l != &o->idle; l = next) {
@@ -551,7 +708,7 @@ static struct origin_conn *free_for(struct origin *o, struct place *p) {
     next = l->next;
     if (outdated(c)) {
       idle_close(c);
-    } else if (p->allowed == NULL || p->allowed(p, &c->address)) {
+    } else if (fits(c, p)) {
       idle_remove(c);
       timeout_clear(&c->idle);
       return c;
@@ -564,17 +721,23 @@ void place_take(struct origin *o, struct place *p, uint64_t connect_ms, bool fre
   p->origin = o;
   p->conn = NULL;
   p->dial = NULL;
+  if (p->h1_only && o->target.http2 == HTTP2_ONLY) {
+    p->done(p, ERR_UPGRADE, err_text(ERR_UPGRADE));
+    return;
+  }
+  if (o->h1_until > 0 && o->h1_until > now_of(o)) p->h1_only = true;
   struct origin_conn *c = fresh ? NULL : free_for(o, p);
   if (c != NULL) {
     o->origins->counts.reused++;
     occupy(c, p);
+    if (p->allowed == NULL && needs_spare(c)) spare_begin(o, connect_ms);
     place_got(p);
     return;
   }
   list_init(&p->link);
   timeout_init(&p->timeout, o->origins->wheel, on_place_due);
   timeout_set(&p->timeout, connect_ms);
-  if (p->allowed == NULL && o->nwaiting < o->ndials * (o->expected - 1)) {
+  if (p->allowed == NULL && !p->h1_only && may_wait(o)) {
     list_push(&o->waiting, &p->link);
     o->nwaiting++;
   } else {
@@ -586,11 +749,14 @@ void place_cancel(struct place *p) { stop_waiting(p); }
 
 /* --- all of a thread --- */
 
-struct origins *origins_new(struct net *net, struct wheel *wheel, struct resolver *resolver) {
+struct origins *origins_new(struct net *net, struct wheel *wheel, struct resolver *resolver, struct laters *laters,
+                            const struct origin_protocol *h2) {
   struct origins *o = must_calloc(1, sizeof *o);
   o->net = net;
   o->wheel = wheel;
   o->resolver = resolver;
+  o->laters = laters;
+  o->h2 = h2;
   list_init(&o->all);
   timeout_init(&o->sweep, wheel, on_sweep);
   rng_seed(&o->rng, 0);
@@ -600,9 +766,11 @@ struct origins *origins_new(struct net *net, struct wheel *wheel, struct resolve
 }
 
 void origins_close(struct origins *o, void (*closed)(void *), void *arg) {
-  for (struct link *l = o->all.next; l != &o->all; l = l->next) {
+  for (struct link *l = o->all.next, *next; l != &o->all; l = next) {
     struct origin *origin = CONTAINER_OF(l, struct origin, link);
+    next = l->next;
     while (!list_empty(&origin->idle)) idle_close(CONTAINER_OF(origin->idle.next, struct origin_conn, link));
+    if (origin->spare != NULL) spare_end(origin->spare);
   }
   timeout_fini(&o->sweep);
   o->closed = closed;

@@ -21,6 +21,7 @@
 #include "base/list.h"
 #include "base/str.h"
 #include "base/wheel.h"
+#include "http/message.h"
 #include "http/origin_conn.h"
 #include "http/standing.h"
 #include "net/address.h"
@@ -34,7 +35,9 @@
 struct origins; /* one a thread */
 struct origin;
 
-struct origins *origins_new(struct net *net, struct wheel *wheel, struct resolver *resolver);
+/* laters, h2: for connections that speak HTTP/2. Both NULL: no origin's settings say so. */
+struct origins *origins_new(struct net *net, struct wheel *wheel, struct resolver *resolver, struct laters *laters,
+                            const struct origin_protocol *h2);
 void origins_close(struct origins *o, void (*closed)(void *),
                    void *arg); /* closes every idle connection; frees when all are closed */
 
@@ -45,6 +48,7 @@ struct origin_settings {
   const char *unix_path;     /* NULL: TCP */
   struct tls_client *client; /* when tls */
   struct keepalive keepalive;
+  enum http2_mode http2; /* with `tls` alone: HTTP2_AUTO */
 };
 /* Finds or makes; a new reference. */
 struct origin *origin_get(struct origins *o, const struct origin_settings *s);
@@ -59,11 +63,6 @@ enum standing_news origin_served(struct origin *o, bool whole);
 bool origin_serves(const struct origin *o);
 bool origin_may_serve(struct origin *o, bool can_move);
 enum { ORIGIN_DOWN_MS = 10 * 1000 };
-
-/* As many places from now on (n > 0): for a protocol whose peer says so, in `done` of the first of them or later. Those who wait may get theirs before this returns. */
-void origin_conn_places(struct origin_conn *c, unsigned n);
-/* Passive marking: the peer of this connection failed without a valid reply; others are taken first for a while. */
-void origin_conn_failed(struct origin_conn *c);
 
 /* How long a connection may be kept, and how many idle ones. */
 struct pool_terms {
@@ -81,6 +80,8 @@ struct place { /* embedded in who wants one */
   /* NULL: any address. Else asked of each address that the name has now, and of that of a connection which is there; the others are passed over. When none is
    * left, `done` gets ERR_FORBIDDEN. Who judges waits for nobody else's dial. */
   bool (*allowed)(struct place *p, const union address *a);
+  /* Only a connection of HTTP/1.1 will do (Upgrade). Where HTTP2_ONLY holds, `done` gets ERR_UPGRADE. Who says so waits for nobody else's dial. */
+  bool h1_only;
   /* origin.c's */
   struct origin_conn *conn; /* NULL: not there yet, or not any more. May be read. */
   struct origin *origin;
@@ -100,6 +101,7 @@ void origin_pipe(struct place *p, struct pipe_end *end);
 
 struct origins_counts {
   unsigned idle, leased; /* connections: without and with a place taken */
+  unsigned h2;           /* of both, those that speak HTTP/2 */
   uint64_t dialed, reused;
 };
 struct origins_counts origins_counts(const struct origins *o);

@@ -10,6 +10,8 @@
 #include "net/address.h"
 #include "net/stream.h"
 
+struct h2_upstream; /* http/h2_upstream.h */
+struct laters;
 struct origin;
 
 enum origin_conn_state {
@@ -21,7 +23,8 @@ enum origin_conn_state {
   ORIGIN_CLOSED    /* its stream's close callback is all that will come */
 };
 
-/* While a place is taken, who speaks on it owns `user` and the stream's on_read and on_drain: with HTTP/1.1 the one who has the place. Before, `user` is the dial. */
+/* Who speaks on it owns the stream's on_read and on_drain: with HTTP/1.1 the one who has the place, and `user` with them; with HTTP/2 the session, all the time. Before, `user` is the
+ * dial. */
 struct origin_conn {
   struct stream stream; /* stream.owner is the origin_conn */
   struct link link;     /* the dial's list of attempts, then the origin's of idle or of shared ones */
@@ -29,6 +32,7 @@ struct origin_conn {
   struct origin *origin;
   struct timeout idle;
   void *user;
+  struct h2_upstream *session; /* of HTTP/2, from the dial's end to the stream's; NULL: it speaks HTTP/1.1 */
   enum origin_conn_state state;
   unsigned places, taken;
   union address address; /* what it is connected to */
@@ -36,7 +40,35 @@ struct origin_conn {
   unsigned how, hows;    /* of its handshake (enum tls_how); 1 << how of each that was tried at this address */
   uint64_t opened_at;    /* on uv_now's clock */
   uint8_t spread;        /* by which part of a tenth it grows less old than the policy allows */
+  bool h2;               /* it speaks HTTP/2; else HTTP/1.1 */
+  bool unsettled;        /* it does, and has not said yet how many places there are */
+  bool h1_asked;         /* it speaks HTTP/1.1 since that was asked for, while others may get HTTP/2: not for those */
   bool reused;           /* has served a request before: a failure before any byte of the reply may be staleness */
 };
+
+/* --- what speaks HTTP/2 on it: h2_upstream_protocol, which origins_new is given --- */
+
+struct origin_protocol {
+  /* A dial has brought it. Makes c->session. Until the peer has said more it has one place. */
+  void (*open)(struct origin_conn *c, struct wheel *w, struct laters *l);
+  /* May a new caller be given a place, or is it doubtful whether anybody is there? */
+  bool (*ready)(const struct origin_conn *c);
+  /* No place is taken, and none will be: says so to the peer, and calls origin_conn_shut: at once, or when it is done with what it is at. */
+  void (*close)(struct origin_conn *c);
+  void (*free)(struct origin_conn *c); /* the session: nothing of it is on any stack, or in any list, by now */
+};
+
+/* What it tells the origin, which may call close before these return, or give places to those who wait. */
+
+/* As many places from now on (n > 0), in `open` or later. */
+void origin_conn_places(struct origin_conn *c, unsigned n);
+/* No new place: it closes with its last one. Fine when it is retiring. */
+void origin_conn_retire(struct origin_conn *c);
+/* Its server wants HTTP/1.1, so where HTTP2_AUTO holds new connections speak that for a while. False: HTTP2_ONLY holds. */
+bool origin_conn_refused_h2(struct origin_conn *c);
+/* The peer of this connection failed without a valid reply: others are taken first for a while. */
+void origin_conn_failed(struct origin_conn *c);
+/* Closes the stream: the end of `close`. */
+void origin_conn_shut(struct origin_conn *c);
 
 #endif

@@ -176,12 +176,12 @@ static bool read_request(struct reading *r, struct str head, const struct reques
 }
 
 /* Version, framing and end. has_length: a Content-Length is there, whether or not it frames. */
-static bool same_framing(const struct reading *r, unsigned minor, enum http_framing framing, bool has_length,
+static bool same_framing(const struct reading *r, enum http_version version, enum http_framing framing, bool has_length,
                          uint64_t length) {
   bool chunked = framing == FRAMING_CHUNKED;
   bool ends = framing == FRAMING_NONE || (framing == FRAMING_LENGTH && length == 0);
   if (!r->head_complete || !r->expected_seen || r->complete != ends) return false;
-  if (r->llhttp.http_major != 1 || r->llhttp.http_minor != minor) return false;
+  if (r->llhttp.http_major != 1 || r->llhttp.http_minor != (version == HTTP_1_0 ? 0 : 1)) return false;
   if (has_length != ((r->flags & F_CONTENT_LENGTH) != 0) || (has_length && r->length != length)) return false;
   if (!r->bodiless && chunked != ((r->flags & F_CHUNKED) != 0)) return false;
   return framing != FRAMING_UNTIL_CLOSE || llhttp_message_needs_eof(&r->llhttp);
@@ -189,7 +189,7 @@ static bool same_framing(const struct reading *r, unsigned minor, enum http_fram
 
 static bool request_agrees(struct reading *r, struct str head, const struct request *ours) {
   return read_request(r, head, ours) &&
-         same_framing(r, ours->minor, ours->framing, ours->framing == FRAMING_LENGTH, ours->content_length);
+         same_framing(r, ours->version, ours->framing, ours->framing == FRAMING_LENGTH, ours->content_length);
 }
 
 bool reading_of_request(struct reading *r, char *head, size_t n, const struct request *ours) {
@@ -204,7 +204,7 @@ static bool read_response(struct reading *r, struct str head, const struct respo
 
 static bool response_agrees(struct reading *r, struct str head, const struct response *ours) {
   return read_response(r, head, ours) &&
-         same_framing(r, ours->minor, ours->framing, ours->has_length, ours->content_length);
+         same_framing(r, ours->version, ours->framing, ours->has_length, ours->content_length);
 }
 
 bool reading_of_response(struct reading *r, char *head, size_t n, const struct response *ours) {

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "base/mask.h"
+#include "http/h2_upstream.h"
 #include "http/origin.h"
 #include "net/resolver.h"
 
@@ -22,7 +23,8 @@ int services_init(struct services *s, struct registry *names) {
   net_init(&s->net, &s->loop);
   wheel_init(&s->wheel, &s->loop);
   s->resolver = resolver_new(names, &s->loop, &s->mailbox, &s->wheel);
-  s->origins = origins_new(&s->net, &s->wheel, s->resolver);
+  laters_init(&s->laters, &s->loop);
+  s->origins = origins_new(&s->net, &s->wheel, s->resolver, &s->laters, &h2_upstream_protocol);
   s->names = names;
   s->saves = NULL;
   s->keepalive = (struct keepalive){0};
@@ -42,6 +44,7 @@ void services_close(struct services *s) {
   closed = false;
   resolver_close(s->resolver, on_part_closed, &closed);
   run_until(&s->loop, &closed);
+  laters_close(&s->laters);
   wheel_close(&s->wheel);
   mailbox_close(&s->mailbox);
   (void)uv_run(&s->loop, UV_RUN_DEFAULT);

@@ -6,6 +6,7 @@
 
 #include <uv.h>
 
+#include "base/later.h"
 #include "base/mailbox.h"
 #include "base/wheel.h"
 #include "net/keepalive.h"
@@ -21,6 +22,7 @@ struct services {
   struct net net;
   struct wheel wheel;
   struct mailbox mailbox;
+  struct laters laters; /* of connections of HTTP/2 to other servers */
   struct resolver *resolver;
   struct origins *origins;
   struct keepalive keepalive; /* of connections that scripts ask for: the active policy's */

@@ -69,8 +69,7 @@ static void put_length(struct buf *b, uint64_t n) {
   b->n = (size_t)(to - b->p);
 }
 
-/* A script may have changed any of these: the last look before they become a start line. */
-static bool start_line_safe(const struct request_head *h) {
+bool request_start_safe(const struct request_head *h) {
   return h->method.n > 0 && chars_all(h->method, CHAR_TOKEN) && chars_all(h->path, CHAR_TARGET) &&
          chars_all(h->query, CHAR_TARGET) && h->host.n > 0 && chars_all(h->host, CHAR_TARGET) &&
          chars_all(h->upgrade, CHAR_VALUE);
@@ -166,7 +165,7 @@ static int roll_back(struct buf *b, size_t to, int rc) {
 int write_request_head(struct buf *out, const struct request_head *h) {
   struct secret_context *ctx = h->secrets;
   size_t before = out->n;
-  if (!start_line_safe(h)) return ERR_PROTOCOL;
+  if (!request_start_safe(h)) return ERR_PROTOCOL;
   unsigned used = ctx != NULL ? ctx->nused : 0;
   if (ctx != NULL) ctx->header_safe = true;
   int rc = ERR_TOKEN_EXPIRED;
@@ -211,7 +210,7 @@ static bool put_response_framing(struct buf *b, const struct response_head *h) {
     case FRAMING_NONE: put_length(b, 0); return true;
     case FRAMING_LENGTH: put_length(b, h->framing.length); return true;
     case FRAMING_CHUNKED:
-      if (h->client_minor == 0) return false;
+      if (h->client == HTTP_1_0) return false;
       PUT(b, "Transfer-Encoding: chunked\r\n");
       return true;
     case FRAMING_UNTIL_CLOSE: break;
@@ -227,7 +226,7 @@ static void put_response_connection(struct buf *b, const struct response_head *h
     return; /* not the last word on this connection */
   } else if (!keep) {
     PUT(b, "Connection: close\r\n");
-  } else if (h->client_minor == 0) {
+  } else if (h->client == HTTP_1_0) {
     PUT(b, "Connection: keep-alive\r\n");
   }
 }

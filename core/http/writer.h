@@ -13,6 +13,8 @@
  * Returns 0; the secret's error; or ERR_PROTOCOL when method, path, query or host hold a byte that would break the start line: out is rolled back then,
  * and wiped. */
 int write_request_head(struct buf *out, const struct request_head *h);
+/* A script may have changed method, path, query, host and upgrade: the last look before they become a start line, or what stands for it elsewhere. */
+bool request_start_safe(const struct request_head *h);
 
 struct response_head {
   int status;
@@ -23,9 +25,9 @@ struct response_head {
   struct framing framing;
   /* HEAD, 1xx, 204, 304, tunnels: a Content-Length goes out where RFC 9110 section 8.6 allows it and framing.kind is FRAMING_LENGTH */
   bool no_body;
-  bool keep_alive;      /* taken as false where only the connection's end can end the body */
-  uint8_t client_minor; /* 0: a 1.0 client; chunked is impossible and keep-alive must be said */
-  struct str upgrade;   /* 101 and 426 */
+  bool keep_alive;          /* taken as false where only the connection's end can end the body */
+  enum http_version client; /* HTTP_1_0: chunked is impossible and keep-alive must be said */
+  struct str upgrade;       /* 101 and 426 */
 };
 void write_response_head(struct buf *out, const struct response_head *h);
 

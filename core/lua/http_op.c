@@ -270,8 +270,12 @@ static const struct call_events events = {
 
 static void start_call(struct http_op *op) {
   const struct url *u = &op->url;
-  struct origin_settings s = {
-      .tls = u->tls, .host = u->host, .port = u->port, .client = op->client, .keepalive = op->services->keepalive};
+  struct origin_settings s = {.tls = u->tls,
+                              .host = u->host,
+                              .port = u->port,
+                              .client = op->client,
+                              .keepalive = op->services->keepalive,
+                              .http2 = http2_for(op->http2, u->tls)};
   if (u->unix_path.p != NULL) s.unix_path = arena_dup(&op->arena, u->unix_path).p;
   if (op->origin != NULL) origin_unref(op->origin);
   op->origin = origin_get(op->services->origins, &s);

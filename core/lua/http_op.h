@@ -42,6 +42,7 @@ struct http_op {
   char host_field[URL_HOST_SIZE]; /* the URL's */
   bool has_body, credentials;     /* credentials: Authorization, Cookie, a secret header, or TLS settings of its own */
   unsigned redirects;
+  enum http2_mode http2; /* of one URL, since it may redirect: http2_for */
   uint64_t timeout_ms, reply_max;
   struct tls_choice tls;
   struct tls_client *client; /* a reference, or NULL until it is needed */

@@ -277,6 +277,16 @@ static void read_tls(lua_State *L, int opts, struct http_op *op) {
   op->client = tls_choice_known(L, &op->tls);
 }
 
+static void read_http2(lua_State *L, int opts, struct http_op *op) {
+  int type = lua_getfield(L, opts, "http2");
+  bool automatic = type == LUA_TSTRING && strcmp(lua_tostring(L, -1), "auto") == 0;
+  if (type != LUA_TNIL && type != LUA_TBOOLEAN && !automatic)
+    arg_wrong(L, what, "http2", "true, false or \"auto\"", -1);
+  if (automatic && !op->url.tls) luaL_error(L, "%s: http2: %s", what, HTTP2_NOT_AUTO);
+  op->http2 = type == LUA_TNIL ? HTTP2_USUAL : automatic ? HTTP2_AUTO : lua_toboolean(L, -1) ? HTTP2_ONLY : HTTP2_OFF;
+  lua_pop(L, 1);
+}
+
 /* What a call under way costs before its reply, but its headers, which are charged as they are read. */
 static size_t size_of(const struct http_op *op) {
   size_t n = CHARGE_CALL + op->body.text.n + op->url.path.n + op->url.query.n;
@@ -298,13 +308,14 @@ static int request(lua_State *L, const char *method, int url, int opts) {
   read_body(L, opts, op);
   read_limits(L, opts, op);
   read_tls(L, opts, op);
+  read_http2(L, opts, op);
   if (op->body.full || !charge_begin(L, &op->charge, size_of(op)))
     return arg_failure(L, ERR_LIMIT, "jeton.http: the calls under way have no room for another within limits.memory");
   return http_op_await(L, guard, op);
 }
 
-static const char *const known[] = {"method", "url",     "headers", "auth",      "body", "form",
-                                    "json",   "timeout", "limits",  "redirects", "tls",  NULL};
+static const char *const known[] = {"method",  "url",    "headers",   "auth", "body",  "form", "json",
+                                    "timeout", "limits", "redirects", "tls",  "http2", NULL};
 
 static int l_request(lua_State *L) {
   if (!lua_istable(L, 1) || !lua_isnoneornil(L, 2))

@@ -105,14 +105,25 @@ struct tls_peer {
  * How the stream ends, as on_read gets it: UV_EOF for close_notify; ERR_TRUNCATED for a FIN without it; UV_ECONNRESET for one in the middle of a record;
  * ERR_TLS for a record that is not authentic or an alert (stream_reason). stream_shutdown sends close_notify and FIN; stream_close sends close_notify when
  * nothing is queued; stream_reset sends neither. */
-/* how: of TLS_RESUME and TLS_CAPPED. */
+/* how: of enum tls_how, as bits. */
 enum tls_how {
   TLS_RESUME = 1, /* a saved session may be offered */
-  TLS_CAPPED = 2  /* TLS 1.2 at the most, if the settings allow that version */
+  TLS_CAPPED = 2, /* TLS 1.2 at the most, if the settings allow that version */
+  TLS_NO_H2 =
+      4 /* TLS_ALPN_H2_H1 counts as TLS_ALPN_H1: the server agreed on HTTP/2 by a suite that is too old for it */
 };
-int stream_start_tls_client(struct stream *s, struct tls_client *c, const char *host, unsigned how,
+/* What a client offers, or a server takes (ALPN, RFC 7301). Who does not use ALPN at all speaks HTTP/1.1. */
+enum tls_alpn {
+  TLS_ALPN_H1,
+  TLS_ALPN_H2_H1, /* both, HTTP/2 rather */
+  TLS_ALPN_H2,    /* HTTP/2 alone: a client whose server does not agree fails, and its stream_reason says so */
+  TLS_ALPNS
+};
+int stream_start_tls_client(struct stream *s, struct tls_client *c, const char *host, unsigned how, enum tls_alpn alpn,
                             stream_open_fn on_open);
-int stream_start_tls_server(struct stream *s, struct tls_server *c, stream_open_fn on_open);
+int stream_start_tls_server(struct stream *s, struct tls_server *c, enum tls_alpn alpn, stream_open_fn on_open);
+/* After the handshake: both sides have agreed on HTTP/2. */
+bool stream_tls_is_h2(const struct stream *s);
 /* During a client's handshake: for how many milliseconds we have been waiting for its next bytes; 0 while it waits for us. */
 uint64_t stream_tls_stalled(const struct stream *s);
 /* After a client's handshake has failed: sends `answer` in the clear if the client spoke text itself (http:// to a port for https://). */

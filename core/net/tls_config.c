@@ -12,7 +12,8 @@
 #include "base/must.h"
 #include "net/tls_internal.h"
 
-static const char *alpn[] = {"http/1.1", NULL}; /* mbedTLS keeps the pointer; its type forbids const */
+/* mbedTLS keeps the pointers; its types forbid const. */
+static const char *alpn_h1[] = {"http/1.1", NULL}, *alpn_h2_h1[] = {"h2", "http/1.1", NULL}, *alpn_h2[] = {"h2", NULL};
 
 static void init_library(void) {
   if (!compat_init()) abort();
@@ -41,7 +42,7 @@ static bool conf_common(mbedtls_ssl_config *conf, int endpoint, enum tls_version
     return false;
   }
   mbedtls_ssl_conf_rng(conf, compat_rng, NULL);
-  mbedtls_ssl_conf_alpn_protocols(conf, alpn);
+  mbedtls_ssl_conf_alpn_protocols(conf, alpn_h1);
   compat_conf_versions(conf, min == TLS_1_3, max == TLS_1_2);
   compat_conf_curves(conf);
   compat_conf_signatures(conf);
@@ -51,6 +52,27 @@ static bool conf_common(mbedtls_ssl_config *conf, int endpoint, enum tls_version
   mbedtls_ssl_conf_cert_profile(conf,
                                 &mbedtls_x509_crt_profile_next); /* 2.28 would take curves of 192 bits, and SHA-224 */
   return true;
+}
+
+static void confs_init(struct tls_confs *c) {
+  mbedtls_ssl_config_init(&c->own);
+  mbedtls_ssl_config_init(&c->h2_h1);
+  mbedtls_ssl_config_init(&c->h2);
+}
+
+/* When `own` is complete. HTTP/2 alone goes with suites of AEAD alone (RFC 9113 section 9.2.2); where HTTP/1.1 may be the outcome, the session looks at the suite
+ * behind the handshake. */
+static void confs_finish(struct tls_confs *c) {
+  c->h2_h1 = c->h2 = c->own;
+  mbedtls_ssl_conf_alpn_protocols(&c->h2_h1, alpn_h2_h1);
+  mbedtls_ssl_conf_alpn_protocols(&c->h2, alpn_h2);
+  compat_conf_ciphers(&c->h2, false);
+}
+
+static void confs_free(struct tls_confs *c) { mbedtls_ssl_config_free(&c->own); }
+
+const mbedtls_ssl_config *tls_conf_for(const struct tls_confs *c, enum tls_alpn alpn) {
+  return alpn == TLS_ALPN_H2 ? &c->h2 : alpn == TLS_ALPN_H2_H1 ? &c->h2_h1 : &c->own;
 }
 
 /* --- client --- */
@@ -106,20 +128,23 @@ static int client_authmode(const struct tls_client_conf *c) {
   return c->npins > 0 ? MBEDTLS_SSL_VERIFY_OPTIONAL : MBEDTLS_SSL_VERIFY_NONE;
 }
 
-/* conf: one of c's two, for versions up to max. */
-static bool client_conf_fill(const struct tls_client_conf *c, mbedtls_ssl_config *conf, enum tls_version min,
-                             enum tls_version max, char *err, size_t errsize) {
+/* confs: of c, for versions up to max. */
+static bool client_confs_fill(const struct tls_client_conf *c, struct tls_confs *confs, enum tls_version min,
+                              enum tls_version max, char *err, size_t errsize) {
   struct tls_identity *id = c->identity;
+  mbedtls_ssl_config *conf = &confs->own;
   if (!conf_common(conf, MBEDTLS_SSL_IS_CLIENT, min, max, err, errsize)) return false;
   mbedtls_ssl_conf_authmode(conf, client_authmode(c));
   if (c->trust != NULL) mbedtls_ssl_conf_ca_chain(conf, tls_trust_chain(c->trust), NULL);
-  return id == NULL || mbedtls_ssl_conf_own_cert(conf, &id->chain, &id->key) == 0;
+  if (id != NULL && mbedtls_ssl_conf_own_cert(conf, &id->chain, &id->key) != 0) return false;
+  confs_finish(confs);
+  return true;
 }
 
 static bool client_confs(struct tls_client_conf *c, const struct tls_client_settings *s, char *err, size_t errsize) {
   c->may_cap = COMPAT_HAS_TLS_1_3 && s->min_version != TLS_1_3 && s->max_version != TLS_1_2;
-  return client_conf_fill(c, &c->conf, s->min_version, s->max_version, err, errsize) &&
-         (!c->may_cap || client_conf_fill(c, &c->capped, s->min_version, TLS_1_2, err, errsize));
+  return client_confs_fill(c, &c->confs, s->min_version, s->max_version, err, errsize) &&
+         (!c->may_cap || client_confs_fill(c, &c->capped, s->min_version, TLS_1_2, err, errsize));
 }
 
 /* Over the meaning, not the text: files that have changed since give another one. */
@@ -137,8 +162,8 @@ static void client_digest(const struct tls_client_conf *c, const struct tls_clie
 }
 
 static void client_free(struct tls_client_conf *c) {
-  mbedtls_ssl_config_free(&c->conf);
-  mbedtls_ssl_config_free(&c->capped);
+  confs_free(&c->confs);
+  confs_free(&c->capped);
   tls_resume_unref(c->resume);
   tls_identity_free(c->identity);
   tls_trust_unref(c->trust);
@@ -153,8 +178,8 @@ struct tls_client_conf *tls_client_conf_new(const struct tls_client_settings *s,
   library_once();
   snprintf(err, errsize, "not enough memory for TLS"); /* unless something says more */
   atomic_init(&c->refs, 1);
-  mbedtls_ssl_config_init(&c->conf);
-  mbedtls_ssl_config_init(&c->capped);
+  confs_init(&c->confs);
+  confs_init(&c->capped);
   if (client_name(s, err, errsize) && client_pins(c, s, err, errsize) && client_trust(c, s, err, errsize) &&
       client_identity(c, s, err, errsize) && client_confs(c, s, err, errsize)) {
     uint8_t digest[TLS_DIGEST];
@@ -194,7 +219,7 @@ static bool server_default(struct tls_server_conf *v) {
   for (size_t i = 0; i < v->nidentities; i++) {
     struct tls_identity *id = v->identities[i];
     if (i > 0 && !names_within(first, &id->chain)) continue;
-    if (mbedtls_ssl_conf_own_cert(&v->conf, &id->chain, &id->key) != 0) return false;
+    if (mbedtls_ssl_conf_own_cert(&v->confs.own, &id->chain, &id->key) != 0) return false;
   }
   return true;
 }
@@ -216,7 +241,7 @@ static bool server_identities(struct tls_server_conf *v, const struct tls_server
 
 static bool server_client_ca(struct tls_server_conf *v, const struct tls_server_settings *s, char *err,
                              size_t errsize) {
-  mbedtls_ssl_conf_authmode(&v->conf, MBEDTLS_SSL_VERIFY_NONE);
+  mbedtls_ssl_conf_authmode(&v->confs.own, MBEDTLS_SSL_VERIFY_NONE);
   if (s->client_ca == NULL) {
     if (s->client_required) snprintf(err, errsize, "client certificates are required, but no `client_ca` is given");
     return !s->client_required;
@@ -224,8 +249,9 @@ static bool server_client_ca(struct tls_server_conf *v, const struct tls_server_
   v->client_trust = tls_trust_get(s->client_ca, err, errsize);
   if (v->client_trust == NULL) return false;
   v->client_required = s->client_required;
-  mbedtls_ssl_conf_ca_chain(&v->conf, tls_trust_chain(v->client_trust), NULL);
-  mbedtls_ssl_conf_authmode(&v->conf, s->client_required ? MBEDTLS_SSL_VERIFY_REQUIRED : MBEDTLS_SSL_VERIFY_OPTIONAL);
+  mbedtls_ssl_conf_ca_chain(&v->confs.own, tls_trust_chain(v->client_trust), NULL);
+  mbedtls_ssl_conf_authmode(&v->confs.own,
+                            s->client_required ? MBEDTLS_SSL_VERIFY_REQUIRED : MBEDTLS_SSL_VERIFY_OPTIONAL);
   return true;
 }
 
@@ -270,7 +296,7 @@ static bool server_resumption(struct tls_server_conf *v) {
   server_digest(v, digest);
   v->tickets = tls_tickets_get(digest);
   if (v->tickets == NULL) return false;
-  tls_tickets_use(v->tickets, &v->conf, v->client_trust == NULL || compat_tickets_keep_client());
+  tls_tickets_use(v->tickets, &v->confs.own, v->client_trust == NULL || compat_tickets_keep_client());
   return true;
 }
 
@@ -309,7 +335,7 @@ static int on_sni(void *p, mbedtls_ssl_context *ssl, const unsigned char *name, 
 }
 
 static void server_free(struct tls_server_conf *v) {
-  mbedtls_ssl_config_free(&v->conf);
+  confs_free(&v->confs);
   tls_tickets_unref(v->tickets);
   for (size_t i = 0; i < v->nidentities; i++) tls_identity_free(v->identities[i]);
   free(v->identities);
@@ -322,10 +348,11 @@ struct tls_server_conf *tls_server_conf_new(const struct tls_server_settings *s,
   library_once();
   snprintf(err, errsize, "not enough memory for TLS"); /* unless something says more */
   atomic_init(&v->refs, 1);
-  mbedtls_ssl_config_init(&v->conf);
-  if (conf_common(&v->conf, MBEDTLS_SSL_IS_SERVER, s->min_version, s->max_version, err, errsize) &&
+  confs_init(&v->confs);
+  if (conf_common(&v->confs.own, MBEDTLS_SSL_IS_SERVER, s->min_version, s->max_version, err, errsize) &&
       server_identities(v, s, err, errsize) && server_client_ca(v, s, err, errsize) && server_resumption(v)) {
-    mbedtls_ssl_conf_sni(&v->conf, on_sni, v);
+    mbedtls_ssl_conf_sni(&v->confs.own, on_sni, v);
+    confs_finish(&v->confs);
     v->largest = largest_message(v);
     err[0] = '\0';
     return v;

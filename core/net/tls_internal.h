@@ -171,10 +171,17 @@ void tls_tickets_use(struct tls_tickets *t, mbedtls_ssl_config *conf, bool ticke
 
 /* --- tls_config.c: the result of one reading of all files; immutable but for its count, kept by every connection that began with it --- */
 
+/* mbedTLS has the list for ALPN in its configuration, so there is one of these for each list. Only `own` holds anything that must be freed; the others are copies
+ * of it that differ in their lists (and, for HTTP/2 alone, in their suites). */
+struct tls_confs {
+  mbedtls_ssl_config own; /* TLS_ALPN_H1 */
+  mbedtls_ssl_config h2_h1, h2;
+};
+
 struct tls_client_conf {
   atomic_uint refs;
-  mbedtls_ssl_config conf;
-  mbedtls_ssl_config capped;     /* the same for TLS 1.2 alone; used only if `may_cap` */
+  struct tls_confs confs;
+  struct tls_confs capped;       /* the same for TLS 1.2 alone; used only if `may_cap` */
   bool may_cap;                  /* both 1.2 and 1.3 may be spoken */
   struct tls_trust *trust;       /* NULL: insecure */
   struct tls_identity *identity; /* NULL: no client certificate */
@@ -188,7 +195,7 @@ struct tls_client_conf {
 
 struct tls_server_conf {
   atomic_uint refs;
-  mbedtls_ssl_config conf;
+  struct tls_confs confs;
   struct tls_identity **identities;
   size_t nidentities;
   struct tls_trust *client_trust; /* NULL: client certificates are not asked for */
@@ -198,6 +205,7 @@ struct tls_server_conf {
 };
 struct tls_client_conf *tls_client_conf_new(const struct tls_client_settings *s, char *err, size_t errsize);
 struct tls_server_conf *tls_server_conf_new(const struct tls_server_settings *s, char *err, size_t errsize);
+const mbedtls_ssl_config *tls_conf_for(const struct tls_confs *c, enum tls_alpn alpn);
 void tls_client_conf_unref(struct tls_client_conf *c);
 void tls_server_conf_unref(struct tls_server_conf *v);
 

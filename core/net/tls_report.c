@@ -38,7 +38,7 @@ static const struct sentence alerts[] = {
     {90, "cancelled by its user"},
     {112, "it has no certificate for this name"},
     {116, "it requires a client certificate (`cert` and `key` of `tls`)"},
-    {120, "it does not speak HTTP/1.1 (ALPN)"},
+    {120, "no protocol in common (ALPN)"},
 };
 
 static const struct sentence errors[] = {

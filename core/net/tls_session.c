@@ -60,11 +60,14 @@ struct tls_session {
   size_t record;
   int io_error;            /* of the plain stream's write, behind an error of mbedTLS */
   unsigned how, other_how; /* a client: of enum tls_how; once it has failed: how it may do better, or `how` */
+  enum tls_alpn alpn;      /* of a client: what it offers, TLS_NO_H2 taken into account */
   uv_idle_t kick;          /* delivers the kept bytes when reading starts again; never from inside stream_read_start */
   bool kick_made;
   bool spoken;     /* something of the peer was heard */
   bool text;       /* and it was no TLS, but a client's text */
   bool asked_anew; /* a server has asked for another handshake, and mbedTLS has declined */
+  bool is_h2;      /* agreed on, by ALPN */
+  bool unfit;      /* and refused by us, since the suite is too old for it */
   bool offered;    /* a saved session was offered to the server */
   bool verified;   /* the peer's certificate was, now or when the resumed session was made */
   int64_t until;   /* end of that verification (clock_boot_ms) */
@@ -135,6 +138,10 @@ static void set_reason(struct tls_session *t, const char *text) {
   if (t->verdict.reason[0] == '\0') snprintf(t->verdict.reason, sizeof t->verdict.reason, "%s", text);
 }
 
+static const char *const no_protocol[] = {[TLS_ALPN_H1] = "the server does not speak HTTP/1.1 (ALPN)",
+                                          [TLS_ALPN_H2_H1] = "the server speaks neither HTTP/2 nor HTTP/1.1 (ALPN)",
+                                          [TLS_ALPN_H2] = "the server does not speak HTTP/2 (ALPN)"};
+
 /* The code for an mbedTLS error, its sentence put into the reason unless a better one is there. */
 static int failure(struct tls_session *t, int code) {
   if (t->io_error != 0) return t->io_error;
@@ -143,6 +150,9 @@ static int failure(struct tls_session *t, int code) {
         t,
         "the server wanted to renegotiate, most likely for a client certificate on this path alone, which is not "
         "done here: it has to ask in the first handshake");
+  if (t->client != NULL && code == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE &&
+      compat_alert(&t->ssl) == MBEDTLS_SSL_ALERT_MSG_NO_APPLICATION_PROTOCOL)
+    set_reason(t, no_protocol[t->alpn]);
   if (t->verdict.reason[0] == '\0') tls_report_error(&t->ssl, code, t->verdict.reason, sizeof t->verdict.reason);
   return ERR_TLS;
 }
@@ -158,6 +168,7 @@ static void tell_open(struct stream *s, int status) {
 /* How another handshake may do better than this one, which failed with `code` of mbedTLS (0: for another reason). Before a certificate was seen the fault may
  * lie in what was offered: 3.6 insists on the version of a saved session, and who was capped may have to do with a server that speaks 1.3 alone by now. */
 static unsigned find_other_how(const struct tls_session *t, int code) {
+  if (t->unfit && t->alpn == TLS_ALPN_H2_H1) return t->how | TLS_NO_H2;
   if (t->offered && !t->verdict.judged) return t->how & ~(unsigned)TLS_RESUME;
   if ((t->how & TLS_CAPPED) != 0 && !t->verdict.judged) return t->how & ~(unsigned)TLS_CAPPED;
   return t->client->may_cap && compat_refused_pss(&t->ssl, code) ? t->how | TLS_CAPPED : t->how;
@@ -172,6 +183,23 @@ static void open_failed(struct tls_session *t, int code) {
   if (t->client != NULL && t->offered) tls_resume_forget(t->client->resume, t->peer_id);
   stream_plain_read_stop(s);
   tell_open(s, ERR_TLS);
+}
+
+/* Of those that are ever offered, all of which have forward secrecy: it authenticates what it encrypts (AEAD), as RFC 9113 section 9.2.2 asks. */
+static bool suite_is_new(const mbedtls_ssl_context *ssl) {
+  const char *suite = mbedtls_ssl_get_ciphersuite(ssl);
+  return suite != NULL && (strstr(suite, "GCM") != NULL || strstr(suite, "CHACHA20") != NULL);
+}
+
+/* What ALPN has brought. A server of ours has no suite that could be too old. */
+static bool agreed(struct tls_session *t) {
+  const char *protocol = mbedtls_ssl_get_alpn_protocol(&t->ssl);
+  t->is_h2 = protocol != NULL && strcmp(protocol, "h2") == 0;
+  t->unfit = t->is_h2 && !suite_is_new(&t->ssl);
+  if (t->unfit)
+    set_reason(t, "the server chose HTTP/2 and a cipher suite that is too old for it (RFC 9113 section 9.2.2)");
+  if (t->client != NULL && t->alpn == TLS_ALPN_H2 && !t->is_h2) set_reason(t, no_protocol[TLS_ALPN_H2]);
+  return !t->unfit && (t->client == NULL || t->alpn != TLS_ALPN_H2 || t->is_h2);
 }
 
 /* The checks that the handshake itself does not make. False, with the reason set: the peer is refused. */
@@ -219,8 +247,12 @@ static void save_session(struct tls_session *t) {
 /* Returns whether the connection is open and the session still there. */
 static bool handshake_done(struct tls_session *t) {
   struct stream *s = t->stream;
-  if (!(t->client != NULL ? client_accepts(t) : server_accepts(t))) {
-    mbedtls_ssl_send_alert_message(&t->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_BAD_CERT);
+  bool accepted = t->client != NULL ? client_accepts(t) : server_accepts(t);
+  if (!accepted || !agreed(t)) {
+    mbedtls_ssl_send_alert_message(&t->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL,
+                                   !accepted  ? MBEDTLS_SSL_ALERT_MSG_BAD_CERT
+                                   : t->unfit ? MBEDTLS_SSL_ALERT_MSG_INSUFFICIENT_SECURITY
+                                              : MBEDTLS_SSL_ALERT_MSG_NO_APPLICATION_PROTOCOL);
     open_failed(t, 0);
     return false;
   }
@@ -591,11 +623,13 @@ static char *id_of_peer(const struct stream *s, const char *name) {
 }
 
 int stream_start_tls_client(struct stream *s, struct tls_client *client, const char *host, unsigned how,
-                            stream_open_fn on_open) {
+                            enum tls_alpn alpn, stream_open_fn on_open) {
   struct tls_client_conf *c = tls_client_now(client);
   bool cap = c->may_cap && (how & TLS_CAPPED) != 0;
-  int r = session_new(s, cap ? &c->capped : &c->conf, on_open);
+  if (alpn == TLS_ALPN_H2_H1 && (how & TLS_NO_H2) != 0) alpn = TLS_ALPN_H1;
+  int r = session_new(s, tls_conf_for(cap ? &c->capped : &c->confs, alpn), on_open);
   struct tls_session *t = s->tls;
+  t->alpn = alpn;
   t->client = c;
   t->how = t->other_how = how;
   t->name = name_to_verify(c->server_name != NULL ? c->server_name : host);
@@ -610,13 +644,15 @@ int stream_start_tls_client(struct stream *s, struct tls_client *client, const c
   return session_start(t, r);
 }
 
-int stream_start_tls_server(struct stream *s, struct tls_server *server, stream_open_fn on_open) {
+int stream_start_tls_server(struct stream *s, struct tls_server *server, enum tls_alpn alpn, stream_open_fn on_open) {
   struct tls_server_conf *v = tls_server_now(server);
-  int r = session_new(s, &v->conf, on_open);
+  int r = session_new(s, tls_conf_for(&v->confs, alpn), on_open);
   s->tls->server = v;
   s->tls->verdict.trust = v->client_trust;
   return session_start(s->tls, r);
 }
+
+bool stream_tls_is_h2(const struct stream *s) { return s->tls != NULL && s->tls->is_h2; }
 
 uint64_t stream_tls_stalled(const struct stream *s) {
   const struct tls_session *t = s->tls;

@@ -63,7 +63,7 @@ int small_http_answer(struct small_http *c, int status, const struct headers *he
                                .framing = {FRAMING_LENGTH, body.n},
                                .no_body = c->request.is_head,
                                .keep_alive = keep_alive,
-                               .client_minor = c->request.minor};
+                               .client = c->request.version};
   struct buf out;
   buf_init(&out);
   out.sensitive = sensitive;

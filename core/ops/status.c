@@ -127,6 +127,12 @@ static void add_insecure(const struct upstream_conf *u, struct buf *out) {
   add_text(out, "insecure", u->insecure);
 }
 
+/* As a policy says it. */
+static const char *http2_text(const struct upstream_conf *u) {
+  enum http2_mode mode = http2_for(u->http2, u->tls != NULL);
+  return mode == HTTP2_AUTO ? "\"auto\"" : mode == HTTP2_ONLY ? "true" : "false";
+}
+
 static void add_upstreams(const struct policy *p, struct buf *out) {
   buf_addz(out, ",\n  \"upstreams\":[");
   for (size_t i = 0; i < p->nupstreams; i++) {
@@ -134,6 +140,7 @@ static void add_upstreams(const struct policy *p, struct buf *out) {
     add_text(out, "name", p->upstreams[i].name);
     buf_addf(out, ",\"addresses\":%zu,\"tls\":%s", p->upstreams[i].nurls,
              p->upstreams[i].tls != NULL ? "true" : "false");
+    buf_addf(out, ",\"http2\":%s", http2_text(&p->upstreams[i]));
     add_insecure(&p->upstreams[i], out);
     buf_addz(out, "}");
   }
@@ -303,8 +310,11 @@ static void say_tls(const struct status_view *v, struct buf *out) {
 static void say_counts(const struct status_view *v, struct buf *out) {
   struct worker_counts c = {0};
   for (unsigned i = 0; i < v->nworkers; i++) worker_counts(v->workers[i], &c);
-  buf_addf(out, "workers    %u; %llu connections, %llu requests", v->nworkers, (unsigned long long)c.connections,
-           (unsigned long long)c.requests);
+  buf_addf(out, "workers    %u; %llu connections", v->nworkers, (unsigned long long)c.connections);
+  if (c.connections_h2 > 0)
+    buf_addf(out, " (%llu of HTTP/2: %llu streams)", (unsigned long long)c.connections_h2,
+             (unsigned long long)c.streams);
+  buf_addf(out, ", %llu requests", (unsigned long long)c.requests);
   buf_addf(out, " (2xx %llu, 3xx %llu, 4xx %llu, 5xx %llu)", (unsigned long long)c.responses[2],
            (unsigned long long)c.responses[3], (unsigned long long)c.responses[4], (unsigned long long)c.responses[5]);
   buf_addf(out, ", %llu replays, %llu waits for a token, %llu upstream errors, %llu script errors\n",

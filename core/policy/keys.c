@@ -47,6 +47,7 @@ static const struct field limit_fields[] = {
     {"handshakes", FIELD_COUNT, AT(limits_conf, handshakes), "256", 1, 0, {0}},
     {"waiters", FIELD_COUNT, AT(limits_conf, waiters), "10000", 1, 0, {0}},
     {"pipelined", FIELD_COUNT, AT(limits_conf, pipelined), "64", 1, 0, {0}},
+    {"streams", FIELD_COUNT, AT(limits_conf, streams), "100", 1, 65536, {0}},
     {"buffered", FIELD_SIZE, AT(limits_conf, buffered), "64m", 64 << 10, 0, {0}},
     {0}};
 

@@ -21,6 +21,7 @@ void keys_read_upstreams(struct schema *s, const struct path *at, int value, voi
 void keys_read_forward(struct schema *s, const struct path *at, int value, void *unused);
 void keys_read_tokens(struct schema *s, const struct path *at, int value, void *unused);
 void keys_read_keepalive(struct schema *s, const struct path *at, int value, void *to);
+void keys_read_http2(struct schema *s, const struct path *at, int value, void *to); /* to: an enum http2_mode */
 struct keepalive keys_keepalive_default(void);
 void keys_override_listen(struct schema *s);
 void keys_finish_tokens(struct schema *s);
@@ -34,7 +35,7 @@ const struct field_place *keys_net_places(void);
 const struct field_place *keys_tls_places(void);
 const struct field_place *keys_forward_places(void);
 const struct field_place *keys_token_places(void);
-void keys_pool_defaults(struct upstream_conf *u); /* what is kept, unless an upstream says otherwise */
+void keys_upstream_defaults(struct upstream_conf *u); /* what is kept, and HTTP/2, unless an upstream says otherwise */
 bool keys_is_type(struct schema *s, int table, const char *key, int type); /* the key's value has this Lua type */
 
 #endif

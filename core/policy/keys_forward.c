@@ -158,10 +158,22 @@ static void read_tls(struct schema *s, const struct path *at, int value, void *t
   }
 }
 
+/* Behind `hosts` as well. */
+static void read_http2(struct schema *s, const struct path *at, int value, void *to) {
+  struct forward_conf *f = to;
+  keys_read_http2(s, at, value, &f->conf.http2);
+  if (s->nproblems > 0) return;
+  if (f->hosts == NULL)
+    schema_problem(s, at, "has no use here: there is no hosts, and what goes through CONNECT is the client's own");
+  else if (f->conf.http2 == HTTP2_AUTO && !f->any_tls)
+    schema_problem(s, at, HTTP2_NOT_AUTO);
+}
+
 static const struct field forward_fields[] = {{"hosts", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_hosts}},
                                               {"connect", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_connect}},
                                               {"private", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_private}},
                                               {"tls", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_tls}},
+                                              {"http2", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_http2}},
                                               {0}};
 
 void keys_read_forward(struct schema *s, const struct path *at, int value, void *unused) {
@@ -170,7 +182,7 @@ void keys_read_forward(struct schema *s, const struct path *at, int value, void 
   *f = (struct forward_conf){
       .conf = {
           .name = "forward", .timeouts = s->policy->timeouts, .nurls = 1, .tcp_keepalive = s->policy->tcp_keepalive}};
-  keys_pool_defaults(&f->conf);
+  keys_upstream_defaults(&f->conf);
   s->policy->forward = f;
   if (!schema_is_table(s, at, value, "a table such as { hosts = { \"api.example.com\" } }")) return;
   schema_read(s, at, value, forward_fields, f, false);

@@ -75,7 +75,8 @@ static bool add_listen(struct schema *s, const struct path *at, struct str text,
                                                    .address = *address,
                                                    .digest = digest,
                                                    .half_close = p->half_close,
-                                                   .tcp_keepalive = p->tcp_keepalive};
+                                                   .tcp_keepalive = p->tcp_keepalive,
+                                                   .http2 = true};
   return true;
 }
 
@@ -124,11 +125,12 @@ static void skip(struct schema *s, const struct path *at, int value, void *unuse
   (void)s, (void)at, (void)value, (void)unused; /* read by its owner, which knows what else is there */
 }
 
-/* Defaults: the policy's. */
+/* Defaults: the policy's, and HTTP/2. */
 static const struct field listener_fields[] = {
     {"tls", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = skip}},
     {"half_close", FIELD_BOOLEAN, AT(listen_conf, half_close), NULL, 0, 0, {0}},
     {"tcp_keepalive", FIELD_CUSTOM, AT(listen_conf, tcp_keepalive), NULL, 0, 0, {.read = keys_read_keepalive}},
+    {"http2", FIELD_BOOLEAN, AT(listen_conf, http2), NULL, 0, 0, {0}},
     {0}};
 
 /* One listener with settings, where a list of listeners could stand as well. */
@@ -140,7 +142,8 @@ static bool has_settings(struct schema *s, int value) {
 
 /* { "ADDRESS", tls = {…}, half_close = true } */
 static void read_listen_table(struct schema *s, const struct path *at, int value) {
-  struct listen_conf settings = {.half_close = s->policy->half_close, .tcp_keepalive = s->policy->tcp_keepalive};
+  struct listen_conf settings = {
+      .half_close = s->policy->half_close, .tcp_keepalive = s->policy->tcp_keepalive, .http2 = true};
   schema_read(s, at, value, listener_fields, &settings, true);
   size_t n = lua_rawlen(s->L, value);
   if (n != 1) {
@@ -154,6 +157,7 @@ static void read_listen_table(struct schema *s, const struct path *at, int value
     struct listen_conf *l = &s->policy->listens[s->policy->nlistens - 1];
     l->half_close = settings.half_close;
     l->tcp_keepalive = settings.tcp_keepalive;
+    l->http2 = settings.http2;
   }
   lua_pushliteral(s->L, "tls");
   lua_rawget(s->L, value);
@@ -212,6 +216,7 @@ struct upstream_keys { /* what a table says beside its URLs */
   unsigned pool_idle;
   uint64_t pool_age_ms;
   struct keepalive tcp_keepalive;
+  enum http2_mode http2;
   bool preserve_host, rewrite_location;
 };
 
@@ -234,13 +239,40 @@ static const struct field upstream_fields[] = {
     {"timeouts", FIELD_TABLE, AT(upstream_keys, timeouts), NULL, 0, 0, {.fields = timeout_fields}},
     {"pool", FIELD_TABLE, 0, NULL, 0, 0, {.fields = pool_fields}},
     {"tcp_keepalive", FIELD_CUSTOM, AT(upstream_keys, tcp_keepalive), NULL, 0, 0, {.read = keys_read_keepalive}},
+    {"http2", FIELD_CUSTOM, AT(upstream_keys, http2), NULL, 0, 0, {.read = keys_read_http2}},
     {"preserve_host", FIELD_BOOLEAN, AT(upstream_keys, preserve_host), "false", 0, 0, {0}},
     {"rewrite_location", FIELD_BOOLEAN, AT(upstream_keys, rewrite_location), "false", 0, 0, {0}},
     {0}};
 
-void keys_pool_defaults(struct upstream_conf *u) {
+/* What stands for one of the three in other programs. */
+static const char *http2_guess(struct schema *s, int value) {
+  static const struct {
+    const char *text, *meant;
+  } known[] = {{"true", "true"}, {"on", "true"},     {"yes", "true"},  {"h2", "true"},  {"h2c", "true"},
+               {"only", "true"}, {"false", "false"}, {"off", "false"}, {"no", "false"}, {"http/1.1", "false"}};
+  struct str text = {NULL, 0};
+  if (lua_type(s->L, value) == LUA_TSTRING) text.p = lua_tolstring(s->L, value, &text.n);
+  for (size_t i = 0; text.p != NULL && i < sizeof known / sizeof *known; i++)
+    if (str_ieq(text, str_of(known[i].text))) return known[i].meant;
+  return text.p != NULL && str_ieq(text, STR("auto")) ? "\"auto\"" : NULL;
+}
+
+void keys_read_http2(struct schema *s, const struct path *at, int value, void *to) {
+  enum http2_mode *mode = to;
+  size_t n = 0;
+  const char *text = lua_type(s->L, value) == LUA_TSTRING ? lua_tolstring(s->L, value, &n) : NULL;
+  if (lua_isboolean(s->L, value))
+    *mode = lua_toboolean(s->L, value) ? HTTP2_ONLY : HTTP2_OFF;
+  else if (text != NULL && str_eq((struct str){text, n}, STR("auto")))
+    *mode = HTTP2_AUTO;
+  else
+    schema_expected(s, at, value, "true, false or \"auto\"", http2_guess(s, value));
+}
+
+void keys_upstream_defaults(struct upstream_conf *u) {
   struct upstream_keys keys = {0};
   schema_defaults(upstream_fields, &keys);
+  u->http2 = HTTP2_USUAL;
   u->pool_idle = keys.pool_idle;
   u->pool_age_ms = keys.pool_age_ms;
 }
@@ -322,25 +354,35 @@ static size_t add_upstream(struct schema *s, struct str name) {
   return p->nupstreams++;
 }
 
+/* Behind the URLs. The default is no mistake of anybody. */
+static void check_http2(struct schema *s, const struct path *at, int value, const struct upstream_conf *u) {
+  struct path http2 = {at, STR("http2"), 0};
+  if (u->http2 == HTTP2_AUTO && u->nurls > 0 && !any_tls(u) && keys_is_type(s, value, "http2", LUA_TSTRING))
+    schema_problem(s, &http2, HTTP2_NOT_AUTO);
+}
+
 static void read_upstream_table(struct schema *s, const struct path *at, int value, struct upstream_conf *u) {
   struct upstream_keys keys = {.timeouts = u->timeouts,
                                .pool_idle = u->pool_idle,
                                .pool_age_ms = u->pool_age_ms,
-                               .tcp_keepalive = u->tcp_keepalive};
+                               .tcp_keepalive = u->tcp_keepalive,
+                               .http2 = u->http2};
   schema_read(s, at, value, upstream_fields, &keys, true);
   u->timeouts = keys.timeouts;
   u->pool_idle = keys.pool_idle;
   u->pool_age_ms = keys.pool_age_ms;
   u->tcp_keepalive = keys.tcp_keepalive;
+  u->http2 = keys.http2;
   u->preserve_host = keys.preserve_host;
   u->rewrite_location = keys.rewrite_location;
   read_urls(s, at, value, u);
+  check_http2(s, at, value, u);
 }
 
 static void read_one(struct schema *s, const struct path *at, int value, struct str name) {
   size_t index = add_upstream(s, name);
   struct upstream_conf *u = &s->policy->upstreams[index];
-  keys_pool_defaults(u);
+  keys_upstream_defaults(u);
   if (lua_istable(s->L, value)) {
     read_upstream_table(s, at, value, u);
     lua_pushliteral(s->L, "tls");

@@ -32,6 +32,7 @@ struct listen_conf {
   /* the policy's, unless the listener says otherwise */
   bool half_close;
   struct keepalive tcp_keepalive;
+  bool http2; /* beside HTTP/1.1: by its preface, or by ALPN */
 };
 
 /* Defaults stand in the tables of keys (keys*.c), and for people in docs/reference.md. */
@@ -64,6 +65,7 @@ struct limits_conf {
   uint32_t handshakes;              /* of clients, under way in one worker */
   uint32_t waiters;                 /* per token */
   uint32_t pipelined;               /* requests served in a row without a pause to other connections */
+  uint32_t streams;                 /* of HTTP/2, under way on one connection of a client */
   uint64_t buffered;                /* bytes in all write queues of a worker */
 };
 
@@ -77,6 +79,7 @@ struct upstream_conf {
   unsigned pool_idle;            /* kept connections a worker */
   uint64_t pool_age_ms;          /* how old a connection may grow; 0: any */
   struct keepalive tcp_keepalive;
+  enum http2_mode http2; /* of one URL: http2_for */
   bool preserve_host;    /* Host as the client sent it; else the upstream's */
   bool rewrite_location; /* a Location that names the upstream is said as its clients know it */
   bool has_base;         /* a URL of it has a path, which requests may not leave */

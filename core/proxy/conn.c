@@ -1,7 +1,8 @@
 /* conn.c: see conn.h: accepting, the TLS handshake, who speaks, and the end.
  *
  * A connection is counted and listed from the moment it is accepted, and everything that it holds is given back in on_closed. What happens between is its
- * protocol's, which is chosen once, when the connection is open. The table of protocols has HTTP/1 alone so far.
+ * protocol's, which is chosen once: when the connection is open, by ALPN; without TLS a client may begin with the preface of HTTP/2 (RFC 9113 section 3.3), which HTTP/1 finds in its
+ * first bytes (conn_becomes_http2).
  *
  * Handshakes are bounded in number (limits.handshakes) and in time. Places are taken by those who stall, not by those who hurry: when half of them are taken,
  * the others may keep us waiting for a short while only. What we keep them waiting is not counted. Evicting the oldest was considered instead: under
@@ -17,12 +18,14 @@
 #include "net/tls.h"
 #include "proxy/client.h"
 #include "proxy/h1_message.h"
+#include "proxy/h2_conn.h"
 #include "proxy/listener.h"
 #include "proxy/worker_state.h"
 
 enum { CROWDED_MS = 2000 };
 
-static const struct conn_protocol *const protocols[CONN_PROTOCOLS] = {[CONN_HTTP1] = &h1_protocol};
+static const struct conn_protocol *const protocols[CONN_PROTOCOLS] = {
+    [CONN_HTTP1] = &h1_protocol, [CONN_HTTP2] = &h2_protocol};
 static const struct conn_protocol *protocol(const struct conn *c) { return protocols[c->speaks]; }
 
 /* --- closing --- */
@@ -99,7 +102,14 @@ struct conn *conn_to_shed(struct worker *w) {
 
 static void open_conn(struct conn *c) {
   c->phase = CONN_OPEN;
+  if (c->tls && stream_tls_is_h2(&c->stream)) c->speaks = CONN_HTTP2;
   protocol(c)->begin(c);
+}
+
+void conn_becomes_http2(struct conn *c, const uint8_t *p, size_t n) {
+  c->speaks = CONN_HTTP2;
+  protocol(c)->begin(c);
+  h2_take_first(c, p, n);
 }
 
 /* Whoever shows a certificate means to be let in and should be told of in the log; scanners show none. */
@@ -120,7 +130,7 @@ static void on_handshake(struct stream *s, int status) {
     return;
   }
   handshake_failed(c, stream_reason(s));
-  stream_tls_answer_text(s, h1_https_only(&c->worker->out));
+  stream_tls_answer_text(s, h1_https_only(&c->worker->outs));
   conn_close(c);
 }
 
@@ -178,6 +188,7 @@ bool conn_accept(struct worker *w, int fd, const union address *peer, const stru
   c->worker = w;
   c->tls = settings->tls != NULL;
   c->half_close = settings->half_close;
+  c->may_http2 = settings->http2 && settings->tls == NULL; /* over TLS it is agreed on (ALPN) */
   c->speaks = CONN_HTTP1;
   h1_init(c);
   timeout_init(&c->timeout, &w->services.wheel, on_due);
@@ -188,8 +199,9 @@ bool conn_accept(struct worker *w, int fd, const union address *peer, const stru
     open_conn(c);
     return true;
   }
+  enum tls_alpn alpn = settings->http2 ? TLS_ALPN_H2_H1 : TLS_ALPN_H1;
   begin_handshake(c);
-  if (stream_start_tls_server(&c->stream, settings->tls, on_handshake) != 0) conn_close(c);
+  if (stream_start_tls_server(&c->stream, settings->tls, alpn, on_handshake) != 0) conn_close(c);
   return true;
 }
 

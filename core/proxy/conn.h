@@ -17,6 +17,7 @@
 #include "proxy/h1_conn.h"
 
 struct conn;
+struct h2_conn;
 struct tls_server;
 struct worker;
 
@@ -25,7 +26,7 @@ enum conn_phase {
   CONN_OPEN,      /* its protocol's */
   CONN_CLOSED     /* nobody's any more: waits for its close callback */
 };
-enum conn_speaks { CONN_HTTP1, CONN_PROTOCOLS };
+enum conn_speaks { CONN_HTTP1, CONN_HTTP2, CONN_PROTOCOLS };
 
 /* What a protocol does for its connections. */
 struct conn_protocol {
@@ -45,12 +46,14 @@ struct conn {
   struct timeout timeout;
   struct address_key address;
   struct h1_conn h1;
+  struct h2_conn *h2;      /* CONN_HTTP2 alone */
   uint32_t accepted;       /* uv_now, cut off: while it is fresh */
   char peer[ADDRESS_HOST]; /* the client's address as text: of a client that has gone the kernel tells none any more */
   uint8_t phase;           /* enum conn_phase; written by conn.c alone */
   uint8_t speaks;          /* enum conn_speaks */
   bool tls;
   bool counted;    /* in worker->addresses, under `address` */
+  bool may_http2;  /* its first bytes decide */
   bool half_close; /* a client that has sent FIN still waits for its reply: as its listener said when it was accepted */
 };
 
@@ -58,6 +61,7 @@ struct conn {
 struct conn_settings {
   struct tls_server *tls; /* NULL: plain */
   bool half_close;
+  bool http2; /* beside HTTP/1.1 */
 };
 
 /* Takes a socket that was accepted from `peer`. False: its address has as many connections as the policy allows, and it is closed. */
@@ -67,6 +71,8 @@ void conn_reset(struct conn *c); /* drops what the client has not taken, and sho
 /* Closes it, whatever is under way: by a reset only where that would not be seen otherwise. */
 void conn_abandon(struct conn *c);
 void conn_drain(struct conn *c);
+/* For HTTP/1, with the first bytes that it has read: they are those of HTTP/2, which has the connection from here on. */
+void conn_becomes_http2(struct conn *c, const uint8_t *p, size_t n);
 /* For protocols: nothing is under way, and it may be closed to make room for another one; or something is again. */
 void conn_become_idle(struct conn *c);
 void conn_become_busy(struct conn *c);

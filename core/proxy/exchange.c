@@ -194,6 +194,7 @@ struct exchange *exchange_begin(struct worker *w, struct downstream *d) {
 
 static void start(struct exchange *ex, enum step first) {
   COUNT(ex->worker, requests, 1);
+  if (ex->request.version == HTTP_2) COUNT(ex->worker, requests_h2, 1);
   uint64_t limit = ex->runtime->policy->timeouts.exchange;
   if (limit > 0) timeout_set(&ex->deadline, limit);
   exchange_resume(ex, first);

@@ -109,6 +109,7 @@ struct exchange {
     int code;             /* enum err or libuv's, for on_error and the log */
     const char *told;     /* a static sentence for the client, too; NULL: it gets the status alone */
     unsigned retry_after; /* seconds; 0: none */
+    int grpc;             /* enum grpc_status that the client got with a status of 200; 0: it got `status` */
     char reason[200];     /* for the log; when the status says that something failed */
   } failure;
 
@@ -142,8 +143,8 @@ void exchange_drained(struct exchange *ex);
 
 /* --- exchange_log.c --- */
 
-int exchange_status(
-    const struct exchange *ex); /* what the client got, or 499; 503 when it got nothing, and that was not its doing */
+/* What the client got, or 499; 503 when it got nothing, and that was not its doing; of a gRPC call that failed here the status of the failure. */
+int exchange_status(const struct exchange *ex);
 const char *exchange_asked(const struct exchange *ex); /* the upstream's name; NULL: none was asked */
 /* The exchange has ended: counts it, writes its line, and runs on_log. */
 void exchange_log(struct exchange *ex);

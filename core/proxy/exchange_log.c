@@ -20,7 +20,9 @@
 #include "proxy/stamp.h"
 #include "proxy/worker_state.h"
 
-int exchange_status(const struct exchange *ex) { return ex->replied ? ex->response.status : ex->failure.status; }
+int exchange_status(const struct exchange *ex) {
+  return ex->replied && ex->failure.grpc == 0 ? ex->response.status : ex->failure.status;
+}
 
 const char *exchange_asked(const struct exchange *ex) { return ex->asked != NULL ? ex->asked->conf->name : NULL; }
 
@@ -73,6 +75,9 @@ static void put_foreign(struct words *w, struct str s) {
 }
 
 static void put_request(struct words *w, const struct exchange *ex) {
+  /* HTTP/2 as other servers log it, and as programs that read such logs expect it */
+  static const struct str protocols[] = {
+      [HTTP_1_0] = {" HTTP/1.0", 9}, [HTTP_1_1] = {" HTTP/1.1", 9}, [HTTP_2] = {" HTTP/2.0", 9}};
   const struct request *r = &ex->request;
   if (ex->unread.p != NULL || r->method.p == NULL) {
     put_foreign(w, ex->unread.n > 0 ? ex->unread : STR("-"));
@@ -82,7 +87,7 @@ static void put_request(struct words *w, const struct exchange *ex) {
       (struct str){r->method.p, r->method.n < METHOD_MAX ? r->method.n : METHOD_MAX}); /* one of those that are known */
   put(w, STR(" "));
   put_foreign(w, r->target);
-  put(w, r->minor == 0 ? STR(" HTTP/1.0") : STR(" HTTP/1.1"));
+  put(w, protocols[r->version]);
 }
 
 /* "GET / HTTP/1.1" 200, the quotes included. */
@@ -95,12 +100,14 @@ static struct str what(const struct exchange *ex, char out[WHAT_MAX]) {
   return (struct str){out, (size_t)(w.at - out)};
 }
 
-/* default 5d0f29c4a1b37e02 */
+/* default 5d0f29c4a1b37e02 grpc=14 */
 static struct str whose(const struct exchange *ex, char out[WHOSE_MAX]) {
   static const char *const ended[] = {[REPLY_WHOLE] = "", [REPLY_CUT] = " cut", [REPLY_ABORTED] = " aborted"};
   const char *asked = exchange_asked(ex);
-  int n = snprintf(out, WHOSE_MAX, "%.100s %016llx%s%s", asked != NULL ? asked : "-", (unsigned long long)ex->id,
-                   ex->replayed ? " replayed" : "", ended[ex->down->ended]);
+  char grpc[16] = "";
+  if (ex->failure.grpc != 0) (void)snprintf(grpc, sizeof grpc, " grpc=%d", ex->failure.grpc);
+  int n = snprintf(out, WHOSE_MAX, "%.100s %016llx%s%s%s", asked != NULL ? asked : "-", (unsigned long long)ex->id,
+                   ex->replayed ? " replayed" : "", grpc, ended[ex->down->ended]);
   return (struct str){out, (size_t)n};
 }
 

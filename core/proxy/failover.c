@@ -29,6 +29,7 @@ static bool is_the_servers(int status) {
     case UV_ETIMEDOUT:
     case UV_ECONNRESET:
     case UV_ECONNABORTED:
+    case UV_ECANCELED:
     case UV_EPIPE:
     case UV_EHOSTUNREACH:
     case UV_ENETUNREACH:

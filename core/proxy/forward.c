@@ -50,7 +50,7 @@ static void read_target(struct forward_target *t, const struct request *r) {
   assert(split);
   (void)split;
   u->host = lower_case(&t->ex->arena, u->host);
-  u->tls = !r->is_connect && (r->target.p[4] | 0x20) == 's'; /* http:// or https:// */
+  u->tls = !r->is_connect && r->https;
   u->port_given = u->port != 0;
   if (!u->port_given) u->port = u->tls ? 443 : 80;
   u->ipv6 = r->authority.p[0] == '[';
@@ -66,6 +66,21 @@ static struct forward_target *target_new(struct exchange *ex) {
   const struct header *h = headers_find_id(&ex->request.headers, H_PROXY_AUTHORIZATION);
   if (h != NULL) t->credentials = h->value;
   return t;
+}
+
+bool forward_meant(const struct exchange *ex) {
+  const struct request *r = &ex->request;
+  const struct policy *p = ex->runtime->policy;
+  struct str host;
+  uint16_t port;
+  if (r->is_connect || r->absolute_form) return true;
+  if (r->version != HTTP_2 || p->forward == NULL || p->forward->hosts == NULL) return false;
+  if (!p->has_default) return true;
+  if (!host_split(r->authority, &host, &port)) return false;
+  return audience_allows(p->forward->hosts, r->https, lower_case(ex->request.headers.arena, host),
+                         port != 0  ? port
+                         : r->https ? 443
+                                    : 80);
 }
 
 enum verdict forward_admit(struct exchange *ex) {
@@ -94,7 +109,7 @@ enum verdict forward_refuse_origin_form(struct exchange *ex) {
 }
 
 void forward_sign(struct exchange *ex, struct response *r) {
-  if (ex->runtime->policy->via) via_add(&r->headers, &ex->arena, r->minor);
+  if (ex->runtime->policy->via) via_add(&r->headers, &ex->arena, r->version);
 }
 
 void forward_tell_forbidden(struct exchange *ex) {
@@ -132,7 +147,8 @@ static struct origin *target_origin(struct forward_target *t, const struct upstr
                               .host = t->url.host,
                               .port = t->url.port,
                               .client = t->url.tls ? conf->tls : NULL,
-                              .keepalive = conf->tcp_keepalive};
+                              .keepalive = conf->tcp_keepalive,
+                              .http2 = t->ex->request.is_connect ? HTTP2_OFF : http2_for(conf->http2, t->url.tls)};
   struct origin *o = origin_get(ex->worker->services.origins, &s);
   arena_defer(&ex->arena, unref_origin, o);
   return o;

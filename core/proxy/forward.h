@@ -8,7 +8,10 @@
 #include "net/url.h"
 #include "proxy/steps.h"
 
-/* For a CONNECT or an absolute-form target. NEXT: ex->forward is the target, or stays NULL: the policy forwards nothing and its upstream serves.
+/* A CONNECT, or a request for a server that it names. HTTP/2 says scheme and authority with each request, so there it is the list that tells: what it allows is forwarded, and where
+ * there is no upstream all are meant so. */
+bool forward_meant(const struct exchange *ex);
+/* For such a request. NEXT: ex->forward is the target, or stays NULL: the policy forwards nothing and its upstream serves.
  * FAIL: refused. */
 enum verdict forward_admit(struct exchange *ex);
 /* Proxy-Authorization is for this proxy: hooks see it, no head ever carries it on. After the hop-by-hop fields have gone. */

@@ -2,7 +2,7 @@
  *
  * A reply is collected as an array of spans (the head, then spans that still lie in the read buffer, with chunk lines between them) and written by
  * one call of the system at the end of the read that brought it: a small reply is one read and one write. Spans lie where they are for no longer than
- * the callback, so one array a worker serves all its connections. Every byte leaves in the flush of the turn that brought it, a chunk's last CRLF
+ * the callback, so a worker keeps a few arrays for all its connections. With a single one, as it was, replies that one read of an upstream's HTTP/2 brought side by side pushed each other out half done: two writes each. Every byte leaves in the flush of the turn that brought it, a chunk's last CRLF
  * included: clients hand a chunk on when they have read that.
  *
  * How a body is framed for this client is decided here: a length where it is known, else chunks, else (HTTP/1.0) the connection's end.
@@ -10,7 +10,9 @@
  * A failed write is noted, and the connection closed from the loop (h1_conn.c, `later`): the exchange never ends inside its own step. Until then all that it says is
  * dropped. */
 #include <assert.h>
+#include <stdlib.h>
 
+#include "base/must.h"
 #include "http/writer.h"
 #include "net/uv_buf.h"
 #include "proxy/conn.h"
@@ -22,11 +24,48 @@ _Static_assert((int)H1_LINE_MAX >= (int)CHUNK_LINE_MAX, "a line holds any chunk'
 static struct conn *conn_of(const struct downstream *d) { return d->conn; }
 static struct h1_message *message_of(const struct downstream *d) { return d->conn->h1.u.message; }
 
-void h1_out_init(struct h1_out *o) {
-  *o = (struct h1_out){.owner = NULL};
-  buf_init(&o->head);
+enum { SPARE_OUTS = 64 };
+
+void h1_outs_init(struct h1_outs *all) {
+  *all = (struct h1_outs){.free = NULL};
+  buf_init(&all->text);
 }
-void h1_out_fini(struct h1_out *o) { buf_fini(&o->head); }
+
+static void free_out(struct h1_out *o) {
+  buf_fini(&o->head);
+  free(o);
+}
+
+void h1_outs_fini(struct h1_outs *all) {
+  for (struct h1_out *o = all->free, *next; o != NULL; o = next) {
+    next = o->next;
+    free_out(o);
+  }
+  buf_fini(&all->text);
+}
+
+void h1_outs_give(struct h1_outs *all, struct h1_out *o) {
+  if (all->nfree == SPARE_OUTS) {
+    free_out(o);
+    return;
+  }
+  o->next = all->free;
+  all->free = o;
+  all->nfree++;
+}
+
+static struct h1_out *take_out(struct h1_outs *all) {
+  struct h1_out *o = all->free;
+  if (o != NULL) {
+    all->free = o->next;
+    all->nfree--;
+  } else {
+    o = must_malloc(sizeof *o);
+    buf_init(&o->head);
+  }
+  o->n = o->nlines = 0;
+  return o;
+}
 
 /* --- collecting and writing --- */
 
@@ -47,23 +86,22 @@ static void write_one(struct conn *c, struct str bytes) {
 
 static void flush(struct downstream *d) {
   struct conn *c = conn_of(d);
-  struct h1_out *o = &c->worker->out;
-  if (o->owner != c) return;
-  c->h1.u.message->reply = H1_REPLY_BEGUN;
-  o->owner = NULL;
+  struct h1_message *m = message_of(d);
+  struct h1_out *o = m->out;
+  if (o == NULL) return;
+  m->reply = H1_REPLY_BEGUN;
+  m->out = NULL;
   write_now(c, o->v, o->n);
   for (unsigned i = 0; i < o->n && !c->h1.broken; i++) d->sent += o->v[i].len;
+  h1_outs_give(&c->worker->outs, o);
 }
 
-/* The array, as this connection's, with room for `n` more spans. */
+/* The array, with room for `n` more spans. */
 static struct h1_out *collect(struct conn *c, unsigned n) {
-  struct h1_out *o = &c->worker->out;
-  if (o->owner != NULL && (o->owner != c || o->n + n > H1_OUT_MAX)) flush(&o->owner->h1.down);
-  if (o->owner != c) {
-    o->owner = c;
-    o->n = o->nlines = 0;
-  }
-  return o;
+  struct h1_message *m = c->h1.u.message;
+  if (m->out != NULL && m->out->n + n > H1_OUT_MAX) flush(&c->h1.down);
+  if (m->out == NULL) m->out = take_out(&c->worker->outs);
+  return m->out;
 }
 
 static void add(struct h1_out *o, struct str span) { o->v[o->n++] = uv_buf_of(span); }
@@ -81,18 +119,18 @@ static void interim(struct downstream *d, int status, const struct headers *head
     h1_arm(c); /* it is the client's turn now */
     return;
   }
-  if (r->minor == 0) return; /* it knows no interim replies (RFC 9110 section 15.2) */
+  if (r->version == HTTP_1_0) return; /* it knows no interim replies (RFC 9110 section 15.2) */
   struct buf b;
   buf_init(&b);
   write_response_head(
       &b, &(struct response_head){
-              .status = status, .headers = headers, .no_body = true, .keep_alive = true, .client_minor = 1});
+              .status = status, .headers = headers, .no_body = true, .keep_alive = true, .client = HTTP_1_1});
   write_one(c, buf_str(&b));
   buf_fini(&b);
 }
 
 static struct framing framing_for(const struct request *to, const struct reply *r) {
-  bool chunks = to->minor > 0;
+  bool chunks = to->version != HTTP_1_0;
   if (r->framing.kind == FRAMING_LENGTH && r->trailers && chunks && !r->no_body) /* only chunks can carry them */
     return (struct framing){FRAMING_CHUNKED, 0};
   if (r->framing.kind == FRAMING_CHUNKED && !chunks) return (struct framing){FRAMING_UNTIL_CLOSE, 0};
@@ -116,7 +154,7 @@ static void head(struct downstream *d, const struct reply *r) {
                             .framing = f,
                             .no_body = r->no_body,
                             .keep_alive = r->tunnel || m->keep_alive,
-                            .client_minor = r->tunnel ? 1 : to->minor,
+                            .client = r->tunnel ? HTTP_1_1 : to->version,
                             .upgrade = r->upgrade};
   struct h1_out *o = collect(c, 1);
   buf_reset(&o->head);
@@ -128,8 +166,10 @@ static void head(struct downstream *d, const struct reply *r) {
 static bool take_back(struct downstream *d) {
   struct conn *c = conn_of(d);
   if (message_of(d)->reply == H1_REPLY_BEGUN) return false;
-  if (c->worker->out.owner == c) c->worker->out.owner = NULL;
-  message_of(d)->reply = H1_REPLY_NONE;
+  struct h1_message *m = message_of(d);
+  if (m->out != NULL) h1_outs_give(&c->worker->outs, m->out);
+  m->out = NULL;
+  m->reply = H1_REPLY_NONE;
   return true;
 }
 
@@ -170,7 +210,7 @@ static void end(struct downstream *d, const struct headers *trailers) {
 static struct stream *raw(struct downstream *d) {
   struct conn *c = conn_of(d);
   const struct h1_message *m = message_of(d);
-  bool as_it_is = !m->no_body && !m->chunked && c->worker->out.owner != c && !c->h1.broken;
+  bool as_it_is = !m->no_body && !m->chunked && m->out == NULL && !c->h1.broken;
   return as_it_is ? &c->stream : NULL;
 }
 
@@ -191,16 +231,15 @@ const struct downstream_ops h1_downstream = {
     .take_over = h1_take_over,
 };
 
-struct str h1_https_only(struct h1_out *o) {
+struct str h1_https_only(struct h1_outs *all) {
   static const char text[] = "400 Bad Request\nthis port speaks HTTPS only\n";
   struct header type = {.name = STR("Content-Type"), .value = STR("text/plain")};
   struct headers fields = {.v = &type, .n = 1};
-  assert(o->owner == NULL);
-  buf_reset(&o->head);
+  buf_reset(&all->text);
   write_response_head(
-      &o->head,
+      &all->text,
       &(struct response_head){
-          .status = 400, .headers = &fields, .framing = {FRAMING_LENGTH, sizeof text - 1}, .client_minor = 1});
-  buf_add(&o->head, text, sizeof text - 1);
-  return buf_str(&o->head);
+          .status = 400, .headers = &fields, .framing = {FRAMING_LENGTH, sizeof text - 1}, .client = HTTP_1_1});
+  buf_add(&all->text, text, sizeof text - 1);
+  return buf_str(&all->text);
 }

@@ -351,7 +351,7 @@ static void push_request_field(lua_State *L, struct exchange *ex, enum request_f
     case R_UPSTREAM: push_upstream(L, ex); break;
     case R_CTX: push_ctx(L, ex); break;
     case R_HOST: push_str(L, r->authority); break;
-    case R_VERSION: lua_pushstring(L, http_version(r->minor)); break;
+    case R_VERSION: push_str(L, http_version_text(r->version)); break;
     case R_SCHEME: lua_pushstring(L, scheme(ex)); break;
   }
 }
@@ -468,10 +468,11 @@ static int refuse_response_field(lua_State *L, const char *name) {
   for (size_t i = 0; i < sizeof request_fields / sizeof *request_fields; i++)
     if (strcmp(name, request_fields[i].name) == 0)
       return luaL_error(L, "a response has no field '%s'; a request has one %s", name, ORDER);
-  return luaL_error(L,
-                    "a response has no field '%s': it has status, headers, :body() and :set_body(text); req:respond "
-                    "answers in its place",
-                    luaL_tolstring(L, 2, NULL));
+  return luaL_error(
+      L,
+      "a response has no field '%s': it has status, version, headers, :body() and :set_body(text); req:respond "
+      "answers in its place",
+      luaL_tolstring(L, 2, NULL));
 }
 
 static int l_response_index(lua_State *L) {
@@ -481,6 +482,8 @@ static int l_response_index(lua_State *L) {
     lua_pushinteger(L, ex->response.status);
   } else if (strcmp(name, "headers") == 0) {
     push_headers(L, ex, true);
+  } else if (strcmp(name, "version") == 0) {
+    push_str(L, http_version_text(ex->response.version));
   } else {
     lua_pushvalue(L, 2);
     if (lua_rawget(L, lua_upvalueindex(1)) == LUA_TNIL) return refuse_response_field(L, name);
@@ -556,6 +559,7 @@ int l_exchange_push_log(lua_State *L, void *arg) {
   set_str_field(L, "path", ex->request.path);
   if (ex->request.query.p != NULL) set_str_field(L, "query", ex->request.query);
   if (ex->request.authority.p != NULL) set_str_field(L, "host", ex->request.authority);
+  if (ex->unread.p == NULL) set_str_field(L, "version", http_version_text(ex->request.version));
   set_str_field(L, "client", client_address(ex->down->conn));
   set_str_field(L, "upstream", str_of(exchange_asked(ex)));
   set_int_field(L, "status", (uint64_t)exchange_status(ex));
@@ -569,6 +573,7 @@ int l_exchange_push_log(lua_State *L, void *arg) {
   push_id(L, ex);
   lua_setfield(L, -2, "id");
   if (ex->failure.status != 0) set_str_field(L, "error", str_of(ex->failure.reason));
+  if (ex->failure.grpc != 0) set_int_field(L, "grpc_status", (uint64_t)ex->failure.grpc);
   if (ex->has_ctx) {
     push_ctx(L, ex);
     lua_setfield(L, -2, "ctx");

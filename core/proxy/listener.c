@@ -182,7 +182,8 @@ static struct listener *listener_find(struct worker *w, const char *key) {
 
 static struct conn_settings settings_of(const struct listen_conf *conf) {
   return (struct conn_settings){.tls = conf->tls != NULL ? tls_server_ref(conf->tls) : NULL,
-                                .half_close = conf->half_close};
+                                .half_close = conf->half_close,
+                                .http2 = conf->http2};
 }
 
 /* Takes the descriptor. */

@@ -115,6 +115,14 @@ static void on_end(struct call *call) {
     exchange_resume(ex, STEP_RELAY);
 }
 
+/* What has gone was kept, if it was kept to here; what comes now waits for the next try. */
+static bool on_again(struct call *call) {
+  struct exchange *ex = call->owner;
+  if (!request_body_repeatable(&ex->body)) return false;
+  request_body_hold(&ex->body);
+  return true;
+}
+
 static void on_drain(struct call *call) {
   struct exchange *ex = call->owner;
   if (!ex->body.complete) ex->down->ops->want(ex->down);
@@ -203,11 +211,13 @@ static void on_error(struct call *call, int status, const char *reason) {
     return;
   }
   if (status == ERR_FORBIDDEN) forward_tell_forbidden(ex);
+  if (status == ERR_UPGRADE) ex->failure.told = err_text(status);
   exchange_fail_now(ex, status_of(status), status, reason);
 }
 
 const struct call_events upstream_events = {
     .make_head = request_make_head,
+    .again = on_again,
     .on_sent = request_sent,
     .on_interim = on_interim,
     .on_head = on_head,

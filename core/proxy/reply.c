@@ -5,13 +5,15 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "proxy/grpc.h"
 #include "proxy/l_exchange.h"
 #include "proxy/steps.h"
 #include "proxy/worker_state.h"
 
 void reply_local(struct exchange *ex, int status, struct str body) {
   ex->reply.source = REPLY_LOCAL;
-  ex->response = (struct response){.status = status, .framing = FRAMING_LENGTH, .content_length = body.n, .minor = 1};
+  ex->response =
+      (struct response){.status = status, .framing = FRAMING_LENGTH, .content_length = body.n, .version = HTTP_1_1};
   headers_init(&ex->response.headers, &ex->arena);
   headers_init(&ex->response.trailers, &ex->arena);
   buf_reset(&ex->reply.bytes);
@@ -43,6 +45,10 @@ static void text_body(const struct exchange *ex, struct buf *out) {
 
 /* Says what the client needs: status, and an id to find the log line by. Never internals. */
 static void error_reply(struct exchange *ex) {
+  if (grpc_call(ex)) {
+    grpc_error_reply(ex);
+    return;
+  }
   int status = ex->failure.status;
   struct arena *a = &ex->arena;
   bool json = wants_json(ex);
@@ -57,9 +63,7 @@ static void error_reply(struct exchange *ex) {
   struct headers *h = &ex->response.headers;
   headers_add(h, STR("Content-Type"), json ? STR("application/json") : STR("text/plain; charset=utf-8"));
   headers_add(h, STR("Cache-Control"), STR("no-store"));
-  if (status == 503)
-    headers_add(h, STR("Retry-After"),
-                arena_printf(a, "%u", ex->failure.retry_after > 0 ? ex->failure.retry_after : 1));
+  if (status == 503) headers_add(h, STR("Retry-After"), arena_printf(a, "%u", failure_retry_after(&ex->failure)));
   if (status == 405) headers_add(h, STR("Allow"), ALLOWED_METHODS);
 }
 

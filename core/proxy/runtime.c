@@ -30,7 +30,8 @@ static void make_upstreams(struct runtime *r, struct origins *all) {
                                   .host = url->host,
                                   .port = url->port,
                                   .client = url->tls ? u->conf->tls : NULL,
-                                  .keepalive = u->conf->tcp_keepalive};
+                                  .keepalive = u->conf->tcp_keepalive,
+                                  .http2 = http2_for(u->conf->http2, url->tls)};
       char path[108];
       if (url->unix_path.p != NULL) {
         snprintf(path, sizeof path, "%.*s", STR_FMT(url->unix_path));

@@ -33,6 +33,8 @@ enum verdict step_error(struct exchange *ex);
 void exchange_hook(struct exchange *ex, int fn, task_push_fn push, task_done_fn done);
 /* A response made here, from a script (req:respond) or an error: copies body into the exchange; headers are ex->response.headers. */
 void reply_local(struct exchange *ex, int status, struct str body);
+/* For Retry-After of a 503, in seconds. */
+static inline unsigned failure_retry_after(const struct failure *f) { return f->retry_after > 0 ? f->retry_after : 1; }
 /* For Allow (RFC 9110 section 10.2.1): what is forwarded, the rarer ones aside. */
 #define ALLOWED_METHODS STR("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 

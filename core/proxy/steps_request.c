@@ -48,7 +48,7 @@ enum verdict step_admit(struct exchange *ex) {
   const struct policy *p = ex->runtime->policy;
   if (str_eq(r->method, STR("TRACE"))) /* its reply is the request as the upstream saw it */
     return exchange_fail(ex, 405, ERR_PROTOCOL, "TRACE: the reply would show the client the token");
-  if ((r->is_connect || r->absolute_form) && forward_admit(ex) != NEXT) return FAIL;
+  if (forward_meant(ex) && forward_admit(ex) != NEXT) return FAIL;
   if (p->limits.body > 0 && r->framing == FRAMING_LENGTH && r->content_length > p->limits.body) {
     ex->body.place = BODY_REFUSED; /* the connection ends, as it does where a chunked one grows too large */
     return exchange_fail(ex, 413, ERR_LIMIT, "the request's body is over the limit");
@@ -58,7 +58,7 @@ enum verdict step_admit(struct exchange *ex) {
   headers_remove_id(&r->headers,
                     H_EXPECT); /* hop by hop in effect: write_head asks anew where there is something to ask */
   say_who_asks(ex, p->forwarded);
-  if (p->via) via_add(&r->headers, &ex->arena, r->minor);
+  if (p->via) via_add(&r->headers, &ex->arena, r->version);
   return str_eq(r->method, STR("OPTIONS")) ? count_hop(ex) : NEXT;
 }
 

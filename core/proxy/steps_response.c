@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "http/base_path.h"
 #include "proxy/failover.h"
+#include "proxy/grpc.h"
 #include "proxy/l_exchange.h"
 #include "proxy/relay.h"
 #include "proxy/stamp.h"
@@ -54,11 +55,12 @@ enum verdict step_discard(struct exchange *ex) {
 
 enum verdict step_judge(struct exchange *ex) {
   bool again = false;
+  int status = ex->used.nused > 0 ? grpc_response_status(ex) : 0;
   for (unsigned i = 0; i < ex->used.nused; i++) {
     struct slot *s = ex->used.used[i].slot;
     uint64_t generation = ex->used.used[i].generation;
-    if (!rejects(runtime_token_conf(ex->runtime, s), ex->response.status)) {
-      if (ex->response.status < 400) slot_accepted(s, generation);
+    if (!rejects(runtime_token_conf(ex->runtime, s), status)) {
+      if (status < 400) slot_accepted(s, generation);
       continue;
     }
     if (ex->replayed)

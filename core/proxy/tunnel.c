@@ -182,7 +182,7 @@ bool tunnel_begin(struct exchange *ex) {
 /* No field at all: a Content-Length, a Transfer-Encoding or a Connection would speak of bytes that are the tunnel's (RFC 9110 section 9.3.6). */
 bool tunnel_begin_connect(struct exchange *ex) {
   struct buf from_client, nothing;
-  ex->response = (struct response){.status = 200, .reason = STR("Connection established"), .minor = 1};
+  ex->response = (struct response){.status = 200, .reason = STR("Connection established"), .version = HTTP_1_1};
   headers_init(&ex->response.headers, &ex->arena);
   say_head(ex, (struct str){0});
   struct tunnel *t = take_client(ex, &from_client);

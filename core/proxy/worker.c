@@ -153,6 +153,7 @@ static void on_listeners_mail(struct mail *m) {
   }
   w->draining = true;
   listeners_close(w);
+  drain_all(&w->busy); /* those that serve several requests at once are told that no more are wanted */
   drain_all(&w->fresh);
   drain_all(&w->idle);
   maybe_drained(w);
@@ -223,6 +224,7 @@ static void forget_at_rest(struct worker *w) {
 static void on_gauge(uv_timer_t *t) {
   struct worker *w = t->data;
   struct origins_counts o = origins_counts(w->services.origins);
+  atomic_store_explicit(&w->counts.upstream_h2, o.h2, memory_order_relaxed);
   atomic_store_explicit(&w->counts.upstream_idle, o.idle, memory_order_relaxed);
   atomic_store_explicit(&w->counts.upstream_leased, o.leased, memory_order_relaxed);
   atomic_store_explicit(&w->counts.upstream_dialed, o.dialed, memory_order_relaxed);
@@ -259,7 +261,7 @@ struct worker *worker_new(unsigned index, unsigned count, struct registry *names
   list_init(&w->busy);
   list_init(&w->tunnels);
   exchange_pool_init(&w->exchanges);
-  h1_out_init(&w->out);
+  h1_outs_init(&w->outs);
   list_init(&w->sinks);
   mail_init(&w->listeners_mail, on_listeners_mail);
   mail_init(&w->room_mail, on_room_mail);
@@ -277,7 +279,7 @@ static void take_down(struct worker *w) {
   struct link *l;
   while ((l = list_pop(&w->sinks)) != NULL) free(CONTAINER_OF(l, struct access_sink, link));
   exchange_pool_fini(&w->exchanges);
-  h1_out_fini(&w->out);
+  h1_outs_fini(&w->outs);
 }
 
 static void *run(void *arg) {

@@ -8,8 +8,11 @@
 
 #define WORKER_COUNTS(XX)                                                                              \
   XX(connections, gauge, "Client connections open now.")                                               \
+  XX(connections_h2, gauge, "Client connections open now that speak HTTP/2.")                          \
+  XX(streams, gauge, "Requests of HTTP/2 and tunnels in it under way now.")                            \
   XX(accepted, counter, "Client connections accepted.")                                                \
   XX(requests, counter, "Requests begun.")                                                             \
+  XX(requests_h2, counter, "Requests begun by HTTP/2.")                                                \
   XX(upstream_errors, counter, "Upstream calls that failed.")                                          \
   XX(client_aborts, counter, "Exchanges whose client left before the end.")                            \
   XX(replies_cut, counter, "Replies that broke off here or at their upstream.")                        \
@@ -26,6 +29,7 @@
   XX(upstream_idle, gauge, "Upstream connections kept and idle.")                                      \
   XX(upstream_leased, gauge, "Upstream connections in use.")                                           \
   XX(upstream_dialed, counter, "Upstream connections made.")                                           \
+  XX(upstream_h2, gauge, "Upstream connections open now that speak HTTP/2.")                           \
   XX(vm_bytes, gauge, "Memory of the worker's Lua VM.")                                                \
   XX(shed, counter, "Idle client connections closed to make room for new ones.")                       \
   XX(over_address_limit, counter, "Client connections turned away by limits.connections_per_address.") \

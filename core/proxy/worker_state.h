@@ -45,7 +45,7 @@ struct worker {
   struct link fresh, idle, busy;
   struct link tunnels;
   struct laters later;
-  struct h1_out out;
+  struct h1_outs outs;
   struct exchange_pool exchanges;
   struct link sinks;
   struct access_sink *access; /* NULL: off */

@@ -111,6 +111,8 @@ struct secret_context {
     uint64_t generation;
   } used[SECRET_USED_MAX]; /* borrowed: alive as long as the secrets */
   unsigned nused;
+  int64_t
+      ends_at; /* on the same clock: of the tokens expanded, successfully or not, the first end; 0: there was none */
 };
 /* For headers of a request to that target. */
 static inline void secret_context_aim(struct secret_context *c, bool tls, struct str host, uint16_t port,
@@ -126,6 +128,7 @@ static inline void secret_context_aim(struct secret_context *c, bool tls, struct
   c->header_safe = true;
   c->clock = NULL;
   c->nused = 0; /* and so nothing of `used` */
+  c->ends_at = 0;
 }
 /* The token that would go to ctx's target now, or NULL; then *outdated says whether one that may is on its way: the one at hand is of before a change of what it is
  * fetched with, and bound to other servers. That one is t->reader->token then. Borrowed, as from slot_read. */

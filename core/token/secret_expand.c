@@ -191,6 +191,7 @@ static int expand_token(struct secret_token_node *t, struct expansion *x, struct
   int found = find_token(t, x, &token);
   if (found != 0) return found;
   assert(x->now < token->expires_at);
+  if (x->ctx->ends_at == 0 || token->expires_at < x->ctx->ends_at) x->ctx->ends_at = token->expires_at;
   if (x->ctx->bond != NULL) {
     token_bond_narrow(x->ctx->bond, t->audience, !t->open);
     token_bond_narrow(x->ctx->bond, token->bond.audience, token->bond.sealed);

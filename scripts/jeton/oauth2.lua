@@ -19,7 +19,7 @@ local TOKEN_KEYS = {
   "rotates", "ready", "version",
 }
 
-local CLIENT_KEYS = { "token_url", "client_id", "client_secret", "auth", "assertion", "scope", "audience", "extra", "tls", "lifetime" }
+local CLIENT_KEYS = { "token_url", "client_id", "client_secret", "auth", "assertion", "scope", "audience", "extra", "tls", "http2", "lifetime" }
 local REFRESH_KEYS = { "refresh_token", "path" }
 
 local RESERVED = {
@@ -72,6 +72,16 @@ local function check_tls(tls)
   if not good then fail("tls: %s", (why:gsub("^.-jeton%.http[.:] ?tls: ", ""))) end
 end
 
+--- url: a function for each key, or what check_url has seen.
+local function check_http2(http2, url)
+  if http2 ~= "auto" and type(http2) ~= "boolean" then
+    fail('http2: expected true, false or "auto", got %s', type(http2) == "string" and '"' .. http2 .. '"' or type(http2))
+  end
+  if http2 == "auto" and type(url) == "string" and not url:find "^https:" then
+    fail 'http2: "auto" has no use over http://, since nothing tells there what a server speaks: write true for HTTP/2 with prior knowledge, or false'
+  end
+end
+
 local function check_url(url)
   if type(url) ~= "string" then fail("token_url: expected an http or https URL, got %s", type(url)) end
   if url:find "^https?://" then return end
@@ -108,6 +118,7 @@ local function check(options, own_keys)
   if fixed "token_url" then check_url(options.token_url) end
   if fixed("token_url", "client_id", "client_secret", "assertion", "tls") then authentication.check(options) end
   if options.tls ~= nil and fixed "tls" then check_tls(options.tls) end
+  if options.http2 ~= nil then check_http2(options.http2, options.token_url) end
   if fixed "scope" then check_strings(options, "scope") end
   if fixed "audience" then check_strings(options, "audience") end
   if options.extra ~= nil and fixed "extra" then check_extra(options.extra) end
@@ -217,6 +228,7 @@ local function request_token(options, grant)
     headers = { accept = "application/json" },
     timeout = options.timeout,
     tls = options.tls,
+    http2 = options.http2,
     limits = { body = REPLY_MAX },
   }
   local ready, why = authentication.add(options, request)

@@ -8,7 +8,7 @@ local uv = require "luv"
 
 local PAGE = "docs/performance.md"
 -- In the order in which they run and stand on the page.
-local CASES = { "small", "hooks", "bodies", "connections", "idle", "workers", "tls", "refresh", "slot", "actors" }
+local CASES = { "small", "hooks", "bodies", "connections", "idle", "workers", "tls", "http2", "refresh", "slot", "actors" }
 
 local quick = os.getenv "QUICK" == "1"
 local function number(name, full, short) return tonumber(os.getenv(name) or "") or (quick and short or full) end

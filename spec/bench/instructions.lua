@@ -1,15 +1,15 @@
---- Counts the instructions of one request, by callgrind: a figure that does not depend on who else uses the machine, so CI can hold it.
+--- Counts the instructions of one exchange, by callgrind: a figure that does not depend on who else uses the machine, so CI can hold it.
 ---
 ---   lua5.4 spec/bench/instructions.lua             compares with spec/bench/instructions.txt; 1 when one is more than 3 % above
 ---   lua5.4 spec/bench/instructions.lua --update    writes the figures of this machine's release and compiler there
----   … [KIND…]                                      only these policies of spec/bench/lib/policies.lua
+---   … [KIND…]                                      only these exchanges of spec/bench/lib/instructions.lua
 package.path = "./?.lua;" .. package.path
 local process = require "spec.support.process"
 local instructions = require "spec.bench.lib.instructions"
 local uv = require "luv"
 
 local FILE = "spec/bench/instructions.txt"
-local KINDS = { "plain", "token", "headers", "response" }
+local KINDS = { "plain", "token", "headers", "response", "h2_h1", "h2_h2" }
 local TOLERANCE = 1.03
 local SHOWN = 12   -- functions of a difference
 local KEPT = 0.005 -- functions with this share of a request are kept in the file

@@ -6,6 +6,7 @@ local report = require "spec.bench.lib.report"
 local callgrind = require "spec.bench.lib.callgrind"
 local flame = require "spec.bench.lib.flame"
 local machine = require "spec.bench.lib.machine"
+local h2 = require "spec.bench.lib.h2"
 local uv = require "luv"
 
 describe("a histogram", function()
@@ -64,6 +65,15 @@ describe("what tools write", function()
     assert.same({ one = 420, ["in libuv.so.1"] = 7, two = 6 }, callgrind.functions(path))
   end)
 
+  it("h2load: what was answered, and that a reply of HTTP/1.1 without a reason was", function()
+    local run = load.parse_h2load(table.concat({
+      "Application protocol: http/1.1", "finished in 999.50ms, 2.00 req/s, 4.30MB/s",
+      "requests: 1999 total, 2063 started, 1999 done, 0 succeeded, 1990 failed, 3 errored, 1 timeout", "status codes: 0 2xx, 0 3xx, 2 4xx, 4 5xx",
+      "time for request:      619us      9.66ms      1.36ms       736us    87.77%", "",
+    }, "\n"))
+    assert.same({ seconds = 0.9995, requests = 1999, rate = 2000, mean = 0.00136, failed = 10, protocol = "http/1.1" }, run)
+  end)
+
   it("perf: stacks from the outermost frame in, and where the time is spent", function()
     local samples = flame.samples(lines [[
 jeton 1 1.5:    2004008 cpu-clock:ppp:
@@ -96,5 +106,22 @@ jeton 1 1.6:    2004008 cpu-clock:ppp:
       for sleeper in process.read_file(("/proc/%s/task/%s/children"):format(child, child)):gmatch "%d+" do uv.kill(math.tointeger(tonumber(sleeper)), "sigkill") end
     end
     p:stop()
+  end)
+end)
+
+describe("frames of HTTP/2", function()
+  it("are told apart in pieces that do not end with a frame", function()
+    local ping = h2.frame(h2.PING, 0, 0, "12345678")
+    local frames, rest = h2.frames(ping .. h2.frame(h2.HEADERS, h2.END_STREAM, 3, "") .. ping:sub(1, 12))
+    assert.same({ { kind = h2.PING, flags = 0, stream = 0, payload = "12345678" }, { kind = h2.HEADERS, flags = h2.END_STREAM, stream = 3, payload = "" } }, frames)
+    assert.equal(ping:sub(1, 12), rest)
+    assert.equal(h2.frame(h2.PING, h2.ACK, 0, "12345678"), h2.answer(frames[1]))
+  end)
+
+  it("have fields as text once, and as numbers from then on", function()
+    local block = h2.encoder()
+    assert.equal("\x40\1a\1b\x40\1c\x7f\1" .. ("d"):rep(128), block { { "a", "b" }, { "c", ("d"):rep(128) } })
+    assert.equal("\xbf\xbe\x40\1a\1c", block { { "a", "b" }, { "c", ("d"):rep(128) }, { "a", "c" } })
+    assert.equal("\xbe\xc0", block { { "a", "c" }, { "a", "b" } })
   end)
 end)

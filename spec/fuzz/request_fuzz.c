@@ -10,9 +10,9 @@ static void check_request(const struct request *r) {
   fuzz_check_fields(&r->headers);
   fuzz_check_fields(&r->trailers);
   CHECK(r->authority.p == NULL || host_valid(r->authority));
-  CHECK(r->minor == 0 || r->authority.p != NULL);
+  CHECK(r->version == HTTP_1_0 || r->authority.p != NULL);
   CHECK(!r->is_connect || (r->framing != FRAMING_CHUNKED && r->content_length == 0));
-  CHECK(r->minor == 1 || r->framing != FRAMING_CHUNKED);
+  CHECK(r->version == HTTP_1_1 || r->framing != FRAMING_CHUNKED);
   CHECK(r->framing != FRAMING_UNTIL_CLOSE);
   CHECK(r->is_connect || r->path.p[0] == '/' || str_eq(r->path, STR("*")));
   for (unsigned i = 0; i < r->trailers.n; i++) CHECK(trailer_allowed(r->trailers.v[i].name));

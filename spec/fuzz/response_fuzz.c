@@ -16,7 +16,7 @@ static void check_response(const struct response *r, const char *method) {
   else
     CHECK(r->framing != FRAMING_NONE);
   if (tunnel || r->framing == FRAMING_UNTIL_CLOSE) CHECK(!r->keep_alive);
-  CHECK(r->minor == 1 || r->framing != FRAMING_CHUNKED);
+  CHECK(r->version == HTTP_1_1 || r->framing != FRAMING_CHUNKED);
 }
 
 static void check_written(struct response *r, const char *method) {
@@ -29,7 +29,7 @@ static void check_written(struct response *r, const char *method) {
                             .framing = {r->framing, r->content_length},
                             .no_body = r->framing == FRAMING_NONE,
                             .keep_alive = r->keep_alive,
-                            .client_minor = 1};
+                            .client = HTTP_1_1};
   buf_init(&out);
   write_response_head(&out, &h);
   feed_all(&g, buf_str(&out), out.n, out.n);

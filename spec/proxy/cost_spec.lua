@@ -4,7 +4,7 @@ local http = require "spec.support.http"
 local peers = require "spec.support.peers"
 local process = require "spec.support.process"
 
-local NAMES = { "reads", "writes", "epoll_ctls", "epoll_waits", "allocations", "timers", "locks", "clocks", "splices" } -- as in spec/support/counters.c
+local NAMES = { "reads", "writes", "epoll_ctls", "epoll_waits", "allocations", "timers", "locks", "clocks", "splices", "nodelays" } -- as in spec/support/counters.c
 local N = 1000
 -- Several times a second a worker looks at its gauges and its wheel, and other threads live as well. Not by the request: what a request does
 -- counts 1 at least.
@@ -115,6 +115,22 @@ describe("a request on a kept-alive connection", function()
     for _ = 1, 20 do assert.equal(200, http.get(p.port).status) end
     for _, name in ipairs { "reads", "writes", "epoll_ctls", "epoll_waits", "allocations", "locks" } do
       process.poll(function() return counts(file)[name] - before[name] >= 20 end, 5, name .. " counted") -- also those of the last one's end
+    end
+    p:finish()
+  end)
+
+  it("waits for no ACK of what went before it on its connection, over TLS neither", function()
+    local dir, file = peers.certificates(), process.write_file(process.temp_dir() .. "/counters", ("\0"):rep(8 * #NAMES))
+    local server = peers.nginx(("ssl_certificate %s/rsa.pem; ssl_certificate_key %s/rsa.key; location / { return 200 'ok'; }"):format(dir, dir), "ssl")
+    local p = jeton.start {
+      policy = ([[return { listen = "127.0.0.1:0", upstream = { "https://localhost:%d", tls = { ca = "%s/ca.pem" } }, upstreams = { plain = "http://127.0.0.1:%d" },
+        on_request = function(req) if req.path == "/plain" then req.upstream = "plain" end end }]]):format(server.port, dir, upstream.port),
+      binary = jeton.root .. "/build/jeton", env = environment(file),
+    }
+    for _, path in ipairs { "/tls", "/plain" } do
+      local before = counts(file).nodelays
+      assert.equal(200, http.get(p.port, path).status)
+      assert.equal(2, counts(file).nodelays - before, path) -- the client's connection, and the upstream's
     end
     p:finish()
   end)

@@ -3,6 +3,7 @@ local cjson = require "cjson"
 local socket = require "socket"
 local jeton = require "spec.support.jeton"
 local http = require "spec.support.http"
+local grpc = require "spec.support.grpc"
 local peers = require "spec.support.peers"
 local uv = require "luv"
 local process = require "spec.support.process"
@@ -522,6 +523,23 @@ function handle(req, body, send) {
       assert.equal(" ", out) -- its own TLS: no token
       p:finish()
       w:stop()
+    end)
+  end)
+
+  describe("grpc", function()
+    it("puts a token on calls of every kind, and refuses by a hook in gRPC's words", function()
+      local issuer = service [[
+function handle(req, body, send) { send(200, { access_token: 't' + (Date.now() + 60000), expires_in: 60 }); }
+]]
+      local server = grpc.server "js"
+      local p = start("grpc", { UPSTREAM = "http://127.0.0.1:" .. server.plain, TOKEN_URL = issuer.url, SECRET_FILE = secret_file })
+      local results = grpc.run("js", p.port, nil, { "unary", "up", "down", "both", "reflect", "stats" })
+      for _, name in ipairs { "unary", "up", "down", "both" } do assert.equal(0, results[name].code, name) end
+      assert.same({ 7, "no reflection from here" }, { results.reflect.code, results.reflect.details })
+      assert.same({ 4, 0, 1 }, { results.stats.calls, results.stats.missing, results.stats.tokens })
+      p:finish()
+      server.process:stop()
+      issuer.stop()
     end)
   end)
 

@@ -1,6 +1,7 @@
 --- What an upstream is told of the client, by default and as `forwarded` and `via` say; beside the unit tests of the names (spec/unit/forwarded_test.c).
 local wire = require "spec.support.wire"
 local http = require "spec.support.http"
+local protocols = require "spec.support.protocols"
 local peers = require "spec.support.peers"
 
 --- What a client, or a proxy before it, may say of itself.
@@ -33,7 +34,7 @@ describe("an upstream", function()
   it("is told nothing with drop, and a Via of the client's passes", function() assert.same({ via = "1.1 front" }, arrives("forwarded = 'drop',", "1.1 front")) end)
   it("is told what jeton saw with set, and nothing else", function()
     assert.same({
-      ["x-forwarded-for"] = "127.0.0.1", ["x-forwarded-proto"] = "http", ["x-forwarded-host"] = "a.example", forwarded = "for=127.0.0.1;host=a.example;proto=http", via = "1.1 jeton",
+      ["x-forwarded-for"] = "127.0.0.1", ["x-forwarded-proto"] = "http", ["x-forwarded-host"] = "a.example", forwarded = "for=127.0.0.1;host=a.example;proto=http", via = protocols.version .. " jeton",
     }, arrives "forwarded = 'set', via = true,")
   end)
   it("is told what the proxy before jeton says with append, and by whom that was asked", function()

@@ -1,4 +1,4 @@
---- The index of cases in spec/README.md: it names tests that exist, for every number.
+--- The index of cases in spec/README.md, and the table of what runs by HTTP/2 (spec/protocols.lua): they name tests that exist.
 local process = require "spec.support.process"
 
 local CASES = 51
@@ -11,6 +11,23 @@ local function tests_of(file)
   for name in out:gmatch "spec/[%w/_]+%.lua:%d+: ([^\n]*)" do names[#names + 1] = name end
   return names
 end
+
+describe("the table of what runs by HTTP/2", function()
+  it("leaves out tests that exist, and says why", function()
+    local missing = {}
+    for _, spec in ipairs(require "spec.protocols".specs) do
+      local names = tests_of(spec[1])
+      for _, list in ipairs { "clients", "upstreams", "without" } do
+        for part, reason in pairs(spec[list] or {}) do
+          local found = false
+          for _, name in ipairs(names) do found = found or name:find(part) ~= nil end
+          if not found or type(reason) ~= "string" then missing[#missing + 1] = spec[1] .. ": " .. part end
+        end
+      end
+    end
+    assert.same({}, missing)
+  end)
+end)
 
 local function exists(names, part)
   for _, name in ipairs(names) do

@@ -105,6 +105,22 @@ describe("limits.pipelined", function()
   end)
 end)
 
+describe("a drain", function()
+  it("lets a client take the last reply, all of which has been said", function()
+    local p = wire.proxy(1, [[limits = { script_time = "5s" }, on_request = function(req) req:respond(200, nil, ("x"):rep(8000000)) end,]])
+    local c = http.connect(p.port)
+    c:send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    local start = c.sock:receive(17) -- and no more of it
+    assert.equal("HTTP/1.1 200 OK\r\n", start)
+    p:kill "sigterm"
+    p:wait_log "draining"
+    local rest = c:read_all(10)
+    assert.equal(8000000, #rest:match("\r\n\r\n(.*)"))
+    c:close()
+    assert.equal(0, (p:wait(15)))
+  end)
+end)
+
 describe("limits.buffered", function()
   --- Memory for 100 clients that do not read an endless reply, in KiB.
   local function growth(limit)

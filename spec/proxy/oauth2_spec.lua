@@ -267,6 +267,8 @@ describe("misuse of jeton.oauth2", function()
     ["an unknown option"] = { "token_url = 'https://a/t', client_id = 'x', client_secret = 'y', client_secrte = 'z'", "unknown option 'client_secrte': did you mean 'client_secret'?" },
     ["a scope that is no text"] = { "token_url = 'https://a/t', client_id = 'x', client_secret = 'y', scope = { 'a', 5 }", "scope: expected a string or a list of strings" },
     ["a lifetime that is text"] = { "token_url = 'https://a/t', client_id = 'x', client_secret = 'y', lifetime = '1h'", "lifetime: expected seconds as a number, got string" },
+    ["http2 by another name"] = { "token_url = 'https://a/t', client_id = 'x', client_secret = 'y', http2 = 'h2'", 'http2: expected true, false or "auto", got "h2"' },
+    ["http2 by agreement, and no TLS"] = { "token_url = 'http://a/t', client_id = 'x', client_secret = 'y', http2 = 'auto'", 'http2: "auto" has no use over http://' },
     ["a token_url without its scheme"] = {
       "token_url = 'login.example.com/t', client_id = 'x', client_secret = 'y'",
       'expected a URL that begins with https:// or http://, got "login.example.com/t" (did you mean "https://login.example.com/t"?)',

@@ -66,7 +66,6 @@ wire.refusals("another protocol", {
   { "SOURCE in its own protocol", get "SOURCE /refused ICE/1.0" },
   { "DESCRIBE of RTSP", get "DESCRIBE /refused HTTP/1.1", "501" },
   { "DESCRIBE in RTSP/1.0", get "DESCRIBE /refused RTSP/1.0" },
-  { "PRI of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" },
   { "a method that nobody knows", get "BREW /refused HTTP/1.1", "501" },
   { "get in small letters", get "get /refused HTTP/1.1", "501" },
   { "a method of 33 letters", get(("A"):rep(33) .. " /refused HTTP/1.1"), "501" },
@@ -86,6 +85,14 @@ wire.refusals("a head over its limits", {
   { "129 fields", get("GET /refused HTTP/1.1", "Host: a\r\n" .. ("X: y\r\n"):rep(128)), "431" },
   { "100,000 fields", get("GET /refused HTTP/1.1", "Host: a\r\n" .. ("X: y\r\n"):rep(100000)), "431" },
 })
+
+describe("another protocol on a listener of HTTP/1.1 alone", function()
+  it("is refused: PRI of HTTP/2", function()
+    local gate = wire.gate "listen = { { '127.0.0.1:0', http2 = false } }"
+    gate:refuses "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    gate:ends()
+  end)
+end)
 
 describe("a head within its limits", function()
   local upstream, proxy

@@ -5,6 +5,8 @@
  * threads that do so at once store the same address. */
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -17,7 +19,19 @@
 #include <unistd.h>
 #include <uv.h>
 
-enum counter { READS, WRITES, EPOLL_CTLS, EPOLL_WAITS, ALLOCATIONS, TIMERS, LOCKS, CLOCKS, SPLICES, COUNTERS };
+enum counter {
+  READS,
+  WRITES,
+  EPOLL_CTLS,
+  EPOLL_WAITS,
+  ALLOCATIONS,
+  TIMERS,
+  LOCKS,
+  CLOCKS,
+  SPLICES,
+  NODELAYS,
+  COUNTERS
+};
 
 static _Atomic uint64_t unmapped[COUNTERS];
 static _Atomic uint64_t *counters = unmapped;
@@ -73,6 +87,15 @@ COUNTED(TIMERS, int, uv_timer_stop, (uv_timer_t * t), (t))
 COUNTED(TIMERS, int, uv_timer_again, (uv_timer_t * t), (t))
 COUNTED(LOCKS, int, pthread_mutex_lock, (pthread_mutex_t * m), (m))
 COUNTED(CLOCKS, int, clock_gettime, (clockid_t id, struct timespec *t), (id, t))
+
+int setsockopt(int fd, int level, int option, const void *p, socklen_t n) {
+  static void *_Atomic kept;
+  void *found = behind(&kept, "setsockopt");
+  int (*next)(int, int, int, const void *, socklen_t);
+  *(void **)&next = found;
+  if (level == IPPROTO_TCP && option == TCP_NODELAY) count(NODELAYS);
+  return next(fd, level, option, p, n);
+}
 
 void *__libc_malloc(size_t n);
 void *__libc_calloc(size_t n, size_t size);

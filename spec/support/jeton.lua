@@ -1,6 +1,7 @@
 --- The program under test, as a user runs it.
 local process = require "spec.support.process"
 local http = require "spec.support.http"
+local protocols = require "spec.support.protocols"
 local cjson = require "cjson"
 
 local M = {}
@@ -13,7 +14,7 @@ M.slow = tonumber(os.getenv "JETON_SLOW" or "1")
 ---@class Jeton: Process
 local Jeton = {}
 
-function Jeton:reload_file(text) process.write_file(self.policy, text) end
+function Jeton:reload_file(text) process.write_file(self.policy, protocols.policy(text)) end
 function Jeton:control(method, path)
   local res = assert(http.request("unix:" .. self.control_path, method, path, nil, method == "POST" and "" or nil, 15))
   local ok, body = pcall(cjson.decode, res.body)
@@ -49,7 +50,9 @@ function Jeton:port_of(n)
   local i = 0
   for address in self:errors():gmatch "listening on (%S+)" do
     i = i + 1
-    if i == (n or 1) then return tonumber(address:match ":(%d+)$"), address end
+    local port = tonumber(address:match ":(%d+)$")
+    if port then protocols.ports[port] = true end
+    if i == (n or 1) then return port, address end
   end
 end
 
@@ -58,7 +61,7 @@ end
 function M.start(options)
   if type(options) == "string" then options = { policy = options } end
   local dir = process.temp_dir()
-  local path = options.file or process.write_file(dir .. "/policy.lua", options.policy)
+  local path = options.file or process.write_file(dir .. "/policy.lua", protocols.policy(options.policy))
   local argv = { table.unpack(options.prefix or {}) }
   for _, a in ipairs { options.binary or M.binary, "run", path, "--control", dir .. "/control.sock", "--workers", tostring(options.workers or 1) } do argv[#argv + 1] = a end
   for _, a in ipairs(options.args or {}) do argv[#argv + 1] = a end

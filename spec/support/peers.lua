@@ -1,6 +1,7 @@
 --- Servers that nobody here wrote, started for a spec: an issuer with an upstream that checks its tokens, nginx, WebSocket; and the scripted TCP server.
 local process = require "spec.support.process"
 local http = require "spec.support.http"
+local protocols = require "spec.support.protocols"
 local cjson = require "cjson"
 local socket = require "socket"
 local uv = require "luv"
@@ -53,10 +54,11 @@ return {
 }]]):format(w.upstream_url, w.token_url, token or "", more or "")
 end
 
---- A scripted TCP server; `script` is the body of `function(c)` (spec/support/raw_upstream.lua). Returns { port, received() }.
-function M.raw(script)
+--- A scripted TCP server; `script` is the body of `function(c)` (spec/support/raw_upstream.lua). It serves HTTP/2, too, where the specs' upstreams do, or with h2 = true.
+--- Returns { port, received() }.
+function M.raw(script, h2)
   local log = process.temp_dir() .. "/received"
-  local p = process.start { "lua5.4", here .. "/raw_upstream.lua", log, "return function(c) " .. script .. " end" }
+  local p = process.start({ "lua5.4", here .. "/raw_upstream.lua", log, "return function(c) " .. script .. " end" }, { env = { H2_UPSTREAM = (h2 or protocols.upstream == "h2") and "1" or nil } })
   return { port = tonumber(first_line(p)), process = p, received = function() return process.read_file(log) end }
 end
 
@@ -104,6 +106,7 @@ end
 function M.nginx(server, listen_options)
   local dir = process.temp_dir()
   local port = M.free_port()
+  if protocols.upstream == "h2" then listen_options = (listen_options or "") .. " http2" end
   process.write_file(dir .. "/nginx.conf", ([[
 daemon off; master_process off; worker_processes 1; pid %s/pid; error_log %s/error.log info;
 events { worker_connections 4096; }
@@ -121,7 +124,10 @@ http {
   return { port = port, process = p, dir = dir, log = function() return process.read_file(dir .. "/access.log") end }
 end
 
---- curl with these arguments: code, stdout, stderr.
-function M.curl(...) return process.run { "curl", "-sS", "--max-time", "20", ... } end
+--- curl with these arguments: code, stdout, stderr. It speaks the specs' protocol, unless they say which.
+function M.curl(...)
+  local version = table.concat({ ... }, " "):find "%-%-http" and "-sS" or protocols.client == "h2" and "--http2-prior-knowledge" or "--http1.1"
+  return process.run { "curl", "-sS", version, "--max-time", "20", ... }
+end
 
 return M

@@ -1,7 +1,11 @@
 --- A scripted TCP server for specs that need an upstream no real server would be: broken framing, silence, resets. A process of its own:
 --- lua5.4 spec/support/raw_upstream.lua LOGFILE SCRIPT   where SCRIPT is Lua: `return function(c) … end`, run once a connection in a coroutine.
---- c:read(n | "head" | "line") c:write(s) c:close() c:reset() c:sleep(ms) c.number, c.ended, c:joined() (what has come and is not read). Prints its port.
+--- Who begins with the preface of HTTP/2 is served by it: the script runs for each of its requests (spec/support/h2_upstream.lua).
+--- c:read(n | "head" | "line") c:write(s) c:close() c:reset() c:stop() c:sleep(ms) c.number, c.ended, c:joined() (what has come and is not read). Prints its port.
 local uv = require "luv"
+package.path = "./?.lua;" .. package.path
+local h2 = require "spec.support.h2"
+local h2_upstream = require "spec.support.h2_upstream"
 
 local log_path, script = arg[1], arg[2]
 local handler = assert(load(script))()
@@ -68,27 +72,73 @@ function Connection:sleep(ms)
   await(self, "time")
 end
 function Connection:close() if not self.tcp:is_closing() then self.tcp:close() end end
+--- Reads no more: what comes waits in the socket, and then with whoever sends it.
+function Connection:stop() if not self.tcp:is_closing() then self.tcp:read_stop() end end
 function Connection:reset() if not self.tcp:is_closing() then self.tcp:close_reset() end end
 
-server:listen(128, function()
-  local tcp = uv.new_tcp()
-  server:accept(tcp)
+local function begin(c)
   count = count + 1
-  local c = setmetatable({ tcp = tcp, pieces = {}, length = 0, number = count }, Connection)
-  tcp:read_start(function(err, data)
+  c.number = count
+  local ok, err = coroutine.resume(coroutine.create(handler), c)
+  if not ok then io.stderr:write(tostring(err), "\n") end
+end
+
+local function record(bytes)
+  log:write(bytes)
+  log:flush()
+end
+
+--- The connection as it is, for HTTP/1.1 and whatever else.
+local function accept_plain(tcp)
+  local c = setmetatable({ tcp = tcp, pieces = {}, length = 0 }, Connection)
+  begin(c)
+  return function(data, err)
     if data then
-      log:write(data)
-      log:flush()
+      record(data)
       c.pieces[#c.pieces + 1] = data
       c.length = c.length + #data
     else
       c.ended = err or "eof"
     end
     wake(c, "input")
-  end)
-  local co = coroutine.create(handler)
-  local ok, err = coroutine.resume(co, c)
-  if not ok then io.stderr:write(tostring(err), "\n") end
+  end
+end
+
+local h2_host = { wake = wake, await = await, begin = begin, log = record, Connection = Connection, note = function(line)
+  print(line)
+  io.stdout:flush()
+end }
+
+local function accept_h2(tcp)
+  local connection = h2_upstream.accept(tcp, h2_host)
+  return function(data, err) connection:take(data, err) end
+end
+
+-- With H2_UPSTREAM the first bytes say who speaks. Without it a script may speak first.
+local function accept_either(tcp)
+  local first, take = "", nil
+  return function(data, err)
+    if not take then
+      first = first .. (data or "")
+      local n = math.min(#first, #h2.PREFACE)
+      if first:sub(1, n) == h2.PREFACE:sub(1, n) and data then
+        if n < #h2.PREFACE then return end
+        take = accept_h2(tcp)
+      else
+        take = accept_plain(tcp)
+      end
+      if first ~= "" then take(first) end
+      if data then return end
+    end
+    take(data, err)
+  end
+end
+
+server:listen(128, function()
+  local tcp = uv.new_tcp()
+  server:accept(tcp)
+  local take = (os.getenv "H2_UPSTREAM" and accept_either or accept_plain)(tcp)
+  tcp:read_start(function(err, data) take(data, err) end)
 end)
 print(server:getsockname().port)
 io.stdout:flush()

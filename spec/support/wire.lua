@@ -3,6 +3,7 @@ local jeton = require "spec.support.jeton"
 local http = require "spec.support.http"
 local peers = require "spec.support.peers"
 local process = require "spec.support.process"
+local protocols = require "spec.support.protocols"
 local busted = require "busted"
 local socket = require "socket"
 local uv = require "luv"
@@ -48,7 +49,9 @@ function M.gate(more)
   return setmetatable({ upstream = upstream, proxy = M.proxy(upstream, more) }, Gate)
 end
 --- Sends `bytes` (a string, or pieces for packets of their own): the reply must have a status that matches, be the only one, and end with the connection.
+--- Over HTTP/2 it is the stream that is refused, by a reply or a reset; or its connection ends, where a head is too large to be worth another.
 function Gate:refuses(bytes, status)
+  if protocols.client == "h2" then return self:refuses_stream(bytes) end
   local before = self.upstream.received()
   local all, why = M.exchange(self.proxy.port, bytes, 5)
   local got = all:match "^HTTP/1%.1 (%d%d%d) "
@@ -56,6 +59,17 @@ function Gate:refuses(bytes, status)
   assert(got:match "^4" or got == "501" or got == "505", "not a refusal: " .. got)
   assert(not all:find("HTTP/1.1", 2, true), "a second reply: " .. all)
   assert(why == "closed", "the connection stayed open")
+  assert(before == self.upstream.received(), "the upstream saw something")
+end
+function Gate:refuses_stream(bytes)
+  local before = self.upstream.received()
+  local c = http.connect(self.proxy.port)
+  c:send(type(bytes) == "table" and table.concat(bytes) or bytes)
+  local res = c:read_response("GET", process.stretched(5))
+  local reset = c.exchanges[1].reset
+  local refused = not res and (reset or c.ended) or res and (tostring(res.status):match "^4" or res.status == 501)
+  assert(refused, ("not a refusal: %s, reset %s, ended %s"):format(res and res.status, reset, c.ended))
+  c:close()
   assert(before == self.upstream.received(), "the upstream saw something")
 end
 --- The proxy still serves, and nothing came late: the upstream saw one more request since `refuses` was first called, no less and no more.

@@ -14,6 +14,7 @@ static size_t span(const uint8_t *p, size_t n, size_t before, unsigned class) {
     case CHAR_VALUE: return chars_span(p, n, before, CHAR_VALUE);
     case CHAR_TOKEN: return chars_span(p, n, before, CHAR_TOKEN);
     case CHAR_HOST: return chars_span(p, n, before, CHAR_HOST);
+    case CHAR_NAME_LOW: return chars_span(p, n, before, CHAR_NAME_LOW);
     default: return chars_span(p, n, before, CHAR_NAME);
   }
 }
@@ -51,6 +52,7 @@ static void check_class(unsigned class, const char *members) {
 static void values_are_spanned_as_the_table_says(void) { check_class(CHAR_VALUE, "x\t \xe9~"); }
 static void targets_are_spanned_as_the_table_says(void) { check_class(CHAR_TARGET, "/a?=~!"); }
 static void names_are_spanned_as_the_table_says(void) { check_class(CHAR_NAME, "aZ09-z"); }
+static void lower_names_are_spanned_as_the_table_says(void) { check_class(CHAR_NAME_LOW, "az09-z"); }
 static void tokens_are_spanned_as_the_table_says(void) { check_class(CHAR_TOKEN, "aZ09-z!~"); }
 static void hosts_are_spanned_as_the_table_says(void) { check_class(CHAR_HOST, "aZ09-z._~"); }
 
@@ -62,8 +64,35 @@ static void classes_are_as_the_grammar_says(void) {
     CHECK(((char_class[c] & CHAR_TOKEN) != 0) == token);
     CHECK(((char_class[c] & CHAR_HOST) != 0) == host);
     CHECK(((char_class[c] & CHAR_NAME) != 0) == (alnum || c == '-'));
+    CHECK(((char_class[c] & CHAR_NAME_LOW) != 0) == ((alnum && !(c >= 'A' && c <= 'Z')) || c == '-'));
     CHECK(((char_class[c] & CHAR_TARGET) != 0) == (c > 0x20 && c < 0x7f));
     CHECK(((char_class[c] & CHAR_VALUE) != 0) == (c == '\t' || (c >= 0x20 && c != 0x7f)));
+  }
+}
+
+static bool is_odd(const char *text, size_t n) {
+  char *exact = malloc(n > 0 ? n : 1);
+  CHECK(exact != NULL);
+  memcpy(exact, text, n);
+  bool odd = chars_odd((struct str){exact, n});
+  free(exact);
+  return odd;
+}
+
+static void odd_names_are_found_at_every_place(void) {
+  char text[41];
+  for (size_t n = 0; n <= 40; n++) {
+    memset(text, 'a', sizeof text);
+    for (size_t i = 0; i < n; i += 2) text[i] = '-';
+    CHECK(!is_odd(text, n));
+    for (size_t at = 0; at < n; at++) {
+      char before = text[at];
+      text[at] = '_';
+      CHECK(is_odd(text, n));
+      text[at] = '-';
+      CHECK(is_odd(text, n) == (before == 'a' && n > 1));
+      text[at] = before;
+    }
   }
 }
 
@@ -74,5 +103,7 @@ int main(void) {
   RUN(tokens_are_spanned_as_the_table_says);
   RUN(hosts_are_spanned_as_the_table_says);
   RUN(names_are_spanned_as_the_table_says);
+  RUN(lower_names_are_spanned_as_the_table_says);
+  RUN(odd_names_are_found_at_every_place);
   return 0;
 }

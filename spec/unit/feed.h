@@ -45,7 +45,7 @@ static inline void feed_head(struct feed *f) {
   struct buf *b = &f->said;
   if (f->response) {
     const struct response *r = &f->reply;
-    buf_addf(b, "1.%d %d (%.*s)", r->minor, r->status, STR_FMT(r->reason));
+    buf_addf(b, "%s %d (%.*s)", http_version_text(r->version).p, r->status, STR_FMT(r->reason));
     feed_framing(b, r->framing, r->content_length, r->keep_alive);
     if (r->has_length && r->framing != FRAMING_LENGTH)
       buf_addf(b, " has-length=%llu", (unsigned long long)r->content_length);
@@ -53,7 +53,7 @@ static inline void feed_head(struct feed *f) {
     return;
   }
   const struct request *r = &f->request;
-  buf_addf(b, "1.%d %.*s path=%.*s", r->minor, STR_FMT(r->method), STR_FMT(r->path));
+  buf_addf(b, "%s %.*s path=%.*s", http_version_text(r->version).p, STR_FMT(r->method), STR_FMT(r->path));
   if (r->query.p != NULL) buf_addf(b, " query=%.*s", STR_FMT(r->query));
   if (r->authority.p != NULL) buf_addf(b, " authority=%.*s", STR_FMT(r->authority));
   feed_framing(b, r->framing, r->content_length, r->keep_alive);

@@ -187,10 +187,12 @@ static void a_unix_client_is_unknown(void) {
 static void via_goes_behind_the_others(void) {
   begin();
   add("Via", "1.0 front");
-  via_add(&list, &arena, 1);
+  via_add(&list, &arena, HTTP_1_1);
   CHECK(str_eq(headers_join(&list, STR("via")), STR("1.0 front, 1.1 jeton")));
-  via_add(&list, &arena, 0);
+  via_add(&list, &arena, HTTP_1_0);
   CHECK(str_eq(headers_join(&list, STR("via")), STR("1.0 front, 1.1 jeton, 1.0 jeton")));
+  via_add(&list, &arena, HTTP_2);
+  CHECK(str_eq(headers_join(&list, STR("via")), STR("1.0 front, 1.1 jeton, 1.0 jeton, 2 jeton")));
   arena_reset(&arena);
 }
 

@@ -5,10 +5,13 @@ local ORDER = { "base", "net", "token", "http", "lua", "policy", "proxy", "ops",
 
 --- Files of one layer that include each other, directly or through others, and why they may.
 local TOGETHER = {
-  ["http/call http/call_ops http/h1_call"] = "what a protocol remembers stands in struct call, so that it costs no allocation, and call.c picks the protocol",
+  ["http/call http/call_ops http/h1_call http/h2_call http/h2_upstream"] =
+    "what a protocol remembers stands in struct call, so that it costs no allocation, and call.c picks the protocol; the streams of a session are calls",
+  ["http/h2 http/h2_session"] = "h2_internal.h is what the files of a session share with each other, on the structs of h2_session.h",
   ["lua/task lua/vm"] = "a VM and its tasks are one thing in two files: task.h is a part of vm.h, and both work on the struct of vm_internal.h",
   ["policy/hint policy/schema"] = "the schema shows a wrong value by hint.c, whose functions take the schema that is being read",
-  ["proxy/conn proxy/h1_conn proxy/listener"] = "struct conn embeds what HTTP/1 keeps, so that an idle one is one piece of memory; a connection that goes makes room, and listeners fill it",
+  ["proxy/conn proxy/h1_conn proxy/h2_conn proxy/listener"] =
+    "struct conn embeds what HTTP/1 keeps, so that an idle one is one piece of memory, and conn.c picks the protocol; a connection that goes makes room, and listeners fill it",
   ["proxy/exchange proxy/failover proxy/forward proxy/l_exchange proxy/l_headers proxy/relay proxy/request_body proxy/steps proxy/tunnel"] =
     "an exchange is one thing in several files: its steps, its two bodies, where it goes and where else, and what scripts see of it",
 }

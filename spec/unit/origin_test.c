@@ -92,7 +92,7 @@ static void lab_init(struct lab *lab) {
   wheel_init(&lab->wheel, &lab->loop);
   CHECK(mailbox_init(&lab->mailbox, &lab->loop) == 0);
   lab->resolver = resolver_new(NULL, &lab->loop, &lab->mailbox, &lab->wheel);
-  lab->origins = origins_new(&lab->net, &lab->wheel, lab->resolver);
+  lab->origins = origins_new(&lab->net, &lab->wheel, lab->resolver, NULL, NULL);
   union address a;
   for (int i = 0; i < 3; i++) { /* the first one's port for all */
     char text[32];

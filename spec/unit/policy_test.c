@@ -138,14 +138,14 @@ static void a_plain_proxy_has_the_defaults(void) {
 static void every_key_is_taken(void) {
   struct loaded l = expect_good(
       "return { listen = { '127.0.0.1:8080', 'unix:/tmp/x.sock', { '[::1]:8081', half_close = true, tcp_keepalive = "
-      "false }, ':0', ':0' },\n"
+      "false, http2 = false }, ':0', ':0' },\n"
       " half_close = false, tcp_keepalive = { idle = '5m' },\n"
       " upstream = { 'http://a:1', 'http://b:2/x', timeouts = { connect = '1s' }, pool = { idle = 3, keep = 5 }, "
-      "preserve_host = true, rewrite_location = true },\n"
+      "preserve_host = true, rewrite_location = true, http2 = true },\n"
       " upstreams = { z = 'unix:/run/z.sock', ['a.b-c'] = { 'http://10.0.0.7:9000' } },\n"
       " workers = 2, timeouts = { head = 0.25, idle = '2m', first_byte = '1.5s' }, forwarded = 'append', via = true,\n"
       " limits = { head = '32k', headers = 50, body = '2g', script_time = '10ms', memory = '8m', connections = 100, "
-      "connections_per_address = 7, body_rate = '1k' },\n"
+      "connections_per_address = 7, body_rate = '1k', streams = 65536 },\n"
       " log = { level = 'debug', format = 'json', access = 'access.log' },\n"
       " tasks = { b = function() end, a = print }, on_start = print, on_request = print, on_response = print, on_error "
       "= print, on_log = print }");
@@ -155,6 +155,7 @@ static void every_key_is_taken(void) {
   CHECK(!p->half_close && !p->listens[1].half_close && p->listens[2].half_close);
   CHECK(p->listens[1].tcp_keepalive.idle_ms == 300000 && p->listens[1].tcp_keepalive.probes == 4 &&
         p->listens[2].tcp_keepalive.idle_ms == 0 && p->upstreams[0].tcp_keepalive.idle_ms == 300000);
+  CHECK(p->listens[0].http2 && p->listens[1].http2 && !p->listens[2].http2 && p->limits.streams == 65536);
   CHECK(p->nupstreams == 3 && p->upstreams[0].nurls == 2 && p->upstreams[0].timeouts.connect == 1000);
   CHECK(p->upstreams[0].timeouts.first_byte == 1500 && p->upstreams[0].timeouts.pool == 5000 &&
         p->upstreams[0].pool_idle == 3);
@@ -428,6 +429,55 @@ static void wrong_addresses_are_told(void) {
   EXPECT_ALL_BAD(cases);
 }
 
+static enum http2_mode http2_of(const char *url, const char *key) {
+  char text[256];
+  snprintf(text, sizeof text, "return { listen = ':1', upstream = { %s%s } }", url, key);
+  struct loaded l = expect_good(text);
+  const struct upstream_conf *u = &l.p->upstreams[0];
+  enum http2_mode mode = http2_for(u->http2, u->urls[0].tls);
+  unload(&l);
+  return mode;
+}
+
+static void http2_is_said_of_what_it_fits(void) {
+  static const char tls[] = "'https://a', 'http://b'", plain[] = "'http://a', 'http://b'", local[] = "'unix:/a'";
+  static const char mixed[] = "'http://a', 'https://b'";
+  CHECK(http2_of(tls, "") == HTTP2_USUAL && http2_of(plain, "") == HTTP2_OFF && http2_of(local, "") == HTTP2_OFF);
+  CHECK(http2_of(tls, ", http2 = 'auto'") == HTTP2_AUTO && http2_of(mixed, ", http2 = 'auto'") == HTTP2_OFF);
+  CHECK(http2_of(tls, ", http2 = true") == HTTP2_ONLY && http2_of(plain, ", http2 = true") == HTTP2_ONLY);
+  CHECK(http2_of(local, ", http2 = true") == HTTP2_ONLY);
+  CHECK(http2_of(tls, ", http2 = false") == HTTP2_OFF && http2_of(plain, ", http2 = false") == HTTP2_OFF);
+}
+
+#define NOT_AUTO                                                                                                  \
+  "\"auto\" has no use over http://, since nothing tells there what a server speaks: write true for HTTP/2 with " \
+  "prior "                                                                                                        \
+  "knowledge, or false\n"
+static void http2_of_the_wrong_kind_is_told(void) {
+  static const struct bad cases[] = {
+      {PLAIN("upstreams = { a = { 'http://a', http2 = 'auto' } }"), "policy.lua:3: upstreams.a.http2: " NOT_AUTO},
+      {PLAIN("upstreams = { a = { 'unix:/a', http2 = 'auto' } }"), "policy.lua:3: upstreams.a.http2: " NOT_AUTO},
+      {PLAIN("upstreams = { a = { 'https://a', http2 = 'h2' } }"),
+       "policy.lua:3: upstreams.a.http2: expected true, false or \"auto\", got \"h2\" (did you mean true?)\n"},
+      {PLAIN("upstreams = { a = { 'https://a', http2 = 'Auto' } }"),
+       "policy.lua:3: upstreams.a.http2: expected true, false or \"auto\", got \"Auto\" (did you mean \"auto\"?)\n"},
+      {PLAIN("upstreams = { a = { 'https://a', http2 = 2 } }"),
+       "policy.lua:3: upstreams.a.http2: expected true, false or \"auto\", got 2\n"},
+      {PLAIN("http2 = true"), "policy.lua:3: http2: unknown key here (it is a key of listen or upstream or forward)\n"},
+      {PLAIN("forward = { hosts = { 'http://a' }, http2 = 'auto' }"), "policy.lua:3: forward.http2: " NOT_AUTO},
+      {PLAIN("forward = { connect = { 'a' }, http2 = true }"),
+       "policy.lua:3: forward.http2: has no use here: there is no hosts, and what goes through CONNECT is the client's "
+       "own\n"},
+      {"return { upstream = 'http://a', listen = { ':1', http2 = 'auto' } }",
+       "policy.lua:1: listen.http2: expected true or false, got \"auto\"\n"},
+      {PLAIN("limits = { streams = 0 }"),
+       "policy.lua:3: limits.streams: expected a whole number from 1 to 65536, got 0\n"},
+      {PLAIN("limits = { streams = 65537 }"),
+       "policy.lua:3: limits.streams: expected a whole number from 1 to 65536, got 65537\n"},
+  };
+  EXPECT_ALL_BAD(cases);
+}
+
 static void wrong_urls_are_told(void) {
   static const struct bad cases[] = {
       {"return { listen = ':1',\n upstream = 'api.example.com' }",
@@ -448,8 +498,8 @@ static void wrong_urls_are_told(void) {
       {"return { listen = ':1', upstream = 5 }", "policy.lua:1: upstream: expected a URL, got 5\n"},
       {"return { listen = ':1', upstream = { url = 'http://a' } }",
        "policy.lua:1: upstream: expected at least one URL in it\n"
-       "policy.lua:1: upstream.url: unknown key (known here: tls, timeouts, pool, tcp_keepalive, preserve_host, "
-       "rewrite_location)\n"},
+       "policy.lua:1: upstream.url: unknown key (known here: tls, timeouts, pool, tcp_keepalive, http2, "
+       "preserve_host, rewrite_location)\n"},
       {PLAIN("upstreams = { default = 'http://a' }"),
        "policy.lua:3: upstreams.default: the default upstream is the key upstream\n"},
       {PLAIN("upstreams = { ['a/b'] = 'http://a' }"),
@@ -829,6 +879,8 @@ int main(void) {
   RUN(wrong_values_are_told);
   RUN(wrong_units_are_explained);
   RUN(wrong_addresses_are_told);
+  RUN(http2_is_said_of_what_it_fits);
+  RUN(http2_of_the_wrong_kind_is_told);
   RUN(wrong_urls_are_told);
   RUN(a_key_in_the_wrong_table_is_told_with_the_right_one);
   RUN(wrong_tokens_are_told);

@@ -57,7 +57,7 @@ static void the_same_reading_agrees(void) {
 typedef void change_request(struct request *r);
 static void another_target(struct request *r) { r->target.n--; }
 static void another_method(struct request *r) { r->method.n--; }
-static void another_version(struct request *r) { r->minor = 0; }
+static void another_version(struct request *r) { r->version = HTTP_1_0; }
 static void another_name(struct request *r) { r->headers.v[1].name = r->headers.v[0].name; }
 static void a_shorter_name(struct request *r) { r->headers.v[0].name.n--; }
 static void another_value(struct request *r) { r->headers.v[1].value = r->headers.v[0].value; }

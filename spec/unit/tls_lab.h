@@ -31,9 +31,11 @@ struct end {
   struct buf got;
   struct buf out; /* still to be written, from `sent` on */
   size_t sent;
-  int opened;  /* status of on_open; 1: not yet */
-  int started; /* what stream_start_tls_* returned */
-  int ended;   /* what on_read said at the end; 0: nothing yet */
+  int opened; /* status of on_open; 1: not yet */
+  enum tls_alpn alpn;
+  unsigned how; /* of a client */
+  int started;  /* what stream_start_tls_* returned */
+  int ended;    /* what on_read said at the end; 0: nothing yet */
   bool live, closed, lazy /* does not read when it opens */, echo, eof_after_echo, close_on_open, close_on_read;
   bool resume_read;
   unsigned calls; /* of on_read with data */
@@ -132,7 +134,7 @@ static inline void on_connection(uv_stream_t *listener, int status) {
     stream_read_start(&l->s.stream, on_read);
     return;
   }
-  CHECK(stream_start_tls_server(&l->s.stream, l->server, on_open) == 0);
+  CHECK(stream_start_tls_server(&l->s.stream, l->server, l->s.alpn, on_open) == 0);
 }
 
 static inline void on_connected(struct stream *s, int status) {
@@ -145,12 +147,12 @@ static inline void on_connected(struct stream *s, int status) {
     pump(&l->c);
     return;
   }
-  l->c.started = stream_start_tls_client(s, l->client, l->host, TLS_RESUME, on_open);
+  l->c.started = stream_start_tls_client(s, l->client, l->host, l->c.how, l->c.alpn, on_open);
   CHECK(l->c.started == 0);
 }
 
 static inline void end_init(struct end *e, struct lab *l) {
-  *e = (struct end){.lab = l, .opened = 1};
+  *e = (struct end){.lab = l, .how = TLS_RESUME, .opened = 1};
   e->stream.owner = e;
   buf_init(&e->got);
   buf_init(&e->out);

@@ -1,71 +1,5 @@
 /* tls_openssl_test.c: our TLS client and server, each against the openssl command run as a child. */
-#include "tls_lab.h"
-
-struct child {
-  uv_process_t process;
-  uv_pipe_t out;
-  char text[32768];
-  size_t n;
-  bool exited, eof;
-  int64_t status;
-};
-static void on_child_exit(uv_process_t *p, int64_t status, int signal) {
-  struct child *k = p->data;
-  (void)signal;
-  k->exited = true;
-  k->status = status;
-  uv_close((uv_handle_t *)p, NULL);
-}
-static void on_child_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *b) {
-  struct child *k = h->data;
-  (void)suggested;
-  *b = uv_buf_init(k->text + k->n, (unsigned)(sizeof k->text - 1 - k->n));
-}
-static void on_child_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b) {
-  struct child *k = s->data;
-  (void)b;
-  if (n > 0) k->n += (size_t)n;
-  k->text[k->n] = '\0';
-  if (n >= 0) return;
-  k->eof = true;
-  uv_close((uv_handle_t *)s, NULL);
-}
-static void child_start(struct lab *l, struct child *k, const char *command) {
-  char *args[] = {"sh", "-c", (char *)(uintptr_t)command, NULL};
-  memset(k, 0, sizeof *k);
-  uv_pipe_init(&l->loop, &k->out, 0);
-  k->process.data = k->out.data = k;
-  uv_stdio_container_t io[3] = {{.flags = UV_IGNORE},
-                                {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&k->out},
-                                {.flags = UV_IGNORE}};
-  uv_process_options_t o = {
-      .file = "sh", .args = args, .stdio_count = 3, .stdio = io, .exit_cb = on_child_exit, .cwd = dir};
-  CHECK(uv_spawn(&l->loop, &k->process, &o) == 0);
-  CHECK(uv_read_start((uv_stream_t *)&k->out, on_child_alloc, on_child_read) == 0);
-}
-static void child_wait(struct lab *l, struct child *k) {
-  while (!k->exited || !k->eof) uv_run(&l->loop, UV_RUN_ONCE);
-}
-static void child_stop(struct lab *l, struct child *k) {
-  if (!k->exited) uv_process_kill(&k->process, SIGTERM);
-  child_wait(l, k);
-}
-static void child_expect(struct lab *l, struct child *k, const char *text) {
-  while (strstr(k->text, text) == NULL && !k->eof) uv_run(&l->loop, UV_RUN_ONCE);
-  expect_text(k->text, text);
-}
-
-/* Runs `openssl s_client OPTIONS` against the server; the server answers what it sends and closes. */
-static void s_client(struct tls_server *s, const char *options, struct child *k, struct lab *l) {
-  char command[512];
-  lab_init(l, NULL, s, NULL);
-  l->s.echo = l->s.eof_after_echo = true;
-  snprintf(command, sizeof command,
-           "echo hello | openssl s_client -connect 127.0.0.1:%u -CAfile ca.pem -ign_eof %s 2>&1",
-           ntohs(l->address.sin_port), options);
-  child_start(l, k, command);
-  child_wait(l, k);
-}
+#include "tls_child.h"
 
 static struct child child;
 
@@ -197,16 +131,6 @@ static void renegotiation_is_refused(void) {
   tls_server_unref(s);
 }
 
-/* Starts `openssl s_server`, which answers each line with its reverse, and dials it. */
-static void dial_s_server(struct lab *l, const char *options) {
-  char command[256];
-  snprintf(command, sizeof command, "exec openssl s_server -accept 127.0.0.1:0 -rev -naccept 1 %s", options);
-  child_start(l, &child, command);
-  child_expect(l, &child, "ACCEPT 127.0.0.1:");
-  while (strchr(strstr(child.text, "ACCEPT"), '\n') == NULL) uv_run(&l->loop, UV_RUN_ONCE);
-  dial(l, (uint16_t)atoi(strstr(child.text, "ACCEPT 127.0.0.1:") + 17));
-}
-
 static bool client_got_answer(const struct lab *l) { return l->c.got.n >= 6; }
 static void our_client_talks_to_openssl(void) {
   static const char *const options[] = {"-cert rsa.pem -key rsa.key -alpn http/1.1",
@@ -223,7 +147,7 @@ static void our_client_talks_to_openssl(void) {
     struct tls_client *c = client();
     lab_init(&l, c, NULL, "localhost");
     buf_addz(&l.c.out, "hello\n");
-    dial_s_server(&l, options[i]);
+    dial_s_server(&l, &child, options[i]);
     turn(&l, client_got_answer);
     CHECK(str_eq(buf_str(&l.c.got), STR("olleh\n")));
     end_close(&l.c);
@@ -243,7 +167,6 @@ static const char dh1024[] =
     "-----END DH PARAMETERS-----\n"
     "END";
 
-static bool client_decided(const struct lab *l) { return l->c.opened <= 0; }
 static void servers_of_openssl_are_refused_as_ours(void) {
   static const char *const cases[][2] = {
       {"-cert client.pem -key client.key", "not meant for this use"},
@@ -261,7 +184,7 @@ static void servers_of_openssl_are_refused_as_ours(void) {
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     struct lab l;
     lab_init(&l, c, NULL, i == 0 ? "reports.example" : "localhost");
-    dial_s_server(&l, cases[i][0]);
+    dial_s_server(&l, &child, cases[i][0]);
     turn(&l, client_decided);
     CHECK(l.c.opened == ERR_TLS);
     expect_text(l.c.reason, cases[i][1]);
@@ -326,7 +249,7 @@ static void expect_sentence(struct tls_client *c, const char *name, const char *
   char all[200];
   lab_init(&l, c, NULL, host != NULL ? host : "localhost");
   snprintf(all, sizeof all, "-cert %s.pem -cert_chain %s.pem -key %s.key %s", name, name, name, options);
-  dial_s_server(&l, all);
+  dial_s_server(&l, &child, all);
   turn(&l, client_decided);
   CHECK(l.c.opened == ERR_TLS);
   expect_text(l.c.reason, text);
@@ -369,7 +292,7 @@ static void a_version_that_is_too_low_is_named(void) {
   struct tls_client *c = client();
   struct lab l;
   lab_init(&l, c, NULL, "localhost");
-  dial_s_server(&l, "-cert rsa.pem -key rsa.key -tls1 -cipher DEFAULT@SECLEVEL=0");
+  dial_s_server(&l, &child, "-cert rsa.pem -key rsa.key -tls1 -cipher DEFAULT@SECLEVEL=0");
   turn(&l, client_decided);
   expect_text(l.c.reason, "no TLS version in common");
   CHECK(strstr(l.c.reason, "mbedTLS") == NULL);

@@ -74,7 +74,7 @@ static void lines_go_out_as_they_came_unless_they_were_changed(void) {
   headers_strip_hop_by_hop(&list);
   headers_set(&list, STR("b"), STR("22"));
   headers_add(&list, STR("E"), STR("5"));
-  struct response_head r = {.status = 204, .headers = &list, .no_body = true, .keep_alive = true, .client_minor = 1};
+  struct response_head r = {.status = 204, .headers = &list, .no_body = true, .keep_alive = true, .client = HTTP_1_1};
   write_response_head(&out, &r);
   CHECK(wrote("HTTP/1.1 204 No Content\r\nA: 1\r\nTE: trailers\r\nb: 22\r\nC: 3\r\nD: 4\r\nE: 5\r\n\r\n"));
   headers_remove(&list, STR("C"));
@@ -97,7 +97,7 @@ static void only_our_own_hop_by_hop_fields_go_out(void) {
   CHECK(wrote(
       "GET /a HTTP/1.1\r\nHost: h:1\r\nA: b\r\nContent-Length: 18446744073709551615\r\nExpect: 100-continue\r\n\r\n"));
   struct response_head r = {
-      .status = 200, .headers = &list, .framing = {FRAMING_LENGTH, 0}, .keep_alive = true, .client_minor = 1};
+      .status = 200, .headers = &list, .framing = {FRAMING_LENGTH, 0}, .keep_alive = true, .client = HTTP_1_1};
   headers_remove(&list, STR("Host")), headers_remove(&list, STR("TE")), headers_remove(&list, STR("Expect"));
   write_response_head(&out, &r); /* a challenge of our own is for this hop: RFC 9110 section 11.7.1 */
   CHECK(wrote("HTTP/1.1 200 OK\r\nProxy-Authenticate: 1\r\nA: b\r\nContent-Length: 0\r\n\r\n"));
@@ -180,23 +180,24 @@ static void frames_responses(void) {
     int status;
     struct framing f;
     bool no_body, keep;
-    uint8_t minor;
+    enum http_version client;
     const char *expected;
-  } cases[] = {{200, {FRAMING_LENGTH, 5}, false, true, 1, "200 OK\r\nContent-Length: 5\r\n"},
-               {200, {FRAMING_LENGTH, 5}, false, false, 1, "200 OK\r\nContent-Length: 5\r\nConnection: close\r\n"},
-               {200, {FRAMING_LENGTH, 5}, false, true, 0, "200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\n"},
-               {200, {FRAMING_CHUNKED, 0}, false, true, 1, "200 OK\r\nTransfer-Encoding: chunked\r\n"},
-               {200, {FRAMING_CHUNKED, 0}, false, true, 0, "200 OK\r\nConnection: close\r\n"},
-               {200, {FRAMING_UNTIL_CLOSE, 0}, false, true, 1, "200 OK\r\nConnection: close\r\n"},
-               {200, {FRAMING_NONE, 0}, false, true, 1, "200 OK\r\nContent-Length: 0\r\n"},
-               {200, {FRAMING_LENGTH, 7}, true, true, 1, "200 OK\r\nContent-Length: 7\r\n"},
-               {200, {FRAMING_CHUNKED, 0}, true, true, 1, "200 OK\r\n"},
-               {304, {FRAMING_LENGTH, 7}, true, true, 1, "304 Not Modified\r\nContent-Length: 7\r\n"},
-               {204, {FRAMING_LENGTH, 7}, true, true, 1, "204 No Content\r\n"},
-               {204, {FRAMING_NONE, 0}, true, false, 1, "204 No Content\r\nConnection: close\r\n"},
-               {100, {FRAMING_NONE, 0}, true, true, 1, "100 Continue\r\n"},
-               {103, {FRAMING_LENGTH, 7}, true, false, 1, "103 Early Hints\r\n"},
-               {499, {FRAMING_LENGTH, 0}, false, true, 1, "499 \r\nContent-Length: 0\r\n"}};
+  } cases[] = {
+      {200, {FRAMING_LENGTH, 5}, false, true, HTTP_1_1, "200 OK\r\nContent-Length: 5\r\n"},
+      {200, {FRAMING_LENGTH, 5}, false, false, HTTP_1_1, "200 OK\r\nContent-Length: 5\r\nConnection: close\r\n"},
+      {200, {FRAMING_LENGTH, 5}, false, true, HTTP_1_0, "200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\n"},
+      {200, {FRAMING_CHUNKED, 0}, false, true, HTTP_1_1, "200 OK\r\nTransfer-Encoding: chunked\r\n"},
+      {200, {FRAMING_CHUNKED, 0}, false, true, HTTP_1_0, "200 OK\r\nConnection: close\r\n"},
+      {200, {FRAMING_UNTIL_CLOSE, 0}, false, true, HTTP_1_1, "200 OK\r\nConnection: close\r\n"},
+      {200, {FRAMING_NONE, 0}, false, true, HTTP_1_1, "200 OK\r\nContent-Length: 0\r\n"},
+      {200, {FRAMING_LENGTH, 7}, true, true, HTTP_1_1, "200 OK\r\nContent-Length: 7\r\n"},
+      {200, {FRAMING_CHUNKED, 0}, true, true, HTTP_1_1, "200 OK\r\n"},
+      {304, {FRAMING_LENGTH, 7}, true, true, HTTP_1_1, "304 Not Modified\r\nContent-Length: 7\r\n"},
+      {204, {FRAMING_LENGTH, 7}, true, true, HTTP_1_1, "204 No Content\r\n"},
+      {204, {FRAMING_NONE, 0}, true, false, HTTP_1_1, "204 No Content\r\nConnection: close\r\n"},
+      {100, {FRAMING_NONE, 0}, true, true, HTTP_1_1, "100 Continue\r\n"},
+      {103, {FRAMING_LENGTH, 7}, true, false, HTTP_1_1, "103 Early Hints\r\n"},
+      {499, {FRAMING_LENGTH, 0}, false, true, HTTP_1_1, "499 \r\nContent-Length: 0\r\n"}};
   begin();
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     struct response_head h = {.status = cases[i].status,
@@ -204,7 +205,7 @@ static void frames_responses(void) {
                               .framing = cases[i].f,
                               .no_body = cases[i].no_body,
                               .keep_alive = cases[i].keep,
-                              .client_minor = cases[i].minor};
+                              .client = cases[i].client};
     write_response_head(&out, &h);
     char expected[256];
     snprintf(expected, sizeof expected, "HTTP/1.1 %s\r\n", cases[i].expected);
@@ -220,7 +221,7 @@ static void writes_reasons_and_upgrades(void) {
                             .headers = &list,
                             .framing = {FRAMING_LENGTH, 0},
                             .keep_alive = true,
-                            .client_minor = 1};
+                            .client = HTTP_1_1};
   write_response_head(&out, &h);
   CHECK(wrote("HTTP/1.1 200 Fine by me\r\nContent-Length: 0\r\n\r\n"));
   h.reason = STR("a\r\nB: c");
@@ -230,7 +231,7 @@ static void writes_reasons_and_upgrades(void) {
                              .headers = &list,
                              .no_body = true,
                              .keep_alive = true,
-                             .client_minor = 1,
+                             .client = HTTP_1_1,
                              .upgrade = STR("websocket")};
   write_response_head(&out, &h);
   CHECK(wrote("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"));

@@ -112,6 +112,7 @@ function handle:cancel() end
 ---@field limits? { body: jeton.size? }
 ---@field redirects? integer
 ---@field tls? jeton.tls
+---@field http2? boolean|"auto"
 
 ---@class jeton.http.request : jeton.http.options
 ---@field method? string

@@ -32,6 +32,7 @@
 ---@field extra? table<string, string|number|boolean|jeton.secret>|fun(key: string): table<string, string|number|boolean|jeton.secret>
 ---@field lifetime? number|fun(key: string): number seconds, when the server tells none
 ---@field tls? jeton.tls|fun(key: string): jeton.tls
+---@field http2? boolean|"auto"
 
 ---@class jeton.oauth2.refresh_token : jeton.oauth2.client_credentials
 ---@field refresh_token? string|jeton.secret|fun(key: string): string|jeton.secret

@@ -33,7 +33,7 @@ function headers:all(name) end
 ---@field upstream string? the name of the upstream to use; nil: a target of `forward`
 ---@field ctx table for this exchange
 ---@field host string
----@field version string
+---@field version "1.0"|"1.1"|"2" of HTTP, as the client speaks it
 ---@field scheme string
 local request = {}
 ---@async
@@ -48,6 +48,7 @@ function request:respond(status, fields, body) end
 
 ---@class jeton.response
 ---@field status integer
+---@field version "1.0"|"1.1"|"2" of HTTP, as the upstream speaks it
 ---@field headers jeton.headers without secrets
 local response = {}
 ---@async
@@ -67,6 +68,7 @@ function response:set_body(body) end
 ---@field host string? with its port, if the client named one
 ---@field path string
 ---@field query string?
+---@field version "1.0"|"1.1"|"2"|nil nil: the request could not be read
 ---@field client string
 ---@field upstream string "" when none was asked
 ---@field status integer 499: the client left first
@@ -78,6 +80,7 @@ function response:set_body(body) end
 ---@field cut boolean the reply broke off: at its upstream, by a limit of time, or because jeton was stopped
 ---@field aborted boolean its client left before the end, or took nothing any more
 ---@field error string? why it failed
+---@field grpc_status integer? what jeton answered a gRPC call; `status` is that of the failure
 ---@field ctx table? what a hook put into req.ctx
 
 ---@class jeton.certificate
@@ -96,6 +99,7 @@ function response:set_body(body) end
 ---@field tls? jeton.listen.tls
 ---@field half_close? boolean
 ---@field tcp_keepalive? boolean|jeton.tcp_keepalive
+---@field http2? boolean beside HTTP/1.1; true unless it is given
 
 ---@class jeton.tcp_keepalive
 ---@field idle? jeton.duration
@@ -108,6 +112,7 @@ function response:set_body(body) end
 ---@field timeouts? jeton.upstream.timeouts
 ---@field pool? { idle: integer?, keep: jeton.duration?, age: jeton.duration? }
 ---@field tcp_keepalive? boolean|jeton.tcp_keepalive
+---@field http2? boolean|"auto" "auto": as the server says in the TLS handshake
 ---@field preserve_host? boolean
 ---@field rewrite_location? boolean a Location that names this upstream is said as clients of jeton know it
 
@@ -146,6 +151,7 @@ function response:set_body(body) end
 ---@field handshakes? integer
 ---@field waiters? integer
 ---@field pipelined? integer
+---@field streams? integer of one HTTP/2 connection of a client
 ---@field buffered? jeton.size
 
 ---@class jeton.forward
@@ -153,6 +159,7 @@ function response:set_body(body) end
 ---@field connect? string[] targets of CONNECT: "h" (port 443), "h:port", "*.h"
 ---@field private? string[] private addresses and ranges that these may lead to: "10.0.0.0/8", "127.0.0.1"
 ---@field tls? jeton.tls for https targets; without server_name
+---@field http2? boolean|"auto" to the targets in hosts
 
 ---@class jeton.log.options
 ---@field level? "debug"|"info"|"warn"|"error"|"off"

@@ -1,4 +1,4 @@
---- Load by wrk, and what it reports: spec/bench/lib/wrk.lua prints its figures so that nothing has to be read out of its text.
+--- Load by wrk and h2load, and what they report: spec/bench/lib/wrk.lua prints its figures so that nothing has to be read out of its text.
 local process = require "spec.support.process"
 local machine = require "spec.bench.lib.machine"
 local uv = require "luv"
@@ -61,6 +61,38 @@ function M.wrk(url, options)
     { timeout = options.seconds + 60, env = { BENCH_POST = tostring(options.post or 0), BENCH_REFUSED = options.refused and "1" or "0" } })
   if code ~= 0 then error("wrk ended with " .. code .. ":\n" .. out .. err, 0) end
   return parse(out)
+end
+
+--- h2load's text has no percentiles. It counts a reply of HTTP/1.1 without a reason as failed, and its status as none: such a one is not counted as failed here.
+function M.parse_h2load(text)
+  local function seconds(pattern)
+    local value, unit = text:match(pattern .. "([%d.]+)(%l+)")
+    return value and value * ({ us = 1e-6, ms = 1e-3, s = 1 })[unit]
+  end
+  local took = seconds "finished in "
+  local answered, errored, timeout = text:match "requests: .-(%d+) done, .- (%d+) errored, (%d+) timeout"
+  local redirected, refused, broken = text:match "status codes: .- (%d+) 3xx, (%d+) 4xx, (%d+) 5xx"
+  if not took or not answered then error("h2load reported nothing:\n" .. text, 0) end
+  return {
+    seconds = took, requests = tonumber(answered), rate = answered / took, mean = seconds "time for request:%s+%S+%s+%S+%s+",
+    failed = math.tointeger(errored + timeout + redirected + refused + broken), protocol = text:match "Application protocol: (%S+)",
+  }
+end
+
+--- @param url string
+--- @param options { seconds: number, protocol: "h1"|"h2", connections: integer, streams?: integer, upload?: string }  streams: at a time on each connection, with h2; upload: a file to send
+--- @return table run: requests, rate, failed, seconds, mean (s), protocol
+function M.h2load(url, options)
+  local argv = {
+    "h2load", "-t1", "-c" .. options.connections, "-m" .. (options.protocol == "h2" and options.streams or 1), "-D" .. math.ceil(options.seconds),
+    table.unpack(options.protocol == "h1" and { "--h1" } or {}),
+  }
+  if options.upload then table.move({ "-d", options.upload }, 1, 2, #argv + 1, argv) end
+  for _, field in ipairs(FIELDS) do table.move({ "-H", field }, 1, 2, #argv + 1, argv) end
+  argv[#argv + 1] = url
+  local code, out, err = process.run(machine.pinned(machine.cores.load, argv), { timeout = options.seconds + 60 })
+  if code ~= 0 then error("h2load ended with " .. code .. ":\n" .. out .. err, 0) end
+  return M.parse_h2load(out)
 end
 
 return M

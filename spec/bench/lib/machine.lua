@@ -76,6 +76,7 @@ function M.facts()
     version("compiler", { "gcc", "--version" }, "[^\n]+"),
     version("nginx", { "/usr/sbin/nginx", "-v" }, "nginx/(%S+)"),
     version("HAProxy", { "/usr/sbin/haproxy", "-v" }, "version (%S+)"),
+    version("nghttpx, h2load", { "nghttpx", "--version" }, "nghttp2/(%S+)"),
     version("Go", { "go", "version" }, "go version (%S+)"),
     version("wrk", { "wrk", "-v" }, "wrk (%S+)"),
   }

@@ -56,6 +56,20 @@ function M.origin()
   return origin
 end
 
+--- The same answers over HTTP/2 with prior knowledge.
+function M.h2_origin()
+  local origin = printing("origin, HTTP/2", machine.cores.load, { build.c("peers", "h2_origin", { "-lnghttp2" }) })
+  origin.http2 = true
+  function origin.stats(self)
+    local counts = {}
+    local code, out = process.run { "curl", "-sS", "--max-time", "10", "--http2-prior-knowledge", self.url .. "/stats" }
+    if code ~= 0 then error("no figures of the origin: " .. out, 0) end
+    for name, value in out:gmatch "(%w+)=(%d+)" do counts[name] = tonumber(value) end
+    return counts
+  end
+  return origin
+end
+
 function M.relay(origin) return printing("relay", machine.cores.proxy, { build.c("peers", "relay"), tostring(origin.port) }) end
 function M.go(origin) return printing("Go, token behind RWMutex", machine.cores.proxy, { build.go("peers", "proxy"), tostring(origin.port) }) end
 
@@ -131,12 +145,13 @@ frontend clients
   %s
   default_backend origin
 backend origin
-  server origin 127.0.0.1:%d pool-max-conn 1024
+  server origin 127.0.0.1:%d pool-max-conn 1024%s
 ]]
 
 local function haproxy(origin, name, global, frontend)
   local dir, port = process.temp_dir(), peers.free_port()
-  process.write_file(dir .. "/haproxy.cfg", HAPROXY:format(math.min(12000, machine.connections_allowed()), global or "", port, frontend or "", origin.port))
+  process.write_file(dir .. "/haproxy.cfg", HAPROXY:format(math.min(12000, machine.connections_allowed()), global or "", port, frontend or "", origin.port,
+    origin.http2 and " proto h2" or ""))
   local p = process.start(machine.pinned(machine.cores.proxy, { "/usr/sbin/haproxy", "-db", "-f", dir .. "/haproxy.cfg" }))
   listening(p, port)
   return peer(name, p, port)
@@ -161,6 +176,18 @@ core.register_action("token", { "http-req" }, function(txn) txn.http:req_set_hea
   return haproxy(origin, "HAProxy with Lua, token", "lua-load " .. script, "http-request lua.token")
 end
 
+function M.nghttpx(origin)
+  local port = peers.free_port()
+  local p = process.start(machine.pinned(machine.cores.proxy, {
+    "nghttpx", "--conf=/dev/null", "--workers=1", "--accesslog-file=/dev/null", "--log-level=ERROR", ("--frontend=127.0.0.1,%d;no-tls"):format(port),
+    ("--backend=127.0.0.1,%d%s"):format(origin.port, origin.http2 and ";;proto=h2" or ""), "--backlog=4096",
+    "--no-via", "--no-server-rewrite", "--no-location-rewrite", "--frontend-http2-read-timeout=600s", "--frontend-read-timeout=600s",
+    "--frontend-keep-alive-timeout=600s", "--stream-read-timeout=600s",
+  }))
+  listening(p, port)
+  return peer("nghttpx", p, port)
+end
+
 --- kind: a name of spec/bench/lib/policies.lua. options: workers, tls, binary, name, prefix (a command to run it with), env.
 function M.jeton(origin, kind, options)
   options = options or {}
@@ -176,9 +203,9 @@ function M.jeton(origin, kind, options)
   return out
 end
 
---- Fails unless the peer forwards, and sends a token exactly if it is one that should.
-function M.check(p, wants_token)
-  local code, out = process.run { "curl", "-sSk", "--max-time", "10", "-H", "X-Tenant: acme", p.url .. "/echo" }
+--- Fails unless the peer forwards, and sends a token exactly if it is one that should. http2: asked with prior knowledge.
+function M.check(p, wants_token, http2)
+  local code, out = process.run { "curl", "-sSk", "--max-time", "10", http2 and "--http2-prior-knowledge" or "--http1.1", "-H", "X-Tenant: acme", p.url .. "/echo" }
   local head = out:lower()
   local token = head:match "authorization: bearer (%S+)"
   if code ~= 0 or not head:find("x-tenant: acme", 1, true) then

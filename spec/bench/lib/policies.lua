@@ -36,12 +36,12 @@ function M.text(origin, policy, options)
   return ([[
 return {
   listen = %s,
-  upstream = { "http://127.0.0.1:%d", pool = { idle = 1024 } },
+  upstream = { "http://127.0.0.1:%d", pool = { idle = 1024 }%s },
   log = { access = %s },
   timeouts = { idle = "10m" },
   forwarded = "%s",
   %s
-}]]):format(listen, origin.port, log, policy.forwarded or "off", policy.more)
+}]]):format(listen, origin.port, origin.http2 and ", http2 = true" or "", log, policy.forwarded or "off", policy.more)
 end
 
 return M

@@ -43,7 +43,6 @@ local versions = all("refused", "[45]0[05]", {
   { "RTSP/1.0", line "DESCRIBE /corpus RTSP/1.0", V },
   { "SIP/2.0", line "INVITE sip:a@b SIP/2.0", V },
   { "a version in full-width digits", line "GET /corpus HTTP/\xef\xbc\x91.1", V, status = "400" },
-  { "the preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "RFC 9113 section 3.4" },
 })
 
 local lines = all("refused", "400", {

@@ -1,8 +1,10 @@
-// An issuer (oauth2-mock-server) and an upstream (node:http) that believes only its tokens, in one process, so that "valid now" is judged by one clock.
+// An issuer (oauth2-mock-server) and an upstream (node:http, and node:http2 for who begins with its preface) that believes only its tokens, in one process, so that "valid now" is judged by one clock.
 // Prints {"issuer":PORT,"upstream":PORT} and takes orders on the upstream's /world paths:
 //   POST /world {"ttl":2,"delay":300,"mode":"ok|refuse|hang|500|empty|nolife|jwtlife|zero|negative|string|html","revoke":true}
 //   GET /world -> statistics. In mode nolife the token is opaque, in mode jwtlife only its own exp tells its end.
 import http from 'node:http';
+import http2 from 'node:http2';
+import net from 'node:net';
 import { OAuth2Server } from 'oauth2-mock-server';
 
 const world = { ttl: 3600, delay: 0, mode: 'ok', realm: 'api' };
@@ -68,7 +70,7 @@ function order(req, res) {
   });
 }
 
-const upstream = http.createServer((req, res) => {
+function serve(req, res) {
   if (req.url === '/world') { order(req, res); return; }
   const chunks = [];
   req.on('data', (d) => chunks.push(d));
@@ -89,8 +91,21 @@ const upstream = http.createServer((req, res) => {
     res.setHeader('content-type', 'text/plain');
     res.end(`ok ${body.length}\n`);
   });
+}
+const plain = http.createServer(serve);
+plain.keepAliveTimeout = 60000;
+const multiplexed = http2.createServer(serve);
+multiplexed.on('sessionError', () => {});
+const upstream = net.createServer((socket) => {
+  socket.on('error', () => {});
+  socket.once('data', (first) => {
+    socket.pause();
+    socket.unshift(first);
+    const server = first.toString('latin1', 0, 3) === 'PRI' ? multiplexed : plain;
+    server.emit('connection', socket);
+    if (server === plain) process.nextTick(() => socket.resume());
+  });
 });
-upstream.keepAliveTimeout = 60000;
 
 const listen = (s) => new Promise((done) => s.listen(0, '127.0.0.1', () => done(s.address().port)));
 console.log(JSON.stringify({ issuer: await listen(issuer), upstream: await listen(upstream) }));

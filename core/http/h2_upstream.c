@@ -1,0 +1,194 @@
+/* h2_upstream.c: see h2_upstream.h.
+ *
+ * Life: open (preface and SETTINGS leave with the first request) -> the peer's SETTINGS say how many places there are -> GOAWAY of either side, or the origin's own reasons, retire it -> the
+ * origin closes it with its last place (close), or it is lost: then its streams end, each call decides what that means for it, and the last place that they give
+ * back closes it. The struct goes with the stream's close callback, so whatever is on a stack may look at it.
+ *
+ * Within the feed nothing is closed and no head is made: `closing` and `put_off` say what is to be done when it is over.
+ *
+ * Signs of life. Whoever waits for a reply cannot tell a slow server from a dead path, and an idle connection may lead nowhere long before TCP says so. So a silence is broken by a
+ * PING: after H2_SILENCE_MS, once more after as long again and twice that, and with the next request that is sent into it. More in one silence would be an offence: servers of gRPC end a
+ * connection that brings a fourth one within five minutes and no data in between ("too_many_pings"), and with it streams that are silent for good reasons. A long silence of a
+ * stream is looked into every six minutes. */
+#include "http/h2_upstream.h"
+
+#include <stdlib.h>
+
+#include "base/must.h"
+#include "http/h2_call.h"
+#include "http/message.h"
+#include "net/stream.h"
+
+enum {
+  PLACES_MOST = 100, /* of one connection: what one that breaks takes with it, and one socket carries */
+  HELLO_MS = 1000,   /* whose SETTINGS have not come within it gets no further request before they do */
+  PINGS_MOST = 2,    /* of one silence, before a request or RARELY_MS breaks it */
+  RARELY_MS = 6 * 60 * 1000,
+  HEADER_LIST = 256 * 1024, /* of a reply: each call judges by its own limits */
+  BUFFERED =
+      64 * 1024 *
+      1024 /* as limits.buffered, which is a policy's, and a connection is none's: windows stop growing at a half of it */
+};
+
+static struct h2_upstream *upstream_of(struct h2_session *s) { return CONTAINER_OF(s, struct h2_upstream, session); }
+static uint64_t now_of(const struct h2_upstream *u) { return uv_now(u->conn->stream.net->loop); }
+
+/* --- ends --- */
+
+/* Heads that waited for the feed's end. Each leaves the list, and none enters it meanwhile. */
+static void go_on(struct h2_upstream *u) {
+  struct link *l;
+  while ((l = u->put_off.next) != &u->put_off) h2_call_go_on(l, u->lost);
+}
+
+static void shut(struct h2_upstream *u) {
+  timeout_fini(&u->silence);
+  origin_conn_shut(u->conn);
+}
+
+/* Of no use any more. */
+static void lose(struct h2_upstream *u) {
+  if (u->lost || u->closing) return;
+  u->lost = true;
+  timeout_clear(&u->silence);
+  stream_read_stop(&u->conn->stream);
+  if (!u->conn->reused && !u->session.settled) origin_conn_failed(u->conn);
+  for (struct link *l = u->session.streams.next; l != &u->session.streams; l = l->next)
+    h2_call_rescue(CONTAINER_OF(l, struct h2_stream, link));
+  if (u->conn->taken > 0) {
+    origin_conn_retire(u->conn);
+    go_on(u);
+    h2_session_fini(&u->session);
+  } else {
+    h2_session_fini(&u->session);
+    origin_conn_retire(u->conn);
+  }
+}
+
+static void close_now(struct h2_upstream *u) {
+  h2_session_leave(&u->session);
+  h2_session_write(&u->session);
+  h2_session_fini(&u->session);
+  shut(u);
+}
+
+static void upstream_close(struct origin_conn *c) {
+  struct h2_upstream *u = c->session;
+  if (u->lost)
+    shut(u);
+  else if (u->feeding)
+    u->closing = true;
+  else
+    close_now(u);
+}
+
+static void upstream_free(struct origin_conn *c) { free(c->session); }
+
+/* --- signs of life --- */
+
+enum {
+  ANSWER_SIZE =
+      17 /* a frame of PING (RFC 9113 section 6.7): read by itself it says that somebody is there, and breaks no silence */
+};
+
+static uint64_t silent_for(const struct h2_upstream *u) { return now_of(u) - u->session.heard_at; }
+
+static uint64_t patience(const struct h2_upstream *u) {
+  return u->pings < PINGS_MOST ? (uint64_t)H2_SILENCE_MS << u->pings : RARELY_MS;
+}
+
+static void ping(struct h2_upstream *u) {
+  u->pings++;
+  u->doubted = true;
+  h2_session_ping(&u->session);
+  timeout_set(&u->silence, H2_ANSWER_MS);
+}
+
+static void on_silence(struct timeout *t) {
+  struct h2_upstream *u = CONTAINER_OF(t, struct h2_upstream, silence);
+  if (u->doubted)
+    lose(u);
+  else if (silent_for(u) >= patience(u))
+    ping(u);
+  else
+    timeout_set(&u->silence, patience(u) - silent_for(u));
+}
+
+static void heard(struct h2_upstream *u, bool answer) {
+  u->doubted = false;
+  if (answer || u->pings == 0) return;
+  u->pings = 0;
+  timeout_set(&u->silence, H2_SILENCE_MS);
+}
+
+void h2_upstream_wanted(struct h2_upstream *u) {
+  if (silent_for(u) >= H2_SILENCE_MS && !u->doubted) ping(u);
+}
+
+static bool upstream_ready(const struct origin_conn *c) {
+  const struct h2_upstream *u = c->session;
+  if (u->lost || u->closing || u->doubted) return false;
+  return u->session.settled || now_of(u) - c->opened_at < HELLO_MS;
+}
+
+/* --- what comes --- */
+
+void h2_upstream_settings(struct h2_session *s) {
+  struct h2_upstream *u = upstream_of(s);
+  uint32_t n = h2_session_streams(s);
+  if (n > 0)
+    origin_conn_places(u->conn, n < PLACES_MOST ? n : PLACES_MOST);
+  else
+    origin_conn_retire(u->conn); /* it takes no request; for now, perhaps, but another may */
+}
+
+void h2_upstream_goaway(struct h2_session *s, enum h2_error code) {
+  struct h2_upstream *u = upstream_of(s);
+  if (code == H2_HTTP_1_1_REQUIRED) (void)origin_conn_refused_h2(u->conn);
+  origin_conn_retire(u->conn);
+}
+
+void h2_upstream_over(struct h2_session *s) { lose(upstream_of(s)); }
+
+static void on_read(struct stream *s, ssize_t n, const uint8_t *data) {
+  struct h2_upstream *u = ((struct origin_conn *)s->owner)->session;
+  if (n < 0) {
+    lose(u);
+    return;
+  }
+  bool asked = u->session.ping_out;
+  u->feeding = true;
+  bool goes_on = h2_session_feed(&u->session, data, (size_t)n);
+  u->feeding = false;
+  heard(u, asked && !u->session.ping_out && n == ANSWER_SIZE);
+  if (u->closing)
+    close_now(u);
+  else if (!goes_on)
+    lose(u);
+  else
+    go_on(u);
+}
+
+static void on_drain(struct stream *s, int status) {
+  struct h2_upstream *u = ((struct origin_conn *)s->owner)->session;
+  if (!u->lost) h2_session_drained(&u->session, status);
+}
+
+static void upstream_open(struct origin_conn *c, struct wheel *w, struct laters *l) {
+  static const struct h2_settings settings = {
+      .side = H2_CLIENT, .header_list = HEADER_LIST, .buffered = BUFFERED, .sensitive = true};
+  struct h2_upstream *u = must_calloc(1, sizeof *u);
+  u->conn = c;
+  u->laters = l;
+  list_init(&u->put_off);
+  timeout_init(&u->silence, w, on_silence);
+  c->session = u;
+  c->user = NULL;
+  c->stream.on_drain = on_drain;
+  h2_session_init(&u->session, &c->stream, l, &settings, &h2_call_events);
+  stream_read_start(&c->stream, on_read);
+  timeout_set(&u->silence, H2_SILENCE_MS);
+}
+
+const struct origin_protocol h2_upstream_protocol = {
+    .open = upstream_open, .ready = upstream_ready, .close = upstream_close, .free = upstream_free};
