@@ -106,7 +106,7 @@ def cut(p, *at):
         p.send(continuation(1, block[at[i]:at[i + 1]], at[i + 1] is None))
 
 
-# user-agent: h2spec and x-test: h2spec would do; these are ours, with and without Huffman coding
+# A name that the static table has, and one that it has not; with and without Huffman coding
 AGENT, TEST = b"\x0auser-agent\x06probes", b"\x06x-test\x06probes"
 AGENT_HUFFMAN = b"\x87\xb5\x05\xb1\x61\xcc\x5a\x93\x84\x9c\x48\xac\xa4"
 TEST_HUFFMAN = b"\x85\xf2\xb2\x4a\x84\xff\x84\x9c\x48\xac\xa4"
