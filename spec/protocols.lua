@@ -35,7 +35,7 @@ M.specs = {
   { "security/target", { H2_H1 }, clients = {
     ["the same Host twice"] = "a Host that agrees with :authority is none too many", ["beside a target with one"] = "an absolute target is :authority",
     ["HTTP/0%.9"] = HTTP_1, ["HTTP/1%.0"] = HTTP_1, ["HTTP/1%.2"] = HTTP_1, ["HTTP/2%.0"] = HTTP_1, ["HTTP/1%.10"] = HTTP_1, ["HTTP/11"] = HTTP_1, ["a TLS hello"] = HTTP_1,
-    ["PRI of HTTP/2"] = HTTP_1, ["a field of 30 KB"] = "the case of its name", ["takes no target with"] = "is a reset, not a 400",
+    ["PRI of HTTP/2"] = HTTP_1, ["128 fields"] = "the case of their names", ["a field of 30 KB"] = "the case of its name", ["takes no target with"] = "is a reset, not a 400",
   } },
   { "security/response", { H1_H2 }, upstreams = {
     ["Transfer%-Encoding"] = HTTP_1, ["folded line"] = HTTP_1, ["a fold in packets"] = HTTP_1, ["a bare LF"] = HTTP_1, ["chunked twice"] = HTTP_1, ["chunked, identity"] = HTTP_1,
