@@ -62,6 +62,7 @@ void worker_conn_gone(struct worker *w, struct conn *c) {
 static void prepare(struct worker *w, struct order *o) {
   assert(w->prepared == NULL);
   w->prepared = runtime_new(o->policy, o->tokens, &w->services, l_exchange_open, o->message, sizeof o->message);
+  secmem_wipe_stack(); /* the load may have read secrets, and a worker that gets no connection overwrites nothing */
   order_answer(o, w->prepared != NULL ? 0 : ERR_CONFIG);
 }
 
