@@ -183,14 +183,12 @@ static struct http_fault request_pseudo(const struct h2_block *b) {
   return FINE;
 }
 
-static bool same_authority(struct str a, struct str b) { return str_ieq(a, b); }
-
 /* Host is what HTTP/1.1 says of it, and stands in front. */
-static struct http_fault request_host(struct h2_block *b, struct request *r) {
+static struct http_fault request_host(struct h2_block *b) {
   struct headers *h = b->to;
   const struct header *host = headers_find_id(h, H_HOST);
   bool said = (b->pseudo & P_AUTHORITY) != 0;
-  if (said && host != NULL && !same_authority(host->value, b->authority))
+  if (said && host != NULL && !str_ieq(host->value, b->authority))
     return malformed("Host differs from :authority (RFC 9113 section 8.3.1)");
   if (said && memchr(b->authority.p, '@', b->authority.n) != NULL)
     return malformed("userinfo in :authority (RFC 9113 section 8.3.1)");
@@ -200,7 +198,6 @@ static struct http_fault request_host(struct h2_block *b, struct request *r) {
     memmove(h->v + 1, h->v, (h->n - 1) * sizeof *h->v);
     h->v[0] = line;
   }
-  (void)r;
   return FINE;
 }
 
@@ -225,7 +222,7 @@ struct http_fault h2_block_request(struct h2_block *b, struct request *r, bool e
   if (!chars_all(r->target, CHAR_TARGET) || !chars_all(b->method, CHAR_TOKEN) || b->method.n == 0)
     return malformed("a byte that may not stand there in :method, :path or :authority (RFC 9113 section 8.3.1)");
   if (b->cookies > 1) join_cookies(b);
-  wrong = request_host(b, r);
+  wrong = request_host(b);
   if (wrong.text == NULL) wrong = request_start(r);
   if (wrong.text == NULL) wrong = request_fields(r);
   if (wrong.text != NULL) return wrong;

@@ -465,7 +465,6 @@ uint32_t h2_session_streams(const struct h2_session *s) {
 }
 
 bool h2_session_idle(const struct h2_session *s) { return s->nstreams == 0; }
-size_t h2_session_queued(const struct h2_session *s) { return stream_queued(s->stream); }
 
 /* --- life --- */
 

@@ -185,8 +185,6 @@ void h2_session_ping(struct h2_session *s);
 /* Client: streams that the peer lets us have open at once; 0 when it has said GOAWAY. */
 uint32_t h2_session_streams(const struct h2_session *s);
 bool h2_session_idle(const struct h2_session *s); /* no stream is open */
-/* Bytes in frames that the peer's side has not taken. */
-size_t h2_session_queued(const struct h2_session *s);
 
 void h2_stream_init(struct h2_stream *st);
 /* Client: opens a stream by this head and serialises it before it returns (not within a feed). `ends`: no body follows. 0; UV_ECONNRESET: the connection is over; UV_EAGAIN: no stream
