@@ -3,11 +3,16 @@
 
 #include "library_run.h"
 
-/* Every task of a script is a coroutine of one VM; `go` starts one and `pause` lets the others run. */
+/* Every task of a script is a coroutine of one VM; `go` starts one, `pause` lets the others run, and `wait` does so until `f` holds: which of two tasks that are due
+ * runs first is not promised. */
 #define PRELUDE                                                                \
   "local channel, nth, select = jeton.channel, select, jeton.select\n"         \
   "local function go(f, ...) return jeton.spawn(f, ...) end\n"                 \
   "local function pause() jeton.sleep(0.001) end\n"                            \
+  "local function wait(f)\n"                                                   \
+  "  for _ = 1, 5000 do if f() then return end pause() end\n"                  \
+  "  error 'it never came'\n"                                                  \
+  "end\n"                                                                      \
   "local function raises(part, f, ...)\n"                                      \
   "  local ok, message = pcall(f, ...)\n"                                      \
   "  assert(not ok, 'it did not raise: ' .. part)\n"                           \
@@ -183,7 +188,7 @@ static void test_closing_and_sending_to_what_is_closed_raises(void) {
       "go(function() waiting = { pcall(ch.send, ch, 'late') } end)\n"
       "pause()\n"
       "ch:close()\n"
-      "pause()\n"
+      "wait(function() return waiting[1] ~= nil end)\n"
       "assert(waiting[1] == false and waiting[2]:find('channel c: a send on a closed channel', 1, true), waiting[2])\n"
       "raises('channel c: close: it is closed already', ch.close, ch)\n"
       "raises('a send on a closed channel', ch.send, ch, 1)\n"
@@ -205,7 +210,7 @@ static void test_trying_does_not_wait(void) {
       "local got\n"
       "go(function() got = meet:recv() end)\n"
       "assert(meet:try_send 'now')\n"
-      "pause() assert(got == 'now')\n"
+      "wait(function() return got == 'now' end)\n"
       "assert(coroutine.wrap(function() return ch:try_send(1) end)())\n"
       "raises('cannot wait here', coroutine.wrap(function() return ch:recv() end))\n"
       "raises('cannot wait here', coroutine.wrap(function() return ch:send(1) end))\n");
@@ -286,7 +291,7 @@ static void test_select_waits_for_the_first(void) {
       "local sent = {}\n"
       "go(function() sent[1] = a:recv() end)\n"
       "select { a:on_send 'x', b:on_send 'y' }\n"
-      "pause() assert(sent[1] == 'x')\n"
+      "wait(function() return sent[1] == 'x' end)\n"
       "raises('from the handler', select, { channel('c', 1):on_send(1, function() pause() error 'from the handler' "
       "end) })\n"
       "-- a case may be used again, and the table changed meanwhile\n"

@@ -250,8 +250,11 @@ def late_rst(p):
 
 
 # --- Replies that nobody takes
-# A stream may hold what the relay lets pile up for a client that does not take it, 128 KiB; all of a worker's are bounded by limits.buffered.
-@attack("windows of 0 with a hundred large replies pending", ends=None, memory=28000, hold=0.5)
+# A stream may hold what the relay lets pile up for a client that does not take it, 128 KiB and one read of 64 KiB; all of a worker's are bounded by limits.buffered.
+PENDING = 2 * 100 * (128 + 64 + 10)  # KB: two attackers with a hundred streams each, which take some 10 KB of their own
+
+
+@attack("windows of 0 with a hundred large replies pending", ends=None, memory=PENDING, hold=0.5)
 def zero_window(p):
     yield settings((INITIAL_WINDOW_SIZE, 0)), 1
     block = plain(p, path="/big")
@@ -259,7 +262,7 @@ def zero_window(p):
         yield headers(s, block), 1
 
 
-@attack("a connection's window of 64 KB with a hundred large replies pending", ends=None, memory=28000, hold=0.5)
+@attack("a connection's window of 64 KB with a hundred large replies pending", ends=None, memory=PENDING, hold=0.5)
 def small_window(p):
     yield settings((INITIAL_WINDOW_SIZE, 0x7fffffff)), 1
     block = plain(p, path="/big")
@@ -267,7 +270,7 @@ def small_window(p):
         yield headers(s, block), 1
 
 
-@attack("large replies that nobody reads from the socket", ends=None, memory=28000, hold=0.5, reads=False)
+@attack("large replies that nobody reads from the socket", ends=None, memory=PENDING, hold=0.5, reads=False)
 def unread(p):
     yield settings((INITIAL_WINDOW_SIZE, 0x7fffffff)) + window_update(0, 0x7fff0000 - 65535), 2
     block = plain(p, path="/big")
