@@ -43,6 +43,15 @@ static void finish(struct call *c) {
   call_ended(c, c->pool.keep_ms);
 }
 
+/* Nothing more of the reply will come. Its end waits for an owner that is paused. */
+static void be_whole(struct call *c) {
+  assert(c->h2.state == H2_CALL_OPEN);
+  if (c->paused)
+    c->h2.state = H2_CALL_WHOLE;
+  else
+    finish(c);
+}
+
 static void h2_cancel(struct call *c) {
   leave_stream(c, H2_CANCEL);
   place_give_back(&c->place, &c->pool);
@@ -83,11 +92,7 @@ static void told_head(struct call *c, bool ends) {
   }
   c->h2.stream.receiving = ends ? H2_RECV_TOLD : H2_RECV_BODY;
   call_told_head(c);
-  if (gone || !call_feed_end(c, &gone, false) || !ends) return;
-  if (c->paused)
-    c->h2.whole = true;
-  else
-    finish(c);
+  if (!gone && call_feed_end(c, &gone, false) && ends) be_whole(c);
 }
 
 static enum h2_error on_block_end(struct h2_stream *st, enum h2_block_kind kind, bool ends) {
@@ -104,6 +109,7 @@ static enum h2_error on_block_end(struct h2_stream *st, enum h2_block_kind kind,
 static size_t on_body(struct h2_stream *st, struct str span) {
   struct call *c = call_of(st);
   bool gone;
+  assert(c->h2.state == H2_CALL_OPEN);
   if (c->paused) return 0;
   call_heard(c);
   call_feed_begin(c, &gone);
@@ -112,13 +118,7 @@ static size_t on_body(struct h2_stream *st, struct str span) {
   return span.n;
 }
 
-static void on_body_end(struct h2_stream *st) {
-  struct call *c = call_of(st);
-  if (c->paused)
-    c->h2.whole = true;
-  else
-    finish(c);
-}
+static void on_body_end(struct h2_stream *st) { be_whole(call_of(st)); }
 
 static void on_fed(struct h2_stream *st) {
   struct call *c = call_of(st);
@@ -140,31 +140,34 @@ static const char *closed_by(enum h2_error code) {
   }
 }
 
+static bool has_closed(const struct call *c) { return c->h2.state == H2_CALL_RESET || c->h2.state == H2_CALL_LOST; }
+static bool was_refused(const struct call *c) { return c->h2.code == H2_REFUSED_STREAM; }
+
 static const char *no_reply(const struct call *c) {
-  if (c->h2.by_peer || !c->h2.processed) return closed_by((enum h2_error)c->h2.code);
+  if (c->h2.state == H2_CALL_RESET || was_refused(c)) return closed_by((enum h2_error)c->h2.code);
   const char *said = stream_reason(&c->place.conn->stream);
   return said[0] != '\0' ? said : "the upstream closed without a reply";
 }
 
 static const char *cut_reply(const struct call *c) {
-  return c->h2.by_peer ? "the upstream reset the stream in the middle of its reply"
-                       : "the upstream closed in the middle of its reply";
+  return c->h2.state == H2_CALL_RESET ? "the upstream reset the stream in the middle of its reply"
+                                      : "the upstream closed in the middle of its reply";
 }
 
 /* What the library finds wrong it resets, which is neither the peer's RST_STREAM nor the end of the connection. */
 static bool is_malformed(const struct call *c) {
-  return !c->h2.by_peer && c->h2.code == H2_PROTOCOL_ERROR && !upstream_of(c)->lost;
+  return c->h2.state == H2_CALL_LOST && c->h2.code == H2_PROTOCOL_ERROR && !upstream_of(c)->lost;
 }
 
 /* A server that cancels says so, and whoever passes that on can use its word. */
 static int cause_of(const struct call *c, int otherwise) {
-  return c->h2.by_peer && c->h2.code == H2_CANCEL ? UV_ECANCELED : otherwise;
+  return c->h2.state == H2_CALL_RESET && c->h2.code == H2_CANCEL ? UV_ECANCELED : otherwise;
 }
 
 static void tell_closed(struct call *c) {
-  enum h2_error code = (enum h2_error)c->h2.code;
-  if (!c->h2.processed && call_refused(c)) return;
-  if (code == H2_HTTP_1_1_REQUIRED && call_refused_h2(c)) return;
+  assert(has_closed(c));
+  if (was_refused(c) && call_refused(c)) return;
+  if (c->h2.code == H2_HTTP_1_1_REQUIRED && call_refused_h2(c)) return;
   if (is_malformed(c))
     call_failed(c, ERR_PROTOCOL, "a reply that breaks the rules of HTTP/2 (RFC 9113 section 8.1.1)");
   else if (c->phase == CALL_BODY)
@@ -175,41 +178,41 @@ static void tell_closed(struct call *c) {
 
 static void post_later(struct call *c) { later_post(upstream_of(c)->laters, &c->h2.later); }
 
-static void on_closed(struct h2_stream *st, enum h2_error code, bool by_peer, bool processed) {
+static void on_closed(struct h2_stream *st, enum h2_error code, bool by_peer) {
   struct call *c = call_of(st);
-  if (c->h2.whole) return; /* it is told when the owner goes on */
+  if (c->h2.state == H2_CALL_WHOLE) return;
+  assert(c->h2.state == H2_CALL_OPEN);
+  c->h2.state = by_peer ? H2_CALL_RESET : H2_CALL_LOST;
   c->h2.code = (uint8_t)code;
-  c->h2.by_peer = by_peer;
-  c->h2.processed = processed;
-  if (c->h2.rest.n > 0) return; /* the same */
-  if (upstream_of(c)->feeding || upstream_of(c)->lost) {
+  if (c->h2.rest.n > 0)
+    later_cancel(&c->h2.later); /* it is told behind that, when the owner goes on */
+  else if (upstream_of(c)->feeding || upstream_of(c)->lost)
     tell_closed(c);
-    return;
-  }
-  c->h2.closed = true;
-  post_later(c);
+  else
+    post_later(c);
 }
 
-static void on_drained(struct h2_stream *st) {
-  struct call *c = call_of(st);
-  c->h2.drained = true;
-  post_later(c);
-}
+static void on_drained(struct h2_stream *st) { post_later(call_of(st)); }
 
 static void on_later(struct later *l) {
   struct call *c = CONTAINER_OF(l, struct call, h2.later);
-  if (c->h2.closed) {
-    c->h2.closed = false;
+  if (has_closed(c))
     tell_closed(c);
-  } else if (c->h2.drained) {
-    c->h2.drained = false;
+  else
     call_drained(c, 0);
-  }
 }
 
 /* --- the owner's pace --- */
 
 static void h2_pause(struct call *c) { (void)c; /* it takes nothing, and so its stream's window stays shut */ }
+
+/* To an owner that has been told all else. */
+static void tell_end(struct call *c) {
+  if (c->h2.state == H2_CALL_WHOLE)
+    finish(c);
+  else
+    tell_closed(c);
+}
 
 /* A reply that outlived its connection. */
 static void take_rest(struct call *c) {
@@ -220,20 +223,14 @@ static void take_rest(struct call *c) {
   c->events->on_body(c, buf_str(&rest));
   if (!gone) (void)call_feed_end(c, &gone, true);
   buf_fini(&rest);
-  if (gone || c->paused) return;
-  if (c->h2.whole)
-    finish(c);
-  else
-    tell_closed(c);
+  if (!gone && !c->paused) tell_end(c);
 }
 
 static void h2_resume(struct call *c) {
   if (c->h2.rest.n > 0) {
     take_rest(c);
-  } else if (c->h2.whole) {
-    finish(c);
-  } else if (c->h2.stream.session == NULL) {
-    tell_closed(c);
+  } else if (c->h2.state != H2_CALL_OPEN) {
+    tell_end(c);
   } else {
     bool over = false;
     c->h2.over = &over;
@@ -245,7 +242,8 @@ static void h2_resume(struct call *c) {
 
 void h2_call_rescue(struct h2_stream *st) {
   struct call *c = call_of(st);
-  c->h2.whole = st->receiving == H2_RECV_END;
+  if (st->receiving == H2_RECV_END)
+    c->h2.state = H2_CALL_WHOLE; /* else it may be that already: all was taken, and its end is due */
   buf_add(&c->h2.rest, st->in.p, st->in.n);
 }
 
@@ -260,7 +258,7 @@ static void begin_stream(struct call *c) {
   later_init(&h->later, on_later);
   buf_init(&h->rest);
   h->over = NULL;
-  h->whole = h->drained = h->closed = false;
+  h->state = H2_CALL_OPEN;
 }
 
 bool h2_call_put_off(struct call *c) {
@@ -289,7 +287,7 @@ static int open_stream(struct call *c, struct request_head *head, bool ends, str
   if (rc != 0) return rc;
   rc = h2_stream_open(s, &c->h2.stream, &fields, ends);
   if (rc == UV_ECONNRESET)
-    rc = c->h2.closed ? ERR_LIMIT : UV_EAGAIN; /* the library has bounds for a head; or it had ended before */
+    rc = has_closed(c) ? ERR_LIMIT : UV_EAGAIN; /* the library has bounds for a head; or it had ended before */
   if (rc == 0 && head->secrets != NULL && head->secrets->ends_at != 0 &&
       head->secrets->ends_at - clock_boot_ms() < SOON_MS)
     h2_session_write(s);

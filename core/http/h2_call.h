@@ -13,18 +13,26 @@
 
 struct call;
 struct call_ops;
+
+/* What has become of the stream for the call. It leaves OPEN once in each try of the call, and h2_call.c alone writes it: what comes first holds. */
+enum h2_call_state {
+  H2_CALL_OPEN, /* more of the reply is to come, or waits for the owner in `stream` */
+  /* All of the reply has come. Its end is told when the owner goes on, behind `rest`; what becomes of the stream does not matter any more. */
+  H2_CALL_WHOLE,
+  H2_CALL_RESET, /* before that it closed by the peer's RST_STREAM: see `code` */
+  H2_CALL_LOST /* before that it closed by GOAWAY, by a fault that the library found, or with its connection: see `code` */
+};
 struct h2_call {
   struct h2_stream stream;
   struct h2_block block; /* of the reply, while it is read */
   struct link put_off;   /* of those whose heads are made behind the feed (h2_upstream.h) */
-  struct later later;    /* what a write has said of the stream is told from the loop */
-  struct buf rest;       /* body that came before the connection ended, for an owner that is paused */
-  bool *over;            /* set when the stream is left, while a loop of ours is on the stack */
-  bool whole;            /* all of the reply has come; it is told when the owner goes on */
-  bool drained, closed;  /* to be told by `later` */
-  bool by_peer, processed;
-  uint8_t code;   /* enum h2_error: how it closed */
-  uint64_t taken; /* stalls (net/stall.h), of the stream */
+  struct later
+      later; /* tells from the loop what a write has found: that the stream has closed, if it has; else that it has drained */
+  struct buf rest; /* body that came before the connection ended, for an owner that is paused */
+  bool *over;      /* set when the stream is left, while a loop of ours is on the stack */
+  uint8_t state;   /* enum h2_call_state */
+  uint8_t code;    /* enum h2_error, of RESET and LOST. REFUSED_STREAM: the peer has not processed the request */
+  uint64_t taken;  /* stalls (net/stall.h), of the stream */
   unsigned quiet;
 };
 extern const struct call_ops h2_call_ops;     /* http/call_ops.h */

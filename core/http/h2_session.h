@@ -69,9 +69,9 @@ struct h2_events {
   void (*drained)(struct h2_stream *st);
   /* Server: the whole reply has gone, and the request has not ended (RFC 9113 section 8.1). The stream is to be reset by NO_ERROR, soon. From within a write. NULL: it is, at once. */
   void (*early)(struct h2_stream *st);
-  /* It has ended: both sides have said all (code NO_ERROR), the peer or the library reset it, or the connection has ended. by_peer: RST_STREAM. processed false: the peer has
-   * said that it has not looked at the request (REFUSED_STREAM, or GOAWAY below it). The memory may go from inside. */
-  void (*closed)(struct h2_stream *st, enum h2_error code, bool by_peer, bool processed);
+  /* It has ended: both sides have said all (code NO_ERROR), the peer or the library reset it, or the connection has ended. by_peer: RST_STREAM. REFUSED_STREAM also says that
+   * the peer has not looked at the request, by GOAWAY below it. The memory may go from inside. */
+  void (*closed)(struct h2_stream *st, enum h2_error code, bool by_peer);
   /* The socket has not taken all of a write: for time limits, and nothing else. May be NULL. */
   void (*stuck)(struct h2_session *s);
   /* The peer's settings have come (client: h2_session_streams tells how many streams it allows), or it has said GOAWAY: no new stream may be opened. Either may be NULL. */

@@ -300,16 +300,16 @@ void h2_stream_over(struct h2_stream *st, uint32_t code) {
     st->life = H2_LIFE_OVER;
     return;
   }
-  bool by_peer = st->peer_reset, processed = code != NGHTTP2_REFUSED_STREAM;
+  bool by_peer = st->peer_reset;
   release(st);
-  s->events->closed(st, (enum h2_error)code, by_peer, processed);
+  s->events->closed(st, (enum h2_error)code, by_peer);
 }
 
 /* The connection has ended. */
 void h2_stream_lost(struct h2_stream *st) {
   struct h2_session *s = st->session;
   release(st);
-  s->events->closed(st, H2_INTERNAL_ERROR, false, true);
+  s->events->closed(st, H2_INTERNAL_ERROR, false);
 }
 
 void h2_stream_reset(struct h2_stream *st, enum h2_error code) {

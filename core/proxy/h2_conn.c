@@ -235,9 +235,9 @@ static void tell_gone(struct h2_request *r) {
   free_request(r);
 }
 
-static void on_closed(struct h2_stream *st, enum h2_error code, bool by_peer, bool processed) {
+static void on_closed(struct h2_stream *st, enum h2_error code, bool by_peer) {
   struct h2_request *r = request_of(st);
-  (void)code, (void)by_peer, (void)processed;
+  (void)code, (void)by_peer;
   timeout_clear(&r->timeout);
   if (r->state != H2_REQUEST_TUNNEL) r->u.tunnel = NULL;
   r->state = H2_REQUEST_GONE;

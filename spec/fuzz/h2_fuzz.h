@@ -153,8 +153,8 @@ static inline void fuzz_body_end(struct h2_stream *st) {
   CHECK(f->head && !f->told_end);
   f->told_end = true;
 }
-static inline void fuzz_closed(struct h2_stream *st, enum h2_error code, bool by_peer, bool processed) {
-  (void)code, (void)by_peer, (void)processed;
+static inline void fuzz_closed(struct h2_stream *st, enum h2_error code, bool by_peer) {
+  (void)code, (void)by_peer;
   CHECK(!fuzz_of(st)->detached);
   fuzz_stream_free(fuzz_of(st));
 }

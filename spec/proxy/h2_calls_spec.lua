@@ -224,6 +224,22 @@ describe("the end of one stream", function()
   end)
 end)
 
+describe("a whole reply", function()
+  it("in front of a request that is not counts as one, although its connection ends while its owner is paused", function()
+    local s = raw [[
+      c:read "head"
+      c:write "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Early: yes\r\n\r\n"
+      c:sleep(200)
+      c.connection:close()]]
+    local p = proxy(s, "on_response = function() jeton.sleep(0.6) end")
+    local client = http.connect(p.port)
+    client:send "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhe"
+    local res = client:read_response("POST", 5)
+    assert.same({ 200, "yes" }, { res.status, res.headers["x-early"] })
+    p:finish()
+  end)
+end)
+
 describe("requests of many clients", function()
   it("leave in far fewer writes than there are of them", function()
     local ROUNDS, CLIENTS = 20, 64
