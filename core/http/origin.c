@@ -1,86 +1,30 @@
-/* origin.c: see origin.h. Owned by one loop's thread.
+/* origin.c: see origin.h. Origins, their connections, and the places on them; who finds no place waits in origin_dials.c. Owned by one loop's thread.
  *
  * An idle connection keeps reading: bytes or an end that nobody asked for close it at once, so that a connection taken from the pool
  * is one whose peer has been silent (RFC 9112 section 9.3, CVE-2026-48931), and taking a place on it costs no system call.
  *
- * A dial is a thing of its own and not a part of the caller, since with many places it serves more than the one it was begun for (`by`), and outlives that one while
- * others wait: then the first of them takes it over. Who judges addresses decides where its dial may go, so it never waits for another's. A dial that has failed
- * on every address has failed for all who wait for it; one that brought fewer places than expected leaves some without, for whom
- * connections are dialled. A connection of HTTP/2 brings its places in two parts: one at once, so that the first request leaves with the preface, and the others when the peer
- * has said how many there are (`unsettled` until then). So nwaiting <= (ndials + nunsettled) * (expected - 1) holds whenever this file is left, but for the callbacks in between.
- *
- * When the places of all connections are nearly taken, another one is dialled for nobody (`spare`), so that who comes when they are taken finds it: a dial takes round trips, and a stream none.
+ * Whoever takes the hope of places away (a connection that retires, or says that it has fewer) has connections dialled for those who waited for them (origin_dial_for_waiting).
  *
  * A connection is freed in its stream's close callback only, so it is valid in every frame below a callback of `done`, which may have closed it. An origin lives
  * while somebody refers to it or it has connections. */
 #include "http/origin.h"
 
 #include <assert.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
 #include "base/log.h"
 #include "base/must.h"
-#include "base/rand.h"
-#include "http/dial.h"
+#include "http/origin_internal.h"
 #include "net/uv_buf.h"
 
 enum {
   SWEEP_MS = 2000,
-  PLACES_HOPED =
-      100,          /* of a server that speaks HTTP/2, before one has said (RFC 9113 section 6.5.2 asks for no less) */
-  SPARE_PLACES = 4, /* where there are fewer in all, each caller dials, as with HTTP/1.1 */
-  SPARE_KEEP_MS = 10 * 1000,  /* of one that nobody has used yet */
-  SPARE_AGAIN_MS = 10 * 1000, /* behind one that failed */
-  H1_MS = 10 * 60 * 1000      /* a server that refused HTTP/2 is spoken to by HTTP/1.1 */
+  /* Of a server that speaks HTTP/2, before one has said (RFC 9113 section 6.5.2 asks for no less). */
+  PLACES_HOPED = 100,
+  H1_MS = 10 * 60 * 1000 /* a server that refused HTTP/2 is spoken to by HTTP/1.1 */
 };
-
-struct origin {
-  struct link link;
-  struct origins *origins;
-  unsigned refs, connections;
-  struct dial_target target;
-  struct link open; /* origin_conn, whatever their state, from the dial's end to their own */
-  struct link idle; /* of these, used last first */
-  unsigned nidle;
-  struct link shared;  /* of these, those with free places and taken ones */
-  struct link waiting; /* places that wait for another's dial, first come first */
-  unsigned nwaiting, ndials;
-  unsigned nunsettled;                        /* of `open` */
-  unsigned expected;                          /* places that a dial is likely to bring */
-  struct dialing *spare;                      /* for nobody yet; NULL: none is under way. It holds a reference */
-  uint64_t spare_after, down_until, h1_until; /* on uv_now's clock */
-  struct standing standing;
-};
-struct origins {
-  struct net *net;
-  struct wheel *wheel;
-  struct resolver *resolver;
-  struct laters *laters;
-  const struct origin_protocol *h2;
-  struct health health;
-  struct rng rng;
-  struct link all;
-  struct timeout sweep;
-  struct origins_counts counts;
-  struct buf head;
-  void (*closed)(void *);
-  void *closed_arg;
-};
-
-struct dialing {
-  struct dial
-      dial; /* one that is h1_only brings a single place, so nobody waits for it, and it is not counted in ndials */
-  struct origin *origin;
-  struct place *by;     /* gets the first place; says which addresses are allowed. NULL: a spare one */
-  struct timeout limit; /* of a spare one */
-};
-static const struct dial_events dial_events;
-static void on_spare_due(struct timeout *t);
-static void serve_waiting(struct origin_conn *c);
-static void dial_for_waiting(struct origin *o);
 
 /* --- life of an origin --- */
 
@@ -144,12 +88,10 @@ void origin_unref(struct origin *o) {
   origin_maybe_free(o);
 }
 
-static uint64_t now_of(const struct origin *o) { return uv_now(o->origins->net->loop); }
-
-bool origin_down(const struct origin *o) { return o->down_until > now_of(o); }
+bool origin_down(const struct origin *o) { return o->down_until > origin_now(o); }
 
 enum standing_news origin_failed(struct origin *o, bool behind_head) {
-  return standing_failed(&o->standing, behind_head, now_of(o));
+  return standing_failed(&o->standing, behind_head, origin_now(o));
 }
 
 enum standing_news origin_served(struct origin *o, bool whole) { return standing_served(&o->standing, whole); }
@@ -157,7 +99,7 @@ enum standing_news origin_served(struct origin *o, bool whole) { return standing
 bool origin_serves(const struct origin *o) { return !origin_down(o) && !standing_out(&o->standing); }
 
 bool origin_may_serve(struct origin *o, bool can_move) {
-  return !origin_down(o) && (!standing_out(&o->standing) || standing_try(&o->standing, can_move, now_of(o)));
+  return !origin_down(o) && (!standing_out(&o->standing) || standing_try(&o->standing, can_move, origin_now(o)));
 }
 
 struct origins *origin_owner(const struct origin *o) {
@@ -204,7 +146,7 @@ static void settle(struct origin_conn *c) {
   c->origin->nunsettled--;
 }
 
-static void origin_conn_close(struct origin_conn *c) {
+void origin_conn_close(struct origin_conn *c) {
   assert(c->state != ORIGIN_CLOSED);
   c->state = ORIGIN_CLOSED;
   timeout_fini(&c->idle);
@@ -237,11 +179,11 @@ static void on_idle_due(struct timeout *t) {
   struct origin_conn *c = CONTAINER_OF(t, struct origin_conn, idle);
   struct origin *o = origin_ref(c->origin);
   idle_close(c);
-  dial_for_waiting(o); /* who waited for it to say how many places it has */
+  origin_dial_for_waiting(o); /* who waited for it to say how many places it has */
   origin_unref(o);
 }
 
-static struct origin_conn *conn_new(struct origin *o) {
+struct origin_conn *origin_conn_new(struct origin *o) {
   struct origin_conn *c = must_calloc(1, sizeof *c);
   c->origin = o;
   c->places = 1;
@@ -252,7 +194,7 @@ static struct origin_conn *conn_new(struct origin *o) {
   return c;
 }
 
-static void conn_unmake(struct origin_conn *c) { /* its stream was never opened */
+void origin_conn_unmake(struct origin_conn *c) { /* its stream was never opened */
   timeout_fini(&c->idle);
   c->origin->connections--;
   free(c);
@@ -267,14 +209,20 @@ static bool outdated(const struct origin_conn *c) {
 /* Milliseconds that it may still live, at least 1; 0: it is too old. */
 static uint64_t life_left(const struct origin_conn *c, uint64_t age_ms) {
   if (age_ms == 0) return UINT64_MAX;
-  uint64_t age = uv_now(c->origin->origins->net->loop) - c->opened_at;
+  uint64_t age = origin_now(c->origin) - c->opened_at;
   uint64_t most = age_ms - age_ms / 10 * c->spread / UINT8_MAX;
   return age < most ? most - age : 0;
 }
 
 /* --- places --- */
 
-static void occupy(struct origin_conn *c, struct place *p) {
+static void leave_idle(struct origin_conn *c) {
+  idle_remove(c);
+  timeout_clear(&c->idle);
+}
+
+void origin_occupy(struct origin_conn *c, struct place *p) {
+  if (c->state == ORIGIN_IDLE) leave_idle(c);
   if (c->taken++ == 0) c->origin->origins->counts.leased++;
   p->conn = c;
   if (c->taken >= c->places) {
@@ -292,7 +240,7 @@ static void retire(struct origin_conn *c) {
   settle(c);
 }
 
-static void make_idle(struct origin_conn *c, uint64_t keep_ms, unsigned max_idle) {
+void origin_conn_idle(struct origin_conn *c, uint64_t keep_ms, unsigned max_idle) {
   struct origin *o = c->origin;
   if (c->state == ORIGIN_SHARED) list_remove(&c->link);
   if (o->nidle >= max_idle) idle_close(CONTAINER_OF(o->idle.prev, struct origin_conn, link));
@@ -308,6 +256,11 @@ static void make_idle(struct origin_conn *c, uint64_t keep_ms, unsigned max_idle
   timeout_set(&c->idle, keep_ms);
 }
 
+void origin_got(struct place *p) {
+  p->origin->down_until = 0;
+  p->done(p, 0, NULL);
+}
+
 void place_give_back(struct place *p, const struct pool_terms *terms) {
   struct origin_conn *c = p->conn;
   p->conn = NULL;
@@ -318,18 +271,18 @@ void place_give_back(struct place *p, const struct pool_terms *terms) {
   if (c->state == ORIGIN_RETIRING) {
     struct origin *o = origin_ref(c->origin);
     if (c->taken == 0) origin_conn_close(c);
-    dial_for_waiting(o);
+    origin_dial_for_waiting(o);
     origin_unref(o);
     return;
   }
   c->reused = true;
   if (c->taken == 0) {
-    make_idle(c, terms->keep_ms < left ? terms->keep_ms : left, terms->idle);
+    origin_conn_idle(c, terms->keep_ms < left ? terms->keep_ms : left, terms->idle);
   } else if (c->state == ORIGIN_FULL && c->taken < c->places) {
     c->state = ORIGIN_SHARED;
     list_push(&c->origin->shared, &c->link);
   }
-  serve_waiting(c);
+  origin_serve_waiting(c);
 }
 
 void place_close(struct place *p) { place_give_back(p, &(struct pool_terms){0}); }
@@ -373,8 +326,8 @@ static void on_sweep(struct timeout *t) {
   if (any) timeout_set(t, SWEEP_MS);
 }
 
-/* A dial has brought it. */
-static void opened(struct origin_conn *c) {
+/* Whoever looks for connections of the origin, and whatever makes them end, finds it from here on. */
+void origin_conn_opened(struct origin_conn *c) {
   struct origins *all = c->origin->origins;
   c->opened_at = uv_now(all->net->loop);
   c->spread = (uint8_t)rng_next(&all->rng);
@@ -434,79 +387,11 @@ void origin_pipe(struct place *p, struct pipe_end *end) {
   stream_read_stop(&c->stream);
 }
 
-/* --- dials --- */
+/* --- what the protocol of a connection tells --- */
 
 void origin_conn_failed(struct origin_conn *c) {
   struct origins *all = c->origin->origins;
   if (c->origin->target.unix_path == NULL) health_failed(&all->health, &c->address, uv_now(all->net->loop));
-}
-
-static void place_got(struct place *p) {
-  p->origin->down_until = 0;
-  p->done(p, 0, NULL);
-}
-
-static void place_refused(struct place *p, int status, const char *reason) {
-  timeout_fini(&p->timeout);
-  if (status != ERR_FORBIDDEN) /* says nothing of the server */
-    p->origin->down_until = uv_now(p->origin->origins->net->loop) + ORIGIN_DOWN_MS;
-  p->done(p, status, reason);
-}
-
-static void dial_begin(struct place *p) {
-  struct dialing *d = must_calloc(1, sizeof *d);
-  d->origin = p->origin;
-  d->by = p;
-  p->dial = d;
-  timeout_init(&d->limit, p->origin->origins->wheel, on_spare_due);
-  if (!p->h1_only) p->origin->ndials++;
-  dial_start(&d->dial, &p->origin->target, p->h1_only, &dial_events);
-}
-
-/* From now on it is for `by`, or for nobody: then it must go. */
-static void spare_no_more(struct dialing *d, struct place *by) {
-  struct origin *o = d->origin;
-  assert(o->spare == d);
-  o->spare = NULL;
-  d->by = by;
-  if (by != NULL) by->dial = d;
-  timeout_fini(&d->limit);
-  origin_unref(o);
-}
-
-static void dial_free(struct dialing *d) {
-  if (d->by != NULL) d->by->dial = NULL;
-  if (!d->dial.h1_only) d->origin->ndials--;
-  free(d);
-}
-
-static bool may_wait(const struct origin *o) { return o->nwaiting < (o->ndials + o->nunsettled) * (o->expected - 1); }
-static bool too_many_wait(const struct origin *o) {
-  return o->nwaiting > (o->ndials + o->nunsettled) * (o->expected - 1);
-}
-
-static struct place *pop_waiting(struct origin *o) {
-  struct link *l = list_pop(&o->waiting);
-  if (l == NULL) return NULL;
-  o->nwaiting--;
-  return CONTAINER_OF(l, struct place, link);
-}
-
-static void dial_for_waiting(struct origin *o) {
-  while (too_many_wait(o)) dial_begin(pop_waiting(o));
-}
-
-/* The places that c has free, to those who wait. */
-static void serve_waiting(struct origin_conn *c) {
-  struct origin *o = c->origin;
-  if (c->h1_asked) return;
-  while (o->nwaiting > 0 && (c->state == ORIGIN_IDLE || c->state == ORIGIN_SHARED)) {
-    struct place *p = pop_waiting(o);
-    if (c->state == ORIGIN_IDLE) idle_remove(c), timeout_clear(&c->idle);
-    timeout_fini(&p->timeout);
-    occupy(c, p);
-    place_got(p);
-  }
 }
 
 void origin_conn_places(struct origin_conn *c, unsigned n) {
@@ -520,8 +405,8 @@ void origin_conn_places(struct origin_conn *c, unsigned n) {
     list_remove(&c->link);
     c->state = ORIGIN_FULL;
   }
-  serve_waiting(c);
-  dial_for_waiting(c->origin);
+  origin_serve_waiting(c);
+  origin_dial_for_waiting(c->origin);
 }
 
 void origin_conn_retire(struct origin_conn *c) {
@@ -532,158 +417,17 @@ void origin_conn_retire(struct origin_conn *c) {
     retire(c);
     if (c->taken == 0) origin_conn_close(c);
   }
-  dial_for_waiting(o);
+  origin_dial_for_waiting(o);
   origin_unref(o);
 }
 
 bool origin_conn_refused_h2(struct origin_conn *c) {
   if (c->origin->target.http2 == HTTP2_ONLY) return false;
-  c->origin->h1_until = now_of(c->origin) + H1_MS;
+  c->origin->h1_until = origin_now(c->origin) + H1_MS;
   return true;
 }
 
-/* It has one place, until its peer has said more. */
-static void dial_brought(struct dialing *d, struct origin_conn *c) {
-  struct origin *o = origin_ref(d->origin);
-  bool usual = !d->dial.h1_only;
-  c->h1_asked = !usual && o->target.http2 == HTTP2_AUTO;
-  if (o->spare == d) spare_no_more(d, pop_waiting(o));
-  struct place *p = d->by;
-  dial_free(d);
-  opened(c);
-  if (p != NULL) {
-    timeout_fini(&p->timeout);
-    occupy(c, p);
-    place_got(p);
-  } else {
-    make_idle(c, SPARE_KEEP_MS, UINT_MAX);
-  }
-  if (usual && c->state != ORIGIN_CLOSED && !c->h2) o->expected = c->places;
-  serve_waiting(c);
-  dial_for_waiting(o);
-  origin_unref(o);
-}
-
-/* For good. Nobody's judge but the first one's forbids anything, so the others try by themselves then. */
-static void dial_refused(struct dialing *d, int status, const char *reason) {
-  struct origin *o = origin_ref(d->origin); /* the callbacks may drop the last other reference */
-  if (o->spare == d) {
-    o->spare_after = now_of(o) + SPARE_AGAIN_MS;
-    spare_no_more(d, NULL);
-  }
-  struct place *p = d->by;
-  dial_free(d);
-  if (p != NULL) place_refused(p, status, reason);
-  while (too_many_wait(o)) {
-    p = pop_waiting(o);
-    if (status == ERR_FORBIDDEN)
-      dial_begin(p);
-    else
-      place_refused(p, status, reason);
-  }
-  origin_unref(o);
-}
-
-static void on_dial_done(struct dial *dial, struct origin_conn *c, int status, const char *reason) {
-  struct dialing *d = CONTAINER_OF(dial, struct dialing, dial);
-  if (status == 0)
-    dial_brought(d, c);
-  else
-    dial_refused(d, status, reason);
-}
-
-static struct origin_conn *on_dial_make(struct dial *dial) {
-  struct origin *o = CONTAINER_OF(dial, struct dialing, dial)->origin;
-  o->origins->counts.dialed++;
-  return conn_new(o);
-}
-
-static bool on_dial_allowed(struct dial *dial, const union address *a) {
-  struct place *p = CONTAINER_OF(dial, struct dialing, dial)->by;
-  return p == NULL || p->allowed == NULL || p->allowed(p, a);
-}
-
-static const struct dial_events dial_events = {.make = on_dial_make,
-                                               .unmake = conn_unmake,
-                                               .close = origin_conn_close,
-                                               .allowed = on_dial_allowed,
-                                               .done = on_dial_done};
-
-/* Who it was begun for has gone: it is the first one's who waits, or ends. */
-static void dial_leave(struct dialing *d) {
-  struct place *next = d->dial.h1_only ? NULL : pop_waiting(d->origin);
-  d->by->dial = NULL;
-  d->by = next;
-  if (next != NULL) {
-    next->dial = d;
-    return;
-  }
-  dial_cancel(&d->dial);
-  dial_free(d);
-}
-
-/* --- spare ones --- */
-
-/* Who waits for it takes it over, with a limit of their own. */
-static void spare_end(struct dialing *d) {
-  struct origin *o = d->origin;
-  struct place *next = pop_waiting(o);
-  if (next == NULL) {
-    (void)dial_time_out(&d->dial);
-    o->spare_after = now_of(o) + SPARE_AGAIN_MS;
-  }
-  origin_ref(o);
-  spare_no_more(d, next);
-  if (next == NULL) dial_free(d);
-  origin_unref(o);
-}
-
-static void on_spare_due(struct timeout *t) { spare_end(CONTAINER_OF(t, struct dialing, limit)); }
-
-static void spare_begin(struct origin *o, uint64_t connect_ms) {
-  struct dialing *d = must_calloc(1, sizeof *d);
-  d->origin = origin_ref(o);
-  o->spare = d;
-  o->ndials++;
-  timeout_init(&d->limit, o->origins->wheel, on_spare_due);
-  timeout_set(&d->limit, connect_ms);
-  dial_start(&d->dial, &o->target, false, &dial_events);
-}
-
-/* Three quarters of all places are taken, and this connection's are, too. */
-static bool needs_spare(const struct origin_conn *c) {
-  const struct origin *o = c->origin;
-  unsigned taken = 0, places = 0;
-  if (c->session == NULL || c->taken * 4 < c->places * 3 || o->spare != NULL || o->nunsettled > 0) return false;
-  for (const struct link *l = o->open.next; l != &o->open; l = l->next) {
-    const struct origin_conn *other = CONTAINER_OF(l, struct origin_conn, all);
-    if (other->session == NULL || other->state == ORIGIN_RETIRING) continue;
-    taken += other->taken;
-    places += other->places;
-  }
-  return places >= SPARE_PLACES && taken * 4 >= places * 3 && now_of(o) >= o->spare_after;
-}
-
 /* --- callers --- */
-
-static void stop_waiting(struct place *p) {
-  timeout_fini(&p->timeout);
-  if (p->dial != NULL) {
-    dial_leave(p->dial);
-  } else {
-    list_remove(&p->link);
-    p->origin->nwaiting--;
-  }
-}
-
-/* A dial that others wait for as well goes on for them. */
-static void on_place_due(struct timeout *t) {
-  struct place *p = CONTAINER_OF(t, struct place, timeout);
-  const char *reason = "no connection in time";
-  if (p->dial != NULL && p->origin->nwaiting == 0) reason = dial_time_out(&p->dial->dial);
-  stop_waiting(p);
-  place_refused(p, UV_ETIMEDOUT, reason);
-}
 
 /* It leads where the caller may go, by a protocol that will do. */
 static bool fits(const struct origin_conn *c, struct place *p) {
@@ -709,8 +453,6 @@ static struct origin_conn *free_for(struct origin *o, struct place *p) {
     if (outdated(c)) {
       idle_close(c);
     } else if (fits(c, p)) {
-      idle_remove(c);
-      timeout_clear(&c->idle);
       return c;
     }
   }
@@ -725,27 +467,17 @@ void place_take(struct origin *o, struct place *p, uint64_t connect_ms, bool fre
     p->done(p, ERR_UPGRADE, err_text(ERR_UPGRADE));
     return;
   }
-  if (o->h1_until > 0 && o->h1_until > now_of(o)) p->h1_only = true;
+  if (o->h1_until > 0 && o->h1_until > origin_now(o)) p->h1_only = true;
   struct origin_conn *c = fresh ? NULL : free_for(o, p);
   if (c != NULL) {
     o->origins->counts.reused++;
-    occupy(c, p);
-    if (p->allowed == NULL && needs_spare(c)) spare_begin(o, connect_ms);
-    place_got(p);
-    return;
-  }
-  list_init(&p->link);
-  timeout_init(&p->timeout, o->origins->wheel, on_place_due);
-  timeout_set(&p->timeout, connect_ms);
-  if (p->allowed == NULL && !p->h1_only && may_wait(o)) {
-    list_push(&o->waiting, &p->link);
-    o->nwaiting++;
+    origin_occupy(c, p);
+    if (p->allowed == NULL) origin_spare_consider(c, connect_ms);
+    origin_got(p);
   } else {
-    dial_begin(p);
+    origin_wait(p, connect_ms);
   }
 }
-
-void place_cancel(struct place *p) { stop_waiting(p); }
 
 /* --- all of a thread --- */
 
@@ -770,7 +502,7 @@ void origins_close(struct origins *o, void (*closed)(void *), void *arg) {
     struct origin *origin = CONTAINER_OF(l, struct origin, link);
     next = l->next;
     while (!list_empty(&origin->idle)) idle_close(CONTAINER_OF(origin->idle.next, struct origin_conn, link));
-    if (origin->spare != NULL) spare_end(origin->spare);
+    origin_spare_end(origin);
   }
   timeout_fini(&o->sweep);
   o->closed = closed;

@@ -6,7 +6,7 @@
  *
  * A caller who finds no free place has a connection dialled for it, or waits for one that is being dialled already: for each origin it is known how many
  * places the last dial brought (`expected`), so as many may wait for a dial as it is likely to serve besides the one that it was begun for. With HTTP/1.1 that is nobody:
- * every caller dials.
+ * every caller dials. Where places are many, one more connection is dialled for nobody when most of them are taken (origin_spare.c).
  *
  * Belongs to the thread, not to a policy: a reload keeps every connection. An origin nobody refers to and that has no connection is dropped.
  *
@@ -38,8 +38,8 @@ struct origin;
 /* laters, h2: for connections that speak HTTP/2. Both NULL: no origin's settings say so. */
 struct origins *origins_new(struct net *net, struct wheel *wheel, struct resolver *resolver, struct laters *laters,
                             const struct origin_protocol *h2);
-void origins_close(struct origins *o, void (*closed)(void *),
-                   void *arg); /* closes every idle connection; frees when all are closed */
+/* Closes what is idle, and ends dials that nobody waits for. When the last connection has closed, by which time nobody refers to an origin any more, it frees all and calls `closed`. */
+void origins_close(struct origins *o, void (*closed)(void *), void *arg);
 
 struct origin_settings {
   bool tls;
@@ -82,7 +82,7 @@ struct place { /* embedded in who wants one */
   bool (*allowed)(struct place *p, const union address *a);
   /* Only a connection of HTTP/1.1 will do (Upgrade). Where HTTP2_ONLY holds, `done` gets ERR_UPGRADE. Who says so waits for nobody else's dial. */
   bool h1_only;
-  /* origin.c's */
+  /* the origin's */
   struct origin_conn *conn; /* NULL: not there yet, or not any more. May be read. */
   struct origin *origin;
   struct dialing *dial; /* begun for it, while it waits */

@@ -66,7 +66,7 @@ void origin_conn_places(struct origin_conn *c, unsigned n);
 void origin_conn_retire(struct origin_conn *c);
 /* Its server wants HTTP/1.1, so where HTTP2_AUTO holds new connections speak that for a while. False: HTTP2_ONLY holds. */
 bool origin_conn_refused_h2(struct origin_conn *c);
-/* The peer of this connection failed without a valid reply: others are taken first for a while. */
+/* Its peer failed without a valid reply: other addresses of the server are tried first for a while. */
 void origin_conn_failed(struct origin_conn *c);
 /* Closes the stream: the end of `close`. */
 void origin_conn_shut(struct origin_conn *c);
