@@ -1,14 +1,14 @@
 /* conn.c: see conn.h: accepting, the TLS handshake, who speaks, and the end.
  *
  * A connection is counted and listed from the moment it is accepted, and everything that it holds is given back in on_closed. What happens between is its
- * protocol's, which is chosen once: when the connection is open, by ALPN; without TLS a client may begin with the preface of HTTP/2 (RFC 9113 section 3.3), which HTTP/1 finds in its
- * first bytes (conn_becomes_http2).
+ * protocol's, which is chosen once: when the connection is open, by ALPN; without TLS, where both are spoken, by its first bytes (sniff.c).
  *
  * Handshakes are bounded in number (limits.handshakes) and in time. Places are taken by those who stall, not by those who hurry: when half of them are taken,
  * the others may keep us waiting for a short while only. What we keep them waiting is not counted. Evicting the oldest was considered instead: under
  * a real crowd nobody would finish. */
 #include "proxy/conn.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -25,7 +25,7 @@
 enum { CROWDED_MS = 2000 };
 
 static const struct conn_protocol *const protocols[CONN_PROTOCOLS] = {
-    [CONN_HTTP1] = &h1_protocol, [CONN_HTTP2] = &h2_protocol};
+    [CONN_HTTP1] = &h1_protocol, [CONN_HTTP2] = &h2_protocol, [CONN_EITHER] = &sniff_protocol};
 static const struct conn_protocol *protocol(const struct conn *c) { return protocols[c->speaks]; }
 
 /* --- closing --- */
@@ -106,10 +106,12 @@ static void open_conn(struct conn *c) {
   protocol(c)->begin(c);
 }
 
-void conn_becomes_http2(struct conn *c, const uint8_t *p, size_t n) {
-  c->speaks = CONN_HTTP2;
+void conn_speaks(struct conn *c, enum conn_speaks who, struct str had, struct str bytes) {
+  assert(c->speaks == CONN_EITHER && who != CONN_EITHER);
+  c->speaks = (uint8_t)who;
   protocol(c)->begin(c);
-  h2_take_first(c, p, n);
+  if (had.n > 0) protocol(c)->take(c, had);
+  if (c->phase == CONN_OPEN) protocol(c)->take(c, bytes);
 }
 
 /* Whoever shows a certificate means to be let in and should be told of in the log; scanners show none. */
@@ -188,8 +190,7 @@ bool conn_accept(struct worker *w, int fd, const union address *peer, const stru
   c->worker = w;
   c->tls = settings->tls != NULL;
   c->half_close = settings->half_close;
-  c->may_http2 = settings->http2 && settings->tls == NULL; /* over TLS it is agreed on (ALPN) */
-  c->speaks = CONN_HTTP1;
+  c->speaks = settings->http2 && !c->tls ? CONN_EITHER : CONN_HTTP1; /* over TLS it is agreed on (ALPN) */
   h1_init(c);
   timeout_init(&c->timeout, &w->services.wheel, on_due);
   c->accepted = (uint32_t)uv_now(&w->services.loop);

@@ -26,11 +26,18 @@ enum conn_phase {
   CONN_OPEN,      /* its protocol's */
   CONN_CLOSED     /* nobody's any more: waits for its close callback */
 };
-enum conn_speaks { CONN_HTTP1, CONN_HTTP2, CONN_PROTOCOLS };
+enum conn_speaks {
+  CONN_HTTP1,
+  CONN_HTTP2,
+  CONN_EITHER, /* its first bytes will tell: sniff.c */
+  CONN_PROTOCOLS
+};
 
 /* What a protocol does for its connections. */
 struct conn_protocol {
-  void (*begin)(struct conn *c); /* it is open */
+  void (*begin)(struct conn *c); /* it is open: starts to read */
+  /* What was read before it was known who speaks, behind `begin`: as if it had been read now. May come twice. */
+  void (*take)(struct conn *c, struct str bytes);
   void (*due)(struct conn *c);   /* conn->timeout, which is the protocol's from `begin` on */
   void (*drain)(struct conn *c); /* the worker drains: closes now if nothing is under way, else behind it */
   void (*lost)(struct conn *c);  /* it is about to close: its exchanges end. May not close it. */
@@ -50,10 +57,10 @@ struct conn {
   uint32_t accepted;       /* uv_now, cut off: while it is fresh */
   char peer[ADDRESS_HOST]; /* the client's address as text: of a client that has gone the kernel tells none any more */
   uint8_t phase;           /* enum conn_phase; written by conn.c alone */
-  uint8_t speaks;          /* enum conn_speaks */
+  uint8_t speaks;          /* enum conn_speaks; written by conn.c alone */
+  uint8_t sniffed;         /* CONN_EITHER: bytes that have come, less than tell */
   bool tls;
   bool counted;    /* in worker->addresses, under `address` */
-  bool may_http2;  /* its first bytes decide */
   bool half_close; /* a client that has sent FIN still waits for its reply: as its listener said when it was accepted */
 };
 
@@ -71,8 +78,9 @@ void conn_reset(struct conn *c); /* drops what the client has not taken, and sho
 /* Closes it, whatever is under way: by a reset only where that would not be seen otherwise. */
 void conn_abandon(struct conn *c);
 void conn_drain(struct conn *c);
-/* For HTTP/1, with the first bytes that it has read: they are those of HTTP/2, which has the connection from here on. */
-void conn_becomes_http2(struct conn *c, const uint8_t *p, size_t n);
+extern const struct conn_protocol sniff_protocol; /* sniff.c */
+/* For sniff.c, from a read: the connection is this protocol's from here on, and so are the bytes that have come. */
+void conn_speaks(struct conn *c, enum conn_speaks who, struct str had, struct str bytes);
 /* For protocols: nothing is under way, and it may be closed to make room for another one; or something is again. */
 void conn_become_idle(struct conn *c);
 void conn_become_busy(struct conn *c);

@@ -54,7 +54,6 @@ static bool stashed(const struct conn *c) { return c->h1.stash != NULL; }
 static bool at_rest(const struct conn *c) { return c->h1.state == H1_IDLE && !stashed(c); }
 static void continue_later(struct conn *c) { later_post(&c->worker->later, &c->h1.later); }
 static void read_more(struct conn *c, bool want);
-static void go_on(struct conn *c);
 
 static void drop_stash(struct conn *c) {
   if (!stashed(c)) return;
@@ -419,68 +418,12 @@ static void on_passed(struct conn *c, size_t n) {
   exchange_body_passed(c->h1.down.exchange, n);
 }
 
-/* --- the first bytes --- */
-
-static const struct str preface = {"PRI",
-                                   3}; /* of HTTP/2 (RFC 9113 section 3.4): no method that is served begins like it */
-
-/* A first line of three words in capitals has neither a target nor a version: it is a preface that went wrong (RFC 9113 section 3.4). Its sender, if it speaks HTTP/2, would take a
- * reply of HTTP/1.1 for a frame of megabytes, and wait for the rest of it. */
-static bool is_no_http(const uint8_t *p, size_t n) {
-  const uint8_t *end = memchr(p, '\r', n);
-  int spaces = 0;
-  if (end == NULL) return false;
-  for (; p < end; p++) {
-    if (*p == ' ')
-      spaces++;
-    else if (*p < 'A' || *p > 'Z')
-      return false;
-  }
-  return spaces == 2;
-}
-
-/* True: they are not HTTP/1, or it cannot be told yet: then they are stashed, and have the time of a head. */
-static bool yield_first(struct conn *c, const uint8_t *p, size_t n) {
-  struct str had = stashed(c) ? buf_str(c->h1.stash) : STR("");
-  size_t rest = preface.n - had.n, seen = n < rest ? n : rest;
-  if (memcmp(p, preface.p + had.n, seen) != 0) {
-    c->may_http2 = false;
-    if (had.n > 0 || !is_no_http(p, n)) return false;
-    COUNT(c->worker, refused, 1);
-    conn_close(c);
-    return true;
-  }
-  bool first = had.n == 0;
-  if (!first || seen < rest) stash(c, p, n);
-  if (seen < rest) {
-    conn_become_busy(c);
-    if (first) timeout_set(&c->timeout, policy(c)->timeouts.head);
-    return true;
-  }
-  struct buf *all = c->h1.stash;
-  c->h1.stash = NULL;
-  later_cancel(&c->h1.later);
-  conn_becomes_http2(c, first ? p : all->p, first ? n : all->n);
-  if (all == NULL) return true;
-  buf_fini(all);
-  free(all);
-  return true;
-}
-
 static void on_read(struct stream *s, ssize_t n, const uint8_t *data) {
   struct conn *c = s->owner;
   struct h1_conn *h = &c->h1;
   if (n < 0) {
     on_client_end(c, n);
     return;
-  }
-  if (c->may_http2) {
-    if (yield_first(c, data, (size_t)n)) return;
-    if (stashed(c)) { /* what was no preface goes first */
-      stash(c, data, (size_t)n);
-      go_on(c);
-      return;
-    }
   }
   h->in_row = 0;
   if (h->state == H1_LINGER) linger_on(c);
@@ -653,6 +596,10 @@ static void h1_begin(struct conn *c) {
   timeout_set(&c->timeout, policy(c)->timeouts.idle);
 }
 
+static void h1_take(struct conn *c, struct str bytes) {
+  on_read(&c->stream, (ssize_t)bytes.n, (const uint8_t *)bytes.p);
+}
+
 /* What is stashed is requests, or the first bytes of one; and the last reply may still be on its way. */
 static void h1_drain(struct conn *c) {
   if (at_rest(c) && stream_queued(&c->stream) == 0) conn_close(c);
@@ -671,4 +618,4 @@ static void h1_fini(struct conn *c) {
   drop_stash(c);
 }
 
-const struct conn_protocol h1_protocol = {h1_begin, h1_due, h1_drain, h1_lost, h1_fini, h1_looks_whole};
+const struct conn_protocol h1_protocol = {h1_begin, h1_take, h1_due, h1_drain, h1_lost, h1_fini, h1_looks_whole};

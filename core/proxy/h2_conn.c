@@ -502,7 +502,9 @@ static void h2_begin(struct conn *c) {
   if (c->worker->draining) h2_drain(c); /* its preface was on its way when the drain began */
 }
 
-void h2_take_first(struct conn *c, const uint8_t *p, size_t n) { feed(c, p, n); }
+static void h2_take(struct conn *c, struct str bytes) {
+  on_read(&c->stream, (ssize_t)bytes.n, (const uint8_t *)bytes.p);
+}
 
 /* Says GOAWAY where there is somebody to hear it, so that a client knows which of its requests may be sent again. */
 static void h2_lost(struct conn *c) {
@@ -529,4 +531,4 @@ static bool h2_looks_whole(const struct conn *c) {
   return false; /* frames say what is whole */
 }
 
-const struct conn_protocol h2_protocol = {h2_begin, h2_due, h2_drain, h2_lost, h2_fini, h2_looks_whole};
+const struct conn_protocol h2_protocol = {h2_begin, h2_take, h2_due, h2_drain, h2_lost, h2_fini, h2_looks_whole};

@@ -79,9 +79,6 @@ struct h2_conn { /* from when a connection turns out to speak HTTP/2 */
 extern const struct conn_protocol h2_protocol;
 extern const struct downstream_ops h2_downstream;
 
-/* What has been read of a connection that began as HTTP/1. From its read. */
-void h2_take_first(struct conn *c, const uint8_t *p, size_t n);
-
 /* --- between h2_conn.c and h2_reply.c --- */
 
 static inline struct h2_request *h2_request_of(const struct downstream *d) {

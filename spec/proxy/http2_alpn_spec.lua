@@ -3,6 +3,7 @@ local http = require "spec.support.http"
 local jeton = require "spec.support.jeton"
 local peers = require "spec.support.peers"
 local process = require "spec.support.process"
+local socket = require "socket"
 
 local certificates, proxy
 
@@ -91,6 +92,72 @@ describe("a listener", function()
     assert.equal(before.requests + 1, after.requests)
     process.poll(function() return counts().connections_h2 == 0 end, 5, "the connections to go")
     assert.equal(0, counts().streams)
+  end)
+end)
+
+describe("the first bytes of a connection without TLS", function()
+  local p
+  local function client(...)
+    local c = http.connect(p.port)
+    for _, piece in ipairs { ... } do
+      c:send(piece)
+      socket.sleep(0.02) -- else they would come as one
+    end
+    return c
+  end
+  setup(function()
+    p = jeton.start [[return { listen = "127.0.0.1:0", half_close = true, timeouts = { head = "2s" }, on_request = function(req)
+      req:respond(200, nil, req.method .. " " .. (req:body() or ""))
+    end }]]
+  end)
+  teardown(function() p:finish() end)
+
+  it("are HTTP/1's as soon as they are no preface, in whatever pieces they come", function()
+    for _, method in ipairs { "POST", "PROPFIND", "GET" } do
+      local request, bytes = method .. " / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi", {}
+      for i = 1, 5 do bytes[i] = request:sub(i, i) end
+      bytes[6] = request:sub(6)
+      for _, pieces in ipairs { { request }, { request:sub(1, 1), request:sub(2) }, { request:sub(1, 2), request:sub(3) }, bytes } do
+        local c = client(table.unpack(pieces))
+        local res = c:read_response(method)
+        assert.same({ 200, method .. " hi" }, { res.status, res.body })
+        c:close()
+      end
+    end
+  end)
+  it("may be of several requests", function()
+    local one = "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+    for _, pieces in ipairs { { one .. one .. one }, { "P", one:sub(2) .. one .. one }, { "PU", one:sub(3) .. one .. one:sub(1, 1), one:sub(2) } } do
+      local c = client(table.unpack(pieces))
+      for _ = 1, 3 do assert.equal("PUT ", c:read_response("PUT").body) end
+      c:close()
+    end
+  end)
+  it("have the time of a head, and so has what comes behind them", function()
+    local began, clients = socket.gettime(), { client "P", client("P", "R"), client("P", "OST / ") }
+    for i, c in ipairs(clients) do
+      assert.matches(i == 3 and "^HTTP/1.1 408 " or "^$", c:read_all(8))
+      local took = socket.gettime() - began
+      assert.is_true(took > 1.8 and took < 6, took)
+    end
+  end)
+  it("end with their client's FIN", function()
+    local began = socket.gettime()
+    local c = client "PR"
+    c:finish()
+    assert.equal("", c:read_all(5))
+    assert.is_true(socket.gettime() - began < 1.8)
+  end)
+  it("keep a connection open that a drain finds", function()
+    local own = jeton.start [[return { listen = "127.0.0.1:0", on_request = function(req) req:respond(200, nil, "fine") end }]]
+    local silent, begun = http.connect(own.port), http.connect(own.port)
+    begun:send "P"
+    socket.sleep(0.1)
+    own:kill "sigterm"
+    assert.equal("", silent:read_all(5))
+    begun:send "UT / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+    assert.equal("fine", begun:read_response("PUT").body)
+    assert.equal(0, (own:wait(10)))
   end)
 end)
 
