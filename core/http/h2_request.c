@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "base/secmem.h"
 #include "http/h2_fields.h"
 #include "http/writer.h"
 #include "token/secret.h"
@@ -78,28 +77,15 @@ static void point_at_secrets(struct h2_fields *f, const struct buf *secrets) {
   }
 }
 
-static int roll_back(struct buf *b, size_t to, int rc) {
-  secmem_wipe(b->p + to, b->n - to);
-  b->n = to;
-  return rc;
-}
-
 int h2_fields_request(struct h2_fields *f, const struct request_head *h, bool tls, struct buf *secrets) {
-  struct secret_context *ctx = h->secrets;
-  size_t before = secrets->n;
-  unsigned used = ctx != NULL ? ctx->nused : 0;
+  int rc;
   if (!request_start_safe(h)) return ERR_PROTOCOL;
-  if (ctx != NULL) ctx->header_safe = true;
-  int rc = ERR_TOKEN_EXPIRED;
-  for (int tries = 0; tries < 2 && rc == ERR_TOKEN_EXPIRED;
-       tries++) { /* again when a publish came between two fields */
+  struct secret_head all = secret_head_begin(secrets, h->secrets);
+  do {
     f->n = 0;
     add_start(f, h, tls);
-    rc = add_fields(f, h->headers, ctx, secrets);
-    if (rc == 0) break;
-    (void)roll_back(secrets, before, rc);
-    if (ctx != NULL) ctx->nused = used;
-  }
+    rc = add_fields(f, h->headers, h->secrets, secrets);
+  } while (secret_head_again(&all, rc));
   if (rc != 0) return rc;
   add_framing(f, h);
   point_at_secrets(f, secrets);

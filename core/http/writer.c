@@ -10,7 +10,6 @@
 #include <assert.h>
 
 #include "base/err.h"
-#include "base/secmem.h"
 #include "token/secret.h"
 
 enum { DECIMAL_MAX = 20, HEX_MAX = 16, LINE_MIN = 64 };
@@ -156,27 +155,14 @@ static void put_request_connection(struct buf *b, const struct request_head *h) 
   if (h->upgrade.p != NULL) put_field(b, STR("Upgrade"), h->upgrade);
 }
 
-static int roll_back(struct buf *b, size_t to, int rc) {
-  secmem_wipe(b->p + to, b->n - to);
-  b->n = to;
-  return rc;
-}
-
 int write_request_head(struct buf *out, const struct request_head *h) {
-  struct secret_context *ctx = h->secrets;
-  size_t before = out->n;
+  int rc;
   if (!request_start_safe(h)) return ERR_PROTOCOL;
-  unsigned used = ctx != NULL ? ctx->nused : 0;
-  if (ctx != NULL) ctx->header_safe = true;
-  int rc = ERR_TOKEN_EXPIRED;
-  for (int tries = 0; tries < 2 && rc == ERR_TOKEN_EXPIRED;
-       tries++) { /* again when a publish came between two fields */
+  struct secret_head all = secret_head_begin(out, h->secrets);
+  do {
     put_request_line(out, h);
-    rc = put_fields(out, h->headers, HEADER_NOT_IN_REQUEST, ctx);
-    if (rc == 0) break;
-    (void)roll_back(out, before, rc);
-    if (ctx != NULL) ctx->nused = used;
-  }
+    rc = put_fields(out, h->headers, HEADER_NOT_IN_REQUEST, h->secrets);
+  } while (secret_head_again(&all, rc));
   if (rc != 0) return rc;
   put_request_framing(out, &h->framing);
   put_request_connection(out, h);

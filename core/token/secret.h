@@ -138,5 +138,23 @@ struct token *secret_token_for(const struct secret_token_view *t, const struct s
  * reader saw last is over, or the context holds another generation of it: begin the context anew), ERR_TOKEN_AUDIENCE, ERR_SECRET_BYTES, ERR_LIMIT (more than SECRET_BYTES_MAX, or more than SECRET_USED_MAX tokens in one
  * context): out is then as before, wiped behind. */
 int secret_expand(struct secret *s, struct secret_context *ctx, struct buf *out);
+/* A head that may hold several secrets: all of it is written, or nothing. A publish between two of them lets the second one fail, since the context holds the older generation of
+ * the token, so such a head is written anew, once:
+ *   struct secret_head all = secret_head_begin(out, ctx);
+ *   do rc = write it; while (secret_head_again(&all, rc));
+ * Sets header_safe. ctx NULL: no secret is expanded. */
+struct secret_head {
+  struct buf *out;
+  struct secret_context *ctx;
+  size_t before;
+  unsigned nused;
+  bool second;
+};
+static inline struct secret_head secret_head_begin(struct buf *out, struct secret_context *ctx) {
+  if (ctx != NULL) ctx->header_safe = true;
+  return (struct secret_head){.out = out, .ctx = ctx, .before = out->n, .nused = ctx != NULL ? ctx->nused : 0};
+}
+/* rc: 0 or an error; then `out` is as before from here on, wiped behind, and so is what the context has used. True: write it once more. */
+bool secret_head_again(struct secret_head *h, int rc);
 
 #endif

@@ -279,3 +279,13 @@ int secret_expand(struct secret *s, struct secret_context *ctx, struct buf *out)
   }
   return rc;
 }
+
+bool secret_head_again(struct secret_head *h, int rc) {
+  if (rc == 0) return false;
+  secmem_wipe(h->out->p + h->before, h->out->n - h->before);
+  h->out->n = h->before;
+  if (h->ctx != NULL) h->ctx->nused = h->nused;
+  bool again = rc == ERR_TOKEN_EXPIRED && !h->second;
+  h->second = true;
+  return again;
+}
