@@ -32,11 +32,12 @@ enum {
   COST_FRAME = 1,
   COST_RESET = 4,
   COST_STREAM_ERROR = 8,
-  COST_CRUMB = 4, /* a window that opens by less than CRUMB, and is no wider then */
+  BEYOND_UNIT = 4096, /* of a field block, beyond what we said that we take: costs COST_FRAME */
+  COST_CRUMB = 4,     /* a window that opens by less than CRUMB, and is no wider then */
   CRUMB = 256,
   WORTH_STREAM = 8,
   WORTH_BODY =
-      2, /* of a frame of DATA with bytes in it, and one for each BODY_UNIT of them: windows and PINGs go with bodies */
+      2, /* of a frame of DATA with body in it, and one for each BODY_UNIT of that: windows and PINGs go with bodies */
   BODY_UNIT = 2048
 };
 
@@ -118,8 +119,8 @@ static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *hd, void 
   switch (hd->type) {
     case NGHTTP2_HEADERS: judge_number(s, hd->type, hd->flags, hd->stream_id); break;
     case NGHTTP2_DATA:
-      if (hd->length == 0 && (hd->flags & NGHTTP2_FLAG_END_STREAM) == 0)
-        charge(s, COST_FRAME);
+      if ((hd->flags & NGHTTP2_FLAG_PADDED) != 0 || (hd->length == 0 && (hd->flags & NGHTTP2_FLAG_END_STREAM) == 0))
+        charge(s, COST_FRAME); /* padding is no body: what there is beside it is seen at the end (padded_body) */
       else
         earn_body(s, hd->length);
       break;
@@ -155,6 +156,7 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, voi
     (void)nghttp2_session_set_stream_user_data(ng, id, st);
   }
   s->reading = st;
+  s->block = 0;
   if (st != NULL && st->life == H2_LIFE_OPEN)
     s->events->block_begin(st, st->receiving == H2_RECV_HEAD ? H2_HEAD : H2_TRAILERS);
   return go_on(s);
@@ -171,12 +173,23 @@ static void end_by(struct h2_stream *st, enum h2_error code) {
   h2_stream_reset(st, code);
 }
 
+/* References into the table make a block of megabytes out of some hundred bytes, and each of its bytes is looked at: what goes beyond the limit is paid for. */
+static void charge_beyond(struct h2_session *s, size_t field) {
+  size_t most = s->settings.header_list;
+  s->block += field;
+  if (s->block <= most) return;
+  size_t before = s->block - field > most ? s->block - field - most : 0;
+  uint32_t units = (uint32_t)((s->block - most) / BEYOND_UNIT - before / BEYOND_UNIT);
+  if (units > 0) charge(s, units * COST_FRAME);
+}
+
 static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint8_t *name, size_t nname,
                      const uint8_t *value, size_t nvalue, uint8_t flags, void *arg) {
   struct h2_session *s = session_of(arg);
   struct h2_stream *st = s->reading;
   (void)ng, (void)frame, (void)flags;
-  if (st == NULL || st->life != H2_LIFE_OPEN) return 0;
+  charge_beyond(s, nname + nvalue + 32);
+  if (st == NULL || st->life != H2_LIFE_OPEN) return go_on(s);
   enum h2_error e =
       s->events->field(st, (struct str){(const char *)name, nname}, (struct str){(const char *)value, nvalue});
   if (e != H2_NO_ERROR) end_by(st, e);
@@ -226,12 +239,20 @@ static bool is_crumb(nghttp2_session *ng, const nghttp2_window_update *f) {
   return now < CRUMB;
 }
 
+/* on_begin_frame has charged it as empty. padlen counts the byte that says how long the padding is, too. */
+static void padded_body(struct h2_session *s, const nghttp2_frame *frame) {
+  if ((frame->hd.flags & NGHTTP2_FLAG_PADDED) == 0 || frame->hd.length <= frame->data.padlen) return;
+  glitches_earn(&s->glitches, COST_FRAME);
+  earn_body(s, frame->hd.length - frame->data.padlen);
+}
+
 static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *arg) {
   struct h2_session *s = session_of(arg);
   struct h2_stream *st;
   switch (frame->hd.type) {
     case NGHTTP2_HEADERS: block_has_ended(s, frame); break;
     case NGHTTP2_DATA:
+      padded_body(s, frame);
       st = stream_of(ng, frame->hd.stream_id);
       if (st != NULL && st->life == H2_LIFE_OPEN && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0)
         h2_stream_received_end(st);
@@ -239,6 +260,7 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *arg) 
     case NGHTTP2_RST_STREAM:
       st = stream_of(ng, frame->hd.stream_id);
       if (st != NULL) st->peer_reset = true;
+      s->peer_reset = frame->hd.stream_id;
       break;
     case NGHTTP2_SETTINGS: settings_have_come(s, frame); break;
     case NGHTTP2_WINDOW_UPDATE:
@@ -259,7 +281,7 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *arg) 
 static int on_invalid_frame(nghttp2_session *ng, const nghttp2_frame *frame, int error, void *arg) {
   struct h2_session *s = session_of(arg);
   (void)ng, (void)frame, (void)error;
-  charge(s, COST_STREAM_ERROR);
+  charge(s, COST_FRAME); /* and its stream's reset, which follows (note_reset) */
   return go_on(s);
 }
 
@@ -280,13 +302,16 @@ static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t
 static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void *arg) {
   struct h2_session *s = session_of(arg);
   struct h2_stream *st = stream_of(ng, id);
-  if (code == NGHTTP2_NO_ERROR) glitches_earn(&s->glitches, WORTH_STREAM);
+  bool by_peer = id == s->peer_reset; /* any code may stand in a RST_STREAM, NO_ERROR as well */
+  if (code == NGHTTP2_NO_ERROR && !by_peer) glitches_earn(&s->glitches, WORTH_STREAM);
   if (st != NULL) h2_stream_over(st, code);
   return 0;
 }
 
+/* By the library, which does not tell of all that makes it do so (a body that differs from its length, CVE-2025-8671). */
 static void note_reset(struct h2_session *s, const struct h2_stream *st) {
-  if (st == NULL || st->life != H2_LIFE_OPEN) return; /* h2_stream_reset has noted it */
+  if (st == NULL || st->life != H2_LIFE_OPEN) return; /* h2_stream_reset has noted it, and end_by charged */
+  charge(s, COST_STREAM_ERROR);
   if (s->settings.side == H2_SERVER && st->receiving < H2_RECV_END) h2_ids_reset(&s->ids, st->id);
 }
 
@@ -465,6 +490,7 @@ uint32_t h2_session_streams(const struct h2_session *s) {
 }
 
 bool h2_session_idle(const struct h2_session *s) { return s->nstreams == 0; }
+bool h2_session_stuck(const struct h2_session *s) { return stream_queued(s->stream) > 0; }
 
 /* --- life --- */
 

@@ -72,7 +72,7 @@ struct h2_events {
   /* It has ended: both sides have said all (code NO_ERROR), the peer or the library reset it, or the connection has ended. by_peer: RST_STREAM. REFUSED_STREAM also says that
    * the peer has not looked at the request, by GOAWAY below it. The memory may go from inside. */
   void (*closed)(struct h2_stream *st, enum h2_error code, bool by_peer);
-  /* The socket has not taken all of a write: for time limits, and nothing else. May be NULL. */
+  /* The socket has not taken all of a write: for time limits, and nothing else. From within a write. May be NULL. */
   void (*stuck)(struct h2_session *s);
   /* The peer's settings have come (client: h2_session_streams tells how many streams it allows), or it has said GOAWAY: no new stream may be opened. Either may be NULL. */
   void (*settings)(struct h2_session *s);
@@ -149,14 +149,18 @@ struct h2_session { /* embedded in its user's */
   struct later later; /* writes */
   struct link streams, fed;
   struct h2_stream *reading; /* whose field block comes, so that no field has to look for it; NULL: nobody's */
+  size_t block;              /* of that, what has come: names, values and 32 for each field */
   struct h2_settings settings;
   struct h2_glitches glitches;
   struct h2_heads heads;
   struct h2_out *out; /* bytes of this turn of the loop; NULL: none */
   struct h2_ids ids;  /* server: which numbers are over, and how (RFC 9113 section 5.1) */
+  int32_t peer_reset; /* the stream that the peer's last RST_STREAM was for */
   unsigned nstreams;
   uint64_t heard_at; /* uv_now of the last bytes that came */
-  uint8_t state;     /* enum h2_session_state */
+  int64_t
+      secrets_end; /* client, clock_boot_ms: of the tokens in heads that the socket may not have taken, the first end; 0: there are none */
+  uint8_t state; /* enum h2_session_state */
   bool feeding;
   bool settled; /* the peer's first SETTINGS have come */
   bool held;    /* a stream was not asked for its body, since the socket is full */
@@ -185,6 +189,8 @@ void h2_session_ping(struct h2_session *s);
 /* Client: streams that the peer lets us have open at once; 0 when it has said GOAWAY. */
 uint32_t h2_session_streams(const struct h2_session *s);
 bool h2_session_idle(const struct h2_session *s); /* no stream is open */
+/* The socket has not taken all that was written: what is said now waits behind that. */
+bool h2_session_stuck(const struct h2_session *s);
 
 void h2_stream_init(struct h2_stream *st);
 /* Client: opens a stream by this head and serialises it before it returns (not within a feed). `ends`: no body follows. 0; UV_ECONNRESET: the connection is over; UV_EAGAIN: no stream

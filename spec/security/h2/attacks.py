@@ -14,6 +14,7 @@ from wire import *  # the names of frames, codes and settings
 ATTACKS = {}
 FRAMES = 15000
 BLOB = 500  # frames in a write
+FEW = 40  # streams in a write, where more of them open at once would be a fault
 
 
 def attack(name, ends=6000, memory=4096, cpu=0.6, reads=True, hold=0.0, connections=2):
@@ -35,13 +36,13 @@ def plain(p, method="GET", path="/", more=()):
     return b"".join(literal(n.encode(), v.encode()) for n, v in p.request(method=method, path=path, more=more))
 
 
-def streams(p, of_one, frames, total=FRAMES, block=None):
-    """Opens stream after stream; of_one(stream, block) is what each costs."""
+def streams(p, of_one, frames, total=FRAMES, block=None, blob=BLOB):
+    """Opens stream after stream, `blob` of them in a write; of_one(stream, block) is what each costs."""
     block = block or plain(p, "POST")
     stream = 1
-    for _ in range(0, total, BLOB * frames):
-        yield b"".join(of_one(s, block) for s in range(stream, stream + 2 * BLOB, 2)), BLOB * frames
-        stream += 2 * BLOB
+    for _ in range(0, total, blob * frames):
+        yield b"".join(of_one(s, block) for s in range(stream, stream + 2 * blob, 2)), blob * frames
+        stream += 2 * blob
 
 
 # --- Streams that are ended at once (CVE-2023-44487, CVE-2025-8671)
@@ -57,32 +58,47 @@ def rapid_reset_post(p):
 
 @attack("resets that the server is made to say, by WINDOW_UPDATE of 0", ends=8000)
 def made_by_zero(p):
-    return streams(p, lambda s, b: headers(s, b, end=False) + window_update(s, 0), 2)
+    return streams(p, lambda s, b: headers(s, b, end=False) + window_update(s, 0), 2, blob=FEW)
 
 
 @attack("resets that the server is made to say, by a window that overflows", ends=8000)
 def made_by_overflow(p):
-    return streams(p, lambda s, b: headers(s, b, end=False) + window_update(s, 0x7fffffff), 2)
+    return streams(p, lambda s, b: headers(s, b, end=False) + window_update(s, 0x7fffffff), 2, blob=FEW)
 
 
 @attack("resets that the server is made to say, by DATA on a half-closed stream", ends=8000)
 def made_by_data(p):
-    return streams(p, lambda s, b: headers(s, b) + data(s, b"x"), 2)
+    return streams(p, lambda s, b: headers(s, b) + data(s, b"x"), 2, blob=FEW)
 
 
 @attack("resets that the server is made to say, by a dependency on itself", ends=8000)
 def made_by_priority(p):
-    return streams(p, lambda s, b: headers(s, b, end=False) + priority(s, s), 2)
+    return streams(p, lambda s, b: headers(s, b, end=False) + priority(s, s), 2, blob=FEW)
+
+
+@attack("resets by NO_ERROR, as if the stream had ended well", ends=2500)
+def reset_without_error(p):
+    return streams(p, lambda s, b: headers(s, b, end=False) + rst(s, NO_ERROR), 2, block=plain(p, "POST", "/wait"))
+
+
+@attack("resets that the server is made to say, by DATA beyond the length", ends=2000)
+def made_by_excess(p):
+    return streams(p, lambda s, b: headers(s, b, end=False) + data(s, b"xy"), 2, block=plain(p, "POST", "/wait", more=[("content-length", "1")]), blob=FEW)
+
+
+@attack("resets that the server is made to say, by an end before the length", ends=2000)
+def made_by_lack(p):
+    return streams(p, lambda s, b: headers(s, b, end=False) + data(s, b"xy", end=True), 2, block=plain(p, "POST", "/wait", more=[("content-length", "9")]), blob=FEW)
 
 
 @attack("malformed requests", ends=8000)
 def malformed(p):
-    return streams(p, lambda s, b: headers(s, b), 1, block=plain(p, more=[("Upper", "case")]))
+    return streams(p, lambda s, b: headers(s, b), 1, block=plain(p, more=[("Upper", "case")]), blob=FEW)
 
 
 @attack("requests of no field, in empty HEADERS and CONTINUATION", ends=8000)
 def empty_headers(p):
-    return streams(p, lambda s, b: headers(s, b"", done=False) + continuation(s, b""), 2)
+    return streams(p, lambda s, b: headers(s, b"", done=False) + continuation(s, b""), 2, blob=FEW)
 
 
 # --- Field blocks
@@ -129,6 +145,14 @@ def hpack_bomb(p):
 def hpack_bombs(p):
     for i in range(1000):
         yield bomb(p, 12000, 1 + 2 * i), 1
+
+
+@attack("small HPACK bombs, one behind the other", ends=500)
+def small_bombs(p):
+    yield headers(1, plain(p) + literal(b"x-bomb", b"b" * 4000, 0x40)), 1
+    block = plain(p) + b"\xbe" * 240
+    for at in range(3, 2 * 6000, 2 * FEW):
+        yield b"".join(headers(s, block) for s in range(at, at + 2 * FEW, 2)), FEW
 
 
 @attack("a bomb of cookies: crumbs of 1 KB named 12,000 times", ends=None, connections=4)
@@ -202,6 +226,10 @@ def ping_unread(p):
     return flood(ping(), total=2 * FRAMES)
 
 
+# A stream may hold what the relay lets pile up for a client that does not take it, 128 KiB and one read of 64 KiB; all of a worker's are bounded by limits.buffered.
+PENDING = 2 * 100 * (128 + 64 + 10)  # KB: two attackers with a hundred streams each, which take some 10 KB of their own
+
+
 # --- Frames that bring nothing
 @attack("empty DATA")
 def empty_data(p):
@@ -213,6 +241,19 @@ def empty_data(p):
 def padding(p):
     yield headers(1, plain(p, "POST", "/wait"), end=False), 1
     yield from flood(data(1, b"", pad=255))
+
+
+@attack("DATA that is a length of padding and nothing else")
+def padding_of_nothing(p):
+    yield headers(1, plain(p, "POST", "/wait"), end=False), 1
+    yield from flood(data(1, b"", pad=0))
+
+
+@attack("the windows of a hundred streams up and down", ends=8000, memory=PENDING, cpu=1.5)
+def windows_up_and_down(p):
+    block = plain(p, path="/big")
+    yield b"".join(headers(s, block) for s in range(1, 200, 2)), 100
+    yield from flood(settings((INITIAL_WINDOW_SIZE, 0)) + settings((INITIAL_WINDOW_SIZE, 0x7fffffff)) + settings((INITIAL_WINDOW_SIZE, 1)), 3)
 
 
 @attack("PRIORITY")
@@ -250,8 +291,6 @@ def late_rst(p):
 
 
 # --- Replies that nobody takes
-# A stream may hold what the relay lets pile up for a client that does not take it, 128 KiB and one read of 64 KiB; all of a worker's are bounded by limits.buffered.
-PENDING = 2 * 100 * (128 + 64 + 10)  # KB: two attackers with a hundred streams each, which take some 10 KB of their own
 
 
 @attack("windows of 0 with a hundred large replies pending", ends=None, memory=PENDING, hold=0.5)
