@@ -2,7 +2,7 @@
  *
  * Sending. The head is made and serialised in one function (h2_send_head), so that no token waits for anything with its head: nothing is opened beyond what the peer allows, and
  * a call that gets its place within a feed has its head made behind that (h2_call_put_off). Heads leave at the end of the loop's turn, many in one write. One whose token ends
- * before long leaves at once, so that a turn which takes long sends none that is over.
+ * before long leaves at once, so that a turn which takes long sends none that is over. None is made while the socket is full (h2_upstream.c).
  *
  * Receiving. Events come from the session's feed, each piece as it is found; on_flush comes once for all that one read brought (`fed`). An owner that pauses takes nothing: what comes
  * stays with the stream, bounded by its window, and resume has it offered anew. What has come is told whatever becomes of its connection (h2_call_rescue).
@@ -288,9 +288,10 @@ static int open_stream(struct call *c, struct request_head *head, bool ends, str
   rc = h2_stream_open(s, &c->h2.stream, &fields, ends);
   if (rc == UV_ECONNRESET)
     rc = has_closed(c) ? ERR_LIMIT : UV_EAGAIN; /* the library has bounds for a head; or it had ended before */
-  if (rc == 0 && head->secrets != NULL && head->secrets->ends_at != 0 &&
-      head->secrets->ends_at - clock_boot_ms() < SOON_MS)
-    h2_session_write(s);
+  int64_t end = rc == 0 && head->secrets != NULL ? head->secrets->ends_at : 0;
+  if (end == 0) return rc;
+  h2_upstream_secrets(upstream_of(c), end);
+  if (end - clock_boot_ms() < SOON_MS) h2_session_write(s);
   return rc;
 }
 
@@ -311,6 +312,7 @@ static int h2_send_head(struct call *c) {
   struct h2_upstream *u = upstream_of(c);
   struct request_head head;
   struct str body = {0};
+  if (h2_session_stuck(&u->session)) return UV_EAGAIN; /* since this place was given out */
   if (!takes_streams(&u->session)) {
     if (h2_session_streams(&u->session) == 0) origin_conn_retire(c->place.conn);
     return UV_EAGAIN;
@@ -390,6 +392,7 @@ const struct h2_events h2_call_events = {.block_begin = on_block_begin,
                                          .closed = on_closed,
                                          .settings = h2_upstream_settings,
                                          .goaway = h2_upstream_goaway,
+                                         .stuck = h2_upstream_stuck,
                                          .over = h2_upstream_over};
 
 const struct call_ops h2_call_ops = {.send_head = h2_send_head,

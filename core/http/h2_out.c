@@ -58,7 +58,10 @@ void h2_out_write(struct h2_session *s) {
   }
   buf_fini(&o->bytes);
   free(o);
-  if (stream_queued(s->stream) > 0 && s->events->stuck != NULL) s->events->stuck(s);
+  if (!h2_session_stuck(s))
+    s->secrets_end = 0;
+  else if (s->events->stuck != NULL)
+    s->events->stuck(s);
 }
 
 static struct h2_piece *piece_new(struct h2_session *s) {

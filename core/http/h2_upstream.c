@@ -6,6 +6,9 @@
  *
  * Within the feed nothing is closed and no head is made: `closing` and `put_off` say what is to be done when it is over.
  *
+ * Tokens. A head leaves with the write of its turn, unless the socket is full. So a connection whose socket has not taken all gets no new call, which had to wait there, and its token with it. A head
+ * may be in the very write that the socket does not take: then the connection ends when the first token in it does (`secrets`).
+ *
  * Signs of life. Whoever waits for a reply cannot tell a slow server from a dead path, and an idle connection may lead nowhere long before TCP says so. So a silence is broken by a
  * PING: after H2_SILENCE_MS, once more after as long again and twice that, and with the next request that is sent into it. More in one silence would be an offence: servers of gRPC end a
  * connection that brings a fourth one within five minutes and no data in between ("too_many_pings"), and with it streams that are silent for good reasons. A long silence of a
@@ -14,6 +17,7 @@
 
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/must.h"
 #include "http/h2_call.h"
 #include "http/message.h"
@@ -43,6 +47,7 @@ static void go_on(struct h2_upstream *u) {
 
 static void shut(struct h2_upstream *u) {
   timeout_fini(&u->silence);
+  timeout_fini(&u->secrets);
   origin_conn_shut(u->conn);
 }
 
@@ -51,6 +56,7 @@ static void lose(struct h2_upstream *u) {
   if (u->lost || u->closing) return;
   u->lost = true;
   timeout_clear(&u->silence);
+  timeout_clear(&u->secrets);
   stream_read_stop(&u->conn->stream);
   if (!u->conn->reused && !u->session.settled) origin_conn_failed(u->conn);
   for (struct link *l = u->session.streams.next; l != &u->session.streams; l = l->next)
@@ -127,8 +133,31 @@ void h2_upstream_wanted(struct h2_upstream *u) {
 
 static bool upstream_ready(const struct origin_conn *c) {
   const struct h2_upstream *u = c->session;
-  if (u->lost || u->closing || u->doubted) return false;
+  if (u->lost || u->closing || u->doubted || h2_session_stuck(&u->session)) return false;
   return u->session.settled || now_of(u) - c->opened_at < HELLO_MS;
+}
+
+/* --- tokens that wait in the socket's queue --- */
+
+static void on_secrets_due(struct timeout *t) {
+  struct h2_upstream *u = CONTAINER_OF(t, struct h2_upstream, secrets);
+  if (u->session.secrets_end == 0 || !h2_session_stuck(&u->session)) return;
+  stream_mute(&u->conn->stream); /* a paused call may keep the connection open for a while */
+  lose(u);
+}
+
+void h2_upstream_stuck(struct h2_session *s) {
+  enum { EARLY_MS = 2 * WHEEL_TICK_MS };
+  struct h2_upstream *u = upstream_of(s);
+  if (s->secrets_end == 0 || u->lost || u->closing) return;
+  int64_t left = s->secrets_end - clock_boot_ms() - EARLY_MS;
+  timeout_set(&u->secrets, left > 0 ? (uint64_t)left : 1);
+}
+
+void h2_upstream_secrets(struct h2_upstream *u, int64_t end) {
+  struct h2_session *s = &u->session;
+  if (s->secrets_end == 0 || end < s->secrets_end) s->secrets_end = end;
+  if (h2_session_stuck(s)) h2_upstream_stuck(s);
 }
 
 /* --- what comes --- */
@@ -171,7 +200,9 @@ static void on_read(struct stream *s, ssize_t n, const uint8_t *data) {
 
 static void on_drain(struct stream *s, int status) {
   struct h2_upstream *u = ((struct origin_conn *)s->owner)->session;
-  if (!u->lost) h2_session_drained(&u->session, status);
+  if (u->lost) return;
+  if (!h2_session_stuck(&u->session)) u->session.secrets_end = 0;
+  h2_session_drained(&u->session, status);
 }
 
 static void upstream_open(struct origin_conn *c, struct wheel *w, struct laters *l) {
@@ -182,6 +213,7 @@ static void upstream_open(struct origin_conn *c, struct wheel *w, struct laters 
   u->laters = l;
   list_init(&u->put_off);
   timeout_init(&u->silence, w, on_silence);
+  timeout_init(&u->secrets, w, on_secrets_due);
   c->session = u;
   c->user = NULL;
   c->stream.on_drain = on_drain;

@@ -22,6 +22,7 @@ struct h2_upstream {
   struct laters *laters;
   struct link put_off;    /* calls (h2_call.put_off) that were given a place within a feed */
   struct timeout silence; /* the next look at session.heard_at, or the end of the wait for an answer */
+  struct timeout secrets; /* the end of the first token in what the socket has not taken */
   unsigned pings;         /* of this silence */
   bool doubted;           /* nothing has come since the last one */
   bool
@@ -34,9 +35,13 @@ extern const struct origin_protocol h2_upstream_protocol;
 /* A call is about to send on it. */
 void h2_upstream_wanted(struct h2_upstream *u);
 
+/* It has sent a head with tokens, whose first ends then (clock_boot_ms). */
+void h2_upstream_secrets(struct h2_upstream *u, int64_t end);
+
 /* Of h2_call_events. */
 void h2_upstream_settings(struct h2_session *s);
 void h2_upstream_goaway(struct h2_session *s, enum h2_error code);
+void h2_upstream_stuck(struct h2_session *s);
 void h2_upstream_over(struct h2_session *s);
 
 #endif

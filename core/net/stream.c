@@ -284,6 +284,8 @@ void stream_plain_shutdown(struct stream *s) {
   if (s->queue == NULL) shutdown(fd_of(s), SHUT_WR); /* on failure the peer has gone, which the next read reports */
 }
 
+void stream_mute(struct stream *s) { shutdown(fd_of(s), SHUT_WR); /* on failure there is no peer */ }
+
 /* The kernel may hold megabytes that it has taken from us and the peer has not taken from it: these bytes count as not taken. */
 static uint64_t kernel_holds(const struct stream *s) {
   int held = 0;

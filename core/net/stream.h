@@ -131,6 +131,8 @@ int stream_peer_end(const struct stream *s);
 void stream_pass_on(struct stream *s, struct stream *to, uint64_t most);
 /* Sends FIN (and close_notify) once the queue is empty. */
 void stream_shutdown(struct stream *s);
+/* What is queued never leaves: writes fail from now on, which on_drain reports. Before a close that has to wait for something. */
+void stream_mute(struct stream *s);
 /* Closes at once; queued bytes are dropped. on_closed is called later from the loop. */
 void stream_close(struct stream *s, stream_closed_fn on_closed);
 /* As stream_close, with RST: how the peer learns that a message was cut short. */

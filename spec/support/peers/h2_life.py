@@ -324,6 +324,28 @@ def stalled(port):
     return {"shut": c.said(shut), "after_ms": (time.time() - began) * 1000, "others": open_, "again": c.get("/one"), "goaways": c.goaways, "closed": c.closed}
 
 
+def full(port):
+    """By HTTP/1.1: a body that the server does not read, until nothing of it is taken any more, and a request beside it."""
+    up = socket.create_connection(("localhost", int(port)), PATIENCE)
+    up.sendall(b"POST /stall HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n")
+    up.settimeout(0.5)
+    sent = 0
+    try:
+        while True:
+            sent += up.send(bytes(65536))
+    except TimeoutError:
+        pass
+    began = time.time()
+    c = socket.create_connection(("localhost", int(port)), PATIENCE)
+    c.settimeout(5)
+    c.sendall(b"GET /one HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    try:
+        reply = c.recv(100).decode("latin-1")
+    except TimeoutError:
+        reply = "nothing"
+    return {"sent": sent, "reply": reply.partition("\r\n")[0], "after_ms": (time.time() - began) * 1000}
+
+
 def renewed(port, ca, cert, key, new_cert, new_key):
     """Its certificate is replaced while a stream runs."""
     c = Client(port, ca)
@@ -349,7 +371,7 @@ def renewed(port, ca, cert, key, new_cert, new_key):
 # --- an upstream ---
 
 def server(log_path):
-    """Answers /wait/MS later, /upload when its body has come whole, each by the connection's number."""
+    """Answers /wait/MS later, /upload when its body has come whole, each by the connection's number. Behind /stall it reads nothing any more."""
     log, lock = open(log_path, "w", buffering=1), threading.Lock()
 
     def note(**what):
@@ -403,6 +425,11 @@ def server(log_path):
                             uploads.add(event.stream_id)
                         elif path.startswith("/wait/"):
                             threading.Timer(int(path[6:]) / 1000, answer, (event.stream_id, text)).start()
+                        elif path == "/stall":
+                            conn.increment_flow_control_window(1 << 30)
+                            conn.increment_flow_control_window(1 << 30, event.stream_id)
+                            flush()
+                            time.sleep(10 * PATIENCE)
                         else:
                             answer(event.stream_id, text)
                     elif isinstance(event, h2.events.DataReceived):
@@ -469,6 +496,6 @@ def relay(port):
 
 if __name__ == "__main__":
     name, *words = sys.argv[1:]
-    result = {"drain": drain, "drain_idle": drain_idle, "drain_preface": drain_preface, "drain_deadline": drain_deadline, "idle": idle, "cancel": cancel, "reload": reload, "shed": shed, "limits": limits, "stalled": stalled, "renewed": renewed,
+    result = {"drain": drain, "drain_idle": drain_idle, "drain_preface": drain_preface, "drain_deadline": drain_deadline, "idle": idle, "cancel": cancel, "reload": reload, "shed": shed, "limits": limits, "stalled": stalled, "full": full, "renewed": renewed,
               "server": server, "relay": relay}[name](*words)
     print(json.dumps(result))
