@@ -3,11 +3,9 @@
 local jeton = require "spec.support.jeton"
 local peers = require "spec.support.peers"
 local process = require "spec.support.process"
+local verdicts = require "spec.support.verdicts"
 
-local PYTHON, RUNNER = "/usr/bin/python3", "spec/security/h2/flood.py"
-local names = {}
-for line in assert(io.popen(("%s %s list"):format(PYTHON, RUNNER))):lines() do names[#names + 1] = line end
-assert(#names > 30, "the runner lists no attacks")
+local names = verdicts.names("flood.py", 30)
 
 --- /big is 300,000 bytes; /wait and /stall are never answered, and /stall is not read. The other client's /here is answered by a hook.
 local UPSTREAM = [[
@@ -28,22 +26,16 @@ local UPSTREAM = [[
   end]]
 
 describe("a flood of HTTP/2", function()
-  local proxy
-  local verdicts = {}
+  local proxy, played
   setup(function()
     local upstream = peers.raw(UPSTREAM)
     proxy = jeton.start { binary = os.getenv "JETON_RELEASE" or jeton.root .. "/build/release/jeton", policy = ([[return { listen = "127.0.0.1:0", workers = 1,
       upstream = "http://127.0.0.1:%d", log = { access = false }, timeouts = { head = "1s", body = "2s", send = "2s", idle = "5s" },
       on_request = function(req) if req.path == "/here" then req:respond(200, {}, "here") end end }]]):format(upstream.port) }
-    local code, out, err = process.run({ PYTHON, RUNNER, "127.0.0.1", tostring(proxy.port), tostring(proxy.pid), tostring(process.stretched(1)) }, { timeout = 200 })
-    assert(code == 0, err)
-    for verdict, name, seen in out:gmatch "(%a+)\t([^\t\n]*)\t([^\n]*)" do verdicts[name] = { verdict, seen } end
+    played = verdicts.play("flood.py", { "127.0.0.1", proxy.port, proxy.pid, process.stretched(1) }, 200)
   end)
   for _, name in ipairs(names) do
-    it("costs the flooder: " .. name, function()
-      local v = assert(verdicts[name], "it was not played")
-      assert(v[1] == "ok", v[2])
-    end)
+    it("costs the flooder: " .. name, function() verdicts.check(played, name) end)
   end
   it("leaves a proxy that ends well", function() proxy:finish() end)
 end)

@@ -2,13 +2,10 @@
 local jeton = require "spec.support.jeton"
 local peers = require "spec.support.peers"
 local process = require "spec.support.process"
+local verdicts = require "spec.support.verdicts"
 
-local PYTHON, RUNNER = "/usr/bin/python3", "spec/security/h2/conformance.py"
 
---- The names of all cases; asked when this file is read, so that each is an `it`.
-local names = {}
-for line in assert(io.popen(("%s %s list"):format(PYTHON, RUNNER))):lines() do names[#names + 1] = line end
-assert(#names > 200, "the runner lists no cases")
+local names = verdicts.names("conformance.py", 200)
 
 --- An upstream that reads a request's body to its end and answers then, so that no reply comes early: a short one, for /big one of 300,000 bytes.
 local UPSTREAM = [[
@@ -47,17 +44,10 @@ describe("HTTP/2", function()
 
   for i, listener in ipairs { "plain", "tls" } do
     describe(listener == "plain" and "by prior knowledge" or "over TLS", function()
-      local verdicts = {}
-      setup(function()
-        local code, out, err = process.run({ PYTHON, RUNNER, "run", "127.0.0." .. i, tostring(proxy:port_of(i)), listener }, { timeout = 60 })
-        assert(code == 0, err)
-        for verdict, name, why in out:gmatch "(%a+)\t([^\t\n]*)\t([^\n]*)" do verdicts[name] = { verdict, why } end
-      end)
+      local played
+      setup(function() played = verdicts.play("conformance.py", { "run", "127.0.0." .. i, proxy:port_of(i), listener }, 60) end)
       for _, name in ipairs(names) do
-        it("section " .. name, function()
-          local v = assert(verdicts[name], "it was not played")
-          assert(v[1] == "ok", v[2])
-        end)
+        it("section " .. name, function() verdicts.check(played, name) end)
       end
     end)
   end
@@ -70,14 +60,12 @@ describe("HTTP/2 that is answered before the request's end", function()
   it("tells a slow client its errors, too", function()
     local proxy = jeton.start [[return { listen = "127.0.0.1:0", log = { access = false }, upstream = "http://127.0.0.1:1",
       on_request = function(req) req:respond(200, {}, "hello, this is a body") end }]]
-    local code, out, err = process.run({ PYTHON, RUNNER, "run", "127.0.0.1", tostring(proxy.port), "plain", "loose", "20" }, { timeout = 60 })
-    assert(code == 0, err)
-    local played = 0
-    for verdict, name, why in out:gmatch "(%a+)\t([^\t\n]*)\t([^\n]*)" do
-      played = played + 1
-      assert(verdict == "ok", name .. ": " .. why)
+    local played, count = verdicts.play("conformance.py", { "run", "127.0.0.1", proxy.port, "plain", "loose", 20 }, 60), 0
+    for name in pairs(played) do
+      verdicts.check(played, name)
+      count = count + 1
     end
-    assert.equal(147, played)
+    assert.equal(147, count)
     proxy:finish()
   end)
 end)

@@ -2,13 +2,10 @@
 --- behind the proxy read is judged by a strict reader that is neither the proxy's nor the server's (spec/support/strict.lua).
 local jeton = require "spec.support.jeton"
 local peers = require "spec.support.peers"
-local process = require "spec.support.process"
 local strict = require "spec.support.strict"
+local verdicts = require "spec.support.verdicts"
 
-local PYTHON, RUNNER = "/usr/bin/python3", "spec/security/h2/translation.py"
-local names = {}
-for line in assert(io.popen(("%s %s list"):format(PYTHON, RUNNER))):lines() do names[#names + 1] = line end
-assert(#names > 300, "the runner lists no cases")
+local names = verdicts.names("translation.py", 300)
 
 local function bytes(hex) return (hex:gsub("%x%x", function(byte) return string.char(tonumber(byte, 16)) end)) end
 
@@ -24,25 +21,19 @@ local function read(connections)
 end
 
 describe("HTTP/2 to HTTP/1.1", function()
-  local proxy
-  local verdicts = {}
+  local proxy, played
   setup(function()
     local port = peers.free_port()
     proxy = jeton.start(([[return { listen = "127.0.0.1:0", upstream = { "http://127.0.0.1:%d", preserve_host = true }, log = { access = false } }]]):format(port))
-    local code, out, err = process.run({ PYTHON, RUNNER, tostring(proxy.port), tostring(port) }, { timeout = 120 })
-    assert(code == 0, err)
-    for verdict, name, why, count, connections in out:gmatch "(%a+)\t([^\t\n]*)\t([^\t\n]*)\t([^\t\n]*)\t([^\n]*)" do
-      verdicts[name] = { verdict = verdict, why = why, count = count, connections = connections }
-    end
+    played = verdicts.play("translation.py", { proxy.port, port }, 120)
   end)
   for _, name in ipairs(names) do
     it(name, function()
-      local v = assert(verdicts[name], "it was not played")
-      assert(v.verdict == "ok", v.why)
-      local whole, fault = read(v.connections)
+      local count, connections = verdicts.check(played, name)
+      local whole, fault = read(connections)
       assert(not fault, fault)
-      local least, most = v.count:match "^(%d+)%-?(%d*)$"
-      assert(whole >= tonumber(least) and whole <= (tonumber(most) or tonumber(least)), ("%d whole requests, not %s"):format(whole, v.count))
+      local least, most = count:match "^(%d+)%-?(%d*)$"
+      assert(whole >= tonumber(least) and whole <= (tonumber(most) or tonumber(least)), ("%d whole requests, not %s"):format(whole, count))
     end)
   end
   it("ends well", function() proxy:finish() end)
