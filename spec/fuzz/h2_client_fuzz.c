@@ -38,8 +38,6 @@ static void ask(unsigned kind) {
   }
 }
 
-static void block_begin(struct h2_stream *st, enum h2_block_kind kind) { fuzz_block_begin(fuzz_of(st), kind, true); }
-
 static enum h2_error block_end(struct h2_stream *st, enum h2_block_kind kind, bool ends) {
   struct fuzz_stream *f = fuzz_of(st);
   CHECK(f->in_block);
@@ -59,12 +57,6 @@ static enum h2_error block_end(struct h2_stream *st, enum h2_block_kind kind, bo
   return H2_NO_ERROR;
 }
 
-static void body_end(struct h2_stream *st) {
-  struct fuzz_stream *f = fuzz_of(st);
-  fuzz_body_end(st);
-  CHECK(f->reply.framing != FRAMING_LENGTH || f->received == f->reply.content_length);
-}
-
 static void on_settings(struct h2_session *s) { CHECK(s == &fuzz.session); }
 static void on_goaway(struct h2_session *s, enum h2_error code) {
   (void)code;
@@ -72,17 +64,8 @@ static void on_goaway(struct h2_session *s, enum h2_error code) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
-  static const struct h2_events events = {.block_begin = block_begin,
-                                          .field = fuzz_field,
-                                          .block_end = block_end,
-                                          .body = fuzz_body,
-                                          .body_end = body_end,
-                                          .fed = fuzz_no_event,
-                                          .drained = fuzz_no_event,
-                                          .closed = fuzz_closed,
-                                          .settings = on_settings,
-                                          .goaway = on_goaway,
-                                          .over = fuzz_over};
+  static const struct h2_events events = {
+      .block_end = block_end, .settings = on_settings, .goaway = on_goaway, FUZZ_EVENTS};
   static const struct h2_settings settings = {
       .side = H2_CLIENT, .header_list = 1500, .buffered = 1 << 20, .sensitive = true};
   if (n < 2) return 0;

@@ -61,8 +61,6 @@ static struct h2_stream *opened(struct h2_session *s) {
   CHECK(s == &fuzz.session && s->nstreams <= FUZZ_STREAMS);
   return fuzz_stream_new();
 }
-static void block_begin(struct h2_stream *st, enum h2_block_kind kind) { fuzz_block_begin(fuzz_of(st), kind, false); }
-
 static enum h2_error block_end(struct h2_stream *st, enum h2_block_kind kind, bool ends) {
   struct fuzz_stream *f = fuzz_of(st);
   CHECK(f->in_block);
@@ -90,23 +88,8 @@ static enum h2_error block_end(struct h2_stream *st, enum h2_block_kind kind, bo
   return H2_NO_ERROR;
 }
 
-static void body_end(struct h2_stream *st) {
-  struct fuzz_stream *f = fuzz_of(st);
-  fuzz_body_end(st);
-  CHECK(f->request.framing != FRAMING_LENGTH || f->received == f->request.content_length);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
-  static const struct h2_events events = {.opened = opened,
-                                          .block_begin = block_begin,
-                                          .field = fuzz_field,
-                                          .block_end = block_end,
-                                          .body = fuzz_body,
-                                          .body_end = body_end,
-                                          .fed = fuzz_no_event,
-                                          .drained = fuzz_no_event,
-                                          .closed = fuzz_closed,
-                                          .over = fuzz_over};
+  static const struct h2_events events = {.opened = opened, .block_end = block_end, FUZZ_EVENTS};
   static const struct h2_settings settings = {
       .side = H2_SERVER, .streams = FUZZ_STREAMS, .header_list = 1500, .buffered = 1 << 20};
   if (n < 2) return 0;
