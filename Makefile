@@ -33,8 +33,10 @@ DEFS := -D_GNU_SOURCE -DJETON_SCRIPTS='"$(PREFIX)/share/jeton"' $(if $(LLHTTP_SS
 INCS = -Icore $(patsubst %,-isystem %,$(LLHTTP_INC)) $(shell pkg-config --cflags-only-I lua5.4 libuv libnghttp2 | sed 's/-I/-isystem /g')
 LIBS = $(shell pkg-config --libs lua5.4 libuv libnghttp2) $(LLHTTP_LIB) -lmbedtls -lmbedx509 -lmbedcrypto -lz -lpthread -lm -ldl
 
-OPT_release := -O2 -flto=auto -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
-LD_release := -O2 -flto=auto -pie -Wl,-z,relro,-z,now
+# gcc for x86-64 clears what has a known size by `rep stos`, which takes 84 ns for an exchange's 1,500 bytes, and libc's memset 32.
+MEMSET := $(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),$(if $(findstring clang,$(shell $(CC) --version)),,-mmemset-strategy=unrolled_loop:128:noalign,libcall:-1:noalign))
+OPT_release := -O2 -flto=auto -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE $(MEMSET)
+LD_release := -O2 -flto=auto -pie -Wl,-z,relro,-z,now $(MEMSET)
 OPT_asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 LD_asan := -fsanitize=address,undefined
 OPT_tsan := -O1 -fsanitize=thread -fno-omit-frame-pointer

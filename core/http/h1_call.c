@@ -19,6 +19,11 @@
 #include "http/writer.h"
 #include "net/uv_buf.h"
 
+enum {
+  BODY_COPIED =
+      1024 /* a body of so many bytes goes behind the head in one span, which the kernel takes for less than two */
+};
+
 static const uint8_t nothing[1];
 
 static struct call *call_of(const struct stream *s) { return ((struct origin_conn *)s->owner)->user; }
@@ -194,8 +199,10 @@ static int h1_send_head(struct call *c) {
   if (rc != 0) return rc;
   c->h1.chunked = head.framing.kind == FRAMING_CHUNKED;
   assert(!c->h1.chunked || !c->body_done); /* a body at hand has a length */
+  bool joined = body.n <= BODY_COPIED;
+  if (joined) buf_adds(out, body);
   uv_buf_t bufs[2] = {uv_buf_of(buf_str(out)), uv_buf_of(body)};
-  write_out(c, bufs, body.n > 0 ? 2 : 1, true);
+  write_out(c, bufs, joined ? 1 : 2, true);
   buf_reset(out);
   stream_read_start(s, on_read);
   return 0;

@@ -28,6 +28,20 @@ static size_t wanted(const struct h2_heads *h) {
                                                                                         : H2_HEAD_SIZE;
 }
 
+/* The rest of a head that an earlier read ended in; a byte at a time, since it is rare. False: it ends in this one, too. */
+static bool complete(struct h2_heads *h, const uint8_t *p, size_t n, size_t *at) {
+  while (h->have < wanted(h)) {
+    if (*at == n) return false;
+    h->bytes[h->have++] = p[(*at)++];
+  }
+  return true;
+}
+
+/* Where a head lies whole in what was read, as nearly all do, it is read where it lies. NULL: it does not. */
+static const uint8_t *whole(const struct h2_heads *h, const uint8_t *p, size_t n) {
+  return h->have == 0 && n >= H2_HEAD_SIZE && p[3] != NGHTTP2_PRIORITY ? p : NULL;
+}
+
 bool h2_heads_next(struct h2_heads *h, const uint8_t *p, size_t n, size_t *before, size_t *upto,
                    struct h2_frame_head *out) {
   size_t at = 0;
@@ -37,14 +51,18 @@ bool h2_heads_next(struct h2_heads *h, const uint8_t *p, size_t n, size_t *befor
     at += skipped;
     if (at == n) return false;
     *before = at;
-    while (h->have < wanted(h)) {
-      if (at == n) return false;
-      h->bytes[h->have++] = p[at++];
+    const uint8_t *head = whole(h, p + at, n - at);
+    if (head != NULL) {
+      at += H2_HEAD_SIZE;
+      *out = read_head(head);
+      h->left = out->length;
+    } else {
+      if (!complete(h, p, n, &at)) return false;
+      *out = read_head(h->bytes);
+      h->left = out->length - (h->have - H2_HEAD_SIZE);
+      if (h->have > H2_HEAD_SIZE) out->dependency = (int32_t)(be32(h->bytes + H2_HEAD_SIZE) & 0x7fffffff);
+      h->have = 0;
     }
-    *out = read_head(h->bytes);
-    h->left = out->length - (h->have - H2_HEAD_SIZE);
-    if (h->have > H2_HEAD_SIZE) out->dependency = (int32_t)(be32(h->bytes + H2_HEAD_SIZE) & 0x7fffffff);
-    h->have = 0;
     if (is_told(out->type)) continue;
     *upto = at;
     return true;

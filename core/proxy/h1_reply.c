@@ -24,7 +24,7 @@ _Static_assert((int)H1_LINE_MAX >= (int)CHUNK_LINE_MAX, "a line holds any chunk'
 static struct conn *conn_of(const struct downstream *d) { return d->conn; }
 static struct h1_message *message_of(const struct downstream *d) { return d->conn->h1.u.message; }
 
-enum { SPARE_OUTS = 64 };
+enum { SPARE_OUTS = 64, COPIED = 1024, JOINED = 4096 };
 
 void h1_outs_init(struct h1_outs *all) {
   *all = (struct h1_outs){.free = NULL};
@@ -45,6 +45,7 @@ void h1_outs_fini(struct h1_outs *all) {
 }
 
 void h1_outs_give(struct h1_outs *all, struct h1_out *o) {
+  buf_reset(&o->head);
   if (all->nfree == SPARE_OUTS) {
     free_out(o);
     return;
@@ -62,6 +63,7 @@ static struct h1_out *take_out(struct h1_outs *all) {
   } else {
     o = must_malloc(sizeof *o);
     buf_init(&o->head);
+    o->head.sensitive = true; /* what a reply says may be a secret, and the array is kept */
   }
   o->n = o->nlines = 0;
   return o;
@@ -104,7 +106,20 @@ static struct h1_out *collect(struct conn *c, unsigned n) {
   return m->out;
 }
 
-static void add(struct h1_out *o, struct str span) { o->v[o->n++] = uv_buf_of(span); }
+static bool ends_in_head(const struct h1_out *o) { return o->n == 1 && o->v[0].base == (char *)o->head.p; }
+
+/* Small spans in front of all large ones are copied behind one another: one span is sent for less than two (`send`, no array to be read by the kernel).
+ * True: the span itself must stay where it is. */
+static bool add(struct h1_out *o, struct str span) {
+  if ((o->n == 0 || ends_in_head(o)) && span.n <= COPIED && o->head.n + span.n <= JOINED) {
+    buf_adds(&o->head, span);
+    o->v[0] = uv_buf_of(buf_str(&o->head));
+    o->n = 1;
+    return false;
+  }
+  o->v[o->n++] = uv_buf_of(span);
+  return true;
+}
 
 /* --- what an exchange says --- */
 
@@ -157,9 +172,9 @@ static void head(struct downstream *d, const struct reply *r) {
                             .client = r->tunnel ? HTTP_1_1 : to->version,
                             .upgrade = r->upgrade};
   struct h1_out *o = collect(c, 1);
-  buf_reset(&o->head);
+  assert(o->n == 0 && o->head.n == 0);
   write_response_head(&o->head, &h);
-  add(o, buf_str(&o->head));
+  o->v[o->n++] = uv_buf_of(buf_str(&o->head));
   m->reply = H1_REPLY_WAITS;
 }
 
@@ -178,13 +193,13 @@ static void body(struct downstream *d, struct str span) {
   if (m->no_body || span.n == 0) return;
   struct h1_out *o = collect(conn_of(d), 3);
   if (!m->chunked) {
-    add(o, span);
+    (void)add(o, span);
     return;
   }
-  char *line = o->lines[o->nlines++];
-  add(o, (struct str){line, write_chunk_line(line, span.n)});
-  add(o, span);
-  add(o, STR("\r\n"));
+  char *line = o->lines[o->nlines];
+  if (add(o, (struct str){line, write_chunk_line(line, span.n)})) o->nlines++;
+  (void)add(o, span);
+  (void)add(o, STR("\r\n"));
 }
 
 static void passed(struct downstream *d, size_t n) {
@@ -200,7 +215,7 @@ static void end(struct downstream *d, const struct headers *trailers) {
   buf_init(&last);
   if (m->chunked) {
     write_chunk_end(&last, trailers);
-    add(collect(c, 1), buf_str(&last));
+    (void)add(collect(c, 1), buf_str(&last));
   }
   flush(d);
   buf_fini(&last);

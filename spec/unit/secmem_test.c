@@ -1,8 +1,10 @@
-/* Tests of secmem.c: what the limit on locked memory is spent on. */
+/* Tests of secmem.c: what the limit on locked memory is spent on, and what threads keep of it for themselves. */
 #include "base/secmem.h"
 
 #include <linux/capability.h>
+#include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +46,54 @@ static bool locking_works(void) {
   return works;
 }
 
+enum { PIECE = 64, CHUNK = 64 * 1024, PIECES = CHUNK / PIECE };
+
+/* A whole chunk's pieces, written to and given back. Stores the lowest address. */
+static void *use_a_chunk(void *arg) {
+  static void *p[PIECES];
+  uintptr_t *lowest = arg;
+  *lowest = UINTPTR_MAX;
+  for (int i = 0; i < PIECES; i++) {
+    p[i] = secmem_alloc_passing(PIECE);
+    memset(p[i], 'x', PIECE);
+    if ((uintptr_t)p[i] < *lowest) *lowest = (uintptr_t)p[i];
+  }
+  for (int i = 0; i < PIECES; i++) secmem_free_passing(p[i], PIECE);
+  return NULL;
+}
+
+static void what_a_thread_keeps_comes_back_at_its_end(void) {
+  pthread_t thread;
+  uintptr_t chunk;
+  CHECK(pthread_create(&thread, NULL, use_a_chunk, &chunk) == 0 && pthread_join(thread, NULL) == 0);
+  static void *p[PIECES];
+  for (int i = 0; i < PIECES; i++) {
+    static const char zeros[PIECE];
+    p[i] = secmem_alloc_passing(PIECE);
+    CHECK((uintptr_t)p[i] >= chunk && (uintptr_t)p[i] < chunk + CHUNK);
+    CHECK(memcmp(p[i], zeros, PIECE) == 0);
+  }
+  for (int i = 0; i < PIECES; i++) secmem_free_passing(p[i], PIECE);
+}
+
+static void sizes_of_every_class_are_their_own(void) {
+  enum { SIZES = 20 };
+  static const size_t sizes[SIZES] = {1,   16,  31,   32,   33,   63,   64,   65,   127,   128,
+                                      129, 512, 1000, 1024, 1025, 8191, 8192, 8193, 16384, 16385};
+  uint8_t *p[SIZES];
+  for (int round = 0; round < 3; round++) {
+    for (int i = 0; i < SIZES; i++) {
+      p[i] = secmem_alloc_passing(sizes[i]);
+      for (size_t k = 0; k < sizes[i]; k++) CHECK(p[i][k] == 0);
+      memset(p[i], i + 1, sizes[i]);
+    }
+    for (int i = 0; i < SIZES; i++) {
+      for (size_t k = 0; k < sizes[i]; k++) CHECK(p[i][k] == i + 1);
+      secmem_free_passing(p[i], sizes[i]);
+    }
+  }
+}
+
 static void tokens_are_locked_however_many_buffers_there_are(void) {
   enum { BUFFERS = 28, SIZE = 128 * 1024 };
   void *buffers[BUFFERS], *small[BUFFERS], *token, *large;
@@ -69,5 +119,7 @@ static void tokens_are_locked_however_many_buffers_there_are(void) {
 
 int main(void) {
   RUN(tokens_are_locked_however_many_buffers_there_are);
+  RUN(what_a_thread_keeps_comes_back_at_its_end);
+  RUN(sizes_of_every_class_are_their_own);
   return 0;
 }
