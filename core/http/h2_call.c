@@ -5,7 +5,7 @@
  * before long leaves at once, so that a turn which takes long sends none that is over. None is made while the socket is full (h2_upstream.c).
  *
  * Receiving. Events come from the session's feed, each piece as it is found; on_flush comes once for all that one read brought (`fed`). An owner that pauses takes nothing: what comes
- * stays with the stream, bounded by its window, and resume has it offered anew. What has come is told whatever becomes of its connection (h2_call_rescue).
+ * stays with the stream, bounded by its window, and resume has it offered anew. What has come is told whatever becomes of the stream or its connection (on_left).
  *
  * What a write finds out (a stream that has closed, bytes that waited and have gone) may be below a call of this very owner, so it is told from the loop, by `later`.
  *
@@ -22,19 +22,27 @@
 #include "net/stall.h"
 #include "token/secret.h"
 
-enum { SOON_MS = 1000 /* a token that ends within it is not left to wait for the end of the turn */ };
+enum {
+  SOON_MS = 1000,        /* a token that ends within it is not left to wait for the end of the turn */
+  TAKE_PIECE = 32 * 1024 /* of what has been left by a stream: as h2_stream.c has it */
+};
 
 static struct call *call_of(struct h2_stream *st) { return CONTAINER_OF(st, struct call, h2.stream); }
 static struct h2_upstream *upstream_of(const struct call *c) { return c->place.conn->session; }
 
 /* --- ends --- */
 
+static void drop_rest(struct call *c, struct buf *rest) {
+  c->place.conn->stream.net->queued -= rest->n;
+  buf_fini(rest);
+}
+
 static void leave_stream(struct call *c, enum h2_error code) {
   if (c->h2.over != NULL) *c->h2.over = true;
   later_cancel(&c->h2.later);
   list_remove(&c->h2.put_off);
   h2_stream_detach(&c->h2.stream, code);
-  buf_fini(&c->h2.rest);
+  drop_rest(c, &c->h2.rest);
 }
 
 /* The reply is complete and told. What of the request has not been taken is of no use any more. */
@@ -214,16 +222,33 @@ static void tell_end(struct call *c) {
     tell_closed(c);
 }
 
-/* A reply that outlived its connection. */
+/* The next piece of a reply that outlived its stream. False: the call is over. */
+static bool take_piece(struct call *c, struct str piece) {
+  bool gone;
+  call_feed_begin(c, &gone);
+  c->events->on_body(c, piece);
+  return !gone && call_feed_end(c, &gone, true);
+}
+
 static void take_rest(struct call *c) {
   struct buf rest = c->h2.rest;
-  bool gone;
+  struct net *net = c->place.conn->stream.net;
+  bool there = true;
+  size_t at = 0;
   buf_init(&c->h2.rest);
-  call_feed_begin(c, &gone);
-  c->events->on_body(c, buf_str(&rest));
-  if (!gone) (void)call_feed_end(c, &gone, true);
+  while (there && !c->paused && at < rest.n) {
+    size_t n = rest.n - at < TAKE_PIECE ? rest.n - at : TAKE_PIECE;
+    there = take_piece(c, (struct str){(const char *)rest.p + at, n});
+    at += n;
+  }
+  net->queued -= there ? at : rest.n;
+  if (there && at < rest.n) {
+    buf_drop(&rest, at);
+    c->h2.rest = rest;
+    return;
+  }
   buf_fini(&rest);
-  if (!gone && !c->paused) tell_end(c);
+  if (there && !c->paused) tell_end(c);
 }
 
 static void h2_resume(struct call *c) {
@@ -240,11 +265,13 @@ static void h2_resume(struct call *c) {
   }
 }
 
-void h2_call_rescue(struct h2_stream *st) {
+/* It stays counted as what waits in this process. */
+static void on_left(struct h2_stream *st) {
   struct call *c = call_of(st);
   if (st->receiving == H2_RECV_END)
     c->h2.state = H2_CALL_WHOLE; /* else it may be that already: all was taken, and its end is due */
-  buf_add(&c->h2.rest, st->in.p, st->in.n);
+  c->h2.rest = st->in;
+  buf_init(&st->in);
 }
 
 /* --- sending --- */
@@ -387,6 +414,7 @@ const struct h2_events h2_call_events = {.block_begin = on_block_begin,
                                          .block_end = on_block_end,
                                          .body = on_body,
                                          .body_end = on_body_end,
+                                         .left = on_left,
                                          .fed = on_fed,
                                          .drained = on_drained,
                                          .closed = on_closed,

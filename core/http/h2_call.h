@@ -28,7 +28,7 @@ struct h2_call {
   struct link put_off;   /* of those whose heads are made behind the feed (h2_upstream.h) */
   struct later
       later; /* tells from the loop what a write has found: that the stream has closed, if it has; else that it has drained */
-  struct buf rest; /* body that came before the connection ended, for an owner that is paused */
+  struct buf rest; /* body that came before the stream ended, for an owner that is paused */
   bool *over;      /* set when the stream is left, while a loop of ours is on the stack */
   uint8_t state;   /* enum h2_call_state */
   uint8_t code;    /* enum h2_error, of RESET and LOST. REFUSED_STREAM: the peer has not processed the request */
@@ -42,7 +42,5 @@ extern const struct h2_events h2_call_events; /* of a session whose streams are 
 bool h2_call_put_off(struct call *c);
 /* That is now. `lost`: the connection has ended meanwhile. */
 void h2_call_go_on(struct link *put_off, bool lost);
-/* The connection has ended. What of the reply its owner has not taken is kept for it. */
-void h2_call_rescue(struct h2_stream *st);
 
 #endif

@@ -430,7 +430,7 @@ static void give(struct h2_session *s, const uint8_t *p, size_t n) {
 
 bool h2_session_feed(struct h2_session *s, const uint8_t *p, size_t n) {
   assert(!s->feeding);
-  if (s->state == H2_DEAD || s->broken) return false;
+  if (s->state == H2_DEAD) return false;
   size_t before, upto;
   struct h2_frame_head head;
   s->heard_at = now_ms(s);
@@ -450,7 +450,7 @@ bool h2_session_feed(struct h2_session *s, const uint8_t *p, size_t n) {
     s->state = H2_DEAD; /* what the library ended itself shows when its GOAWAY has become a frame */
   if (s->state == H2_DEAD) h2_out_write(s);
   h2_session_tell_drained(s);
-  return s->state != H2_DEAD && !s->broken;
+  return s->state != H2_DEAD;
 }
 
 /* --- the end --- */

@@ -63,6 +63,8 @@ struct h2_events {
   /* Body. Returns how many bytes of it were taken, from the front; the rest is kept and offered by h2_stream_take. */
   size_t (*body)(struct h2_stream *st, struct str span);
   void (*body_end)(struct h2_stream *st); /* all of it has been taken, and the trailers have come, if there are any */
+  /* The stream ends, and some of its body (st->in) has not been taken: the user may have it. NULL: it goes. */
+  void (*left)(struct h2_stream *st);
   /* What one read has brought for this stream has been told; spans of it end. */
   void (*fed)(struct h2_stream *st);
   /* What waited for the peer has been put into frames, the last byte of it. */
@@ -86,6 +88,7 @@ enum h2_sending {
   H2_SEND_NOTHING, /* no final head has been said */
   H2_SEND_BODY,
   H2_SEND_END, /* all has been said; some of it may wait */
+  H2_SEND_CUT, /* the same, and it is not whole: RST_STREAM follows the last byte */
   H2_SEND_DONE /* END_STREAM has been put into a frame, or the stream is reset */
 };
 enum h2_receiving {
@@ -113,6 +116,7 @@ struct h2_stream {            /* embedded in its user's */
   bool waits;        /* its user is to be told when the peer has taken what there is */
   bool peer_reset;
   bool tunnel; /* set by its user: what the peer sends goes on behind our END_STREAM */
+  uint8_t cut; /* enum h2_error: of H2_SEND_CUT */
   unsigned nspans;
   struct str spans[H2_SPANS]; /* body of this turn of the loop, behind `out` */
   size_t nspan_bytes;
@@ -164,7 +168,7 @@ struct h2_session { /* embedded in its user's */
   bool feeding;
   bool settled; /* the peer's first SETTINGS have come */
   bool held;    /* a stream was not asked for its body, since the socket is full */
-  bool broken;  /* a write failed */
+  bool broken;  /* a write failed: nothing is said any more, but something may still come */
   bool told_over;
   bool ping_out; /* a PING of ours is not answered */
 };
@@ -202,8 +206,11 @@ void h2_stream_head(struct h2_stream *st, struct h2_fields *head, bool ends);
 /* Body: stays where it is until flush or end. */
 void h2_stream_body(struct h2_stream *st, struct str span);
 void h2_stream_flush(struct h2_stream *st);
+void h2_stream_forget(struct h2_stream *st); /* the body since the last flush is not to be sent */
 void h2_stream_end(struct h2_stream *st, struct h2_fields *trailers); /* takes over trailers; NULL: none */
-size_t h2_stream_queued(const struct h2_stream *st);                  /* body that waits, and the connection's bytes */
+/* Breaks off: RST_STREAM as soon as what has been said of the body has gone. Nothing is put into frames before this returns. */
+void h2_stream_cut(struct h2_stream *st, enum h2_error code);
+size_t h2_stream_queued(const struct h2_stream *st); /* body that waits, and the connection's bytes */
 /* Body that was not taken is offered anew, until `body` takes nothing; then body_end, if that is due. From the loop. */
 void h2_stream_take(struct h2_stream *st);
 /* RST_STREAM. `closed` follows, from a write or the end of the feed. */

@@ -3,7 +3,8 @@
  * Sending. A body is offered to the library in two parts: `out`, which waits since a window or the socket was full, and behind it the spans of this turn, which
  * stay where they are. The library asks how much there is (h2_stream_read_body) and then has that put into frames (h2_stream_send_body), so no byte is copied that
  * can leave at once. While the socket has not taken HELD_ABOVE bytes no stream is asked for more (`held`): else one client that does not read would
- * have all its windows' worth moved into the socket's queue.
+ * have all its windows' worth moved into the socket's queue. A body that breaks off ends in the same way (H2_SEND_CUT): the library would send RST_STREAM in front of what waits, and the
+ * reader would get less than had come.
  *
  * Receiving. `in` holds what came and was not taken, which its window bounds. The window opens by what was taken (h2_stream_take), and doubles when one window's worth was taken as it
  * came: then the peer waits for us and not we for our reader. */
@@ -16,7 +17,8 @@
 enum {
   HELD_ABOVE = 128 * 1024,
   BORROW_ABOVE = 1024,
-  FRAME_HEAD = 9, /* RFC 9113 section 4.1 */
+  TAKE_PIECE = 32 * 1024, /* as a read where peers are slow: so much may be queued beyond where its reader pauses */
+  FRAME_HEAD = 9,         /* RFC 9113 section 4.1 */
   WINDOW_START = NGHTTP2_INITIAL_WINDOW_SIZE,
   WINDOW_MOST =
       768 * 1024 /* 100 Mbit/s and 50 ms are 625 KB; with what a slow reader's queue may hold it stays below 1 MiB */
@@ -58,7 +60,7 @@ ssize_t h2_stream_read_body(nghttp2_session *ng, int32_t id, uint8_t *buf, size_
   struct h2_stream *st = source->ptr;
   size_t waiting = h2_stream_waiting(st);
   (void)buf;
-  if (waiting == 0 && st->sending != H2_SEND_END) {
+  if (waiting == 0 && st->sending != H2_SEND_END) { /* of one that is cut the last byte has brought RST_STREAM */
     st->deferred = true;
     return NGHTTP2_ERR_DEFERRED;
   }
@@ -123,6 +125,7 @@ int h2_stream_send_body(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t
   st->taken += n;
   n -= send_waiting(st, n);
   while (n > 0) n -= send_span(st, n);
+  if (st->sending == H2_SEND_CUT && h2_stream_waiting(st) == 0) h2_stream_reset(st, (enum h2_error)st->cut);
   return 0;
 }
 
@@ -170,6 +173,11 @@ void h2_stream_flush(struct h2_stream *st) {
   send_now(st);
 }
 
+void h2_stream_forget(struct h2_stream *st) {
+  st->nspans = 0;
+  st->nspan_bytes = 0;
+}
+
 void h2_stream_interim(struct h2_stream *st, struct h2_fields *head) {
   struct h2_session *s = st->session;
   if (s == NULL || st->life != H2_LIFE_OPEN) return;
@@ -197,6 +205,18 @@ void h2_stream_end(struct h2_stream *st, struct h2_fields *trailers) {
   st->sending = H2_SEND_END;
   wake(st);
   send_now(st);
+}
+
+void h2_stream_cut(struct h2_stream *st, enum h2_error code) {
+  if (st->session == NULL || st->life != H2_LIFE_OPEN) return;
+  keep_spans(st);
+  if (h2_stream_waiting(st) == 0) {
+    h2_stream_reset(st, code);
+    return;
+  }
+  st->sending = H2_SEND_CUT;
+  st->cut = (uint8_t)code;
+  wake(st);
 }
 
 int h2_stream_open(struct h2_session *s, struct h2_stream *st, struct h2_fields *head, bool ends) {
@@ -257,6 +277,7 @@ void h2_stream_received(struct h2_stream *st, struct str span) {
     return;
   }
   st->run = 0;
+  if (st->in.n == 0) (void)buf_reserve(&st->in, st->window); /* doubling up to it would take twice as much */
   buf_add(&st->in, span.p + took, span.n - took);
   h2_account(s, span.n - took, 0);
 }
@@ -267,19 +288,30 @@ void h2_stream_received_end(struct h2_stream *st) {
   tell_end(st);
 }
 
-void h2_stream_take(struct h2_stream *st) {
+/* In pieces, so that a reader which pauses again has not been given a window's worth more. Nothing comes meanwhile: what has been taken goes at the end. False: the stream has ended. */
+static bool offer(struct h2_stream *st, size_t *taken) {
   struct h2_session *s = st->session;
-  if (s == NULL) return;
-  while (st->in.n > 0) {
-    size_t took = s->events->body(st, buf_str(&st->in));
-    if (st->session == NULL) return;
+  size_t at = 0;
+  while (at < st->in.n) {
+    size_t n = st->in.n - at < TAKE_PIECE ? st->in.n - at : TAKE_PIECE;
+    size_t took = s->events->body(st, (struct str){(const char *)st->in.p + at, n});
+    if (st->session == NULL) return false;
     if (took == 0) break;
     s->events->fed(st); /* the span ends with that, and its bytes go now */
-    if (st->session == NULL) return;
-    h2_account(s, 0, took);
-    buf_drop(&st->in, took);
+    if (st->session == NULL) return false;
+    at += took;
     consume(st, took);
   }
+  *taken = at;
+  return true;
+}
+
+void h2_stream_take(struct h2_stream *st) {
+  struct h2_session *s = st->session;
+  size_t taken;
+  if (s == NULL || !offer(st, &taken)) return;
+  h2_account(s, 0, taken);
+  buf_drop(&st->in, taken);
   if (st->in.n == 0) buf_fini(&st->in);
   tell_end(st);
   if (st->session != NULL && st->life == H2_LIFE_OVER && st->receiving == H2_RECV_TOLD)
@@ -294,6 +326,11 @@ static bool has_more_to_tell(const struct h2_stream *st, uint32_t code) {
   return code == NGHTTP2_NO_ERROR && st->session->settings.side == H2_CLIENT && st->receiving == H2_RECV_END;
 }
 
+/* What has come before the end is its reader's, however late that reads: a reset says nothing of it, and with HTTP/1 it would have been told before the end was seen. */
+static void leave_rest(struct h2_stream *st) {
+  if (st->in.n > 0 && st->life != H2_LIFE_RESET && st->session->events->left != NULL) st->session->events->left(st);
+}
+
 void h2_stream_over(struct h2_stream *st, uint32_t code) {
   struct h2_session *s = st->session;
   if (has_more_to_tell(st, code)) {
@@ -301,6 +338,7 @@ void h2_stream_over(struct h2_stream *st, uint32_t code) {
     return;
   }
   bool by_peer = st->peer_reset;
+  leave_rest(st);
   release(st);
   s->events->closed(st, (enum h2_error)code, by_peer);
 }
@@ -308,6 +346,7 @@ void h2_stream_over(struct h2_stream *st, uint32_t code) {
 /* The connection has ended. */
 void h2_stream_lost(struct h2_stream *st) {
   struct h2_session *s = st->session;
+  leave_rest(st);
   release(st);
   s->events->closed(st, H2_INTERNAL_ERROR, false);
 }

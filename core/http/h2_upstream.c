@@ -2,7 +2,8 @@
  *
  * Life: open (preface and SETTINGS leave with the first request) -> the peer's SETTINGS say how many places there are -> GOAWAY of either side, or the origin's own reasons, retire it -> the
  * origin closes it with its last place (close), or it is lost: then its streams end, each call decides what that means for it, and the last place that they give
- * back closes it. The struct goes with the stream's close callback, so whatever is on a stack may look at it.
+ * back closes it. The struct goes with the stream's close callback, so whatever is on a stack may look at it. A write that fails is not the end yet: what the server has said before it went may not have
+ * been read, whole replies even, so reading goes on to its own end, for BROKEN_MS at the most.
  *
  * Within the feed nothing is closed and no head is made: `closing` and `put_off` say what is to be done when it is over.
  *
@@ -28,6 +29,7 @@ enum {
   HELLO_MS = 1000,   /* whose SETTINGS have not come within it gets no further request before they do */
   PINGS_MOST = 2,    /* of one silence, before a request or RARELY_MS breaks it */
   RARELY_MS = 6 * 60 * 1000,
+  BROKEN_MS = 2000,
   HEADER_LIST = 256 * 1024, /* of a reply: each call judges by its own limits */
   BUFFERED =
       64 * 1024 *
@@ -59,8 +61,6 @@ static void lose(struct h2_upstream *u) {
   timeout_clear(&u->secrets);
   stream_read_stop(&u->conn->stream);
   if (!u->conn->reused && !u->session.settled) origin_conn_failed(u->conn);
-  for (struct link *l = u->session.streams.next; l != &u->session.streams; l = l->next)
-    h2_call_rescue(CONTAINER_OF(l, struct h2_stream, link));
   if (u->conn->taken > 0) {
     origin_conn_retire(u->conn);
     go_on(u);
@@ -112,7 +112,7 @@ static void ping(struct h2_upstream *u) {
 
 static void on_silence(struct timeout *t) {
   struct h2_upstream *u = CONTAINER_OF(t, struct h2_upstream, silence);
-  if (u->doubted)
+  if (u->doubted || u->session.broken)
     lose(u);
   else if (silent_for(u) >= patience(u))
     ping(u);
@@ -122,7 +122,7 @@ static void on_silence(struct timeout *t) {
 
 static void heard(struct h2_upstream *u, bool answer) {
   u->doubted = false;
-  if (answer || u->pings == 0) return;
+  if (answer || u->pings == 0 || u->session.broken) return;
   u->pings = 0;
   timeout_set(&u->silence, H2_SILENCE_MS);
 }
@@ -133,7 +133,7 @@ void h2_upstream_wanted(struct h2_upstream *u) {
 
 static bool upstream_ready(const struct origin_conn *c) {
   const struct h2_upstream *u = c->session;
-  if (u->lost || u->closing || u->doubted || h2_session_stuck(&u->session)) return false;
+  if (u->lost || u->closing || u->doubted || u->session.broken || h2_session_stuck(&u->session)) return false;
   return u->session.settled || now_of(u) - c->opened_at < HELLO_MS;
 }
 
@@ -177,7 +177,16 @@ void h2_upstream_goaway(struct h2_session *s, enum h2_error code) {
   origin_conn_retire(u->conn);
 }
 
-void h2_upstream_over(struct h2_session *s) { lose(upstream_of(s)); }
+void h2_upstream_over(struct h2_session *s) {
+  struct h2_upstream *u = upstream_of(s);
+  if (u->lost || u->closing) return;
+  if (!s->broken || u->conn->taken == 0) {
+    lose(u);
+    return;
+  }
+  origin_conn_retire(u->conn);
+  timeout_set(&u->silence, BROKEN_MS);
+}
 
 static void on_read(struct stream *s, ssize_t n, const uint8_t *data) {
   struct h2_upstream *u = ((struct origin_conn *)s->owner)->session;

@@ -403,7 +403,7 @@ static const struct h2_events events = {.opened = on_opened,
 static void feed(struct conn *c, const uint8_t *p, size_t n) {
   struct h2_conn *h = c->h2;
   bool greeted = h->session.settled;
-  if (!h2_session_feed(&h->session, p, n)) {
+  if (!h2_session_feed(&h->session, p, n) || h->session.broken) {
     say_fin(c);
     return;
   }

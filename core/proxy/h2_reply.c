@@ -50,7 +50,11 @@ static void head(struct downstream *d, const struct reply *reply) {
 static bool take_back(struct downstream *d) {
   struct h2_request *r = h2_request_of(d);
   bool can = r->stream.sending == H2_SEND_NOTHING;
-  if (can) r->head = NULL;
+  if (can) {
+    r->head = NULL;
+    h2_stream_forget(&r->stream);
+    d->sent = 0;
+  }
   return can;
 }
 
@@ -100,7 +104,7 @@ static void reset(struct downstream *d) {
   bool cancelled = d->exchange->failure.code == UV_ECANCELED; /* by the upstream: its word is passed on */
   struct h2_session *s = r->stream.session;                   /* NULL: the stream is gone */
   r->head = NULL;
-  h2_stream_reset(&r->stream, cancelled ? H2_CANCEL : H2_INTERNAL_ERROR);
+  h2_stream_cut(&r->stream, cancelled ? H2_CANCEL : H2_INTERNAL_ERROR);
   h2_answered(r, s == NULL ? REPLY_ABORTED : REPLY_CUT);
   if (s != NULL) h2_session_write(s); /* nothing else may be said on this connection for a long time */
 }

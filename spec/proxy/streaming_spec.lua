@@ -3,12 +3,18 @@ local wire = require "spec.support.wire"
 local http = require "spec.support.http"
 local peers = require "spec.support.peers"
 local process = require "spec.support.process"
+local protocols = require "spec.support.protocols"
 local socket = require "socket"
 local cjson = require "cjson"
 
 local MIB = 1024 * 1024
 local BIG = 200 * MIB
 local GROWTH_KIB = 8 * 1024
+local H2_CLIENT, H2_UPSTREAM = protocols.client == "h2", protocols.upstream == "h2"
+local CLOSE = not H2_CLIENT and "close" or nil -- what Connection says
+-- Of a stream that an upstream of HTTP/2 sends at full speed: its window has grown to 768 KiB by then, 128 KiB are queued for the client, and the thread's buffer for reads (128 KiB), of which
+-- splicing uses none, is touched as a whole.
+local FULL_SPEED_KIB = H2_UPSTREAM and 1280 or 1024
 
 --- A TCP server in this very process, so that a spec decides when it reads.
 local function own_server()
@@ -34,19 +40,19 @@ describe("memory", function()
     local c = http.connect(p.port)
     c:send "GET /big HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     local got, next_stop, most = 0, 0, 0
+    assert.matches("^HTTP/1.1 200", c:head())
     while true do
       if got >= next_stop then -- no reading for a while: everything up to here fills up
         socket.sleep(0.15)
         most = math.max(most, wire.rss(p))
         next_stop = next_stop + 25 * MIB
       end
-      c.sock:settimeout(5)
-      local data, err, part = c.sock:receive(256 * 1024)
-      got = got + #(data or part)
+      local data, err = c:bite(H2_CLIENT and 32 * 1024 or 256 * 1024)
+      got = got + #data
       if err then assert.equal("closed", err) break end
     end
     c:close()
-    assert.is_true(got > BIG and got < BIG + 1000, got)
+    assert.equal(BIG, got)
     assert.is_true(most - before < GROWTH_KIB, ("%d KiB more"):format(most - before))
     p:finish()
   end)
@@ -61,21 +67,24 @@ describe("memory", function()
     local before, most = wire.rss_at_rest(p), 0
     local c = http.connect(p.port)
     c:send "GET /huge HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    assert.matches("^HTTP/1.1 200", c:head())
     local t0, got = socket.gettime(), 0
     while socket.gettime() - t0 < 8 do
-      got = got + #assert(c.sock:receive(6553))
+      got = got + #c:bite(6553)
       most = math.max(most, wire.rss(p))
       socket.sleep(0.1)
     end
     assert.is_true(got > MIB // 5 and got < 2 * MIB, got)
     assert.is_true(most - before < 1024, ("%d KiB more at 64 KB/s"):format(most - before))
+    local whole = H2_CLIENT and 128 * MIB or size -- the specs' client of HTTP/2 is slow: it shows no more of the rest
+    local piece = H2_CLIENT and 32 * 1024 or MIB -- less than its window
     repeat
-      local data, err, part = c.sock:receive(MIB)
-      got = got + #(data or part)
+      local data, err = c:bite(piece)
+      got = got + #data
       if got % (64 * MIB) < MIB then most = math.max(most, wire.rss(p)) end
-    until err
-    assert.is_true(got > size and got < size + 1000, got)
-    assert.is_true(most - before < 1024, ("%d KiB more"):format(most - before))
+    until err or whole < size and got > whole
+    assert.is_true(got >= whole, got)
+    assert.is_true(most - before < FULL_SPEED_KIB, ("%d KiB more"):format(most - before))
     c:close()
     p:finish()
   end)
@@ -91,13 +100,14 @@ describe("memory", function()
     read_head(upstream)
     local piece = ("x"):rep(MIB)
     local sent, got, most, stalls = 0, 0, 0, 0
-    c.sock:settimeout(0)
     upstream:settimeout(0)
     while got < BIG do
       while sent < BIG do -- until nobody takes any more
-        local last, err, part = c.sock:send(piece, 1, math.min(MIB, BIG - sent))
-        sent = sent + (last or part)
-        if err and not select(2, socket.select(nil, { c.sock }, 0.03))[1] then break end
+        local n = math.min(MIB, BIG - sent)
+        local went = c:offer(piece:sub(1, n))
+        sent = sent + went
+        if went < n and not select(2, socket.select(nil, { c.sock }, 0.03))[1] then break end
+        if went == 0 and H2_CLIENT then break end -- it waits for a window
       end
       most = math.max(most, wire.rss(p))
       stalls = stalls + 1
@@ -105,7 +115,10 @@ describe("memory", function()
       while got < target do
         local data, err, part = upstream:receive(math.min(MIB, BIG - got))
         got = got + #(data or part)
-        if err == "timeout" and not socket.select({ upstream }, { sent < BIG and c.sock or nil }, 5)[1] then break end
+        if err == "timeout" then
+          if H2_CLIENT then sent = sent + c:offer "" end -- its windows open as it reads
+          if not socket.select({ upstream }, { sent < BIG and c.sock or nil }, H2_CLIENT and 0.01 or 5)[1] then break end
+        end
         assert(err ~= "closed")
       end
     end
@@ -171,14 +184,16 @@ describe("a large body that only passes through", function()
     local c = http.connect(p.port, 20)
     c.sock:setoption("recv-buffer-size", 65536)
     c:send "GET /noise HTTP/1.1\r\nHost: a\r\n\r\n"
-    read_head(c.sock)
+    c:head()
+    local most = H2_CLIENT and 60000 or 300000 -- of its window
     local parts, got = {}, 0
     while got < #noise do
-      local data = assert(c.sock:receive(math.min(300000, #noise - got)))
+      local data = c:bite(math.min(most, #noise - got))
       parts[#parts + 1], got = data, got + #data
       socket.sleep(0.02)
     end
     assert.is_true(table.concat(parts) == noise, "the bytes differ")
+    if H2_CLIENT then assert(c:read_response "GET") end
     assert.equal(404, c:request("GET", "/none").status)
     c:close()
     p:finish()
@@ -213,14 +228,14 @@ describe("a large body that only passes through", function()
     local p = wire.proxy(upstream, ("upstreams = { live = 'http://127.0.0.1:%d' }, on_request = function(req) if req.path == '/live' then req.upstream = 'live' end end"):format(live.port))
     local c = http.connect(p.port)
     c:send "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-    read_head(c.sock)
-    assert(c.sock:receive(2000000))
+    c:head()
+    for _ = 1, 40 do assert.equal(50000, #c:bite(50000)) end
     c:close()
     process.poll(function() return upstream.process:output():find "download over" end, 10, "the upstream to see the client leave")
     c = http.connect(p.port)
     c:send "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n"
     c.sock:settimeout(1)
-    for _ = 1, 20 do if not c.sock:send(noise:sub(1, 300000)) then break end end
+    for _ = 1, 20 do if not c:send(noise:sub(1, 300000)) then break end end
     process.poll(function() return upstream.process:output():find "upload over" end, 10, "the upstream to break off")
     local res = c:read_response("PUT", 5)
     assert.is_true(res == nil or res.status == 502, res and res.status)
@@ -238,7 +253,8 @@ describe("a large body that only passes through", function()
     assert.equal(413, http.request(p.port, "PUT", "/", nil, noise).status)
     local res = http.request(p.port, "PUT", "/", nil, noise:sub(1, 3 * MIB))
     assert.is_true(res.body == noise:sub(1, 3 * MIB))
-    process.poll(function() return p:output():find('"PUT / HTTP/1.1" 200 ' .. #res.raw_head + 3 * MIB, 1, true) end, 5, function() return p:output() end)
+    local logged = ('"PUT / HTTP/%s" 200 %d '):format(protocols.in_log, (H2_CLIENT and 0 or #res.raw_head) + 3 * MIB)
+    process.poll(function() return p:output():find(logged, 1, true) end, 5, function() return p:output() end)
     p:finish()
   end)
 end)
@@ -363,7 +379,7 @@ describe("a body", function()
       c:close()
     end
     local c, refusal = post "/refused"
-    assert.same({ 413, "close" }, { refusal.status, refusal.headers.connection })
+    assert.same({ 413, CLOSE }, { refusal.status, refusal.headers.connection })
     c:close()
     assert.equal(3, select(2, picky.received():gsub("\r\nExpect: 100%-continue\r\n", "")))
     p:finish()
@@ -401,8 +417,10 @@ describe("a reply", function()
     assert.same({ "hello", { ["x-sum"] = "abc" } }, { kept.body, kept.trailers })
     assert.same({ "other", "5" }, { other.body, other.headers["content-length"] })
     c:close()
-    local all = http.raw(p.port, "GET / HTTP/1.0\r\n\r\n", 5)
-    assert.matches("\r\nContent%-Length: 5\r\n.-\r\n\r\nhello$", all)
+    if not H2_CLIENT then
+      local all = http.raw(p.port, "GET / HTTP/1.0\r\n\r\n", 5)
+      assert.matches("\r\nContent%-Length: 5\r\n.-\r\n\r\nhello$", all)
+    end
     p:finish()
   end)
   it("in chunks becomes one that ends with the connection for HTTP/1.0", function()
@@ -447,7 +465,11 @@ describe("a reply", function()
       end, 5, "event " .. i)
       process.write_file(upstream.process:output():match "\n(.-)\n", tostring(i))
     end
-    process.poll(function() seen = seen .. c:read_all(0.01) return seen:find("0\r\n\r\n", 1, true) end, 5, "the end")
+    if H2_CLIENT then
+      process.poll(function() c:read_all(0.01) return c.exchanges[1].finished end, 5, "the end")
+    else
+      process.poll(function() seen = seen .. c:read_all(0.01) return seen:find("0\r\n\r\n", 1, true) end, 5, "the end")
+    end
     c:close()
     p:finish()
   end)
@@ -478,8 +500,8 @@ describe("a reply", function()
     local res
     for _ = 1, 10 do if not c:send(piece) then break end end
     res = c:read_response "POST"
-    assert.same({ 413, "big\n", "close" }, { res.status, res.body, res.headers.connection })
-    assert.equal("closed", select(2, c:read_all(5)))
+    assert.same({ 413, "big\n", CLOSE }, { res.status, res.body, res.headers.connection })
+    if not H2_CLIENT then assert.equal("closed", select(2, c:read_all(5))) end
     c:close()
     p:finish()
   end)
@@ -492,7 +514,7 @@ describe("a reply", function()
       local piece = framing:find "chunked" and ("100000\r\n%s\r\n"):format(("x"):rep(MIB)) or ("x"):rep(MIB)
       for i = 1, 24 do assert(c:send(piece), ("refused in the %d. MiB"):format(i)) end
       local res = c:read_response "POST"
-      assert.same({ 413, "big\n", "close" }, { res.status, res.body, res.headers.connection })
+      assert.same({ 413, "big\n", CLOSE }, { res.status, res.body, res.headers.connection })
       c:close()
     end
     p:finish()
@@ -504,7 +526,7 @@ describe("a reply", function()
     local piece = ("x"):rep(MIB)
     for i = 1, 24 do assert(c:send(piece), ("refused in the %d. MiB"):format(i)) end
     local res = c:read_response "POST"
-    assert.same({ 413, 8 * MIB, "close" }, { res.status, #res.body, res.headers.connection })
+    assert.same({ 413, 8 * MIB, CLOSE }, { res.status, #res.body, res.headers.connection })
     c:close()
     p:finish()
   end)
@@ -532,7 +554,7 @@ describe("a connection", function()
   it("closes behind the reply when the client asks for that", function()
     local c = http.connect(proxy.port)
     local res = c:request("GET", "/", { Connection = "close" })
-    assert.same({ "fine\n", "close" }, { res.body, res.headers.connection })
+    assert.same({ "fine\n", CLOSE }, { res.body, res.headers.connection })
     assert.equal("closed", select(2, c:read_all(5)))
     c:close()
   end)

@@ -177,6 +177,8 @@ function Connection:take(exchange, n)
   self:flush()
 end
 local function take_all(self, exchange) if not self.hold then self:take(exchange) end end
+--- Whole, cut, or has it come so far that nothing is to be waited for?
+local function over(exchange) return exchange.finished or exchange.reset end
 
 function Connection:send(bytes)
   self.reader:feed(bytes)
@@ -187,6 +189,33 @@ function Connection:send(bytes)
   if self.ended or self.broken_pipe or self.current and self.current.reset and not self.current.finished then return nil, "closed" end
   return #bytes
 end
+--- For who takes a reply in bites: its head, then n bytes of its body (less at its end), and its window opens by no more than that.
+function Connection:head(seconds)
+  self.hold = true
+  local exchange = self.exchanges[self.next_reply]
+  self:await(function() return exchange.res or over(exchange) end, seconds)
+  return exchange.res and exchange.res.raw_head
+end
+function Connection:bite(n)
+  local exchange = self.exchanges[self.next_reply]
+  self:await(function()
+    if exchange.unread < n then return over(exchange) end
+    return true
+  end)
+  local all = table.concat(exchange.res.parts)
+  exchange.res.parts, exchange.text = { all:sub(n + 1) }, {}
+  self:take(exchange, math.min(n, #all))
+  return all:sub(1, n), #all < n and "closed" or nil
+end
+--- Queues bytes of a body if all before have gone: how many.
+function Connection:offer(bytes)
+  drain(self)
+  self:flush()
+  if self.current.stream.queued > 0 or self.out ~= "" then return 0 end
+  self.reader:feed(bytes)
+  self:flush()
+  return #bytes
+end
 --- The whole connection ends. c:leave() ends one request.
 function Connection:close() self.sock:close() end
 function Connection:finish() self:flush() self.sock:shutdown "send" end
@@ -195,9 +224,6 @@ function Connection:leave()
   self.session:reset(self.exchanges[self.next_reply].id)
   self:flush()
 end
-
---- Whole, cut, or has it come so far that nothing is to be waited for?
-local function over(exchange) return exchange.finished or exchange.reset end
 
 function Connection:read_response(_, seconds)
   local exchange = self.exchanges[self.next_reply]

@@ -3,17 +3,19 @@
 ---
 --- What a script does to "its" connection: c:close() behind a whole reply says GOAWAY and closes when nothing else is under way; within a reply, or before one, it closes the
 --- connection, and c:reset() resets it: both for all streams, as a server that goes does. For HTTP/2 itself: c.h2 (the session), c.stream (its id), c.connection (:close(), :reset(), :flush()).
+local uv = require "luv"
 local h2 = require "spec.support.h2"
 local h1_text = require "spec.support.h1_text"
 
 local M = {}
+local LINGER_MS = 2000
 
 local Connection = {}
 Connection.__index = Connection
 
 function Connection:flush()
   local bytes = self.h2:take()
-  if bytes == "" or self.tcp:is_closing() then return end
+  if bytes == "" or self.shut or self.tcp:is_closing() then return end
   self.unsent = self.unsent + 1
   self.tcp:write(bytes, function()
     self.unsent = self.unsent - 1
@@ -108,7 +110,18 @@ end
 
 local function busy(c) return not c.ended and not c.closed and c.requests > c.answered end
 
-function Connection:close() if not self.tcp:is_closing() then self.tcp:close() self:over "closed here" end end
+-- As servers do: what the other side still says, a WINDOW_UPDATE perhaps, must not be met by a reset, which would throw away what has not arrived there yet.
+function Connection:close()
+  if self.shut or self.tcp:is_closing() then return end
+  self.shut = uv.new_timer()
+  self.shut:start(LINGER_MS, 0, function() self:end_now() end)
+  self.tcp:shutdown()
+  self:over "closed here"
+end
+function Connection:end_now()
+  if self.shut and not self.shut:is_closing() then self.shut:close() end
+  if not self.tcp:is_closing() then self.tcp:close() end
+end
 function Connection:reset() if not self.tcp:is_closing() then self.tcp:close_reset() self:over "reset here" end end
 function Connection:over(why)
   for c in pairs(self.all) do end_stream(c, why) end
@@ -179,11 +192,6 @@ local function on_event(self, event)
   elseif event.kind == "reset" then
     self.host.note(("stream %d reset %d"):format(event.id, event.code))
     if request.c.stream == event.id then end_stream(request.c, "reset") end
-  elseif event.kind == "window" then
-    for c in pairs(self.writers) do
-      local stream = self.h2.streams[c.stream]
-      if stream and stream.queued == 0 and self.unsent == 0 then self.host.wake(c, "written") end
-    end
   elseif event.kind == "goaway" then
     self.host.note(("goaway %d %d %s"):format(event.last, event.code, event.debug))
   end
@@ -193,6 +201,7 @@ end
 function M.accept(tcp, host, options)
   local self = setmetatable({ tcp = tcp, host = host, all = {}, requests = {}, writers = {}, unsent = 0 }, Connection)
   self.h2 = h2.new("server", function(event) on_event(self, event) end, options)
+  tcp:nodelay(true) -- windows open by short packets
   return self
 end
 
@@ -200,9 +209,9 @@ end
 function Connection:take(data, err)
   if not data then
     self:over(err or "eof")
-    if not self.tcp:is_closing() then self.tcp:close() end
-    return
+    return self:end_now()
   end
+  if self.shut then return end
   local ok, why = pcall(self.h2.feed, self.h2, data)
   if not ok then
     self.host.note("FAULT " .. why)

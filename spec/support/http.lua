@@ -115,6 +115,23 @@ local function read_chunks(self, deadline)
   end
 end
 
+--- For who takes a reply in bites: its head, then n bytes of its body (less at its end), and no more is taken from the socket than that.
+function Connection:head(seconds) return read_until(self, "\r\n\r\n", socket.gettime() + (seconds or 10)) end
+function Connection:bite(n)
+  local there = self.rest:sub(1, n)
+  self.rest = self.rest:sub(#there + 1)
+  if #there == n then return there end
+  local data, err, part = self.sock:receive(n - #there)
+  return there .. (data or part), err
+end
+--- Sends what is taken without waiting: how many bytes of these.
+function Connection:offer(bytes)
+  self.sock:settimeout(0)
+  local last, _, part = self.sock:send(bytes)
+  self.sock:settimeout(self.timeout)
+  return last or part
+end
+
 --- One response: { status, reason, headers (lower-case names, joined by ", "), raw_head, body, trailers, broken = error when cut short }.
 --- nil, error when no whole head came.
 function Connection:read_response(method, seconds)

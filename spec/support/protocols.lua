@@ -10,6 +10,8 @@ end
 
 --- What req.version says of a client, and a field's name as a client can send it.
 M.version = M.client == "h2" and "2" or "1.1"
+--- The same in a line of the access log, behind "HTTP/".
+M.in_log = M.client == "h2" and "2.0" or "1.1"
 function M.name(name) return M.client == "h2" and name:lower() or name end
 
 --- The ports of programs under test: clients speak their protocol there, and HTTP/1.1 with everybody else.
