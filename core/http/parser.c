@@ -437,6 +437,8 @@ enum parse_event http_parser_eof(struct http_parser *p) {
       p->stage <= HEAD ? "the peer closed within the head" : "the peer closed within the body (RFC 9112 section 8)");
 }
 
+bool http_parser_at_end(const struct http_parser *p) { return p->stage == END; }
+
 uint64_t http_parser_passable(const struct http_parser *p) { return p->stage == LENGTH ? p->body_left : 0; }
 
 void http_parser_passed(struct http_parser *p, size_t n) {

@@ -55,6 +55,8 @@ enum parse_event http_parser_next(struct http_parser *p, const uint8_t **data, s
 /* The peer closed. PARSE_END when that is how this message ends (or its end has been seen), PARSE_MORE when no byte of a message had come (one
  * empty line before a request is none), else PARSE_ERROR. */
 enum parse_event http_parser_eof(struct http_parser *p);
+/* The last byte of the body has been told, and PARSE_END, which needs no further byte, has not. */
+bool http_parser_at_end(const struct http_parser *p);
 /* How many further bytes are body whatever they are: of a body with a length. Who lets them pass by tells how many. */
 uint64_t http_parser_passable(const struct http_parser *p);
 void http_parser_passed(struct http_parser *p, size_t n);

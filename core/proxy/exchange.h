@@ -132,6 +132,8 @@ void exchange_refuse(struct exchange *ex, const struct http_fault *fault, bool i
 void exchange_body(struct exchange *ex, struct str span);
 void exchange_body_end(struct exchange *ex);
 bool exchange_wants_body(const struct exchange *ex);
+/* Whether its end is welcome behind the last byte, when no more would be wanted. */
+bool exchange_wants_end(const struct exchange *ex);
 /* From a read that is used up: where the `left` bytes of a body that nobody here needs to see may be spliced to; NULL: nowhere. exchange_body_passed tells
  * of them. */
 struct stream *exchange_pass_to(struct exchange *ex, uint64_t left);

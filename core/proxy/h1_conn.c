@@ -278,7 +278,7 @@ static bool take_body(struct conn *c, const uint8_t **p, size_t *n) {
   struct exchange *ex = c->h1.down.exchange;
   struct h1_message *m = c->h1.u.message;
   struct str span;
-  if (!exchange_wants_body(ex)) return false;
+  if (!exchange_wants_body(ex) && !(http_parser_at_end(&m->parser) && exchange_wants_end(ex))) return false;
   switch (http_parser_next(&m->parser, p, n, &span)) {
     case PARSE_MORE: return false;
     case PARSE_BODY:

@@ -53,6 +53,12 @@ bool exchange_wants_body(const struct exchange *ex) {
   return b->bytes.n <= held_max(ex); /* its end may be all that is missing */
 }
 
+/* What is queued does not matter for it, and it must not wait for that: an upstream that counts the bytes may answer before, and its client's connection would close for a request that is
+ * not over. */
+bool exchange_wants_end(const struct exchange *ex) {
+  return streams(&ex->body) && !ex->body.complete && ex->failure.status == 0;
+}
+
 static void lose_copy(struct request_body *b) {
   b->place = BODY_GONE;
   buf_fini(&b->bytes);

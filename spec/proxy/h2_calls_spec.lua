@@ -238,6 +238,28 @@ describe("a whole reply", function()
     assert.same({ 200, "yes" }, { res.status, res.headers["x-early"] })
     p:finish()
   end)
+  it("to a request that waits for a window, all of which its client has sent, leaves the client its connection", function()
+    local go = process.temp_dir() .. "/go"
+    local upstream = raw(([[
+      c.connection.hold = true -- nothing of the body is taken
+      c:read "head"
+      repeat c:sleep(10) local f = io.open(%q) until f
+      c:write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine")]]):format(go))
+    local p = proxy(upstream)
+    local c = http.connect(p.port)
+    local first, last = 190000, 8000 -- with the last ones more waits than the proxy queues: it would take no more
+    c:send(("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"):format(first + last) .. ("x"):rep(first))
+    local function has_come(n) process.poll(function() return p:status().workers[1].bytes_in == n end, 5, n .. " bytes to have come") end
+    has_come(first)
+    c:send(("x"):rep(last))
+    has_come(first + last)
+    process.write_file(go, "")
+    local res = c:read_response "PUT"
+    assert.same({ 200, "fine" }, { res.status, res.body })
+    assert.is_nil(res.headers.connection)
+    c:close()
+    p:finish()
+  end)
 end)
 
 describe("requests of many clients", function()
