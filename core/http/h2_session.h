@@ -11,7 +11,7 @@
  * together when this turn of the loop ends, or at once when there are many of them, or `h2_session_write`. What the peer's windows do not let through waits with its stream.
  *
  * Windows. A stream's begins with 64 KB, opens as its user takes the bytes, and grows while that takes them at once; what it has grown by counts as queued
- * (net->queued), and no window grows when half of `buffered` is in use. The connection's is wide from the beginning and opens as bytes come, so a stream that nobody reads holds up no other, and many short bodies do not
+ * (net->queued), and no window grows when half of what may be queued is in use. The connection's is wide from the beginning and opens as bytes come, so a stream that nobody reads holds up no other, and many short bodies do not
  * wait for each other.
  *
  * The thread of the stream. */
@@ -134,7 +134,6 @@ struct h2_settings {
   enum h2_side side;
   uint32_t streams;     /* server: how many a client may have open */
   uint32_t header_list; /* what is said as SETTINGS_MAX_HEADER_LIST_SIZE */
-  uint64_t buffered;    /* limits.buffered */
   bool sensitive;       /* what is written holds secrets: wiped behind */
 };
 

@@ -249,7 +249,7 @@ static void maybe_grow(struct h2_stream *st, size_t n) {
   st->run += (uint32_t)n;
   if (st->run < st->window || st->window >= WINDOW_MOST) return;
   st->run = 0;
-  if (s->stream->net->queued + st->window > s->settings.buffered / 2) return;
+  if (s->stream->net->queued + st->window > s->stream->net->queued_most / 2) return;
   uint32_t window = st->window * 2 < WINDOW_MOST ? st->window * 2 : WINDOW_MOST;
   if (nghttp2_session_set_local_window_size(s->ng, NGHTTP2_FLAG_NONE, st->id, (int32_t)window) != 0) return;
   h2_account(s, window - st->window, 0);

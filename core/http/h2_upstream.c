@@ -31,9 +31,6 @@ enum {
   RARELY_MS = 6 * 60 * 1000,
   BROKEN_MS = 2000,
   HEADER_LIST = 256 * 1024, /* of a reply: each call judges by its own limits */
-  BUFFERED =
-      64 * 1024 *
-      1024 /* as limits.buffered, which is a policy's, and a connection is none's: windows stop growing at a half of it */
 };
 
 static struct h2_upstream *upstream_of(struct h2_session *s) { return CONTAINER_OF(s, struct h2_upstream, session); }
@@ -215,8 +212,7 @@ static void on_drain(struct stream *s, int status) {
 }
 
 static void upstream_open(struct origin_conn *c, struct wheel *w, struct laters *l) {
-  static const struct h2_settings settings = {
-      .side = H2_CLIENT, .header_list = HEADER_LIST, .buffered = BUFFERED, .sensitive = true};
+  static const struct h2_settings settings = {.side = H2_CLIENT, .header_list = HEADER_LIST, .sensitive = true};
   struct h2_upstream *u = must_calloc(1, sizeof *u);
   u->conn = c;
   u->laters = l;

@@ -44,7 +44,7 @@ struct attempt {
 };
 
 void net_init(struct net *net, uv_loop_t *loop) {
-  *net = (struct net){.loop = loop};
+  *net = (struct net){.loop = loop, .queued_most = QUEUED_MOST};
   list_init(&net->handshakes);
   splice_init(&net->splice);
   net->scratch = secmem_alloc_passing(SCRATCH_SIZE);

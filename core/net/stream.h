@@ -33,6 +33,7 @@ struct net {
   uint8_t *clear;         /* CLEAR_SIZE bytes; TLS streams decrypt into them */
   uint64_t reads, writes; /* system calls made by streams: checked by the cost specs */
   uint64_t queued;        /* bytes that wait in all write queues of this thread */
+  uint64_t queued_most;   /* a worker's limits.buffered, of its present policy */
   /* Descriptors from this one on are not for connections; 0: there is no such bound. fd_tight: it has been met, and from then on it is asked each time */
   int fd_max;
   bool fd_tight;
@@ -45,6 +46,7 @@ enum {
   SCRATCH_SIZE =
       128 *
       1024, /* large bodies cost a tenth less than with half of it; a twentieth less again with twice, all of it locked */
+  QUEUED_MOST = 64 * 1024 * 1024,       /* of a thread that nobody has told another */
   CLEAR_SIZE = SCRATCH_SIZE + 16 * 1024 /* all that one read can hold, and the rest of a record */
 };
 /* The buffers are secret memory: replies of token issuers pass through them. */

@@ -486,10 +486,7 @@ bool h2_take_over(struct downstream *d, struct pipe_end *end, struct buf *rest) 
 
 static void h2_begin(struct conn *c) {
   const struct policy *p = c->worker->runtime->policy;
-  struct h2_settings settings = {.side = H2_SERVER,
-                                 .streams = p->limits.streams,
-                                 .header_list = p->limits.http.head,
-                                 .buffered = p->limits.buffered};
+  struct h2_settings settings = {.side = H2_SERVER, .streams = p->limits.streams, .header_list = p->limits.http.head};
   struct h2_conn *h = c->h2 = must_calloc(1, sizeof *h);
   COUNT(c->worker, connections_h2, 1);
   h->conn = c;

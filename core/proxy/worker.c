@@ -121,6 +121,7 @@ static void switch_runtime(struct worker *w, struct order *o) {
   assert(w->prepared != NULL);
   struct runtime *old = w->runtime;
   w->runtime = w->prepared;
+  w->services.net.queued_most = w->runtime->policy->limits.buffered;
   w->prepared = NULL;
   w->services.keepalive = w->runtime->policy->tcp_keepalive;
   w->max_conns = connection_limit(w, w->runtime->policy);

@@ -66,8 +66,7 @@ static void on_goaway(struct h2_session *s, enum h2_error code) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
   static const struct h2_events events = {
       .block_end = block_end, .settings = on_settings, .goaway = on_goaway, FUZZ_EVENTS};
-  static const struct h2_settings settings = {
-      .side = H2_CLIENT, .header_list = 1500, .buffered = 1 << 20, .sensitive = true};
+  static const struct h2_settings settings = {.side = H2_CLIENT, .header_list = 1500, .sensitive = true};
   if (n < 2) return 0;
   fuzz_begin(data[0], data[1], &settings, &events);
   for (unsigned i = 0; i < REQUESTS; i++) ask(data[1] >> 2 * i & 3);

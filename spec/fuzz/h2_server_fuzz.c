@@ -90,8 +90,7 @@ static enum h2_error block_end(struct h2_stream *st, enum h2_block_kind kind, bo
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
   static const struct h2_events events = {.opened = opened, .block_end = block_end, FUZZ_EVENTS};
-  static const struct h2_settings settings = {
-      .side = H2_SERVER, .streams = FUZZ_STREAMS, .header_list = 1500, .buffered = 1 << 20};
+  static const struct h2_settings settings = {.side = H2_SERVER, .streams = FUZZ_STREAMS, .header_list = 1500};
   if (n < 2) return 0;
   fuzz_begin(data[0], data[1], &settings, &events);
   if ((data[0] & PLAY_RECORDS) != 0)
