@@ -10,7 +10,7 @@
  * What a write finds out (a stream that has closed, bytes that waited and have gone) may be below a call of this very owner, so it is told from the loop, by `later`.
  *
  * The end of a stream says nothing of its connection: its place is given back as after a good reply. What the peer has not processed is sent again (RFC 9113 section 8.7); all else
- * is as with HTTP/1.1: once, if it may be repeated, and the connection had served before. Owned by the call's thread. */
+ * is as with HTTP/1.1: once, if it may be repeated, and the connection had served before and has ended. Owned by the call's thread. */
 #include "http/h2_call.h"
 
 #include <assert.h>
@@ -180,7 +180,8 @@ static void tell_closed(struct call *c) {
     call_failed(c, ERR_PROTOCOL, "a reply that breaks the rules of HTTP/2 (RFC 9113 section 8.1.1)");
   else if (c->phase == CALL_BODY)
     call_failed(c, cause_of(c, ERR_TRUNCATED), cut_reply(c));
-  else if (!call_retry(c))
+  else if (c->h2.state == H2_CALL_RESET ||
+           !call_retry(c)) /* a server that resets a stream is there: the connection is not stale */
     call_failed(c, cause_of(c, UV_ECONNRESET), no_reply(c));
 }
 

@@ -125,6 +125,19 @@ describe("a stream that the server has not looked at", function()
     p:finish()
   end)
 
+  it("is not what another RST_STREAM says: the request is not sent again, on a connection that has served before either", function()
+    local s = raw [[
+      local head = c:read "head"
+      if head:find "/calm" then return c:reset_stream(11) end
+      c:write "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"]]
+    local p = proxy(s)
+    assert.equal(200, http.get(p.port, "/").status)
+    assert.equal(502, http.get(p.port, "/calm").status)
+    assert.equal(1, count(s.received(), "GET /calm"))
+    assert.equal(200, http.get(p.port, "/").status)
+    p:finish()
+  end)
+
   it("is a 502 when its body has gone", function()
     local s = raw(('c:read "head" c:read(300000) c:reset_stream(%d)'):format(REFUSED_STREAM))
     local p = proxy(s)
