@@ -351,6 +351,7 @@ static void tell_over(struct h2_session *s) {
 
 void h2_session_pump(struct h2_session *s) {
   assert(!s->feeding);
+  if (s->ng == NULL) return; /* a stream that has ended took its connection with it, below a call that began here */
   const uint8_t *p;
   ssize_t n = 0;
   s->feeding = true; /* the library may not be asked for frames from within itself */

@@ -175,7 +175,7 @@ struct h2_session { /* embedded in its user's */
 /* Says the preface and SETTINGS. Reading and on_drain stay its user's, who hands on what they bring. */
 void h2_session_init(struct h2_session *s, struct stream *stream, struct laters *laters,
                      const struct h2_settings *settings, const struct h2_events *events);
-/* Ends every stream that is left (`closed`), and gives the memory back. Not from within a feed. */
+/* Ends every stream that is left (`closed`), and gives the memory back. Not from within a feed, but from within what h2_stream_take tells: the struct stays until that has returned. */
 void h2_session_fini(struct h2_session *s);
 /* False: the connection is to be closed (what there was to say about it has been written). */
 bool h2_session_feed(struct h2_session *s, const uint8_t *p, size_t n);

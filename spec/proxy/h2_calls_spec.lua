@@ -202,6 +202,15 @@ describe("the end of one stream", function()
     p:finish()
   end)
 
+  it("whose reply waited for a hook takes a connection with it that is too old", function()
+    local s = server(100)
+    local p = jeton.start(([[return { listen = '127.0.0.1:0', upstream = { 'http://127.0.0.1:%d', http2 = true, pool = { age = '100ms' } },
+      on_response = function() jeton.sleep(0.3) end }]]):format(s.port))
+    for i = 1, 3 do assert.equal(("POST 2.0 %d hello"):format(i), http.request(p.port, "POST", "/", nil, "hello").body) end
+    p:finish()
+    s.process:stop()
+  end)
+
   it("by a limit of time leaves the connection as it is", function()
     local s = raw [[
       local head = c:read "head"
