@@ -160,9 +160,11 @@ void h1_message_over(struct conn *c, bool keep_alive) {
 
 /* --- time limits --- */
 
-/* It is the client's turn to send. Not while it waits for a 100 (Continue) that a hook, a token or an upstream holds back. */
+/* It is the client's turn to send. Not while it waits for a 100 (Continue) that a hook, a token or an upstream holds back; nor while what it sent has not been taken: the exchange wants
+ * more from when its queue is below the mark, and is offered more when that is empty, which takes a slow upstream seconds. */
 static bool owes_body(const struct conn *c) {
   const struct h1_message *m = c->h1.u.message;
+  if (stashed(c) || c->h1.reading_stopped) return false;
   bool waits = m->parser.to.request->expect_continue && !m->continued && m->seen == 0;
   return !waits && exchange_wants_body(c->h1.down.exchange);
 }
