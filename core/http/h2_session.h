@@ -205,7 +205,7 @@ void h2_stream_head(struct h2_stream *st, struct h2_fields *head, bool ends);
 /* Body: stays where it is until flush or end. */
 void h2_stream_body(struct h2_stream *st, struct str span);
 void h2_stream_flush(struct h2_stream *st);
-void h2_stream_forget(struct h2_stream *st); /* the body since the last flush is not to be sent */
+void h2_stream_forget(struct h2_stream *st); /* before the head is said: the body is not to be sent */
 void h2_stream_end(struct h2_stream *st, struct h2_fields *trailers); /* takes over trailers; NULL: none */
 /* Breaks off: RST_STREAM as soon as what has been said of the body has gone. Nothing is put into frames before this returns. */
 void h2_stream_cut(struct h2_stream *st, enum h2_error code);

@@ -174,6 +174,10 @@ void h2_stream_flush(struct h2_stream *st) {
 }
 
 void h2_stream_forget(struct h2_stream *st) {
+  assert(st->sending == H2_SEND_NOTHING);
+  if (st->session != NULL) h2_account(st->session, 0, st->out.n - st->out_at);
+  buf_fini(&st->out); /* more spans than there is room for were put there */
+  st->out_at = 0;
   st->nspans = 0;
   st->nspan_bytes = 0;
 }

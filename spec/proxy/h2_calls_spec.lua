@@ -1,5 +1,6 @@
 --- Requests to servers that speak HTTP/2: streams shared and limited, refused, reset and replayed. What HTTP/1.1 has in common with it is in the other specs, which run by both.
 local http = require "spec.support.http"
+local h2_client = require "spec.support.h2_client"
 local jeton = require "spec.support.jeton"
 local peers = require "spec.support.peers"
 local process = require "spec.support.process"
@@ -333,4 +334,29 @@ describe("jeton.http", function()
     plain.process:stop()
     secure.process:stop()
   end)
+end)
+
+-- In many pieces, more than a stream keeps without a copy.
+describe("a reply that breaks in the read that brought its head", function()
+  local REPLIES = {
+    h1 = [[ c:read "head" c:write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" .. ("4\r\nhalf\r\n"):rep(20) .. "zz\r\n") ]],
+    h2 = [[ c:read "head" c.h2:headers(c.stream, { { ":status", "200" } }) for _ = 1, 20 do c.h2:data(c.stream, "half") end c:reset_stream(2) ]],
+  }
+  for _, client in ipairs { "h1", "h2" } do
+    for _, upstream in ipairs { "h1", "h2" } do
+      it(("leaves nothing in the error that the client gets: %s to %s"):format(client, upstream), function()
+        local broken = peers.raw(REPLIES[upstream], upstream == "h2")
+        local p = jeton.start(("return { listen = '127.0.0.1:0', upstream = { 'http://127.0.0.1:%d', http2 = %s }, log = { access = true } }"):format(broken.port, tostring(upstream == "h2")))
+        local c = client == "h2" and h2_client.connect(p.port) or http.connect(p.port)
+        c:send "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+        local res = c:read_response "GET"
+        assert.equal(502, res.status)
+        assert.is_nil(res.broken)
+        assert.matches("^502 Bad Gateway\nrequest %x+\n$", res.body)
+        assert.equal(tostring(#res.body), res.headers["content-length"])
+        c:close()
+        p:finish()
+      end)
+    end
+  end
 end)
