@@ -125,6 +125,7 @@ struct h2_stream {            /* embedded in its user's */
   struct buf in;              /* body that has come and was not taken */
   struct h2_fields *trailers; /* owned; behind the body */
   uint32_t window;            /* as it was granted last */
+  uint32_t owed;              /* bytes taken that have not been granted anew */
   uint32_t run;               /* bytes taken at once since it grew last */
   uint64_t taken;             /* bytes of body put into frames: for stalls */
 };

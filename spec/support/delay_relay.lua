@@ -1,7 +1,8 @@
---- A TCP relay before a port that holds each byte for MS milliseconds, in both directions: a path whose ends are far from each other. lua5.4 delay_relay.lua PORT MS; prints its own port.
+--- A TCP relay before a port that holds each byte for MS milliseconds, in both directions: a path whose ends are far from each other; with MBIT so many Mbit/s go through it each way.
+--- lua5.4 delay_relay.lua PORT MS [MBIT]; prints its own port.
 local uv = require "luv"
 
-local port, delay = tonumber(arg[1]), tonumber(arg[2])
+local port, delay, mbit = tonumber(arg[1]), tonumber(arg[2]), tonumber(arg[3] or math.huge)
 uv.new_signal():start "sigpipe"
 local MOST = 64 * 1024 * 1024 -- on the way at most: far more than what a path of this delay holds
 
@@ -9,6 +10,7 @@ local function close(tcp) if not tcp:is_closing() then tcp:close() end end
 
 local function carry(from, to)
   local held, first, last, size = {}, 1, 0, 0
+  local free_at = 0 -- when the last byte that has come so far has gone onto the path
   local timer = uv.new_timer()
   local function deliver()
     local now = uv.now()
@@ -28,10 +30,11 @@ local function carry(from, to)
   end
   from:read_start(function(_, data)
     last = last + 1
-    held[last] = { due = uv.now() + delay, data = data }
+    free_at = math.max(free_at, uv.now()) + (data and #data * 8 / (mbit * 1000) or 0)
+    held[last] = { due = math.ceil(free_at) + delay, data = data }
     size = size + (data and #data or 0)
     assert(size < MOST)
-    if first == last then timer:start(delay, 0, deliver) end
+    if first == last then timer:start(held[last].due - uv.now(), 0, deliver) end
   end)
 end
 

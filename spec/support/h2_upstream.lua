@@ -97,6 +97,8 @@ function Methods:close()
   self.connection:leave(self, whole)
 end
 function Methods:reset() self.connection:reset() end
+--- Takes no more of its stream's body: the window stays shut.
+function Methods:stop() self.held = true end
 --- Refuses or breaks off its stream alone.
 function Methods:reset_stream(code)
   self.h2:reset(self.stream, code)
@@ -183,7 +185,7 @@ local function on_event(self, event)
     request.c.trailers, request.c.whole = event.fields, true
     put(request.c, request.chunked and "0\r\n" .. table.concat(lines) .. "\r\n" or "")
   elseif event.kind == "data" then
-    if not self.hold then self.h2:consumed(event.id, #event.bytes) end
+    if not self.hold and not request.c.held then self.h2:consumed(event.id, #event.bytes) end
     local text = event.bytes
     if request.chunked and text ~= "" then text = ("%x\r\n%s\r\n"):format(#text, text) end
     if request.chunked and event.finished then text = text .. "0\r\n\r\n" end
