@@ -1,5 +1,6 @@
 --- The index of cases in spec/README.md, and the table of what runs by HTTP/2 (spec/protocols.lua): they name tests that exist.
 local process = require "spec.support.process"
+local uv = require "luv"
 
 local CASES = 51
 
@@ -26,6 +27,26 @@ describe("the table of what runs by HTTP/2", function()
       end
     end
     assert.same({}, missing)
+  end)
+  it("has every spec of what passes through, or the reason why it runs by HTTP/1.1 alone", function()
+    local protocols = require "spec.protocols"
+    local named = {}
+    for file in pairs(protocols.left_out) do named[file] = "left out" end
+    for _, spec in ipairs(protocols.specs) do
+      assert.is_true(named[spec[1]] ~= "left out", spec[1] .. " is left out, and runs")
+      named[spec[1]] = "runs"
+    end
+    for _, folder in ipairs { "proxy", "security" } do
+      local scan = assert(uv.fs_scandir("spec/" .. folder))
+      for name in uv.fs_scandir_next, scan do
+        local file = name:match "^(.*)_spec%.lua$"
+        if file then
+          assert.is_truthy(named[folder .. "/" .. file], folder .. "/" .. file .. " is not in spec/protocols.lua")
+          named[folder .. "/" .. file] = nil
+        end
+      end
+    end
+    assert.same({}, named)
   end)
 end)
 

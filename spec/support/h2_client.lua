@@ -207,6 +207,11 @@ function Connection:bite(n)
   self:take(exchange, math.min(n, #all))
   return all:sub(1, n), #all < n and "closed" or nil
 end
+--- Waits for a reply to begin: true, or nil after so many seconds.
+function Connection:answered(seconds)
+  local exchange = self.exchanges[self.next_reply]
+  return (self:await(function() return exchange.res ~= nil or over(exchange) end, seconds))
+end
 --- Queues bytes of a body if all before have gone: how many.
 function Connection:offer(bytes)
   drain(self)

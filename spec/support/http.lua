@@ -10,9 +10,9 @@ local M = {}
 local Connection = {}
 Connection.__index = Connection
 
---- target: a port on 127.0.0.1, "host:port", or "unix:/path". By HTTP/2 where the specs' clients speak that (spec/support/protocols.lua).
-function M.connect(target, timeout)
-  if protocols.is_h2(target) then return h2_client.connect(target, timeout) end
+--- target: a port on 127.0.0.1, "host:port", or "unix:/path". By HTTP/2 where the specs' clients speak that (spec/support/protocols.lua), with h2_client's options.
+function M.connect(target, timeout, options)
+  if protocols.is_h2(target) then return h2_client.connect(target, timeout, options) end
   local sock
   if type(target) == "string" and target:match "^unix:" then
     sock = require "socket.unix"()
@@ -124,6 +124,8 @@ function Connection:bite(n)
   local data, err, part = self.sock:receive(n - #there)
   return there .. (data or part), err
 end
+--- Waits for a reply to begin: true, or nil after so many seconds.
+function Connection:answered(seconds) return self.rest ~= "" or socket.select({ self.sock }, nil, seconds)[1] and true end
 --- Sends what is taken without waiting: how many bytes of these.
 function Connection:offer(bytes)
   self.sock:settimeout(0)

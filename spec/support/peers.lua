@@ -126,7 +126,9 @@ end
 
 --- curl with these arguments: code, stdout, stderr. It speaks the specs' protocol, unless they say which.
 function M.curl(...)
-  local version = table.concat({ ... }, " "):find "%-%-http" and "-sS" or protocols.client == "h2" and "--http2-prior-knowledge" or "--http1.1"
+  local said = table.concat({ ... }, " ")
+  local h2 = said:find "https:" and "--http2" or "--http2-prior-knowledge"
+  local version = said:find "%-%-http" and "-sS" or protocols.client == "h2" and h2 or "--http1.1"
   return process.run { "curl", "-sS", version, "--max-time", "20", ... }
 end
 
