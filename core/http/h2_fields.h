@@ -63,6 +63,12 @@ void h2_fields_response(struct h2_fields *f, int status, const struct headers *f
 bool h2_fields_trailers(struct h2_fields *f, const struct headers *trailers);
 /* A request's head; `secrets` (sensitive) holds the bytes that were made of secrets, and must last until the head is serialised. Errors as of write_request_head. */
 int h2_fields_request(struct h2_fields *f, const struct request_head *h, bool tls, struct buf *secrets);
+/* Bytes of the names and values, before the library compresses them. */
+static inline uint64_t h2_fields_size(const struct h2_fields *f) {
+  uint64_t size = 0;
+  for (size_t i = 0; i < f->n; i++) size += f->v[i].namelen + f->v[i].valuelen;
+  return size;
+}
 /* What is said by this list is copied by the library: its frame will be made later. */
 void h2_fields_must_last(struct h2_fields *f);
 /* A copy in one piece of memory, to be freed with free(): for trailers that wait behind a body. */

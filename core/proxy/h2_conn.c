@@ -205,10 +205,18 @@ static void free_request(struct h2_request *r) {
   arm_conn(c);
 }
 
+/* What is not in frames by now never will be. */
+static void forget_untaken(struct h2_request *r) {
+  uint64_t lost = r->said - r->stream.taken;
+  assert(r->said >= r->stream.taken && r->down.sent >= lost);
+  r->down.sent -= lost;
+}
+
 /* A stream that has ended by all that was said is no client that left. */
 void h2_answered(struct h2_request *r, enum reply_ended ended) {
   bool gone = r->state == H2_REQUEST_GONE;
   r->down.ended = gone && r->stream.sending != H2_SEND_DONE ? REPLY_ABORTED : ended;
+  if (r->down.ended != REPLY_WHOLE) forget_untaken(r);
   r->down.exchange = NULL;
   r->u.block = NULL;
   r->head = NULL;
@@ -224,6 +232,7 @@ static void tell_gone(struct h2_request *r) {
   struct pipe_end *t = ex == NULL ? r->u.tunnel : NULL;
   if (ex != NULL) {
     r->down.ended = r->down.conn->worker->stopping ? REPLY_CUT : REPLY_ABORTED;
+    forget_untaken(r);
     r->down.exchange = NULL;
     r->u.block = NULL;
     exchange_abort(ex);

@@ -46,6 +46,7 @@ struct h2_request {
   struct later later;     /* offers body again, or tells that the stream has gone */
   struct pace pace;       /* the client's time for its body */
   uint64_t seen;          /* bytes of body that were taken */
+  uint64_t said;          /* and of the reply's body, all that its exchange has said */
   uint64_t taken;         /* of the reply's, when the client's progress was looked at last */
   uint8_t quiet;          /* looks since then that saw none */
   uint8_t state;          /* enum h2_request_state */

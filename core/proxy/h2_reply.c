@@ -2,7 +2,10 @@
  *
  * A head waits until the flush, since an error may take it back, and since one that ends the stream says so in its own frame. Frames are made in the flush, and leave together
  * with those of all other streams at the end of this turn of the loop (http/h2_session.h). Framing fields are not written: a frame ends the stream. A Content-Length goes out where it
- * is known. */
+ * is known.
+ *
+ * What the log counts as sent (downstream.sent) are fields as they are said, since what compression leaves of them is not known before the frame is made, and body; of a reply that does
+ * not end well the body that has been put into frames (h2_answered, tell_gone). */
 #include <assert.h>
 
 #include "proxy/conn.h"
@@ -14,6 +17,10 @@ static struct h2_fields *fields_new(struct exchange *ex) {
   struct h2_fields *f = arena_alloc(&ex->arena, sizeof *f);
   h2_fields_init(f, &ex->arena);
   return f;
+}
+
+static void count_fields(struct h2_request *r, const struct h2_fields *f) {
+  if (r->stream.session != NULL) r->down.sent += h2_fields_size(f);
 }
 
 static void interim(struct downstream *d, int status, const struct headers *headers) {
@@ -28,6 +35,7 @@ static void interim(struct downstream *d, int status, const struct headers *head
   }
   struct h2_fields *f = fields_new(d->exchange);
   h2_fields_response(f, status, headers, false, 0);
+  count_fields(r, f);
   h2_stream_interim(&r->stream, f);
   h2_arm(r);
 }
@@ -60,15 +68,18 @@ static bool take_back(struct downstream *d) {
 
 static void body(struct downstream *d, struct str span) {
   struct h2_request *r = h2_request_of(d);
-  if (r->bodiless || r->malformed) return;
+  if (r->bodiless || r->malformed || r->stream.session == NULL) return;
   h2_stream_body(&r->stream, span);
   d->sent += span.n;
+  r->said += span.n;
 }
 
 static void send_head(struct h2_request *r, bool ends) {
   struct h2_fields *f = r->head;
   r->head = NULL;
-  if (f != NULL && !r->malformed) h2_stream_head(&r->stream, f, ends);
+  if (f == NULL || r->malformed) return;
+  count_fields(r, f);
+  h2_stream_head(&r->stream, f, ends);
 }
 
 /* Whether the client has something to take, after what was said. */
@@ -87,7 +98,9 @@ static void flush(struct downstream *d) {
 static struct h2_fields *trailers_of(struct h2_request *r, const struct headers *trailers) {
   struct h2_fields f;
   h2_fields_init(&f, &r->down.exchange->arena);
-  return !r->bodiless && h2_fields_trailers(&f, trailers) ? h2_fields_keep(&f) : NULL;
+  if (r->bodiless || !h2_fields_trailers(&f, trailers)) return NULL;
+  count_fields(r, &f);
+  return h2_fields_keep(&f);
 }
 
 static void end(struct downstream *d, const struct headers *trailers) {

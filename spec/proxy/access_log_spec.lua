@@ -1,5 +1,6 @@
 --- The access log: what a client writes cannot be taken for jeton's words, what could not be read is there, and a tunnel is logged when it has ended.
 local wire = require "spec.support.wire"
+local h2_client = require "spec.support.h2_client"
 local http = require "spec.support.http"
 local jeton = require "spec.support.jeton"
 local peers = require "spec.support.peers"
@@ -179,5 +180,61 @@ describe("a tunnel is logged at its end", function()
     assert.same({ ("CONNECT 127.0.0.1:%d HTTP/1.1"):format(target.port), 200, #all, " received=5", "forward" }, { l.request, l.status, l.sent, l.rest, l.upstream })
     p:finish()
     target.process:stop()
+  end)
+end)
+
+describe("the bytes of a line over HTTP/2", function()
+  local upstream, proxy, n = nil, nil, 0
+  local function open(path, more)
+    local c = h2_client.connect(proxy.port, 10)
+    local fields = { { ":method", "POST" }, { ":scheme", "http" }, { ":path", path }, { ":authority", "a" } }
+    return c, c:open(table.move(more or {}, 1, #(more or {}), #fields + 1, fields), true)
+  end
+  local function next_line()
+    n = n + 1
+    return line(proxy, n)
+  end
+  --- What a head is before it is compressed.
+  local function size(fields)
+    local sum = 0
+    for _, field in ipairs(fields) do sum = sum + #field[1] + #field[2] end
+    return sum
+  end
+
+  setup(function()
+    upstream = peers.raw [[
+      local head = c:read "head"
+      if head:find "/trailers" then c:write "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 12\r\n\r\n" end
+      if not head:find "/long" then return c:close() end
+      c:write("HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" .. ("x"):rep(3000000))
+      c:read "head"]]
+    proxy = wire.proxy(upstream, "")
+  end)
+  teardown(function() proxy:finish() end)
+
+  it("are its head, its body and its trailers", function()
+    local c, reply = open "/trailers"
+    assert.is_truthy(c:await(function() return reply.finished end))
+    assert.equal(size(reply.res.fields) + #"hello" + #"x-sum" + #"12", next_line().sent)
+    c:close()
+  end)
+  it("are those of an error reply, which for a call of gRPC has no body", function()
+    for _, kind in ipairs { "text/plain", "application/grpc" } do
+      local c, reply = open("/refused", { { "content-type", kind } })
+      assert.is_truthy(c:await(function() return reply.finished end))
+      assert.equal(kind == "text/plain", reply.received > 0)
+      assert.equal(size(reply.res.fields) + reply.received, next_line().sent)
+      c:close()
+    end
+  end)
+  it("are those that the client's windows let through of a reply that it breaks off", function()
+    local c, reply = open "/long"
+    assert.is_truthy(c:await(function() return reply.received == 65535 end))
+    c.session:reset(reply.id)
+    c:flush()
+    local l = next_line()
+    assert.equal(size(reply.res.fields) + 65535, l.sent)
+    assert.matches(" aborted$", l.rest)
+    c:close()
   end)
 end)
