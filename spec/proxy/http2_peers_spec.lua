@@ -1,4 +1,4 @@
---- HTTP/2 with peers that nobody here wrote, on either side of the program: node's client and servers, curl, nghttp, h2load, nghttpx, HAProxy, nginx; by prior knowledge and over TLS
+--- HTTP/2 with peers that nobody here wrote, on either side of the program: node's client and servers, python3-httpx, curl, nghttp, h2load, nghttpx, HAProxy, nginx; by prior knowledge and over TLS
 --- by ALPN. What one behaviour needs in detail is in the specs that run by protocol (spec/protocols.lua) and in those of HTTP/2 itself.
 local jeton = require "spec.support.jeton"
 local http = require "spec.support.http"
@@ -146,6 +146,14 @@ for _, protocol in ipairs(UPSTREAMS) do
       assert.equal("2 304 0", (curl("/tls/cached", "-H", 'If-None-Match: "one"')))
       assert.equal("2 200 " .. MILLION, (curl("/nginx/static", "-o", "/dev/null")))
       assert.equal("2 204 0", (curl("/nginx/nothing", "-s")))
+    end)
+
+    it("python3-httpx over TLS does what it can", function()
+      local code, out, err = process.run({ "/usr/bin/python3", "spec/support/peers/httpx_client.py", tls_url(p, "/tls"), certs .. "/ca.pem" }, { timeout = 60 })
+      assert.equal(0, code, err)
+      assert.same({
+        version = "HTTP/2", get = protocol == "h2" and "2.0" or "1.1", head = "3", post = MILLION, stream = MILLION .. " {}", cached = 304, large = 5000000, cut = "cut", many = 100, cancelled = true, after = 200,
+      }, cjson.decode(out))
     end)
 
     it("nghttp gets several at once, and h2load thousands, reload upon reload meanwhile", function()
