@@ -61,7 +61,7 @@ static bool take_back(struct downstream *d) {
   if (can) {
     r->head = NULL;
     h2_stream_forget(&r->stream);
-    d->sent = 0;
+    d->sent = r->said = 0;
   }
   return can;
 }
