@@ -54,6 +54,17 @@ static void arm_conn(struct conn *c) {
 
 /* --- the end of a connection --- */
 
+static void give_up(struct h2_request *r, enum h2_error code);
+
+/* The session was told to terminate: nothing more is said on streams that are open, so what is done for them ends, and does not wait for the client to leave. */
+static void let_go(struct h2_conn *h) {
+  for (struct link *l = h->requests.next, *next; l != &h->requests; l = next) {
+    struct h2_request *r = CONTAINER_OF(l, struct h2_request, link);
+    next = l->next;
+    if (r->stream.session != NULL) give_up(r, H2_CANCEL);
+  }
+}
+
 /* All has been said. Closing at once would have the system answer what the client still sends by a reset, which may overtake GOAWAY. */
 static void say_fin(struct conn *c) {
   struct h2_conn *h = c->h2;
@@ -63,6 +74,7 @@ static void say_fin(struct conn *c) {
     return;
   }
   h->state = H2_CONN_LINGER;
+  let_go(h);
   conn_become_idle(c);
   stream_shutdown(&c->stream);
   h->limit.linger_end = now_ms(c) + LINGER_ALL_MS;
@@ -143,8 +155,6 @@ void h2_arm(struct h2_request *r) {
   timeout_clear(&r->timeout);
   if (r->pace.running) pace_hold(&r->pace, now);
 }
-
-static void give_up(struct h2_request *r, enum h2_error code);
 
 static void check_sending(struct h2_request *r) {
   if (r->stream.taken != r->taken) {

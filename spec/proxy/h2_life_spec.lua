@@ -133,6 +133,12 @@ describe("a client's connection of HTTP/2", function()
     p:finish()
   end)
 
+  it("that is ended for a flood takes its requests with it, also while the client stays", function()
+    local p = start()
+    assert.same({ left = 0, gone = false }, play("flood", p.port, p.control_path))
+    p:finish()
+  end)
+
   it("goes on when streams of it run into limits of time", function()
     local p = start 'timeouts = { body = "300ms", exchange = "3s" },'
     local saw = play("limits", p.port)

@@ -308,6 +308,29 @@ def limits(port):
     return {"said": said, "again": again, "goaways": c.goaways, "closed": c.closed}
 
 
+def flood(port, socket_path):
+    """Requests that wait, then PINGs until the connection is ended for them. The client stays, and goes on sending. How many of its streams are left then."""
+    c = Client(port)
+    for _ in range(10):
+        c.open("/wait/20000")
+    c.quiet(0.3)
+    c.sock.sendall((b"\0\0\x08\6" + bytes(13)) * 3000)
+    end, left = time.time() + 3, None
+    while left != 0 and time.time() < end:
+        time.sleep(0.1)
+        try:
+            c.sock.sendall(bytes(10))
+        except OSError:
+            return {"left": left, "gone": True}
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(socket_path)
+        s.sendall(b"GET /status HTTP/1.1\r\nHost: jeton\r\nConnection: close\r\n\r\n")
+        with s.makefile("rb") as f:
+            status = json.loads(f.read().partition(b"\r\n\r\n")[2])
+        left = sum(w["streams"] for w in status["workers"])
+    return {"left": left, "gone": False}
+
+
 def stalled(port):
     """A stream whose window stays shut, beside others whose windows open."""
     c = Client(port, window=1000)
@@ -496,6 +519,6 @@ def relay(port):
 
 if __name__ == "__main__":
     name, *words = sys.argv[1:]
-    result = {"drain": drain, "drain_idle": drain_idle, "drain_preface": drain_preface, "drain_deadline": drain_deadline, "idle": idle, "cancel": cancel, "reload": reload, "shed": shed, "limits": limits, "stalled": stalled, "full": full, "renewed": renewed,
+    result = {"drain": drain, "drain_idle": drain_idle, "drain_preface": drain_preface, "drain_deadline": drain_deadline, "idle": idle, "cancel": cancel, "reload": reload, "shed": shed, "limits": limits, "stalled": stalled, "full": full, "flood": flood, "renewed": renewed,
               "server": server, "relay": relay}[name](*words)
     print(json.dumps(result))
