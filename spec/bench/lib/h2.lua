@@ -1,6 +1,8 @@
 --- HTTP/2 frames for the benchmark's own clients (RFC 9113, RFC 7541): as much as a request without a body needs. What goes out depends on nothing but the
 --- requests, so that instructions can be counted; and it is what browsers and libraries send: fields go into the peer's table with the first request, and by
 --- their number from then on.
+local integer = require "spec.support.hpack".integer
+
 local M = {}
 
 M.HEADERS, M.RST_STREAM, M.SETTINGS, M.PING, M.GOAWAY, M.WINDOW_UPDATE = 1, 3, 4, 6, 7, 8
@@ -15,20 +17,6 @@ function M.frame(kind, flags, stream, payload) return (">I3BBI4"):pack(#payload,
 function M.preface()
   return "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" .. M.frame(M.SETTINGS, 0, 0, (">I2I4I2I4"):pack(2, 0, 4, WINDOW))
     .. M.frame(M.WINDOW_UPDATE, 0, 0, (">I4"):pack(WINDOW - 65535))
-end
-
---- An integer with a prefix of `bits` bits (RFC 7541 section 5.1).
-local function integer(value, bits, first)
-  local most = (1 << bits) - 1
-  if value < most then return string.char(first | value) end
-  local out = { string.char(first | most) }
-  value = value - most
-  while value >= 128 do
-    out[#out + 1] = string.char(0x80 | value & 0x7f)
-    value = value >> 7
-  end
-  out[#out + 1] = string.char(value)
-  return table.concat(out)
 end
 
 local function text(s) return integer(#s, 7, 0) .. s end
