@@ -226,7 +226,7 @@ static void forget_untaken(struct h2_request *r) {
 void h2_answered(struct h2_request *r, enum reply_ended ended) {
   bool gone = r->state == H2_REQUEST_GONE;
   r->down.ended = gone && r->stream.sending != H2_SEND_DONE ? REPLY_ABORTED : ended;
-  if (r->down.ended != REPLY_WHOLE) forget_untaken(r);
+  if (r->down.ended == REPLY_ABORTED) forget_untaken(r); /* of one that is cut it goes out before the reset */
   r->down.exchange = NULL;
   r->u.block = NULL;
   r->head = NULL;

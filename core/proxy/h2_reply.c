@@ -4,8 +4,8 @@
  * with those of all other streams at the end of this turn of the loop (http/h2_session.h). Framing fields are not written: a frame ends the stream. A Content-Length goes out where it
  * is known.
  *
- * What the log counts as sent (downstream.sent) are fields as they are said, since what compression leaves of them is not known before the frame is made, and body; of a reply that does
- * not end well the body that has been put into frames (h2_answered, tell_gone). */
+ * What the log counts as sent (downstream.sent) are fields as they are said, since what compression leaves of them is not known before the frame is made, and body; of a reply whose client
+ * left the body that has been put into frames (h2_answered, tell_gone). */
 #include <assert.h>
 
 #include "proxy/conn.h"
