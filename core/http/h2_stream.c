@@ -20,8 +20,8 @@ enum {
   TAKE_PIECE = 32 * 1024, /* as a read where peers are slow: so much may be queued beyond where its reader pauses */
   FRAME_HEAD = 9,         /* RFC 9113 section 4.1 */
   WINDOW_START = NGHTTP2_INITIAL_WINDOW_SIZE,
-  /* 100 Mbit/s and 50 ms are 625 KB, and an eighth of it is on its way to be granted anew; with what a slow reader's queue may hold it stays below 1 MiB */
-  WINDOW_MOST = 704 * 1024
+  /* 100 Mbit/s and 50 ms are 625 KB, and up to a sixteenth of it is on its way to be granted anew; with what a slow reader's queue may hold it stays below 1 MiB */
+  WINDOW_MOST = 672 * 1024
 };
 
 void h2_stream_init(struct h2_stream *st) {
@@ -261,11 +261,11 @@ static void maybe_grow(struct h2_stream *st, size_t n) {
 }
 
 /* The library grants anew when half of a window has been taken, which lets a path that takes long wait: one of 100 Mbit/s and 50 ms carried 72 Mbit/s. So a window that has
- * grown opens by eighths, and this is counted here. A small one opens by halves, since most bodies that it is for are short. */
+ * grown opens by sixteenths, and this is counted here. A small one opens by halves, since most bodies that it is for are short. */
 static void consume(struct h2_stream *st, size_t n) {
   if (n == 0 || st->session == NULL || st->receiving >= H2_RECV_END) return;
   st->owed += (uint32_t)n;
-  if (st->owed < st->window / (st->window > WINDOW_START ? 8 : 2)) return;
+  if (st->owed < st->window / (st->window > WINDOW_START ? 16 : 2)) return;
   (void)nghttp2_submit_window_update(st->session->ng, NGHTTP2_FLAG_NONE, st->id, (int32_t)st->owed);
   st->owed = 0;
 }
