@@ -229,8 +229,6 @@ int h2_stream_open(struct h2_session *s, struct h2_stream *st, struct h2_fields 
   if (s->nstreams >= h2_session_streams(s)) return UV_EAGAIN; /* it would wait in the library */
   nghttp2_data_provider body = {.source = {.ptr = st}, .read_callback = h2_stream_read_body};
   st->sending = ends ? H2_SEND_END : H2_SEND_BODY;
-  if (s->nstreams >= h2_session_streams(s))
-    h2_fields_must_last(head); /* it would wait in the library: nobody asks for that */
   int32_t id = nghttp2_submit_request(s->ng, NULL, head->v, head->n, ends ? NULL : &body, st);
   if (id < 0) return UV_EAGAIN; /* no number is left */
   st->id = id;
