@@ -153,6 +153,7 @@ static bool was_refused(const struct call *c) { return c->h2.code == H2_REFUSED_
 
 static const char *no_reply(const struct call *c) {
   if (c->h2.state == H2_CALL_RESET || was_refused(c)) return closed_by((enum h2_error)c->h2.code);
+  if (upstream_of(c)->reason != NULL) return upstream_of(c)->reason;
   const char *said = stream_reason(&c->place.conn->stream);
   return said[0] != '\0' ? said : "the upstream closed without a reply";
 }

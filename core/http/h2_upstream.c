@@ -17,6 +17,7 @@
 #include "http/h2_upstream.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/must.h"
@@ -185,12 +186,20 @@ void h2_upstream_over(struct h2_session *s) {
   timeout_set(&u->silence, BROKEN_MS);
 }
 
+/* A server that has no HTTP/2 takes the preface for a bad request, and says so. The library would find a frame of 4 MB. */
+static bool is_http1(const uint8_t *p, size_t n) {
+  static const char begin[] = "HTTP/1.";
+  return n >= sizeof begin - 1 && memcmp(p, begin, sizeof begin - 1) == 0;
+}
+
 static void on_read(struct stream *s, ssize_t n, const uint8_t *data) {
   struct h2_upstream *u = ((struct origin_conn *)s->owner)->session;
   if (n < 0) {
     lose(u);
     return;
   }
+  if (!u->session.settled && is_http1(data, (size_t)n))
+    u->reason = "the upstream answers by HTTP/1.1, and http2 = true allows HTTP/2 alone: write http2 = false";
   bool asked = u->session.ping_out;
   u->feeding = true;
   bool goes_on = h2_session_feed(&u->session, data, (size_t)n);

@@ -24,6 +24,7 @@ struct h2_upstream {
   struct timeout silence; /* the next look at session.heard_at, or the end of the wait for an answer */
   struct timeout secrets; /* the end of the first token in what the socket has not taken */
   unsigned pings;         /* of this silence */
+  const char *reason;     /* why it is of no use, where more is known than that it has ended; NULL. Static */
   bool doubted;           /* nothing has come since the last one */
   bool
       feeding; /* the feed is on the stack, its callbacks and its writes included: what is told is told from the loop */

@@ -32,6 +32,16 @@ describe("http2 of jeton.http", function()
   end)
 end)
 
+describe("http2 = true of an upstream over http://", function()
+  it("that speaks HTTP/1.1 is a 502 whose log line says what to write", function()
+    local upstream = peers.raw [[c:read "head" c:write "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" c:close()]]
+    local proxy = jeton.start(([[return { listen = "127.0.0.1:0", upstream = { "http://127.0.0.1:%d", http2 = true } }]]):format(upstream.port))
+    assert.equal(502, http.get(proxy.port, "/").status)
+    proxy:wait_log "the upstream answers by HTTP/1.1, and http2 = true allows HTTP/2 alone: write http2 = false"
+    proxy:finish()
+  end)
+end)
+
 describe("an Upgrade", function()
   it("to an upstream that is spoken to by HTTP/2 alone is a 502 that says why, and connects nobody", function()
     local upstream = peers.raw "c:read 'head'"
