@@ -43,7 +43,7 @@ M.specs = {
   { "security/memory", { H2_H2 } },
   { "proxy/leaving", { H1_H2 }, only = { "^a client that leaves by FIN", "^a client that leaves in a storm", "^a reply that breaks off" } },
   { "proxy/leaving", { H2_H1 }, clients = {
-    ["while nobody reads what it sends"] = "it pipelines", ["half%-close"] = HALF_CLOSE, ["closes its half"] = HALF_CLOSE, ["over TLS by"] = "that client speaks HTTP/1.1",
+    ["while nobody reads what it sends"] = "it pipelines", ["closes its half"] = HALF_CLOSE, ["over TLS by"] = "that client speaks HTTP/1.1",
     ["would look complete"] = HTTP_1, ["because its client left"] = "what of a stream its client has taken nobody tells",
   } },
   { "proxy/streaming", { H2_H1, H1_H2 }, clients = {

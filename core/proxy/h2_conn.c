@@ -33,15 +33,20 @@ static struct conn *conn_of(const struct h2_session *s) { return CONTAINER_OF(s,
 
 /* --- the connection's time --- */
 
+static void arm_sending(struct conn *c) {
+  struct h2_conn *h = c->h2;
+  if (h->sending) return;
+  h->sending = true;
+  stall_begin(&h->limit.stall, &c->stream);
+  timeout_set(&c->timeout, stall_step(c->worker->runtime->policy->timeouts.send));
+}
+
 static void arm_conn(struct conn *c) {
   struct h2_conn *h = c->h2;
   if (c->phase != CONN_OPEN || h->state != H2_CONN_OPEN) return;
   const struct policy *p = c->worker->runtime->policy;
   if (stream_queued(&c->stream) > 0) {
-    if (h->sending) return;
-    h->sending = true;
-    stall_begin(&h->limit.stall, &c->stream);
-    timeout_set(&c->timeout, stall_step(p->timeouts.send));
+    arm_sending(c);
     return;
   }
   bool was_sending = h->sending;
@@ -56,29 +61,43 @@ static void arm_conn(struct conn *c) {
 
 static void give_up(struct h2_request *r, enum h2_error code);
 
-/* The session was told to terminate: nothing more is said on streams that are open, so what is done for them ends, and does not wait for the client to leave. */
-static void let_go(struct h2_conn *h) {
+/* All of them; or those that their client, which has sent FIN, will never complete. */
+static void give_up_requests(struct h2_conn *h, bool all) {
   for (struct link *l = h->requests.next, *next; l != &h->requests; l = next) {
     struct h2_request *r = CONTAINER_OF(l, struct h2_request, link);
     next = l->next;
-    if (r->stream.session != NULL) give_up(r, H2_CANCEL);
+    if (r->stream.session != NULL && (all || r->stream.receiving < H2_RECV_END)) give_up(r, H2_CANCEL);
   }
 }
 
-/* All has been said. Closing at once would have the system answer what the client still sends by a reset, which may overtake GOAWAY. */
+/* All has left. Closing at once would have the system answer what the client still sends by a reset, which may overtake GOAWAY. */
+static void linger(struct conn *c) {
+  struct h2_conn *h = c->h2;
+  h->sending = false;
+  if (h->eof) {
+    conn_close(c);
+    return;
+  }
+  conn_become_idle(c);
+  h->limit.linger_end = now_ms(c) + LINGER_ALL_MS;
+  timeout_set(&c->timeout, LINGER_MS);
+}
+
+/* All has been said; a slow client may not have taken it yet. What the session has terminated under (streams that are open) ends, and does not wait for the client to leave. */
 static void say_fin(struct conn *c) {
   struct h2_conn *h = c->h2;
   if (c->phase != CONN_OPEN || h->state == H2_CONN_LINGER) return;
-  if (h->eof || h->session.broken) {
+  if (h->session.broken) {
     conn_close(c);
     return;
   }
   h->state = H2_CONN_LINGER;
-  let_go(h);
-  conn_become_idle(c);
+  give_up_requests(h, true);
   stream_shutdown(&c->stream);
-  h->limit.linger_end = now_ms(c) + LINGER_ALL_MS;
-  timeout_set(&c->timeout, LINGER_MS);
+  if (stream_queued(&c->stream) > 0)
+    arm_sending(c);
+  else
+    linger(c);
 }
 
 static void on_stuck(struct h2_session *s) { arm_conn(conn_of(s)); }
@@ -89,17 +108,23 @@ static void leave(struct conn *c) {
   h2_session_write(&c->h2->session);
 }
 
-static void on_goodbye(struct timeout *t) { leave(CONTAINER_OF(t, struct h2_conn, goodbye)->conn); }
+static void on_goodbye(struct timeout *t) {
+  struct h2_conn *h = CONTAINER_OF(t, struct h2_conn, goodbye);
+  if (h->eof)
+    conn_close(h->conn);
+  else
+    leave(h->conn);
+}
 
 static void h2_due(struct conn *c) {
   struct h2_conn *h = c->h2;
-  if (h->state == H2_CONN_LINGER) {
-    conn_close(c);
-  } else if (h->sending && stream_queued(&c->stream) > 0) {
+  if (h->sending && stream_queued(&c->stream) > 0) {
     if (stall_check(&h->limit.stall, &c->stream))
       conn_reset(c);
     else
       timeout_set(&c->timeout, stall_step(c->worker->runtime->policy->timeouts.send));
+  } else if (h->state == H2_CONN_LINGER) {
+    conn_close(c);
   } else if (list_empty(&h->requests)) {
     leave(c);
     say_fin(c);
@@ -109,12 +134,12 @@ static void h2_due(struct conn *c) {
 static void h2_drain(struct conn *c) {
   struct h2_conn *h = c->h2;
   if (h->state == H2_CONN_LINGER) {
-    conn_close(c);
+    if (!h->sending) conn_close(c);
     return;
   }
   h2_session_drain(&h->session);
   h2_session_write(&h->session);
-  timeout_set(&h->goodbye, GOODBYE_MS);
+  if (!h->eof) timeout_set(&h->goodbye, GOODBYE_MS);
 }
 
 /* --- a request's time --- */
@@ -207,10 +232,7 @@ static void free_request(struct h2_request *r) {
   free(r);
   if (c != NULL) c->h2->nrequests--;
   if (c == NULL || c->phase != CONN_OPEN || c->h2->state != H2_CONN_OPEN || !list_empty(&c->h2->requests)) return;
-  if (c->h2->eof) {
-    conn_close(c);
-    return;
-  }
+  if (c->h2->eof) return; /* it ends when all has left */
   conn_become_idle(c);
   arm_conn(c);
 }
@@ -431,15 +453,30 @@ static void feed(struct conn *c, const uint8_t *p, size_t n) {
   arm_conn(c);
 }
 
+/* The client has sent FIN. Where that does not mean that it has left, it gets the replies to what it has asked whole, for timeouts.half_close at the most. */
+static void ended(struct conn *c, bool by_fin) {
+  struct h2_conn *h = c->h2;
+  bool waits = h->state == H2_CONN_OPEN ? !list_empty(&h->requests) : h->sending;
+  h->eof = true;
+  if (!by_fin || !c->half_close || !waits) {
+    conn_close(c);
+    return;
+  }
+  timeout_set(&h->goodbye, c->worker->runtime->policy->timeouts.half_close); /* 0: no limit */
+  if (h->state != H2_CONN_OPEN) return;
+  give_up_requests(h, false);
+  leave(c);
+}
+
 static void on_read(struct stream *s, ssize_t n, const uint8_t *data) {
   struct conn *c = s->owner;
   struct h2_conn *h = c->h2;
   if (n < 0) {
-    h->eof = true;
-    bool stays = n == UV_EOF && c->half_close && h->state == H2_CONN_OPEN && !list_empty(&h->requests);
-    if (!stays) conn_close(c);
+    ended(c, n == UV_EOF);
   } else if (h->state == H2_CONN_OPEN) {
     feed(c, data, (size_t)n);
+  } else if (h->sending) {
+    return; /* the client's time is that of what it has not taken */
   } else if (now_ms(c) >= h->limit.linger_end) {
     conn_close(c);
   } else if (!c->worker->draining) {
@@ -454,7 +491,11 @@ static void on_drain(struct stream *s, int status) {
     return;
   }
   h2_session_drained(&c->h2->session, status);
-  if (c->phase == CONN_OPEN) arm_conn(c);
+  if (c->phase != CONN_OPEN) return;
+  if (c->h2->state == H2_CONN_OPEN)
+    arm_conn(c);
+  else if (stream_queued(&c->stream) == 0)
+    linger(c);
 }
 
 /* --- CONNECT: a stream as the end of a tunnel (RFC 9113 section 8.5) --- */

@@ -60,14 +60,15 @@ struct h2_request {
 
 enum h2_conn_state {
   H2_CONN_OPEN,
-  H2_CONN_LINGER /* all has been said, and FIN; what still comes is thrown away, so that it is read before a reset */
+  H2_CONN_LINGER /* all has been said, and FIN behind it; what still comes is thrown away, so that it is read before a reset */
 };
 struct h2_conn { /* from when a connection turns out to speak HTTP/2 */
   struct h2_session session;
   struct conn *conn;
   struct link requests; /* struct h2_request, those that are told of their end included */
   uint32_t nrequests;
-  struct timeout goodbye; /* the second GOAWAY of a drain */
+  struct timeout
+      goodbye; /* the second GOAWAY of a drain; behind the client's FIN, the end of what its replies may take */
   union {
     struct stall stall;  /* of the client, while `sending` */
     uint64_t linger_end; /* uv_now when lingering ends */
