@@ -34,6 +34,7 @@ struct stream_queue {
   struct buf waiting; /* gathers what comes meanwhile */
   uint64_t landed;    /* bytes that the kernel has taken whole buffers of */
 };
+enum { QUEUE_KEPT = 16 * 1024 /* what has flown keeps its memory for what waits next, up to so much */ };
 
 /* A connection attempt; uv.handle.data points to it until it has ended. */
 struct attempt {
@@ -200,7 +201,10 @@ static int queue_fly(struct stream *s) {
   struct buf landed = q->flying;
   q->flying = q->waiting;
   q->waiting = landed;
-  buf_reset(&q->waiting);
+  if (q->waiting.cap > QUEUE_KEPT)
+    buf_fini(&q->waiting); /* else a slow peer would have twice what waits for it */
+  else
+    buf_reset(&q->waiting);
   q->waiting.sensitive = false; /* only until the next sensitive write; buf_reset has wiped it */
   uv_buf_t b = {.base = (char *)q->flying.p, .len = q->flying.n};
   s->net->writes++;

@@ -342,6 +342,14 @@ static void host_stop(void *ctx) { begin_stop(ctx); }
 
 /* --- start --- */
 
+/* glibc serves large pieces from pages of their own, and raises what it takes for large whenever one is freed, up to 32 MiB: then bodies that waited for a slow peer lie in the heap, and what
+ * smaller pieces leave between them stays (200 KiB for one slow client). With a bound that does not move their memory goes when they do. Before there are other threads that allocate. */
+static void size_heap(void) {
+  enum { LARGE = 128 * 1024, KEPT_FREE = 1024 * 1024 /* at the heap's end: as much as glibc would keep by now */ };
+  (void)mallopt(M_MMAP_THRESHOLD, LARGE);
+  (void)mallopt(M_TRIM_THRESHOLD, KEPT_FREE);
+}
+
 /* libuv's threads resolve names, at most half of them at a time, and libc waits for a name server that does not answer for ten seconds and more: with libuv's
  * four threads two such names would hold up all others. libuv starts all of them at the pool's first use, and aborts when it is refused one. So under a limit on
  * the address space (ulimit -v) their stacks get an eighth of that, and all threads share one heap, since glibc lays out 64 MiB for each of several. Before the
@@ -483,6 +491,7 @@ int process_run(const struct process_options *o) {
   struct process p = {.options = o, .started_at = clock_boot_ms(), .names = registry_new()};
   harden(o);
   log_open();
+  size_heap();
   size_thread_pool();
   int status = services_init(&p.services, p.names);
   if (status != 0) {

@@ -75,7 +75,7 @@ struct worker {
 
 /* Whoever feeds a peer with `queued` bytes waiting is to pause: the peer is slow, or all peers of this worker together are. */
 static inline bool worker_overfull(const struct worker *w, size_t queued) {
-  enum { HIGH_WATER = 128 * 1024 };
+  enum { HIGH_WATER = 64 * 1024 };
   return queued > HIGH_WATER || (queued > 0 && w->services.net.queued > w->runtime->policy->limits.buffered);
 }
 

@@ -9,6 +9,7 @@ local MIB = 1024 * 1024
 local SIZE = 1024 * MIB
 local BITE, PAUSE = 6554, 0.1 -- 64 KB/s
 local BEFORE_IT_STALLS = 12 * MIB -- what a reader takes at full speed, for windows to grow
+local WARM_UP = 512 * 1024
 local IN_SOCKETS = 32 * MIB -- what the kernel may hold between a sender and its reader
 
 local cases, ends = {}, {}
@@ -46,6 +47,12 @@ local function small_requests()
     each(function(case) case.peer:ask("GET", "/small") end)
     assert(flood.turn(ends, process.stretched(5), all(function(case) return #case.peer.statuses == i end)), "small requests")
   end
+  -- The thread's buffer for reads (128 KiB) is one for all connections: it is there before.
+  each(function(case) case.peer:ask("GET", "/flood?" .. WARM_UP) end)
+  assert(flood.turn(ends, process.stretched(5), all(function(case)
+    case.peer:take(WARM_UP)
+    return case.peer.got >= WARM_UP
+  end)), "a body")
   socket.sleep(0.6) -- what is done behind them
   each(function(case) case.before = wire.rss(case.proxy) end)
 end

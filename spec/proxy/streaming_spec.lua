@@ -12,7 +12,7 @@ local BIG = 200 * MIB
 local GROWTH_KIB = 8 * 1024
 local H2_CLIENT, H2_UPSTREAM = protocols.client == "h2", protocols.upstream == "h2"
 local CLOSE = not H2_CLIENT and "close" or nil -- what Connection says
--- Of a stream that an upstream of HTTP/2 sends at full speed: its window has grown to 672 KiB by then, up to 160 KiB are queued for the client, the thread's buffer for reads (128 KiB), of which
+-- Of a stream that an upstream of HTTP/2 sends at full speed: its window has grown to 672 KiB by then, up to 96 KiB are queued for the client, the thread's buffer for reads (128 KiB), of which
 -- splicing uses none, is touched as a whole; and the allocator has holes between buffers of these sizes that come and go (1,116 to 1,384 KiB in all).
 local FULL_SPEED_KIB = H2_UPSTREAM and 1536 or 1024
 

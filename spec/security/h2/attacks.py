@@ -226,8 +226,8 @@ def ping_unread(p):
     return flood(ping(), total=2 * FRAMES)
 
 
-# A stream may hold what the relay lets pile up for a client that does not take it, 128 KiB and one read of 64 KiB; all of a worker's are bounded by limits.buffered.
-PENDING = 2 * 100 * (128 + 64 + 10)  # KB: two attackers with a hundred streams each, which take some 10 KB of their own
+# A stream may hold what the relay lets pile up for a client that does not take it, 64 KiB and one read; all of a worker's are bounded by limits.buffered.
+PENDING = 2 * 100 * (64 + 64 + 10)  # KB: two attackers with a hundred streams each, which take some 10 KB of their own
 
 
 # --- Frames that bring nothing
