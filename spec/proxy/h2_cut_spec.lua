@@ -6,7 +6,7 @@ local peers = require "spec.support.peers"
 local process = require "spec.support.process"
 
 local INTERNAL_ERROR, CANCEL = 2, 8
-local SIZE = 300000 -- more than the client's window and what the proxy queues for it: the rest waits in the upstream stream's window
+local SIZE = 190000 -- more than the client's window and what the proxy queues for it (64 to 96 KiB): the rest waits in the upstream stream's window, which is 64 KB
 
 local function start(script, more)
   local upstream = peers.raw(script, true)
