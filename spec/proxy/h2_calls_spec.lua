@@ -270,7 +270,7 @@ describe("a whole reply", function()
       c:write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine")]]):format(go))
     local p = proxy(upstream)
     local c = http.connect(p.port)
-    local first, last = 190000, 8000 -- with the last ones more waits than the proxy queues: it would take no more
+    local first, last = 125000, 8000 -- with the last ones more waits than the proxy queues: it would take no more
     c:send(("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"):format(first + last) .. ("x"):rep(first))
     local function has_come(n) process.poll(function() return p:status().workers[1].bytes_in == n end, 5, n .. " bytes to have come") end
     has_come(first)
