@@ -26,7 +26,8 @@ LLHTTP_INC := $(wildcard /usr/share/include/llhttp)
 LLHTTP_LIB := $(if $(LLHTTP_SRC),,-lllhttp)
 # Its state machine reads values by SSE4.2 if it may use it when it is compiled. So on x86-64 it is compiled a second time, under other names, and
 # http/reading.c chooses when it runs.
-LLHTTP_SSE42 := $(if $(filter %/llhttp.c,$(LLHTTP_SRC)),$(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),yes))
+X86_64 := $(filter x86_64-%,$(shell $(CC) -dumpmachine))
+LLHTTP_SSE42 := $(if $(filter %/llhttp.c,$(LLHTTP_SRC)),$(if $(X86_64),yes))
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror
 DEFS := -D_GNU_SOURCE -DJETON_SCRIPTS='"$(PREFIX)/share/jeton"' $(if $(LLHTTP_SSE42),-DJETON_LLHTTP_SSE42)
@@ -34,7 +35,7 @@ INCS = -Icore $(patsubst %,-isystem %,$(LLHTTP_INC)) $(shell pkg-config --cflags
 LIBS = $(shell pkg-config --libs lua5.4 libuv libnghttp2) $(LLHTTP_LIB) -lmbedtls -lmbedx509 -lmbedcrypto -lz -lpthread -lm -ldl
 
 # gcc for x86-64 clears what has a known size by `rep stos`, which takes 84 ns for an exchange's 1,500 bytes, and libc's memset 32.
-MEMSET := $(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),$(if $(findstring clang,$(shell $(CC) --version)),,-mmemset-strategy=unrolled_loop:128:noalign,libcall:-1:noalign))
+MEMSET := $(if $(X86_64),$(if $(findstring clang,$(shell $(CC) --version)),,-mmemset-strategy=unrolled_loop:128:noalign,libcall:-1:noalign))
 OPT_release := -O2 -flto=auto -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE $(MEMSET)
 LD_release := -O2 -flto=auto -pie -Wl,-z,relro,-z,now $(MEMSET)
 OPT_asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer

@@ -22,10 +22,7 @@
 #include "net/stall.h"
 #include "token/secret.h"
 
-enum {
-  SOON_MS = 1000,        /* a token that ends within it is not left to wait for the end of the turn */
-  TAKE_PIECE = 32 * 1024 /* of what has been left by a stream: as h2_stream.c has it */
-};
+enum { SOON_MS = 1000 /* a token that ends within it is not left to wait for the end of the turn */ };
 
 static struct call *call_of(struct h2_stream *st) { return CONTAINER_OF(st, struct call, h2.stream); }
 static struct h2_upstream *upstream_of(const struct call *c) { return c->place.conn->session; }
@@ -239,7 +236,7 @@ static void take_rest(struct call *c) {
   size_t at = 0;
   buf_init(&c->h2.rest);
   while (there && !c->paused && at < rest.n) {
-    size_t n = rest.n - at < TAKE_PIECE ? rest.n - at : TAKE_PIECE;
+    size_t n = rest.n - at < H2_TAKE_PIECE ? rest.n - at : H2_TAKE_PIECE;
     there = take_piece(c, (struct str){(const char *)rest.p + at, n});
     at += n;
   }

@@ -102,7 +102,11 @@ enum h2_life {
   H2_LIFE_RESET, /* RST_STREAM has been said by us: nothing is sent, and what comes is ignored */
   H2_LIFE_OVER   /* the library has closed it, and its user has not taken all of the body yet */
 };
-enum { H2_SPANS = 8 };
+enum {
+  H2_SPANS = 8,
+  /* What a paused reader left is offered in pieces of so many bytes, as a read has where peers are slow: no more may be queued beyond where it pauses again. */
+  H2_TAKE_PIECE = 32 * 1024
+};
 
 struct h2_stream {            /* embedded in its user's */
   struct h2_session *session; /* NULL: it is not open, or not any more */

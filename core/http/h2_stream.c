@@ -17,8 +17,7 @@
 enum {
   HELD_ABOVE = 128 * 1024,
   BORROW_ABOVE = 1024,
-  TAKE_PIECE = 32 * 1024, /* as a read where peers are slow: so much may be queued beyond where its reader pauses */
-  FRAME_HEAD = 9,         /* RFC 9113 section 4.1 */
+  FRAME_HEAD = 9, /* RFC 9113 section 4.1 */
   WINDOW_START = NGHTTP2_INITIAL_WINDOW_SIZE,
   /* 100 Mbit/s and 50 ms are 625 KB, and up to a sixteenth of it is on its way to be granted anew; with what a slow reader's queue may hold it stays below 1 MiB */
   WINDOW_MOST = 672 * 1024
@@ -301,7 +300,7 @@ static bool offer(struct h2_stream *st, size_t *taken) {
   struct h2_session *s = st->session;
   size_t at = 0;
   while (at < st->in.n) {
-    size_t n = st->in.n - at < TAKE_PIECE ? st->in.n - at : TAKE_PIECE;
+    size_t n = st->in.n - at < H2_TAKE_PIECE ? st->in.n - at : H2_TAKE_PIECE;
     size_t took = s->events->body(st, (struct str){(const char *)st->in.p + at, n});
     if (st->session == NULL) return false;
     if (took == 0) break;

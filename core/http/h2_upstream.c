@@ -215,9 +215,7 @@ static void on_read(struct stream *s, ssize_t n, const uint8_t *data) {
 
 static void on_drain(struct stream *s, int status) {
   struct h2_upstream *u = ((struct origin_conn *)s->owner)->session;
-  if (u->lost) return;
-  if (!h2_session_stuck(&u->session)) u->session.secrets_end = 0;
-  h2_session_drained(&u->session, status);
+  if (!u->lost) h2_session_drained(&u->session, status);
 }
 
 static void upstream_open(struct origin_conn *c, struct wheel *w, struct laters *l) {
