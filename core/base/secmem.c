@@ -218,6 +218,31 @@ void secmem_wipe(void *p, size_t n) {
   if (n > 0) explicit_bzero(p, n);
 }
 
+/* --- what calls left behind --- */
+
+/* A copy of a secret stays in vector registers until something else is copied, for as long as the thread rests. Whoever saves the registers then puts it on the stack: the dynamic linker at a
+ * function's first call, the kernel for a signal. All of them may be overwritten by any call (System V ABI for x86-64, section 3.2.1). A memcpy for AVX-512 takes those from 16 on
+ * alone, which VZEROALL leaves as they are. */
+#if defined(__x86_64__)
+/* clang-format off */
+__attribute__((target("avx512f"))) static void wipe_upper_registers(void) {
+  __asm__ volatile(".irp r, 16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31\n\tvpxord %%zmm\\r, %%zmm\\r, %%zmm\\r\n\t.endr"
+                   ::: "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31");
+}
+
+static void wipe_registers(void) {
+  __asm__ volatile(".irp r, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n\tpxor %%xmm\\r, %%xmm\\r\n\t.endr"
+                   ::: "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+  if (__builtin_cpu_supports("avx")) __asm__ volatile("vzeroall"); /* their upper halves, too */
+  if (__builtin_cpu_supports("avx512f")) wipe_upper_registers();
+}
+/* clang-format on */
+#elif defined(__has_attribute) && __has_attribute(zero_call_used_regs)
+__attribute__((noinline, zero_call_used_regs("all"))) static void wipe_registers(void) { __asm__ volatile(""); }
+#else
+static void wipe_registers(void) {}
+#endif
+
 /* A frame of its own, or it would be the caller's and lie above what is to be wiped. */
 __attribute__((noinline)) static void wipe_frame(void) {
   char below[STACK_WIPED];
@@ -225,8 +250,9 @@ __attribute__((noinline)) static void wipe_frame(void) {
 }
 
 /* Calls that are made all the time go down some 20 KiB: there it is cheaper to wipe than to fetch new pages. Some reach much deeper (the dynamic linker saves the
- * vector registers at a function's first call), and their pages are given back. */
+ * vector registers at a function's first call), and their pages are given back. The registers come first, so that nothing saves them meanwhile. */
 void secmem_wipe_stack(void) {
+  wipe_registers();
   thread_stack_trim(STACK_KEPT);
   wipe_frame();
 }

@@ -19,7 +19,7 @@ void secmem_free_passing(const void *p, size_t n);
  * other threads. The log stands on buffers, and these on this file: so the program brings the two together (main.c). */
 void secmem_on_unlocked(void (*fn)(enum secmem_use use));
 void secmem_wipe(void *p, size_t n); /* a memset that the compiler may not drop */
-/* Wipes what calls that have returned left below the caller's frame: copying a secret leaves pieces of it in frames, and a thread that rests overwrites none. Call
+/* Wipes what calls that have returned left below the caller's frame and in vector registers: copying a secret leaves pieces of it there, and a thread that rests overwrites none. Call
  * it where the stack is shallow: from a timer for one, or at the end of a thread pool's work. */
 void secmem_wipe_stack(void);
 

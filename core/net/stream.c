@@ -66,7 +66,11 @@ static int fd_of(const struct stream *s) {
   return uv_fileno(&s->uv.handle, &fd) == 0 ? fd : -1;
 }
 
-void net_forget(struct net *net) { secmem_wipe(net->scratch, SCRATCH_SIZE); }
+void net_forget(struct net *net) {
+  if (net->forgot == net->reads) return;
+  net->forgot = net->reads;
+  secmem_wipe(net->scratch, SCRATCH_SIZE);
+}
 
 /* --- passing on --- */
 

@@ -32,6 +32,7 @@ struct net {
   struct splice splice;
   uint8_t *clear;         /* CLEAR_SIZE bytes; TLS streams decrypt into them */
   uint64_t reads, writes; /* system calls made by streams: checked by the cost specs */
+  uint64_t forgot;        /* `reads` when the scratch buffer was wiped last */
   uint64_t queued;        /* bytes that wait in all write queues of this thread */
   uint64_t queued_most;   /* a worker's limits.buffered, of its present policy */
   /* Descriptors from this one on are not for connections; 0: there is no such bound. fd_tight: it has been met, and from then on it is asked each time */

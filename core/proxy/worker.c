@@ -211,14 +211,12 @@ void worker_post(struct worker *w, struct order *o) { order_post(o, &w->services
 
 /* --- counters --- */
 
-/* What the last requests have left in the thread's buffer and in frames of calls that are over: once, when nothing was read since the last time. A thread that works overwrites it by
- * itself. */
+/* What the last requests have left in the thread's buffer, in frames of calls that are over and in registers: whenever nothing was read for one gauge. A thread that reads overwrites
+ * it by itself. Once behind each rest would not do: mail, timers and the pool's results have a thread write heads without a read. */
 static void forget_at_rest(struct worker *w) {
-  uint64_t reads = w->services.net.reads;
-  bool rests = reads == w->reads_then && reads != w->forgot_at;
-  w->reads_then = reads;
+  bool rests = w->services.net.reads == w->reads_then;
+  w->reads_then = w->services.net.reads;
   if (!rests) return;
-  w->forgot_at = reads;
   net_forget(&w->services.net);
   secmem_wipe_stack();
 }

@@ -57,7 +57,6 @@ struct worker {
   uint64_t next_id;
   uv_timer_t gauge;    /* copies gauges to `counts` */
   uint64_t reads_then; /* net.reads when the gauge was last there */
-  uint64_t forgot_at;  /* net.reads when the leavings of requests were wiped last */
   struct order *drain; /* answered when the last connection is gone */
   struct order *stop;  /* answered when the thread ends */
   /* DRAIN: the accept queue is emptied for `drain_turns` turns of the loop before the listeners close */

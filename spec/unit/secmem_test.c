@@ -1,4 +1,4 @@
-/* Tests of secmem.c: what the limit on locked memory is spent on, and what threads keep of it for themselves. */
+/* Tests of secmem.c: what the limit on locked memory is spent on, what threads keep of it for themselves, and what calls leave in registers. */
 #include "base/secmem.h"
 
 #include <linux/capability.h>
@@ -117,7 +117,43 @@ static void tokens_are_locked_however_many_buffers_there_are(void) {
   secmem_free(large, 2 << 20);
 }
 
+#ifdef __x86_64__
+/* Fills one vector register of each kind, wipes, and says how many bytes are still set. */
+__attribute__((noinline, target("avx512f"))) static unsigned left_of_512(const void *text) {
+  uint8_t left[3][64];
+  __asm__ volatile(
+      "vmovdqu64 %0, %%zmm5\n\tvmovdqu64 %0, %%zmm16\n\tvmovdqu64 %0, %%zmm31" ::"m"(*(const uint8_t(*)[64])text)
+      : "xmm5", "xmm16", "xmm31");
+  secmem_wipe_stack();
+  __asm__ volatile("vmovdqu64 %%zmm5, %0\n\tvmovdqu64 %%zmm16, %1\n\tvmovdqu64 %%zmm31, %2"
+                   : "=m"(left[0]), "=m"(left[1]), "=m"(left[2]));
+  unsigned n = 0;
+  for (size_t i = 0; i < sizeof left; i++) n += ((uint8_t *)left)[i] != 0;
+  return n;
+}
+
+__attribute__((noinline)) static unsigned left_of_128(const void *text) {
+  uint8_t left[2][16];
+  __asm__ volatile("movdqu %0, %%xmm5\n\tmovdqu %0, %%xmm15" ::"m"(*(const uint8_t(*)[16])text) : "xmm5", "xmm15");
+  secmem_wipe_stack();
+  __asm__ volatile("movdqu %%xmm5, %0\n\tmovdqu %%xmm15, %1" : "=m"(left[0]), "=m"(left[1]));
+  unsigned n = 0;
+  for (size_t i = 0; i < sizeof left; i++) n += ((uint8_t *)left)[i] != 0;
+  return n;
+}
+
+static void registers_hold_nothing_of_calls_that_are_over(void) {
+  char text[64];
+  memset(text, 'x', sizeof text);
+  CHECK(left_of_128(text) == 0);
+  if (__builtin_cpu_supports("avx512f")) CHECK(left_of_512(text) == 0);
+}
+#endif
+
 int main(void) {
+#ifdef __x86_64__
+  RUN(registers_hold_nothing_of_calls_that_are_over);
+#endif
   RUN(tokens_are_locked_however_many_buffers_there_are);
   RUN(what_a_thread_keeps_comes_back_at_its_end);
   RUN(sizes_of_every_class_are_their_own);
