@@ -118,6 +118,12 @@ static void tokens_are_locked_however_many_buffers_there_are(void) {
 }
 
 #ifdef __x86_64__
+static unsigned count(const void *bytes, size_t n, uint8_t wanted) {
+  unsigned found = 0;
+  for (size_t i = 0; i < n; i++) found += ((const uint8_t *)bytes)[i] == wanted;
+  return found;
+}
+
 /* Fills one vector register of each kind, wipes, and says how many bytes still hold it: wiping frames may leave others. */
 __attribute__((noinline, target("avx512f"))) static unsigned left_of_512(const void *text) {
   uint8_t left[3][64];
@@ -127,9 +133,7 @@ __attribute__((noinline, target("avx512f"))) static unsigned left_of_512(const v
   secmem_wipe_stack();
   __asm__ volatile("vmovdqu64 %%zmm5, %0\n\tvmovdqu64 %%zmm16, %1\n\tvmovdqu64 %%zmm31, %2"
                    : "=m"(left[0]), "=m"(left[1]), "=m"(left[2]));
-  unsigned n = 0;
-  for (size_t i = 0; i < sizeof left; i++) n += ((uint8_t *)left)[i] == *(const uint8_t *)text;
-  return n;
+  return count(left, sizeof left, *(const uint8_t *)text);
 }
 
 __attribute__((noinline)) static unsigned left_of_128(const void *text) {
@@ -137,9 +141,7 @@ __attribute__((noinline)) static unsigned left_of_128(const void *text) {
   __asm__ volatile("movdqu %0, %%xmm5\n\tmovdqu %0, %%xmm15" ::"m"(*(const uint8_t(*)[16])text) : "xmm5", "xmm15");
   secmem_wipe_stack();
   __asm__ volatile("movdqu %%xmm5, %0\n\tmovdqu %%xmm15, %1" : "=m"(left[0]), "=m"(left[1]));
-  unsigned n = 0;
-  for (size_t i = 0; i < sizeof left; i++) n += ((uint8_t *)left)[i] == *(const uint8_t *)text;
-  return n;
+  return count(left, sizeof left, *(const uint8_t *)text);
 }
 
 static void registers_hold_nothing_of_calls_that_are_over(void) {
