@@ -5,7 +5,7 @@ local process = require "spec.support.process"
 
 --- A policy whose on_request runs `body`, which answers with `out`. The release binary: a sanitizer keeps what was freed.
 local function start(body, more)
-  return jeton.start { binary = jeton.root .. "/build/jeton", policy = ([[local big = ("x"):rep(1 << 20)
+  return jeton.start { binary = jeton.root .. "/build/jeton", policy = ([[local big = ("x"):rep(1 << 10):rep(1 << 10)
 return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:1", workers = 1, limits = { memory = "16m", script_time = "10s" }, %s
   on_request = function(req, tokens)
     local out = ""
@@ -81,7 +81,7 @@ describe("what a script makes C hold", function()
   end)
 
   it("of long strings asks the clock while it reads them", function()
-    local p = jeton.start { binary = jeton.root .. "/build/jeton", policy = [[local big = ("\1"):rep(4 << 20)
+    local p = jeton.start { binary = jeton.root .. "/build/jeton", policy = [[local big = ("\1"):rep(1 << 12):rep(1 << 10)
 return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:1", workers = 1,
   on_request = function(req)
     local words = { "/bin/true" }
