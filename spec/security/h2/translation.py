@@ -236,7 +236,8 @@ def play_request(server, port, r, expect):
             want(reply["reset"] == PROTOCOL and reply["status"] is None, "not reset by PROTOCOL_ERROR: %s", {k: reply[k] for k in ("status", "reset")})
         if expect is not requests.CLEAR:
             want(not whole, "it arrived: %s", whole)
-        return "1-2" if whole else "1"
+        # What is CLEAR may also be on its way to the server still, on a connection of its own.
+        return "1-2" if whole or expect is requests.CLEAR else "1"
     finally:
         client.p.close()
 
