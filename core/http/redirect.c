@@ -1,6 +1,8 @@
 /* redirect.c: see http_redirect.h. Pure functions: any thread. */
 #include "http/redirect.h"
 
+#include "net/reference.h"
+
 bool http_is_redirect(int status) {
   return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
@@ -13,28 +15,6 @@ struct str http_redirect_method(int status, struct str method) {
   bool get =
       status == 303 ? !str_eq(method, STR("HEAD")) : (status == 301 || status == 302) && str_eq(method, STR("POST"));
   return get ? STR("GET") : method;
-}
-
-/* RFC 3986 section 5.2.4, on a path that begins with "/", in place: the result is never longer. */
-static struct str remove_dots(char *path, size_t n) {
-  size_t out = 0;
-  for (size_t at = 0; at < n;) {
-    size_t end = at + 1;
-    while (end < n && path[end] != '/') end++;
-    struct str segment = {path + at, end - at};
-    bool last = end == n;
-    if (str_eq(segment, STR("/.."))) {
-      while (out > 0 && path[--out] != '/') continue;
-      if (last) path[out++] = '/';
-    } else if (str_eq(segment, STR("/."))) {
-      if (last) path[out++] = '/';
-    } else {
-      memmove(path + out, segment.p, segment.n);
-      out += segment.n;
-    }
-    at = end;
-  }
-  return (struct str){path, out};
 }
 
 /* The target is relative: same origin, path and query from base and s. */
@@ -51,7 +31,7 @@ static const char *resolve_path(struct arena *a, const struct url *base, struct 
   while (dir.n > 0 && dir.p[dir.n - 1] != '/') dir.n--;
   if (dir.n == 0) dir = STR("/");
   struct str whole = path.p[0] == '/' ? arena_dup(a, path) : arena_printf(a, "%.*s%.*s", STR_FMT(dir), STR_FMT(path));
-  out->path = remove_dots((char *)(uintptr_t)whole.p, whole.n);
+  out->path = (struct str){whole.p, reference_remove_dots((char *)(uintptr_t)whole.p, whole.n)};
   return NULL;
 }
 

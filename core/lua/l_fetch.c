@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/moment.h"
 #include "base/units.h"
 #include "lua/arg.h"
 #include "lua/budget.h"
@@ -200,6 +201,17 @@ static bool read_number(struct reader *r, int idx, const char *what, bool *has, 
   return true;
 }
 
+/* A moment: as a number, or as servers write it. */
+static bool read_moment(struct reader *r, int idx, const char *what, bool *has, double *out) {
+  lua_State *L = r->L;
+  if (lua_type(L, idx) != LUA_TSTRING || text_number(L, idx, out)) return read_number(r, idx, what, has, out);
+  struct str text;
+  text.p = lua_tolstring(L, idx, &text.n);
+  const char *wrong = moment_parse(text, (double)clock_wall_ms() / 1000, out);
+  *has = true;
+  return wrong == NULL || fail(r, "%s: %s", what, wrong);
+}
+
 static bool read_fields(struct reader *r, int idx) {
   lua_State *L = r->L;
   if (lua_isnil(L, idx)) return true;
@@ -228,7 +240,7 @@ static bool read_options(struct reader *r, int table) {
   struct fetch_result *o = r->out;
   bool known;
   return read_number(r, push_raw(r->L, table, "expires_in"), "expires_in", &o->has_expires_in, &o->expires_in) &&
-         read_number(r, push_raw(r->L, table, "expires_at"), "expires_at", &o->has_expires_at, &o->expires_at) &&
+         read_moment(r, push_raw(r->L, table, "expires_at"), "expires_at", &o->has_expires_at, &o->expires_at) &&
          read_number(r, push_raw(r->L, table, "refresh_expires_in"), "refresh_expires_in", &known,
                      &o->refresh_expires_in);
 }
@@ -255,7 +267,7 @@ const char *l_fetch_options(lua_State *L, int value, int options, struct fetch_r
   memset(out, 0, sizeof *out);
   luaL_checkstack(L, 16, "a token's options");
   if (!lua_istable(L, options))
-    return "expected a table with expires_in (seconds) or expires_at (seconds since the epoch)";
+    return "expected a table with expires_in (seconds) or expires_at (seconds since the epoch, or a date)";
   if (keep(&r, value, "value", NULL, &r.value) && read_options(&r, options) &&
       read_fields(&r, push_raw(L, options, "fields"))) {
     fill_result(&r);

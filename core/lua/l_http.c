@@ -1,7 +1,7 @@
 /* l_http.c: see lib.h. Owned by the VM's thread.
  *
  * Reads the script's arguments into an op (http_op.h), under a guard since every option may raise. Header values, bodies and form and JSON values may be opaque
- * secrets; the URL may not, since it is shown in messages and kept in other servers' logs. */
+ * secrets; the URL and its query may not, since it is shown in messages and kept in other servers' logs. */
 #include "lua/lib.h"
 
 #include <lauxlib.h>
@@ -61,6 +61,29 @@ static void read_url(lua_State *L, int idx, struct http_op *op) {
     if (s.p[i] <= ' ' || s.p[i] >= 0x7f) refuse_byte(L, (unsigned char)s.p[i]);
   const char *wrong = url_parse(keep(op, s), &op->url);
   if (wrong != NULL) luaL_error(L, "%s: url: %s", what, wrong);
+}
+
+static void unmake_parts(void *p) {
+  parts_fini(p);
+  free(p);
+}
+
+/* Behind the query that the URL has. */
+static void read_query(lua_State *L, int opts, struct http_op *op) {
+  if (lua_getfield(L, opts, "query") != LUA_TNIL) {
+    if (!lua_istable(L, -1))
+      arg_wrong(L, what, "query", "a table of names and values (a query that is text already stands in the URL)", -1);
+    struct parts *p = guard_new(L, sizeof *p, unmake_parts);
+    parts_init(p);
+    buf_adds(&p->text, op->url.query);
+    parts_add_query(L, -2, p, "jeton.http: query");
+    sent_table(L, -2);
+    op->body.full = p->full; /* told at the end */
+    if (p->text.n > 0) op->url.query = keep(op, buf_str(&p->text));
+    guard_close(L, -1);
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
 }
 
 /* --- headers --- */
@@ -138,11 +161,6 @@ static void read_headers(lua_State *L, int opts, struct http_op *op) {
   lua_pop(L, 1);
   if (headers_find(&op->headers, STR("user-agent")) == NULL)
     headers_add(&op->headers, STR("user-agent"), STR("jeton/" JETON_VERSION));
-}
-
-static void unmake_parts(void *p) {
-  parts_fini(p);
-  free(p);
 }
 
 static void add_auth_part(lua_State *L, int auth, int i, struct parts *p, bool form) {
@@ -303,6 +321,7 @@ static int request(lua_State *L, const char *method, int url, int opts) {
   luaL_checkstack(L, 16, what);
   read_method(L, opts, op, method);
   read_url(L, url, op);
+  read_query(L, opts, op);
   read_headers(L, opts, op);
   read_auth(L, opts, op);
   read_body(L, opts, op);
@@ -314,8 +333,8 @@ static int request(lua_State *L, const char *method, int url, int opts) {
   return http_op_await(L, guard, op);
 }
 
-static const char *const known[] = {"method",  "url",    "headers",   "auth", "body",  "form", "json",
-                                    "timeout", "limits", "redirects", "tls",  "http2", NULL};
+static const char *const known[] = {"method", "url",     "headers", "auth",      "query", "body",  "form",
+                                    "json",   "timeout", "limits",  "redirects", "tls",   "http2", NULL};
 
 static int l_request(lua_State *L) {
   if (!lua_istable(L, 1) || !lua_isnoneornil(L, 2))

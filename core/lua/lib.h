@@ -28,6 +28,10 @@ int l_log_open(lua_State *L);
 int l_secret_open(lua_State *L);
 /* A table that can be called: waits for the first of several channels; and `seed`. */
 int l_select_open(lua_State *L);
+/* parse. */
+int l_time_open(lua_State *L);
+/* escape, unescape, query, parse, join. */
+int l_url_open(lua_State *L);
 
 /* jeton.channel(name, capacity): messages between tasks, hooks and fetches in any thread. */
 int l_channel(lua_State *L);

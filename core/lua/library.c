@@ -24,11 +24,9 @@ static const luaL_Reg functions[] = {
     {"exec", l_exec}, {"shared", l_shared}, {"channel", l_channel}, {NULL, NULL},
 };
 static const luaL_Reg parts[] = {
-    {"http", l_http_open},     {"file", l_file_open},
-    {"env", l_env_open},       {"secret", l_secret_open},
-    {"json", l_json_open},     {"base64", l_base64_open},
-    {"crypto", l_crypto_open}, {"log", l_log_open},
-    {"select", l_select_open}, {NULL, NULL},
+    {"http", l_http_open},     {"file", l_file_open},     {"env", l_env_open},       {"secret", l_secret_open},
+    {"json", l_json_open},     {"base64", l_base64_open}, {"crypto", l_crypto_open}, {"log", l_log_open},
+    {"select", l_select_open}, {"time", l_time_open},     {"url", l_url_open},       {NULL, NULL},
 };
 
 /* --- what is not there, and how not to call what is. Upvalue 1 of each: "jeton", "jeton.http" --- */

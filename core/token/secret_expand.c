@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/json.h"
+#include "base/percent.h"
 #include "base/secmem.h"
 #include "token/secret_internal.h"
 
@@ -50,18 +51,6 @@ struct escape_stage { /* percent-encoding and JSON: each byte by itself */
   struct stage *next;
   unsigned (*escape)(unsigned char c, char out[ESCAPE_MAX]);
 };
-
-/* WHATWG URL, section 5.2: what stays is alphanumeric or one of *-._ and space becomes "+". */
-static unsigned escape_form(unsigned char c, char out[ESCAPE_MAX]) {
-  bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-               (c != '\0' && strchr("*-._", c) != NULL);
-  static const char digits[] = "0123456789ABCDEF";
-  out[0] = plain ? (char)c : c == ' ' ? '+' : '%';
-  if (out[0] != '%') return 1;
-  out[1] = digits[c >> 4];
-  out[2] = digits[c & 15];
-  return 3;
-}
 
 static int put_escaped(struct stage *s, const char *p, size_t n) {
   struct escape_stage *e = (struct escape_stage *)(void *)s;
@@ -237,7 +226,8 @@ static int expand_row(const struct secret_row *row, struct expansion *x, struct 
 
 static int expand_encoded(const struct secret_encoded_node *e, struct expansion *x, struct stage *to) {
   if (e->encoding == SECRET_FORM || e->encoding == SECRET_JSON) {
-    struct escape_stage escape = {{put_escaped}, to, e->encoding == SECRET_FORM ? escape_form : json_escape_byte};
+    struct escape_stage escape = {
+        {put_escaped}, to, e->encoding == SECRET_FORM ? percent_escape_form_byte : json_escape_byte};
     return expand(e->of, x, &escape.stage);
   }
   struct base64_stage base64 = {{put_base64}, to, e->encoding == SECRET_BASE64 ? BASE64_PADDED : BASE64_URL, 0, {0}};

@@ -64,6 +64,18 @@ describe("jeton.http", function()
     assert.equal("3", got.headers["content-length"])
   end)
 
+  it("writes a query behind the URL's own, in one order", function()
+    local function url(path, query)
+      return seen(lab:run(("return assert(jeton.http.get(%q, { query = %s })).body"):format(echo.upstream_url .. path, query))).url
+    end
+    assert.equal("/open?a=1&b=x%20y%2Bz%26&list=1&list=2&yes=true", url("/open", "{ yes = true, list = { 1, 2 }, b = 'x y+z&', a = 1 }"))
+    assert.equal("/open?z=0&a=1", url("/open?z=0", "{ a = 1 }"))
+    assert.equal("/open?z=0", url("/open?z=0", "{}"))
+    assert.equal("/open", url("/open", "{}"))
+    assert.equal("/open?a=", url("/open", "{ a = '' }"))
+    assert.equal("/open?a=1", url("/open?", "{ a = 1 }"))
+  end)
+
   it("takes secrets in headers, forms, JSON, bodies and basic authentication", function()
     local got = call("post", "{ headers = { authorization = 'Bearer ' .. jeton.secret.value 'h-s3cret' }, form = { password = jeton.secret.value 'p s&' } }")
     assert.equal("Bearer h-s3cret", got.headers.authorization)
@@ -184,6 +196,10 @@ describe("jeton.http", function()
 
   for name, case in pairs {
     ["a secret in the URL"] = { "jeton.http.get(jeton.secret.value 'http://s3cret/')", "put it into a header or the body" },
+    ["a secret in the query"] = { "jeton.http.get('http://a/', { query = { key = jeton.secret.value 's3cret' } })", "query: key: a secret: URLs show in logs" },
+    ["a query that is text"] = { "jeton.http.get('http://a/', { query = 'a=b' })", "query: expected a table of names and values (a query that is text already stands in the URL), got string" },
+    ["a query that is a list"] = { "jeton.http.get('http://a/', { query = { 'a' } })", "query: expected { name = value, … }, got a number in place of a name" },
+    ["a table in a query"] = { "jeton.http.get('http://a/', { query = { a = { b = 'c' } } })", "query: a: expected a value or a list of values" },
     ["an unknown option"] = { "jeton.http.get('http://a/', { tiemout = 5 })", "timeout" },
     ["two bodies"] = { "jeton.http.post('http://a/', { body = 'x', json = {} })", "one of body, form and json" },
     ["a framing header"] = { "jeton.http.post('http://a/', { headers = { ['content-length'] = '5' } })", "written by jeton itself" },
@@ -497,6 +513,70 @@ describe("jeton.json", function()
       assert.is_string(message)
     end
     assert.is_nil((lab:run "local t = {} t.t = t return jeton.json.encode(t)"))
+  end)
+end)
+
+describe("jeton.time.parse", function()
+  it("reads dates of ISO 8601 and of HTTP", function()
+    assert.same({ 1769846400, "integer", 1769846400.5 }, { lab:run "local t = jeton.time.parse local a = t '2026-01-31T09:00:00+01:00' return a, math.type(a), t 'Sat, 31 Jan 2026 08:00:00 GMT' + t '1970-01-01T00:00:00.5Z'" })
+  end)
+  it("says what is wrong", function()
+    local value, message, code = lab:run "return jeton.time.parse '2026-01-31T08:00:00'"
+    assert.is_nil(value)
+    assert.equal('a date without a zone is no moment: with "Z" behind it, it is UTC', message)
+    assert.equal("EINVAL", code)
+    assert.matches("jeton.time.parse: text: expected a string, got number", lab:raises "jeton.time.parse(5)")
+  end)
+end)
+
+describe("jeton.url", function()
+  it("escapes and unescapes", function()
+    assert.same({ "a%20b%2Fc~%C3%A9", "/a%20b/c%25", "a b/c+", "a b c" }, {
+      lab:run [[return jeton.url.escape "a b/c~é", jeton.url.escape("/a b/c%", "/"), jeton.url.unescape "a%20b%2fc+", jeton.url.unescape("a+b%20c", { form = true })]] })
+    assert.same({ nil, 'a "%" without two hexadecimal digits behind it (one that is meant is written %25)', "EINVAL" }, { lab:run "return jeton.url.unescape 'a%4'" })
+    assert.matches("keep: expected some of", lab:raises "jeton.url.escape('x', '%')")
+    assert.matches("jeton.url.escape: text: expected a string, got no value", lab:raises "jeton.url.escape()")
+  end)
+
+  it("writes a query in one order, and reads what others write", function()
+    assert.equal("A=5&a=x%20y&b=&c=1&c=2.5&c=true", lab:run "return jeton.url.query { b = '', A = 5, c = { 1, 2.5, true }, a = 'x y' }")
+    assert.equal("", lab:run "return jeton.url.query {}")
+    assert.same({ "1", "x y", "", nil, "a=1 a=2 b=x y c= d=", 5 }, {
+      lab:run [[local q, list = jeton.url.query "a=1&a=2&&b=x+y&c&d="
+        local all = {}
+        for i, pair in ipairs(list) do all[i] = pair[1] .. "=" .. pair[2] end
+        return q.a, q.b, q.c, q.e, table.concat(all, " "), #list]] })
+    assert.same({ nil, "EINVAL" }, { lab:run "local q, _, code = jeton.url.query 'a=%' return q, code" })
+    assert.matches("query: expected a table to write, or a text to read, got boolean", lab:raises "jeton.url.query(true)")
+    assert.matches("jeton.url.query: k: a secret: URLs show in logs", lab:raises "jeton.url.query { k = jeton.secret.value 'x' }")
+    assert.matches("expected { name = value, … }, got a number", lab:raises "jeton.url.query { 'x' }")
+  end)
+
+  it("parses absolute URLs", function()
+    local all = [[local u, message = jeton.url.parse(%q)
+      if not u then return message end
+      return u.scheme, u.host, tostring(u.port), u.userinfo or "-", u.path, u.query or "-", u.fragment or "-"]]
+    for url, expected in pairs {
+      ["HTTPS://API.example.com:8443/A/b?x=1#f"] = "https api.example.com 8443 - /A/b x=1 f",
+      ["http://[2001:DB8::1]/"] = "http 2001:db8::1 80 - / - -",
+      ["wss://u:p@h"] = "wss h 443 u:p  - -",
+      ["redis://h:6379/0?"] = "redis h 6379 - /0  -",
+    } do
+      assert.equal(expected, table.concat({ lab:run(all:format(url)) }, " "))
+    end
+    assert.is_nil(lab:run "return jeton.url.parse('redis://h').port")
+    for url, wrong in pairs {
+      ["/path"] = "expected an absolute URL", ["mailto:a@b"] = "expected an absolute URL", ["http://"] = "no host", ["http://a b/"] = "percent-encoded",
+      ["http://a:0/"] = "no valid host and port", ["http://a@b@c/"] = 'two "@"', ["http://a\\b/"] = "no valid host", ["http://é/"] = "percent-encoded",
+    } do
+      assert.is_truthy(lab:run(all:format(url)):find(wrong, 1, true), url)
+    end
+  end)
+
+  it("joins links to where they stand", function()
+    assert.same({ "https://a/b/d?x", "https://c/", "https://a/b/c?y" }, { lab:run "local j = jeton.url.join return j('https://a/b/c', 'd?x'), j('https://a/b', '//c/x/..'), j('https://a/b/c?x', '?y')" })
+    assert.matches("expected an absolute URL", (select(2, lab:run "return jeton.url.join('/a', 'b')")))
+    assert.equal("EINVAL", (select(3, lab:run "return jeton.url.join('http://a/', 'b c')")))
   end)
 end)
 

@@ -414,7 +414,7 @@ describe("set", function()
     assert.equal("true nil nil", set("good", "{ expires_in = 60 }"))
     for options, what in pairs {
       ["{}"] = "lifetime", ["{ expires_in = 0 }"] = "expires_in", ["{ expires_in = -1 }"] = "expires_in", ["{ expires_in = 'soon' }"] = "expires_in",
-      ["{ expires_in = {} }"] = "expires_in", ["{ expires_at = 5 }"] = "past", ["{ expires_in = 0/0 }"] = "expires_in", ["{ expires_in = math.huge }"] = "expires_in",
+      ["{ expires_in = {} }"] = "expires_in", ["{ expires_at = 5 }"] = "past", ["{ expires_at = '2090-01-01 00:00' }"] = "without a zone", ["{ expires_in = 0/0 }"] = "expires_in", ["{ expires_in = math.huge }"] = "expires_in",
     } do
       local said = set("bad", options)
       assert.matches("^nil .*" .. what, said)
@@ -475,6 +475,8 @@ describe("a fetch", function()
   for name, case in pairs {
     ["expires_at as epoch seconds"] = { "expires_at = os.time() + 100", 100 },
     ["expires_at as a string"] = { "expires_at = tostring(os.time() + 100)", 100 },
+    ["expires_at as a date of ISO 8601"] = { "expires_at = os.date('!%Y-%m-%dT%H:%M:%S.5Z', os.time() + 100)", 100 },
+    ["expires_at as a date of HTTP"] = { "expires_at = os.date('!%a, %d %b %Y %H:%M:%S GMT', os.time() + 100)", 100 },
     ["expires_in as a string"] = { "expires_in = '3600'", 3600 },
     ["the earlier of both"] = { "expires_in = 3600, expires_at = os.time() + 100", 100 },
   } do
@@ -492,7 +494,10 @@ describe("a fetch", function()
     ["no value"] = { "return { expires_in = 60 }", "without a value" },
     ["an empty value"] = { "return { value = '', expires_in = 60 }", "" },
     ["no lifetime"] = { "return { value = 'v' }", "no lifetime" },
-    ["a life that is a date"] = { "return { value = 'v', expires_at = '2026-01-01T00:00:00Z' }", "not a decimal number" },
+    ["a date of the past"] = { "return { value = 'v', expires_at = '2020-01-01T00:00:00Z' }", "expires_at is in the past" },
+    ["a date without a zone"] = { "return { value = 'v', expires_at = '2090-01-01T00:00:00' }", 'expires_at: a date without a zone is no moment: with "Z" behind it, it is UTC' },
+    ["a life that is a date"] = { "return { value = 'v', expires_in = '2090-01-01T00:00:00Z' }", "expires_in: a string that is not a decimal number" },
+    ["an end that is no date"] = { "return { value = 'v', expires_at = 'soon' }", "expires_at: expected a date such as" },
     ["milliseconds of the past"] = { "return { value = 'v', expires_at = 12345 }", "past" },
     ["a lifetime of 0"] = { "return { value = 'v', expires_in = 0 }", "expires_in is not positive" },
     ["a negative lifetime"] = { "return { value = 'v', expires_in = -3600 }", "expires_in is not positive" },

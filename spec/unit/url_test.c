@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "net/reference.h"
 
 static void splits_urls(void) {
   static const struct {
@@ -128,7 +129,59 @@ static void splits_hosts(void) {
   CHECK(host_valid((struct str){name, 255}) && !host_valid((struct str){name, 256}));
 }
 
+/* RFC 3986 section 5.4, and what it leaves open. */
+static void joins_references(void) {
+  static const char base[] = "http://a/b/c/d;p?q";
+  static const char *const cases[][2] = {
+      {"g:h", "g:h"},
+      {"g", "http://a/b/c/g"},
+      {"./g", "http://a/b/c/g"},
+      {"g/", "http://a/b/c/g/"},
+      {"/g", "http://a/g"},
+      {"//g", "http://g"},
+      {"?y", "http://a/b/c/d;p?y"},
+      {"g?y", "http://a/b/c/g?y"},
+      {"#s", "http://a/b/c/d;p?q#s"},
+      {"g#s", "http://a/b/c/g#s"},
+      {"g?y#s", "http://a/b/c/g?y#s"},
+      {";x", "http://a/b/c/;x"},
+      {"g;x?y#s", "http://a/b/c/g;x?y#s"},
+      {"", "http://a/b/c/d;p?q"},
+      {".", "http://a/b/c/"},
+      {"./", "http://a/b/c/"},
+      {"..", "http://a/b/"},
+      {"../g", "http://a/b/g"},
+      {"../..", "http://a/"},
+      {"../../g", "http://a/g"},
+      {"../../../g", "http://a/g"},
+      {"../../../../g", "http://a/g"},
+      {"/./g", "http://a/g"},
+      {"/../g", "http://a/g"},
+      {"g.", "http://a/b/c/g."},
+      {"..g", "http://a/b/c/..g"},
+      {"./../g", "http://a/b/g"},
+      {"./g/.", "http://a/b/c/g/"},
+      {"g/../h", "http://a/b/c/h"},
+      {"g;x=1/../y", "http://a/b/c/y"},
+      {"g?y/../x", "http://a/b/c/g?y/../x"},
+      {"g#s/../x", "http://a/b/c/g#s/../x"},
+      {"http:g", "http:g"},
+      {"1a:b", "http://a/b/c/1a:b"},
+      {"https://x:8443/a/../b", "https://x:8443/b"},
+  };
+  char out[64];
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    size_t n = reference_join(STR(base), str_of(cases[i][0]), out);
+    if (!str_eq((struct str){out, n}, str_of(cases[i][1]))) fprintf(stderr, "%s: %.*s\n", cases[i][0], (int)n, out);
+    CHECK(str_eq((struct str){out, n}, str_of(cases[i][1])));
+    CHECK(n <= sizeof base - 1 + strlen(cases[i][0]) + REFERENCE_MORE);
+  }
+  CHECK(str_eq((struct str){out, reference_join(STR("http://a"), STR("g"), out)}, STR("http://a/g")));
+  CHECK(str_eq((struct str){out, reference_join(STR("http://a?x"), STR("?y"), out)}, STR("http://a?y")));
+}
+
 int main(void) {
+  RUN(joins_references);
   RUN(splits_urls);
   RUN(names_where_a_url_leads);
   RUN(splits_unix_urls);

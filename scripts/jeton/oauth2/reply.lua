@@ -128,8 +128,8 @@ local function retry_after(res)
   local text = res.headers["retry-after"]
   if not text then return nil end
   local seconds = tonumber(text:match "^%s*(%d+)%s*$")
-  local at = not seconds and times.of_http(text)
-  if at then seconds = at - (times.of_http(res.headers.date) or jeton.now()) end
+  local at = not seconds and times.of_header(text)
+  if at then seconds = at - (times.of_header(res.headers.date) or jeton.now()) end
   return seconds and seconds > 0 and seconds or nil
 end
 
@@ -156,7 +156,7 @@ end
 
 --- When the reply was made, by its server's clock; nil when that is not known.
 local function date_of(res)
-  local date = times.of_http(res.headers.date)
+  local date = times.of_header(res.headers.date)
   if not date or math.abs(date - jeton.now()) > DATE_TRUST then return nil end
   local age = res.headers.age -- of a cache on the way, which has no business here
   return date + (age and tonumber(age:match "^%s*(%d+)%s*$") or 0)

@@ -3,6 +3,7 @@
 -- Types of the jeton library for editors with the Lua language server. Not loaded by jeton. Reference: docs/library.md.
 
 ---@alias jeton.duration number|string seconds, or "250ms", "2s", "5m", "1h"
+---@alias jeton.url.value string|number|boolean
 ---@alias jeton.size integer|string bytes, or "64k", "1m"
 
 ---An opaque value: it can be joined with `..` and handed on, never read.
@@ -59,7 +60,7 @@ function previous:field(name) end
 ---@class jeton.fetch_result
 ---@field value string|jeton.secret
 ---@field expires_in? number|string seconds from when the fetch began
----@field expires_at? number|string seconds since the epoch
+---@field expires_at? number|string seconds since the epoch, or a date
 ---@field refresh_expires_in? number|string seconds that what the next fetch needs lives
 ---@field fields? table<string, string|jeton.secret>
 
@@ -104,6 +105,7 @@ function handle:cancel() end
 
 ---@class jeton.http.options
 ---@field headers? table<string, string|number|jeton.secret|string[]>
+---@field query? table<string, jeton.url.value|jeton.url.value[]>
 ---@field body? string|jeton.secret
 ---@field form? table<string, string|number|boolean|jeton.secret|table>
 ---@field json? any
@@ -187,6 +189,43 @@ jeton = {}
 
 ---@return number seconds since the epoch
 function jeton.now() end
+
+jeton.time = {}
+---@param text string "2026-01-31T08:00:00Z", "Sat, 31 Jan 2026 08:00:00 GMT"
+---@return number? seconds since the epoch; whole ones as an integer
+---@return string? message
+---@return string? code
+function jeton.time.parse(text) end
+
+---@class jeton.url.parts
+---@field scheme string
+---@field host string without brackets
+---@field port integer? given, or the scheme's
+---@field userinfo string?
+---@field path string
+---@field query string?
+---@field fragment string?
+
+jeton.url = {}
+---@param text string
+---@param keep? string reserved characters that stay
+---@return string
+function jeton.url.escape(text, keep) end
+---@param text string
+---@param options? { form: boolean|nil } "+" is a space
+---@return string? text, string? message, string? code
+function jeton.url.unescape(text, options) end
+---@overload fun(text: string): table<string, string>?, string[][]|string, string?
+---@param values table<string, jeton.url.value|jeton.url.value[]>
+---@return string? query, string? message, string? code
+function jeton.url.query(values) end
+---@param url string absolute
+---@return jeton.url.parts? parts, string? message, string? code
+function jeton.url.parse(url) end
+---@param base string absolute
+---@param reference string
+---@return string? url, string? message, string? code
+function jeton.url.join(base, reference) end
 ---@async
 ---@param duration jeton.duration
 function jeton.sleep(duration) end
