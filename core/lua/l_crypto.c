@@ -21,6 +21,7 @@
 #include "base/rand.h"
 #include "lua/arg.h"
 #include "lua/l_secret.h"
+#include "lua/pins.h"
 #include "lua/vm.h"
 #include "net/tls_crypto.h"
 #include "token/secret.h"
@@ -57,12 +58,12 @@ static void operand_check(lua_State *L, int idx, struct operand *o) {
 }
 
 /* Does not raise. After it, whatever it returns, operand_fini. */
-static int operand_expand(struct operand *o) {
+static int operand_expand(lua_State *L, struct operand *o) {
   buf_init(&o->expanded);
   if (o->secret == NULL) return 0;
   struct secret_context target = {.any_target = true};
   o->expanded.sensitive = true;
-  int status = secret_expand(o->secret, &target, &o->expanded);
+  int status = pins_expand(L, o->secret, &target, &o->expanded);
   o->bytes = buf_str(&o->expanded);
   return status;
 }
@@ -102,10 +103,10 @@ static int l_hmac(lua_State *L) {
   operand_check(L, 2, &key);
   struct str data = check_bytes(L, 3);
   uint8_t out[CRYPTO_DIGEST_MAX];
-  int status = operand_expand(&key);
+  int status = operand_expand(L, &key);
   if (status == 0) status = crypto_hmac(d, key.bytes, data, out);
   operand_fini(&key);
-  if (status != 0) return push_failure(L, status, NULL);
+  if (status != 0) return pins_failure(L, status);
   lua_pushlstring(L, (const char *)out, crypto_digest_size(d));
   return 1;
 }
@@ -119,10 +120,10 @@ static int l_sign(lua_State *L) {
   uint8_t sig[CRYPTO_SIGNATURE_MAX];
   size_t n = 0;
   const char *problem = NULL;
-  int status = operand_expand(&key);
+  int status = operand_expand(L, &key);
   if (status == 0) problem = crypto_sign(a, key.bytes, data, sig, &n);
   operand_fini(&key);
-  if (status != 0) return push_failure(L, status, NULL);
+  if (status != 0) return pins_failure(L, status);
   if (problem != NULL) return arg_failure(L, UV_EINVAL, "%s", problem);
   lua_pushlstring(L, (const char *)sig, n);
   return 1;
@@ -143,13 +144,13 @@ static int l_equal(lua_State *L) {
   struct operand a, b;
   operand_check(L, 1, &a);
   operand_check(L, 2, &b);
-  int status = operand_expand(&a);
-  int second = operand_expand(&b);
+  int status = operand_expand(L, &a);
+  int second = operand_expand(L, &b);
   if (status == 0) status = second;
   bool same = status == 0 && crypto_equal(a.bytes, b.bytes);
   operand_fini(&a);
   operand_fini(&b);
-  if (status != 0) return push_failure(L, status, NULL);
+  if (status != 0) return pins_failure(L, status);
   lua_pushboolean(L, same);
   return 1;
 }

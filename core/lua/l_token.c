@@ -21,6 +21,7 @@
 #include "lua/guard.h"
 #include "lua/l_secret.h"
 #include "lua/l_token_await.h"
+#include "lua/pins.h"
 #include "lua/type.h"
 #include "lua/vm.h"
 #include "token/family.h"
@@ -108,6 +109,11 @@ static int l_index(lua_State *L) { /* upvalue 1: methods */
   const char *key = lua_tostring(L, 2);
   if (strcmp(key, "name") == 0) {
     lua_pushstring(L, slot_name(h->slot));
+    return 1;
+  }
+  uint64_t pinned = strcmp(key, "generation") == 0 ? pins_generation(L, h->value.secret, h->slot) : 0;
+  if (pinned > 0) {
+    lua_pushinteger(L, (lua_Integer)pinned);
     return 1;
   }
   for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++) {
@@ -236,12 +242,13 @@ static int l_reveal(lua_State *L) {
     return luaL_error(L, "token %s may not be revealed: the policy has to say reveal = true for it", name);
   struct buf *b = guard_buf(L);
   struct secret_context script = {.place = SECRET_TO_SCRIPT};
-  int rc = secret_expand(h->value.secret, &script, b);
+  int rc = pins_expand(L, h->value.secret, &script, b);
   if (rc != 0) guard_close(L, -1);
   if (rc == ERR_TOKEN_AUDIENCE)
     return luaL_error(
         L, "token %s may not be revealed: its value is made of another token whose policy does not say reveal = true",
         name);
+  pins_raise(L);
   if (rc != 0) return arg_failure(L, rc, "token %s: %s", name, err_text(rc));
   lua_pushlstring(L, (const char *)b->p, b->n);
   guard_close(L, -2);

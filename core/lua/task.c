@@ -46,6 +46,8 @@ struct task {
   struct task **out;         /* until task_start returns */
   struct await *await;       /* while suspended */
   struct audience **servers; /* task_note_servers; NULL: nobody asks */
+  struct pins *pins;         /* task_pin; NULL: its tokens are not pinned */
+  const char *no_wait;       /* of the same */
   struct task *next;         /* idle: in the pool; running: the task it interrupts */
   enum task_state state;
   int lua_status; /* of the protected call inside */
@@ -251,6 +253,7 @@ void task_start(struct vm *vm, int fn, task_push_fn push, task_done_fn done, voi
   t->out = out;
   t->lua_status = LUA_OK;
   t->servers = NULL;
+  t->pins = NULL;
   t->cancelled = false;
   vm_ref(vm);
   lua_pushcfunction(t->L, task_main);
@@ -294,6 +297,17 @@ struct audience **task_servers(lua_State *L) {
   return t != NULL ? t->servers : NULL;
 }
 
+void task_pin(lua_State *L, struct pins *p, const char *no_wait) {
+  struct task *t = vm_at(L)->running;
+  t->pins = p;
+  t->no_wait = no_wait;
+}
+
+struct pins *task_pins(lua_State *L) {
+  const struct task *t = vm_at(L)->running;
+  return t != NULL ? t->pins : NULL;
+}
+
 /* --- awaiting --- */
 
 static int refuse_to_wait(lua_State *L, const char *why) {
@@ -303,7 +317,7 @@ static int refuse_to_wait(lua_State *L, const char *why) {
                     named ? "'" : "", why);
 }
 
-void await_begin(lua_State *L, struct await *a, void (*cancel)(struct await *a)) {
+void await_begin_pinned(lua_State *L, struct await *a, void (*cancel)(struct await *a)) {
   struct vm *vm = vm_at(L);
   struct task *t = vm->running;
   if (vm->loading)
@@ -321,6 +335,11 @@ void await_begin(lua_State *L, struct await *a, void (*cancel)(struct await *a))
                    "value before");
   a->task = t;
   a->cancel = cancel;
+}
+
+void await_begin(lua_State *L, struct await *a, void (*cancel)(struct await *a)) {
+  if (task_pins(L) != NULL) refuse_to_wait(L, vm_at(L)->running->no_wait);
+  await_begin_pinned(L, a, cancel);
 }
 
 int await_yield(lua_State *L, struct await *a) {

@@ -31,6 +31,11 @@ void task_cancel(struct task *t);
 struct audience;
 void task_note_servers(lua_State *L, struct audience **servers);
 struct audience **task_servers(lua_State *L); /* as noted for the task that runs, or NULL */
+/* To be called by a task's push: the tokens that the task uses are pinned (pins.h), and it may wait only for what await_begin_pinned begins; no_wait, static, says
+ * why. *p is its owner's, who outlives the task. */
+struct pins;
+void task_pin(lua_State *L, struct pins *p, const char *no_wait);
+struct pins *task_pins(lua_State *L); /* of the task that runs; NULL: its tokens are not pinned */
 
 /* --- awaiting ---
  * start: check arguments, fill an op that embeds `struct await`, call await_begin (raises with a clear message when this coroutine may not wait:
@@ -45,6 +50,8 @@ struct await {
   void (*cancel)(struct await *a);
 };
 void await_begin(lua_State *L, struct await *a, void (*cancel)(struct await *a));
+/* The same, for what a task whose tokens are pinned may wait for as well. */
+void await_begin_pinned(lua_State *L, struct await *a, void (*cancel)(struct await *a));
 int await_yield(lua_State *L, struct await *a);
 void await_finish(struct await *a, task_push_fn push, void *arg);
 

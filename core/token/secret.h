@@ -114,6 +114,10 @@ struct secret_context {
   int64_t
       ends_at; /* on the same clock: of the tokens expanded, successfully or not, the first end; 0: there was none */
 };
+/* Notes a token as used, as expanding it does: 0, ERR_TOKEN_EXPIRED (another generation of it is), or ERR_LIMIT. */
+int secret_context_use(struct secret_context *c, struct slot *slot, const struct token *t);
+/* Would each token that was used so far still be sent? Asks the slots: what was computed with a token may go out without its bytes. */
+bool secret_context_serves(const struct secret_context *c);
 /* For headers of a request to that target. */
 static inline void secret_context_aim(struct secret_context *c, bool tls, struct str host, uint16_t port,
                                       struct str unix_path) {

@@ -133,6 +133,22 @@ static int note_used(struct secret_context *ctx, struct slot *slot, uint64_t gen
   return 0;
 }
 
+static void note_end(struct secret_context *ctx, int64_t expires_at) {
+  if (ctx->ends_at == 0 || expires_at < ctx->ends_at) ctx->ends_at = expires_at;
+}
+
+int secret_context_use(struct secret_context *ctx, struct slot *slot, const struct token *t) {
+  int rc = note_used(ctx, slot, t->generation);
+  if (rc == 0) note_end(ctx, t->expires_at);
+  return rc;
+}
+
+bool secret_context_serves(const struct secret_context *ctx) {
+  for (unsigned i = 0; i < ctx->nused; i++)
+    if (!slot_serves(ctx->used[i].slot, ctx->used[i].generation)) return false;
+  return true;
+}
+
 /* Is it bound so that the target may have it? The handle's own audience is asked as well, by the caller. Most often the two are one: a token of this policy. */
 static bool bond_allows(const struct secret_context *ctx, const struct token_bond *b, const struct audience *handles) {
   if (b->audience == NULL || b->audience == handles) return true;
@@ -180,7 +196,7 @@ static int expand_token(struct secret_token_node *t, struct expansion *x, struct
   int found = find_token(t, x, &token);
   if (found != 0) return found;
   assert(x->now < token->expires_at);
-  if (x->ctx->ends_at == 0 || token->expires_at < x->ctx->ends_at) x->ctx->ends_at = token->expires_at;
+  note_end(x->ctx, token->expires_at);
   if (x->ctx->bond != NULL) {
     token_bond_narrow(x->ctx->bond, t->audience, !t->open);
     token_bond_narrow(x->ctx->bond, token->bond.audience, token->bond.sealed);

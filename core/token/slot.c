@@ -163,6 +163,16 @@ bool slot_outdated(struct slot *s, unsigned epoch) {
   return outdated;
 }
 
+bool slot_serves(struct slot *s, uint64_t generation) {
+  pthread_mutex_lock(&s->mutex);
+  int64_t now = s->clock();
+  const struct token *older = s->older; /* for exchanges of a policy that was replaced */
+  bool serves = (slot_valid_locked(s, now) && s->current->generation == generation) ||
+                (older != NULL && older->generation == generation && now < older->expires_at);
+  pthread_mutex_unlock(&s->mutex);
+  return serves;
+}
+
 /* --- facts --- */
 
 const char *slot_state_name(enum slot_state s) {

@@ -59,6 +59,9 @@ struct token *slot_read_older(const struct slot_reader *r, int64_t now_boot_ms);
 /* Is a token of that epoch of an earlier bond than what the slot is fetched with now? Then another is on its way. Takes the mutex. */
 bool slot_outdated(struct slot *s, unsigned epoch);
 
+/* Is that generation, which a reader has seen, what one would be given now: neither over, nor taken away, nor replaced? Takes the mutex. */
+bool slot_serves(struct slot *s, uint64_t generation);
+
 /* Exchanges of the policies before the last change of the slot's bond are over. */
 void slot_drop_older(struct slot *s);
 

@@ -179,9 +179,12 @@ static void one_request_never_holds_two_generations(void) {
   CHECK(secret_expand(value, &ctx, &out) == 0);
   set("SECOND", 100); /* a publish between two fields of a head */
   CHECK(refused(field, &ctx) == ERR_TOKEN_EXPIRED);
+  CHECK(!secret_context_serves(&ctx));
   ctx = context();
   CHECK(secret_expand(value, &ctx, &out) == 0 && secret_expand(field, &ctx, &out) == 0);
-  CHECK(ctx.nused == 1 && ctx.used[0].generation == 2);
+  CHECK(ctx.nused == 1 && ctx.used[0].generation == 2 && secret_context_serves(&ctx));
+  vnow += 99000;
+  CHECK(!secret_context_serves(&ctx)); /* it is over, though nothing else came */
   buf_fini(&out);
   secret_unref(value);
   secret_unref(field);

@@ -2,6 +2,7 @@
 #include "lua/task.h"
 
 #include "base/list.h"
+#include "lua/pins.h"
 #include "vm_support.h"
 
 enum { MIB = 1024 * 1024, BUDGET_US = 20 * 1000, WAITS = 64 };
@@ -45,6 +46,14 @@ static void end_wait(int i) {
   CHECK(waits[i].waiting);
   waits[i].waiting = false;
   await_finish(&waits[i].await, push_number, &waits[i]);
+}
+
+static int l_wait_pinned(lua_State *L) {
+  struct wait *w = &waits[nwaits];
+  await_begin_pinned(L, &w->await, on_wait_cancel);
+  w->number = nwaits++;
+  w->waiting = true;
+  return await_yield(L, &w->await);
 }
 
 static struct vm *vm_that_waits(void) {
@@ -277,6 +286,31 @@ static void test_places_that_may_not_wait_say_so(void) {
   vm_unref(vm);
 }
 
+static int push_pins(lua_State *L, void *arg) {
+  static struct pins pins;
+  (void)arg;
+  task_pin(L, &pins, "its tokens are pinned");
+  return 0;
+}
+
+static void test_a_task_whose_tokens_are_pinned_waits_for_what_may_be_waited_for(void) {
+  struct vm *vm = vm_that_waits();
+  struct outcome o = {0};
+  struct task *t;
+  vm_declare(vm, "wait_pinned", l_wait_pinned);
+  task_start(vm, vm_compile(vm, "assert(wait_pinned() == 0) wait()"), push_pins, on_outcome, &o, &t);
+  CHECK(o.calls == 0 && nwaits == 1 && t != NULL);
+  end_wait(0);
+  CHECK(o.calls == 1 && o.status == ERR_SCRIPT && nwaits == 1);
+  CHECK(strstr(o.message, "'wait' cannot wait here: its tokens are pinned") != NULL);
+  memset(&o, 0, sizeof o);
+  vm_start(vm, "wait()", &o, &t); /* the next task in that coroutine has none */
+  CHECK(o.calls == 0 && nwaits == 2);
+  end_wait(1);
+  CHECK(o.status == 0);
+  vm_unref(vm);
+}
+
 static int l_call_wait(lua_State *L) {
   lua_getglobal(L, "wait");
   lua_call(L, 0, 0);
@@ -444,6 +478,7 @@ int main(void) {
   RUN(test_an_error_while_results_are_pushed_is_the_waits_error);
   RUN(test_each_resume_has_its_own_budget);
   RUN(test_places_that_may_not_wait_say_so);
+  RUN(test_a_task_whose_tokens_are_pinned_waits_for_what_may_be_waited_for);
   RUN(test_a_file_that_loads_may_not_wait);
   RUN(test_no_script_resumes_or_closes_a_task);
   RUN(test_a_cancelled_task_ends_its_wait_and_closes_its_variables);
