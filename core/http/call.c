@@ -82,11 +82,23 @@ static void try_again(struct call *c, bool fresh) {
   place_take(c->origin, &c->place, c->connect_ms, fresh);
 }
 
+/* A head has gone out. */
+static void next_try(struct call *c, bool fresh) {
+  if (!c->tries_by_owner) {
+    try_again(c, fresh);
+    return;
+  }
+  drop_place(c);
+  c->fresh = fresh;
+  call_over(c);
+  c->events->on_retry(c);
+}
+
 /* A reused connection that ends before a byte of the reply was closed by the peer while it sat idle. */
 bool call_retry(struct call *c) {
   if (!c->place.conn->reused || c->got_bytes || !c->repeatable || c->retried || c->phase == CALL_BODY) return false;
   c->retried = true;
-  try_again(c, true);
+  next_try(c, true);
   return true;
 }
 
@@ -101,14 +113,14 @@ static bool may_be_sent_again(struct call *c) {
 /* The first time on any connection, the refusing one included: it may have had too much to do for a moment. */
 bool call_refused(struct call *c) {
   if (!may_be_sent_again(c)) return false;
-  try_again(c, c->refusals > 1);
+  next_try(c, c->refusals > 1);
   return true;
 }
 
 bool call_refused_h2(struct call *c) {
   if (!origin_conn_refused_h2(c->place.conn) || !may_be_sent_again(c)) return false;
   c->place.h1_only = true;
-  try_again(c, false);
+  next_try(c, false);
   return true;
 }
 
@@ -287,16 +299,20 @@ void call_fini(struct call *c) {
   timeout_fini(&c->timeout);
 }
 
-void call_start(struct call *c, struct origin *o) {
+void call_start_again(struct call *c, struct origin *o) {
   assert(!call_running(c));
   c->origin = origin_ref(o);
   c->phase = CALL_CONNECT;
-  c->retried = false;
   c->body_done = false;
+  c->place.done = on_place;
+  c->place.allowed = c->allowed != NULL ? place_allowed : NULL;
+  place_take(o, &c->place, c->connect_ms, c->fresh);
+}
+
+void call_start(struct call *c, struct origin *o) {
+  c->retried = c->fresh = false;
   c->refusals = 0;
   c->interims = 0;
-  c->place.done = on_place;
   c->place.h1_only = c->upgrade;
-  c->place.allowed = c->allowed != NULL ? place_allowed : NULL;
-  place_take(o, &c->place, c->connect_ms, false);
+  call_start_again(c, o);
 }

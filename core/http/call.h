@@ -21,8 +21,8 @@
 struct call;
 
 /* What the owner hears, from call_start on and in this order: make_head, on_sent, on_interim, on_head, then on_body, on_passed and on_flush any number of times,
- * and on_end; or on_error at any point. Every event may call call_cancel, after which the owner's memory may go; and, where nothing else is said, any other
- * function of the call but call_init, call_fini and call_start. on_end and on_error come last: the call is over, and may be started anew from inside. */
+ * and on_end; or on_error at any point, or on_retry before on_head. Every event may call call_cancel, after which the owner's memory may go; and, where nothing else is said, any other
+ * function of the call but call_init, call_fini and call_start. on_end, on_error and on_retry come last: the call is over, and may be started anew from inside. */
 struct call_events {
   /* A place is there. Fill *head; when the whole body is at hand and its length is known, set *body to it and call->body_done. A request that has
    * none sets call->body_done, too. What they point to must last until the next event, or until the function of the call that this came from returns. Returns 0,
@@ -31,6 +31,9 @@ struct call_events {
   /* The upstream has said that it did not look at the request. May it be sent once more, from its start? True: make_head will be asked anew, and until on_sent
    * the owner keeps what comes of the body. NULL: it may, since make_head gives the whole of it. */
   bool (*again)(struct call *c);
+  /* With tries_by_owner: the request is to be sent once more, behind a head that went out. The call is over, and this its last event; call_start_again, from inside or
+   * later, makes that try. Without it: make_head is asked anew. */
+  void (*on_retry)(struct call *c);
   /* The head is on its way, and call->body_done was not set: call_send and call_end may be called from now on. NULL: it is always set. */
   void (*on_sent)(struct call *c);
   void (*on_interim)(struct call *c);               /* a 1xx other than 101 is in call->response. May be NULL. */
@@ -70,12 +73,14 @@ struct call { /* embedded */
   struct pool_terms pool;
   /* Which addresses may be connected (see struct place). NULL: any. */
   bool (*allowed)(struct call *c, const union address *a);
-  bool repeatable; /* idempotent, and make_head can give the whole of it again */
-  bool upgrade;    /* a 101 is welcome: the connection will be one of HTTP/1.1, or none (ERR_UPGRADE) */
+  bool repeatable;     /* idempotent, and make_head can give the whole of it again */
+  bool tries_by_owner; /* see on_retry */
+  bool upgrade;        /* a 101 is welcome: the connection will be one of HTTP/1.1, or none (ERR_UPGRADE) */
   /* state */
   bool body_done; /* the request is complete */
   bool got_bytes; /* of the reply */
   bool retried, paused;
+  bool fresh;        /* the next try wants a connection that has served nothing before */
   uint8_t refusals;  /* how often it was sent again since it had not been looked at */
   bool broken;       /* the upstream takes no more of the request; it may have answered all the same */
   bool feeding;      /* an event of the reply is on the stack, and on_flush will come */
@@ -91,6 +96,8 @@ struct call { /* embedded */
 void call_init(struct call *c, const struct call_events *e, void *owner, struct arena *a, struct wheel *w);
 void call_fini(struct call *c); /* idle: gives back what call_init took */
 void call_start(struct call *c, struct origin *o);
+/* Behind on_retry: the next try of the same request, which keeps to the bounds of them all. */
+void call_start_again(struct call *c, struct origin *o);
 /* More of the request's body, as it is: framing it is the protocol's business. Sent or queued before this returns, with all that the receiver needs to take it.
  * From on_sent until call_end; ignored when the call is over or its peer takes no more (a failed write shows as on_error or as a reply, later). */
 void call_send(struct call *c, struct str span);

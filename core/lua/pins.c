@@ -96,11 +96,12 @@ int pins_failure(lua_State *L, int status) {
   return push_failure(L, status, NULL);
 }
 
-void pins_check(lua_State *L, struct secret *s) {
+bool pins_check(lua_State *L, struct secret *s) {
   struct pins *p = task_pins(L);
-  if (p == NULL) return;
-  if (!p->ended) (void)look(p, s);
+  if (p == NULL) return true;
+  enum found found = p->ended ? ONE_LACKS : look(p, s);
   pins_raise(L);
+  return found == ALL_THERE;
 }
 
 /* --- facts --- */

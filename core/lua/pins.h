@@ -30,8 +30,8 @@ int pins_expand(lua_State *L, struct secret *s, struct secret_context *c, struct
 /* Behind a failure of pins_expand, when all is given back that was held: raises when that has ended the run. */
 void pins_raise(lua_State *L);
 int pins_failure(lua_State *L, int status); /* the same; else pushes nil, message, code */
-/* Of a secret that is to go out with the request: are its tokens there? Raises when that ends the run. */
-void pins_check(lua_State *L, struct secret *s);
+/* Of a secret that is to go out with the request: are its tokens there? False: one is not, and may be done without. Raises when that ends the run. */
+bool pins_check(lua_State *L, struct secret *s);
 /* The generation of that slot's token, pinned from now on; 0: nothing is pinned in this run, or there is no valid token. s: the token as a secret. */
 uint64_t pins_generation(lua_State *L, struct secret *s, const struct slot *slot);
 /* The run has waited: raises when a pinned token has ended meanwhile. */

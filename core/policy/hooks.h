@@ -7,6 +7,7 @@
 #define HOOKS(XX)             \
   XX(START, "on_start")       \
   XX(REQUEST, "on_request")   \
+  XX(SEND, "on_send")         \
   XX(RESPONSE, "on_response") \
   XX(ERROR, "on_error")       \
   XX(LOG, "on_log")

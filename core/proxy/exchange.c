@@ -15,18 +15,26 @@
 #include "proxy/failover.h"
 #include "proxy/forward.h"
 #include "proxy/steps.h"
+#include "proxy/try.h"
 #include "proxy/worker_state.h"
 
 static const struct {
   const char *name;
   enum verdict (*run)(struct exchange *);
 } steps[STEP_COUNT] = {
-    [STEP_ADMIT] = {"admit", step_admit},       [STEP_REQUEST_HOOK] = {"on_request", step_request_hook},
-    [STEP_ROUTE] = {"route", step_route},       [STEP_TOKEN] = {"token", step_token},
-    [STEP_SEND] = {"send", step_send},          [STEP_JUDGE] = {"judge", step_judge},
-    [STEP_DISCARD] = {"discard", step_discard}, [STEP_RESPONSE_HOOK] = {"on_response", step_response_hook},
-    [STEP_REPLY] = {"reply", step_reply},       [STEP_RELAY] = {"relay", step_relay},
-    [STEP_TUNNEL] = {"tunnel", step_tunnel},    [STEP_ERROR] = {"error", step_error},
+    [STEP_ADMIT] = {"admit", step_admit},
+    [STEP_REQUEST_HOOK] = {"on_request", step_request_hook},
+    [STEP_ROUTE] = {"route", step_route},
+    [STEP_TOKEN] = {"token", step_token},
+    [STEP_SEND_HOOK] = {"on_send", step_send_hook},
+    [STEP_SEND] = {"send", step_send},
+    [STEP_JUDGE] = {"judge", step_judge},
+    [STEP_DISCARD] = {"discard", step_discard},
+    [STEP_RESPONSE_HOOK] = {"on_response", step_response_hook},
+    [STEP_REPLY] = {"reply", step_reply},
+    [STEP_RELAY] = {"relay", step_relay},
+    [STEP_TUNNEL] = {"tunnel", step_tunnel},
+    [STEP_ERROR] = {"error", step_error},
 };
 
 static void check_invariants(const struct exchange *ex) {
@@ -52,6 +60,7 @@ static void release(struct exchange *ex) {
     lua_rawsetp(L, LUA_REGISTRYINDEX, ex);
   }
   call_fini(&ex->call);
+  try_fini(ex);
   later_cancel(&ex->nudge);
   timeout_fini(&ex->token_wait);
   timeout_fini(&ex->body_wait_limit);

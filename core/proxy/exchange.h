@@ -1,7 +1,7 @@
 /* exchange.h: one request and its response, from the first byte of the head to the log line.
  *
  * An exchange is a table of steps (exchange.c): each is one function that returns NEXT, WAIT, DONE or FAIL, and the dispatcher asserts the
- * invariants between them. A replay after a rejected token goes back to the token step, once. It stands between two streams of messages and knows the
+ * invariants between them. Every further try (a replay after a rejected token, once; another connection, another server) goes back to the token step. It stands between two streams of messages and knows the
  * protocol of neither: the client is behind proxy/downstream.h, the upstream behind http/call.h.
  *
  * Invariants:
@@ -11,7 +11,9 @@
  *  - no function of its downstream calls it from inside, so it ends in its own dispatcher or from the loop, never below one of its steps;
  *  - once a byte of the reply has left, a failure can only reset the client's message; a head that waits for the flush at the end of the read is taken
  *    back for the error reply;
- *  - a token's bytes are never kept: they are made when a head is written, each time anew.
+ *  - a token's bytes are never kept: they are made when a head is written, each time anew;
+ *  - `request` is the client's, as on_request left it, from that hook to the log line. What on_send sets is one try's, and stands in `try` (try.h);
+ *  - no head goes out but behind a run of on_send for that very try, which ended well, and for which every token that it used still serves.
  * Memory: exchanges come from the worker's pool (pool.h), so a script's handle may check its serial number at any time: it is another one, or zero, when the
  * exchange has ended. Owned by the worker's thread. */
 #ifndef JETON_PROXY_EXCHANGE_H
@@ -36,6 +38,7 @@
 #include "token/slot.h"
 
 struct forward_target;
+struct try;
 struct tunnel_record;
 struct worker;
 
@@ -43,10 +46,11 @@ struct worker;
 enum step {
   STEP_ADMIT, /* limits, forward targets, hop-by-hop, forwarded fields: before any hook */
   STEP_REQUEST_HOOK,
-  STEP_ROUTE, /* which upstream */
-  STEP_TOKEN, /* every token that the head needs is valid, or waits for it */
-  STEP_SEND,  /* connection, head, body: until the upstream's head is there */
-  STEP_JUDGE, /* rejected token: refresh and replay */
+  STEP_ROUTE,     /* which upstream */
+  STEP_TOKEN,     /* every token that the head needs is valid, or waits for it */
+  STEP_SEND_HOOK, /* on_send, where there is one: once for each try, and anew where a token that it used has gone */
+  STEP_SEND,      /* connection, head, body: until the upstream's head is there */
+  STEP_JUDGE,     /* rejected token: refresh and replay */
   STEP_RESPONSE_HOOK,
   STEP_REPLY,   /* the head to the client */
   STEP_RELAY,   /* the body to the client, to its end */
@@ -93,6 +97,7 @@ struct exchange {
   struct timeout deadline; /* the whole exchange */
   uint64_t wait_until;     /* uv_now's clock; 0: has not waited yet */
   bool replayed;           /* the one replay was made: outlives the steps that it goes through again */
+  struct try *try;         /* what this one sends; NULL: the policy has no on_send, or it has not run yet */
   unsigned token_races;    /* times that a token was gone when the head was written */
   unsigned failed_dials;   /* URLs of the upstream that gave no connection */
   unsigned moves;          /* to another URL behind a failure of one that did: one at the most */
@@ -114,8 +119,9 @@ struct exchange {
   } failure;
 
   /* exchange_begin clears what is in front of failure.reason. These see to themselves: */
-  struct call call;           /* call_init */
-  struct secret_context used; /* tokens sent with this request: request_make_head; none until then */
+  struct call call; /* call_init */
+  /* tokens sent with this request, or used by its on_send: try_begin, request_make_head; none until then */
+  struct secret_context used;
 };
 _Static_assert(sizeof(struct exchange) % 16 == 0 && sizeof(struct exchange) < EXCHANGE_SIZE / 2,
                "the arena begins behind it");

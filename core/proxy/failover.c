@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "proxy/exchange.h"
 #include "proxy/steps.h"
+#include "proxy/try.h"
 #include "proxy/worker_state.h"
 
 enum { SILENCE_US = 1000 * 1000 }; /* of a server, before it counts that somebody gave up waiting for it */
@@ -55,6 +56,7 @@ static bool move(struct exchange *ex) {
   ex->origin = other;
   ex->moves++;
   request_body_hold(&ex->body);
+  try_next(ex, TRY_RETRY);
   COUNT(ex->worker, failovers, 1);
   return true;
 }
@@ -65,6 +67,7 @@ bool failover_after_error(struct exchange *ex, int status) {
   if (phase == CALL_CONNECT) {
     if (++ex->failed_dials >= ex->upstream->conf->nurls) return false;
     ex->origin = upstream_next(ex->upstream, may_be_sent_twice(ex), &ex->url, &ex->host_field);
+    if (ex->try != NULL) ex->try->again = false; /* nothing was sent: the same try, of another call */
     exchange_resume(ex, STEP_TOKEN);
     return true;
   }

@@ -12,6 +12,7 @@
 #include "lua/arg.h"
 #include "lua/budget.h"
 #include "lua/l_secret.h"
+#include "lua/pins.h"
 #include "lua/type.h"
 #include "lua/vm.h"
 #include "net/tls.h"
@@ -19,7 +20,9 @@
 #include "proxy/client.h"
 #include "proxy/forward.h"
 #include "proxy/l_headers.h"
+#include "proxy/l_try.h"
 #include "proxy/steps.h"
+#include "proxy/try.h"
 #include "proxy/worker_state.h"
 
 enum { COPIED_A_STEP = 16 /* bytes of a body, charged to the time budget */ };
@@ -66,6 +69,10 @@ int body_wait_push(lua_State *L, void *arg) {
   const struct buf *b = w == &ex->body.wait ? &ex->body.bytes : &ex->reply.bytes;
   if (w->error == ERR_LIMIT) return push_failure(L, ERR_LIMIT, "the body is over limits.script_body");
   if (w->error != 0) return push_failure(L, w->error, "the body broke off");
+  if (l_try_runs(L, ex)) {
+    pins_waited(L);
+    try_show_own(ex); /* it goes with its length now */
+  }
   lua_pushlstring(L, (const char *)b->p, b->n);
   return 1;
 }
@@ -77,7 +84,8 @@ static int wait_for_body(lua_State *L, struct exchange *ex, struct body_wait *w)
   if (w->waiting) return luaL_error(L, "this body is awaited already");
   w->ex = ex;
   w->error = 0;
-  await_begin(L, &w->await, cancel_body_wait);
+  await_begin_pinned(L, &w->await, cancel_body_wait);
+  if (l_try_runs(L, ex)) ex->try->suspended = true;
   w->waiting = true;
   later_post(&ex->worker->later, &ex->nudge);
   return await_yield(L, &w->await);
@@ -159,7 +167,8 @@ static int l_request_set_body(lua_State *L) {
   struct exchange *ex = check_self(L, REQUEST_TYPE, "request");
   struct str body = check_body(L, 2, "req:set_body");
   if (ex->step > STEP_REQUEST_HOOK)
-    return luaL_error(L, "req:set_body works in on_request only: the request has been sent");
+    return luaL_error(L, l_try_runs(L, ex) ? "req:set_body works in on_request only: every try sends the same body"
+                                           : "req:set_body works in on_request only: the request has been sent");
   vm_burn(L, body.n / COPIED_A_STEP);
   request_body_replace(&ex->body, body);
   return 0;
@@ -224,7 +233,8 @@ static int l_request_respond(lua_State *L) {
                       "third: req:respond(%d, nil, body)",
                       arg_push_noun(L, 3), status);
   if (!lua_isnoneornil(L, 4)) body = check_body(L, 4, "req:respond(status, headers, body)");
-  if (ex->step != STEP_REQUEST_HOOK && ex->step != STEP_RESPONSE_HOOK && ex->step != STEP_ERROR)
+  if (ex->step != STEP_REQUEST_HOOK && ex->step != STEP_SEND_HOOK && ex->step != STEP_RESPONSE_HOOK &&
+      ex->step != STEP_ERROR)
     return luaL_error(L, "req:respond works while a hook runs only");
   refuse_in_tunnel(L, ex, "req:respond");
   lua_settop(L, 4);
@@ -250,15 +260,16 @@ enum request_field {
   R_CTX,
   R_HOST,
   R_VERSION,
-  R_SCHEME
+  R_SCHEME,
+  R_TARGET
 };
 static const struct {
   const char *name;
   enum request_field field;
 } request_fields[] = {
-    {"method", R_METHOD},   {"path", R_PATH},     {"query", R_QUERY},     {"url", R_URL},
-    {"headers", R_HEADERS}, {"client", R_CLIENT}, {"id", R_ID},           {"upstream", R_UPSTREAM},
-    {"ctx", R_CTX},         {"host", R_HOST},     {"version", R_VERSION}, {"scheme", R_SCHEME},
+    {"method", R_METHOD},   {"path", R_PATH},     {"query", R_QUERY},       {"url", R_URL}, {"headers", R_HEADERS},
+    {"client", R_CLIENT},   {"id", R_ID},         {"upstream", R_UPSTREAM}, {"ctx", R_CTX}, {"host", R_HOST},
+    {"version", R_VERSION}, {"scheme", R_SCHEME}, {"target", R_TARGET},
 };
 
 static void push_ctx(lua_State *L,
@@ -339,7 +350,7 @@ static void push_headers(lua_State *L, struct exchange *ex, bool of_response) {
 }
 
 static void push_request_field(lua_State *L, struct exchange *ex, enum request_field f) {
-  struct request *r = &ex->request;
+  const struct request *r = l_try_request(L, ex);
   switch (f) {
     case R_METHOD: push_str(L, r->method); break;
     case R_PATH: push_str(L, r->path); break;
@@ -353,11 +364,13 @@ static void push_request_field(lua_State *L, struct exchange *ex, enum request_f
     case R_HOST: push_str(L, r->authority); break;
     case R_VERSION: push_str(L, http_version_text(r->version)); break;
     case R_SCHEME: lua_pushstring(L, scheme(ex)); break;
+    case R_TARGET: l_try_push_target(L, ex); break;
   }
 }
 
 /* Of the other one: the arguments of a hook were taken for one another. */
-static const char ORDER[] = "(hooks are on_request(req, tokens), on_response(res, req, tokens), on_error(req, err))";
+static const char ORDER[] =
+    "(hooks are on_request(req, tokens), on_send(req, tokens, try), on_response(res, req, tokens), on_error(req, err))";
 
 /* known: the index of the table of what a request has. */
 static int refuse_field(lua_State *L, int known) {
@@ -408,14 +421,15 @@ static void set_path(lua_State *L, struct exchange *ex) {
 }
 
 static void set_query(lua_State *L, struct exchange *ex) {
+  struct request *r = l_try_request(L, ex);
   if (lua_isnil(L, 3)) {
-    ex->request.query = (struct str){0};
+    r->query = (struct str){0};
     return;
   }
   check_text(L, "query");
   struct str s = exchange_dup(L, ex, 3);
   if (!target_chars(s, "#")) luaL_error(L, "req.query: expected a percent-encoded query without '#'");
-  ex->request.query = s;
+  r->query = s;
 }
 
 static void set_upstream(lua_State *L, struct exchange *ex) {
@@ -430,11 +444,20 @@ static const char *assigned_name(lua_State *L) {
   return lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : luaL_tolstring(L, 2, NULL);
 }
 
+/* Of a field that has its time. */
+static void refuse_late(lua_State *L, const struct exchange *ex, const char *name) {
+  if (ex->step <= STEP_REQUEST_HOOK || strcmp(name, "ctx") == 0) return;
+  if (!l_try_runs(L, ex))
+    luaL_error(L, "req.%s: a request can be changed in on_request, and what one try sends of it in on_send", name);
+  if (strcmp(name, "upstream") == 0)
+    luaL_error(L, "req.upstream: the upstream of this try is chosen: choose it in on_request");
+  if (strcmp(name, "path") == 0) luaL_error(L, "req.path: the route of this try is chosen: set the path in on_request");
+}
+
 static int l_request_newindex(lua_State *L) {
   struct exchange *ex = exchange_handle_check(L, lua_touserdata(L, 1), "request");
   const char *name = assigned_name(L);
-  if (ex->step > STEP_REQUEST_HOOK && strcmp(name, "ctx") != 0)
-    return luaL_error(L, "req.%s: a request can be changed in on_request only", name);
+  refuse_late(L, ex, name);
   if (strcmp(name, "path") == 0)
     set_path(L, ex);
   else if (strcmp(name, "query") == 0)
@@ -637,5 +660,6 @@ int l_exchange_open(lua_State *L) {
   make_type(L, RESPONSE_TYPE, response_methods, l_response_index, l_response_newindex);
   lua_pop(L, 2);
   l_headers_open(L);
+  l_try_open(L);
   return 0;
 }

@@ -8,11 +8,14 @@
 
 #include "lua/arg.h"
 #include "lua/l_secret.h"
+#include "lua/pins.h"
 #include "lua/type.h"
 #include "lua/vm.h"
 #include "net/url.h"
 #include "proxy/exchange.h"
 #include "proxy/l_exchange.h"
+#include "proxy/l_try.h"
+#include "proxy/try.h"
 
 static const char HEADERS_TYPE[] = "jeton.headers";
 
@@ -21,8 +24,8 @@ struct l_headers {
   bool of_response;
 };
 
-static struct headers *list_of(struct exchange *ex, const struct l_headers *h) {
-  return h->of_response ? &ex->response.headers : &ex->request.headers;
+static struct headers *list_of(lua_State *L, struct exchange *ex, const struct l_headers *h) {
+  return h->of_response ? &ex->response.headers : &l_try_request(L, ex)->headers;
 }
 
 static struct exchange *exchange_of(lua_State *L, const struct l_headers *h) {
@@ -80,7 +83,7 @@ static int l_index(lua_State *L) {
   const struct l_headers *self = lua_touserdata(L, 1);
   struct exchange *ex = exchange_of(L, self);
   struct str name = check_name(L, 2);
-  const struct header *h = headers_find(list_of(ex, self), name);
+  const struct header *h = headers_find(list_of(L, ex, self), name);
   if (h != NULL) {
     push_value(L, h);
     return 1;
@@ -93,17 +96,21 @@ static int l_index(lua_State *L) {
 static void set_host(lua_State *L, struct exchange *ex) {
   struct str host = exchange_dup(L, ex, 3);
   if (!host_valid(host)) luaL_error(L, "header 'host': expected a host name with an optional port");
-  ex->host = host;
+  *(l_try_runs(L, ex) ? &ex->try->host : &ex->host) = host;
+}
+
+static void check_time(lua_State *L, const struct exchange *ex, bool of_response) {
+  if (of_response && ex->replied) luaL_error(L, "the response has been sent");
+  if (!of_response && ex->step > STEP_REQUEST_HOOK && !l_try_runs(L, ex))
+    luaL_error(L, "a request's headers can be changed in on_request, and for one try in on_send");
 }
 
 static int l_newindex(lua_State *L) {
   const struct l_headers *self = lua_touserdata(L, 1);
   struct exchange *ex = exchange_of(L, self);
-  struct headers *list = list_of(ex, self);
+  struct headers *list = list_of(L, ex, self);
   struct str name = l_headers_check_name(L, 2, self->of_response);
-  if (self->of_response ? ex->replied : ex->step > STEP_REQUEST_HOOK)
-    return luaL_error(
-        L, self->of_response ? "the response has been sent" : "a request's headers can be changed in on_request only");
+  check_time(L, ex, self->of_response);
   if (lua_isnil(L, 3)) {
     headers_remove(list, name);
     return 0;
@@ -111,7 +118,10 @@ static int l_newindex(lua_State *L) {
   if (!self->of_response) headers_remove_twins(list, name, false);
   struct secret *s = self->of_response ? NULL : l_secret_test(L, 3);
   if (s != NULL) {
-    headers_set_secret(list, exchange_dup(L, ex, 2), s);
+    if (pins_check(L, s))
+      headers_set_secret(list, exchange_dup(L, ex, 2), s);
+    else
+      headers_remove(list, name);
     return 0;
   }
   l_headers_check_plain(L, 3, name);
@@ -124,7 +134,7 @@ static int l_newindex(lua_State *L) {
 
 static int l_all(lua_State *L) {
   const struct l_headers *self = type_check(L, HEADERS_TYPE);
-  const struct headers *list = list_of(exchange_of(L, self), self);
+  const struct headers *list = list_of(L, exchange_of(L, self), self);
   struct str name = check_name(L, 2);
   lua_newtable(L);
   lua_Integer found = 0;
@@ -139,7 +149,7 @@ static int l_all(lua_State *L) {
 /* Upvalue 1: the headers, upvalue 2: the index of the next field. */
 static int l_next(lua_State *L) {
   const struct l_headers *self = lua_touserdata(L, lua_upvalueindex(1));
-  const struct headers *list = list_of(exchange_of(L, self), self);
+  const struct headers *list = list_of(L, exchange_of(L, self), self);
   lua_Integer i = lua_tointeger(L, lua_upvalueindex(2));
   while (i < (lua_Integer)list->n && list->v[i].name.p == NULL) i++;
   lua_pushinteger(L, i + 1);

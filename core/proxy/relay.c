@@ -15,6 +15,7 @@
 #include "proxy/failover.h"
 #include "proxy/forward.h"
 #include "proxy/steps.h"
+#include "proxy/try.h"
 #include "proxy/worker_state.h"
 #include "token/secret.h"
 #include "token/slot.h"
@@ -123,6 +124,15 @@ static bool on_again(struct call *call) {
   return true;
 }
 
+static void on_retry(struct call *call) {
+  struct exchange *ex = call->owner;
+  request_body_answered(ex);
+  request_body_hold(&ex->body);
+  try_next(ex, TRY_STALE);
+  ex->try->again = true;
+  exchange_resume(ex, STEP_TOKEN);
+}
+
 static void on_drain(struct call *call) {
   struct exchange *ex = call->owner;
   if (!ex->body.complete) ex->down->ops->want(ex->down);
@@ -146,7 +156,7 @@ static int find_fieldless(void *arg, const struct secret_token_view *t) {
 
 /* Which field of which token, and what that has. */
 static void say_fieldless(struct exchange *ex, char *out, size_t size) {
-  const struct headers *hs = &ex->request.headers;
+  const struct headers *hs = &try_request(ex)->headers;
   struct fieldless f = {0};
   for (unsigned i = 0; i < hs->n && f.slot == NULL; i++)
     if (hs->v[i].name.p != NULL && hs->v[i].secret != NULL)
@@ -218,6 +228,7 @@ static void on_error(struct call *call, int status, const char *reason) {
 const struct call_events upstream_events = {
     .make_head = request_make_head,
     .again = on_again,
+    .on_retry = on_retry,
     .on_sent = request_sent,
     .on_interim = on_interim,
     .on_head = on_head,

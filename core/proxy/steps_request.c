@@ -1,7 +1,7 @@
 /* steps_request.c: the steps from a parsed head to a request on its way to the upstream.
  *
- * admit, on_request, route, token, send. A replay comes back to the token step, so everything that a try needs is made from there on: the connection, the head
- * with its secrets, the body from its start. */
+ * admit, on_request, route, token, send; on_send, between the last two, is in steps_send.c. A replay comes back to the token step, so everything that a try needs
+ * is made from there on: what on_send sets, the connection, the head with its secrets, the body from its start. */
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,6 +15,7 @@
 #include "proxy/forward.h"
 #include "proxy/l_exchange.h"
 #include "proxy/steps.h"
+#include "proxy/try.h"
 #include "proxy/worker_state.h"
 
 /* --- admit --- */
@@ -147,8 +148,8 @@ static enum verdict token_missing(struct exchange *ex, struct slot *s) {
   return exchange_fail(ex, 503, ERR_TOKEN_MISSING, reason);
 }
 
-/* Waits once for one token at a time. The limit is for all tokens of one try: a replay, or a token that ended while the connection was made, has
- * the whole of it again, however long the upstream took. */
+/* Waits once for one token at a time. The limit is for all tokens of one try, those of its on_send included: a replay, or a token that ended while the connection was made or
+ * the body awaited, has the whole of it again, however long that took. */
 static enum verdict wait_for(struct exchange *ex, struct slot *s, uint64_t beyond, int64_t wait_ms) {
   uint64_t now = uv_now(&ex->worker->services.loop);
   if (ex->wait_until == 0) ex->wait_until = now + (uint64_t)wait_ms;
@@ -161,6 +162,13 @@ static enum verdict wait_for(struct exchange *ex, struct slot *s, uint64_t beyon
   COUNT(ex->worker, token_waits, 1);
   timeout_set(&ex->token_wait, ex->wait_until - now);
   return WAIT;
+}
+
+enum verdict exchange_await_token(struct exchange *ex, struct slot *s, uint64_t beyond, enum token_missing missing) {
+  const struct token_conf *conf = runtime_token_conf(ex->runtime, s);
+  if (missing == MISSING_WAIT) return wait_for(ex, s, beyond, conf != NULL ? conf->wait_ms : 2000);
+  slot_want(s); /* nobody waits, and yet it is wanted */
+  return token_missing(ex, s);
 }
 
 struct missing {            /* the first token of a secret that is not there */
@@ -191,19 +199,19 @@ enum verdict step_token(struct exchange *ex) {
     if (h->secret == NULL || h->name.p == NULL) continue;
     secret_context_aim(&m.to, ex->url->tls, ex->url->host, ex->url->port, ex->url->unix_path);
     if (secret_each_token(h->secret, find_missing, &m) == 0) continue;
-    const struct token_conf *conf = runtime_token_conf(ex->runtime, m.slot);
     enum token_missing policy = ex->replayed ? MISSING_WAIT : m.policy;
-    if (policy != MISSING_WAIT) slot_want(m.slot); /* nobody waits, and yet it is wanted */
     if (policy == MISSING_PASS) {
+      slot_want(m.slot);
       headers_remove(hs, h->name);
       continue;
     }
-    if (policy == MISSING_FAIL) return token_missing(ex, m.slot);
-    enum verdict v = wait_for(ex, m.slot, m.beyond, conf != NULL ? conf->wait_ms : 2000);
+    enum verdict v = exchange_await_token(ex, m.slot, m.beyond, policy);
     if (v != NEXT) return v;
     i--; /* look at it again */
   }
+  if (ex->runtime->policy->hooks[HOOK_SEND]) return NEXT; /* which may lack one, within the same time */
   ex->wait_until = 0;
+  ex->step = STEP_SEND;
   return NEXT;
 }
 
@@ -211,7 +219,7 @@ enum verdict step_token(struct exchange *ex) {
 
 /* As the client framed it, whether or not its end has come by now: what goes out must not depend on how long a connection took. A body that a script has asked
  * for, or replaced, is here whole, and goes with its length; so on every try. */
-static struct framing request_framing(const struct exchange *ex) {
+struct framing request_framing(const struct exchange *ex) {
   const struct request *r = &ex->request;
   const struct request_body *b = &ex->body;
   if (b->place == BODY_REPLACED) return (struct framing){b->bytes.n > 0 ? FRAMING_LENGTH : FRAMING_NONE, b->bytes.n};
@@ -221,13 +229,14 @@ static struct framing request_framing(const struct exchange *ex) {
 }
 
 struct str request_host(const struct exchange *ex) {
-  if (ex->host.p != NULL) return ex->host;
+  struct str said = ex->try != NULL ? ex->try->host : ex->host;
+  if (said.p != NULL) return said;
   if (ex->upstream->conf->preserve_host && ex->request.authority.n > 0) return ex->request.authority;
   return ex->host_field;
 }
 
-static struct str path_for(struct exchange *ex) {
-  struct str prefix = ex->url->path, path = ex->request.path;
+struct str request_path(struct exchange *ex) {
+  struct str prefix = ex->url->path, path = try_request(ex)->path;
   if (prefix.n > 0 && prefix.p[prefix.n - 1] == '/') prefix.n--;
   if (prefix.n == 0 || path.n == 0 || path.p[0] != '/') return path;
   return arena_printf(&ex->arena, "%.*s%.*s", STR_FMT(prefix), STR_FMT(path));
@@ -236,14 +245,18 @@ static struct str path_for(struct exchange *ex) {
 int request_make_head(struct call *call, struct request_head *h, struct str *body) {
   struct exchange *ex = call->owner;
   const struct url *u = ex->url;
-  secret_context_aim(&ex->used, u->tls, u->host, u->port, u->unix_path);
+  const struct request *r = try_request(ex);
+  if (ex->try == NULL)
+    secret_context_aim(&ex->used, u->tls, u->host, u->port, u->unix_path);
+  else if (try_resume(ex) != 0)
+    return ERR_TOKEN_EXPIRED;
   request_body_hold(&ex->body); /* a stale connection's retry sends its body from the start */
   *h = (struct request_head){
-      .method = ex->request.method,
-      .path = path_for(ex),
-      .query = ex->request.query,
+      .method = r->method,
+      .path = request_path(ex),
+      .query = r->query,
       .host = request_host(ex),
-      .headers = &ex->request.headers,
+      .headers = &r->headers,
       .secrets = &ex->used,
       .framing = request_framing(ex),
       .keep_alive = true,
@@ -279,6 +292,11 @@ enum verdict step_send(struct exchange *ex) {
   c->repeatable = method_idempotent(ex->request.method) && request_body_at_hand(&ex->body);
   request_body_hold(&ex->body);
   ex->asked = ex->upstream;
+  c->tries_by_owner = ex->try != NULL;
+  if (ex->try != NULL && ex->try->again) {
+    call_start_again(c, ex->origin);
+    return WAIT;
+  }
   call_start(c, ex->origin);
   return WAIT;
 }

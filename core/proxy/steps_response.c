@@ -15,6 +15,7 @@
 #include "proxy/relay.h"
 #include "proxy/stamp.h"
 #include "proxy/steps.h"
+#include "proxy/try.h"
 #include "proxy/tunnel.h"
 #include "proxy/worker_state.h"
 
@@ -35,6 +36,7 @@ static bool can_replay(const struct exchange *ex) { return !ex->replayed && requ
 static enum verdict replay(struct exchange *ex) {
   ex->replayed = true;
   request_body_hold(&ex->body);
+  try_next(ex, TRY_REJECTED);
   COUNT(ex->worker, replays, 1);
   const struct response *r = &ex->response;
   bool shortish = r->framing == FRAMING_NONE || (r->framing == FRAMING_LENGTH && r->content_length <= DISCARD_MAX);

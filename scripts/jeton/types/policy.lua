@@ -35,6 +35,7 @@ function headers:all(name) end
 ---@field host string
 ---@field version "1.0"|"1.1"|"2" of HTTP, as the client speaks it
 ---@field scheme string
+---@field target jeton.target once the route is known: in on_send and later
 local request = {}
 ---@async
 ---@return string? body, string? message, string? code
@@ -45,6 +46,18 @@ function request:set_body(body) end
 ---@param fields? table<string, string|number|string[]>
 ---@param body? string
 function request:respond(status, fields, body) end
+
+---@class jeton.target what goes to the upstream, exactly as it is sent
+---@field scheme "http"|"https"
+---@field host string
+---@field port integer
+---@field authority string what stands in Host
+---@field path string the upstream's base path included
+---@field query string?
+
+---@class jeton.try
+---@field number integer 1, 2, …
+---@field reason "first"|"rejected"|"stale"|"retry" rejected: a replay behind a refused token; stale: its connection had ended; retry: another server is asked
 
 ---@class jeton.response
 ---@field status integer
@@ -184,6 +197,7 @@ function response:set_body(body) end
 ---@field tcp_keepalive? boolean|jeton.tcp_keepalive
 ---@field on_start? async fun()
 ---@field on_request? async fun(req: jeton.request, tokens: jeton.tokens)
+---@field on_send? async fun(req: jeton.request, tokens: jeton.tokens, try: jeton.try) before each try; it may await req:body() alone
 ---@field on_response? async fun(res: jeton.response, req: jeton.request, tokens: jeton.tokens)
 ---@field on_error? async fun(req: jeton.request, err: jeton.error)
 ---@field on_log? async fun(entry: jeton.entry)

@@ -22,6 +22,10 @@ M.headers = hooked("hook reads 5 fields, sets 3", [[
   h["authorization"] = "Bearer " .. tokens.api]])
 M.forwarded = { name = "hook with a token, Forwarded fields", token = true, more = M.token.more, forwarded = "set" }
 M.response = hooked("token and on_response", BEARER, [[on_response = function(res) res.headers["x-served-by"] = "bench" end,]])
+M.send = hooked("token and on_send that signs", BEARER, [[on_send = function(req, tokens)
+    local t = req.target
+    req.headers["x-signature"] = jeton.crypto.hex(jeton.crypto.hmac("sha256", tokens.api, req.method .. t.authority .. t.path .. t.query))
+  end,]])
 M.logged_plain = { name = "no hook, access log", token = false, more = "", log = true }
 M.logged = { name = "hook with a token, access log", token = true, more = M.token.more, log = true }
 --- The token is refreshed every second, by hand, so that the rate does not hang on schedules.
