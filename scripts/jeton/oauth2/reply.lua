@@ -111,13 +111,13 @@ local function redirect_of(res)
   return (", a redirect to %s: give the URL that answers as token_url"):format(place or "another place")
 end
 
---- The message for a reply without a token, and the server's code by itself.
-local function describe(res, body)
+--- The message for a reply without a token, and the server's code by itself. who: what answered.
+local function describe(res, body, who)
   local code, text
   if body then
     code, text = refusal_of(body)
   end
-  local message = ("the token endpoint answered %d"):format(res.status)
+  local message = ("%s answered %d"):format(who or "the token endpoint", res.status)
   if code then message = message .. ": " .. code end
   if text and text ~= code then message = message .. ": " .. text end
   return message .. (redirect_of(res) or ""), code
@@ -133,10 +133,16 @@ local function retry_after(res)
   return seconds and seconds > 0 and seconds or nil
 end
 
-local function refused(res, body)
-  local message, code = describe(res, body)
+local function refused(res, body, who)
+  local message, code = describe(res, body, who)
   local seconds = retry_after(res)
   return nil, message, code, seconds and { retry_after = seconds } or nil
+end
+
+--- Of a reply that is a refusal, of whatever issuer: the message, how the next attempt is to be made (nil: as any), and the server's code. body: the reply as a table, or nil.
+function M.refusal(res, body, who)
+  local _, message, code, how = refused(res, body, who)
+  return message, how, code
 end
 
 -- tokens ----------------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,235 @@
+--- What the modules for issuers share: options that are checked at the policy's line, what a token is made of, and a call of an issuer's API.
+-- Every such module is a list of options and a fetch; this is the rest, so that all of them behave alike. Nothing here but jeton's public API.
+--
+--   M.app = issuer.new {
+--     name = "github.app",
+--     options = { app_id = { issuer.text, needed = true }, installation = { issuer.text, by_key = true }, … },
+--     fetch = function(mine, ctx) … return { value = …, expires_at = … } end,   -- or nil, message, { retry_after = …, permanent = … }
+--   }
+--
+-- `by_key`: with family = true it may be a function of the key, and one such option has to be, since every key would get the same token otherwise. What is a
+-- function is checked when there is a key.
+
+local names = require "jeton.names"
+local reply = require "jeton.oauth2.reply"
+
+local M = {}
+
+--- Keys of a policy's token, passed through as they are.
+M.TOKEN_KEYS = {
+  "refresh_at", "jitter", "leeway", "wait", "missing", "reject_on", "hosts", "reveal", "timeout", "backoff", "family", "max", "idle",
+  "rotates", "ready", "version",
+}
+
+--- How the issuer is reached, of every module.
+local WAY_KEYS = { "tls", "http2", "proxy" }
+
+local BODY_MAX = "256k"
+
+local function fail(text, ...) error(text:format(...), 0) end
+
+-- kinds of options: a function that gives nil for a good value, else what was expected ---------------------------------------------------------
+
+local function is_secret(value) return getmetatable(value) == "secret" or getmetatable(value) == "token" end
+
+function M.text(value)
+  if type(value) == "number" and math.type(value) == "integer" then return nil end -- ids are written as numbers, too
+  return (type(value) ~= "string" or value == "") and "a string" or nil
+end
+
+--- A string or a list of strings.
+function M.texts(value)
+  if type(value) == "string" and value ~= "" then return nil end
+  local good = type(value) == "table" and #value > 0
+  for _, part in ipairs(good and value or {}) do good = good and type(part) == "string" end
+  return not good and "a string or a list of strings" or nil
+end
+
+--- What has to be opaque, as a private key.
+function M.secret(value) return not is_secret(value) and 'a secret such as jeton.secret.file "PATH"' or nil end
+
+--- A string or a secret.
+function M.credential(value) return not is_secret(value) and (type(value) ~= "string" or value == "") and "a string or a secret" or nil end
+
+function M.path(value) return (type(value) ~= "string" or value == "" or value:find "%z") and "the path of a file" or nil end
+function M.seconds(value) return (type(value) ~= "number" or value <= 0) and "seconds as a number" or nil end
+function M.flag(value) return type(value) ~= "boolean" and "true or false" or nil end
+function M.map(value) return type(value) ~= "table" and "a table" or nil end
+function M.url(value) return (type(value) ~= "string" or not value:find "^https?://[^/?#@]+") and 'a URL such as "https://host"' or nil end
+
+--- One of some words: issuer.one_of { "a", "b" }.
+function M.one_of(words)
+  local shown = {}
+  for i, word in ipairs(words) do shown[i] = ("%q"):format(word) end
+  local expected = "one of " .. table.concat(shown, ", ")
+  return function(value)
+    for _, word in ipairs(words) do
+      if value == word then return nil end
+    end
+    return expected
+  end
+end
+
+-- options -------------------------------------------------------------------------------------------------------------------------------------
+
+local function check_tls(tls)
+  if type(tls) ~= "table" then fail("tls: expected a table, got %s", type(tls)) end
+  local good, why = pcall(jeton.http.tls, tls)
+  if not good then fail("tls: %s", (why:gsub("^.-jeton%.http[.:] ?tls: ", ""))) end
+end
+
+--- How a wrong value may be shown: what could be a credential is not.
+local function shown(value)
+  if type(value) == "string" then return value == "" and "an empty string" or "another string" end
+  return is_secret(value) and "a secret" or type(value)
+end
+
+local function check_value(key, option, value)
+  if value == nil then
+    if option.needed then fail("%s: is needed, and is %s", key, option[1](nil)) end
+    return
+  end
+  local expected = option[1](value)
+  if expected then fail("%s: expected %s, got %s", key, expected, shown(value)) end
+end
+
+--- All that is there as it stands. Raises.
+local function check_values(kind, made)
+  for key, option in pairs(kind.options) do
+    if type(made[key]) ~= "function" or not option.by_key then check_value(key, option, made[key]) end
+  end
+end
+
+local function by_key(kind, made)
+  local found
+  for key, option in pairs(kind.options) do
+    if option.by_key and type(made[key]) == "function" and (not found or key < found) then found = key end
+  end
+  return found
+end
+
+local function check_family(kind, made)
+  local key = by_key(kind, made)
+  if not made.family then
+    if key then fail("%s: a function of the key is for a token with family = true", key) end
+    return
+  end
+  if key then return end
+  local keys = {}
+  for name, option in pairs(kind.options) do
+    if option.by_key then keys[name] = true end
+  end
+  if next(keys) == nil then fail "family: every key would get the same token here: leave family out" end
+  local example = next(keys)
+  fail("family = true, and no option is a function of the key: every key would get the same token. Write for example %s = function(key) return key end (%s)",
+    example, names.known(keys))
+end
+
+local function check_known(kind, options)
+  local known = {}
+  for _, list in ipairs { M.TOKEN_KEYS, WAY_KEYS } do
+    for _, key in ipairs(list) do known[key] = true end
+  end
+  for key in pairs(kind.options) do known[key] = true end
+  for key in pairs(options) do
+    if not known[key] then fail("unknown option '%s': %s", tostring(key), names.meant(known, key)) end
+  end
+end
+
+--- A copy of the options with the defaults in it. Raises for what is wrong with them.
+local function check(kind, options)
+  if type(options) ~= "table" then fail("expected a table of options, got %s", type(options)) end
+  check_known(kind, options)
+  local made = {}
+  for key, option in pairs(kind.options) do made[key] = option.default end
+  for key, value in pairs(options) do made[key] = value end
+  if made.tls ~= nil then check_tls(made.tls) end
+  check_values(kind, made)
+  check_family(kind, made)
+  if kind.check and not by_key(kind, made) then kind.check(made) end
+  return made
+end
+
+--- The options for a key; or nil, message.
+local function resolve(kind, made, key)
+  if not by_key(kind, made) then return made end
+  local mine = {}
+  for name, value in pairs(made) do
+    local option = kind.options[name]
+    if option and option.by_key and type(value) == "function" then value = value(key) end
+    mine[name] = value
+  end
+  local good, why = pcall(function()
+    for name, option in pairs(kind.options) do check_value(name, option, mine[name]) end
+    if kind.check then kind.check(mine) end
+  end)
+  if not good then return nil, why end
+  return mine
+end
+
+-- the token -----------------------------------------------------------------------------------------------------------------------------------
+
+--- What it is made of, by which a reload sees that it is another one. A credential counts by where it comes from, and one that is written into the policy comes from
+--- there.
+local function version(kind, made)
+  local parts = {}
+  for key, option in pairs(kind.options) do
+    local value = made[key]
+    parts[key] = option[1] == M.credential and type(value) == "string" and "a string" or value
+  end
+  for _, key in ipairs(WAY_KEYS) do parts[key] = made[key] end
+  return { kind.name, parts, made.version }
+end
+
+--- A function for policies: options in, a token's table out. kind: name; options; fetch(options, ctx); and, where they are of use, check(options), which raises a
+--- sentence, and token(token, options), which adds keys to the token's table.
+---@return fun(options: table): jeton.token_options
+function M.new(kind)
+  return function(options)
+    local good, made = pcall(check, kind, options)
+    if not good then error(("%s: %s"):format(kind.name, made), 2) end
+    local token = {}
+    for _, key in ipairs(M.TOKEN_KEYS) do token[key] = made[key] end
+    token.version = version(kind, made)
+    token.fetch = function(ctx)
+      local mine, wrong = resolve(kind, made, ctx.key)
+      if not mine then return nil, wrong end
+      return kind.fetch(mine, ctx)
+    end
+    if kind.token then kind.token(token, made) end
+    return token
+  end
+end
+
+-- calls ---------------------------------------------------------------------------------------------------------------------------------------
+
+--- Asks an issuer, and reads a reply in JSON. who: how messages call it ("GitHub"); request: as of jeton.http.request, with `method` and `url`.
+--- Returns the reply's table and the reply; or nil, message, how the next attempt is to be made (nil, or { retry_after = seconds }), the reply if there was one.
+---@async
+function M.ask(options, who, request)
+  request.timeout = request.timeout or options.timeout
+  for _, key in ipairs(WAY_KEYS) do
+    if request[key] == nil then request[key] = options[key] end
+  end
+  request.limits = request.limits or { body = BODY_MAX }
+  request.headers = request.headers or {}
+  if request.headers.accept == nil then request.headers.accept = "application/json" end
+  local res, why = jeton.http.request(request)
+  if not res then return nil, why end
+  local body, not_json = res:json()
+  if res.status < 200 or res.status > 299 then
+    local message, how = reply.refusal(res, type(body) == "table" and body or nil, who)
+    return nil, message, how, res
+  end
+  if type(body) ~= "table" then return nil, ("%s's reply is %s"):format(who, not_json or "not a JSON object"), nil, res end
+  return body, res
+end
+
+--- A string that the reply has to have, or nil, message.
+function M.string_of(body, key, who)
+  local value = body[key]
+  if type(value) == "string" and value ~= "" then return value end
+  return nil, ("%s's reply has no %s"):format(who, key)
+end
+
+return M
