@@ -15,6 +15,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/origins.h"
 #include "http/redirect.h"
 #include "http/services.h"
 #include "lua/guard.h"
@@ -365,8 +366,21 @@ static bool is_noted(const struct audience *a, const struct url *u) {
                                               : audience_allows(a, u->tls, u->host, u->port));
 }
 
+/* For a fetch: what the secrets of its request were read from, and its TLS files, which are what they are by now. */
+static void note_origins(const struct http_op *op, struct origins **to) {
+  const struct tls_client_settings *tls = &op->tls.settings;
+  const char *const files[] = {tls->cert, tls->key, tls->ca};
+  for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+    if (files[i] != NULL) origins_add_path(to, files[i]);
+  for (unsigned i = 0; i < op->headers.n; i++)
+    if (op->headers.v[i].secret != NULL) secret_note_origins(op->headers.v[i].secret, to);
+  if (op->body_secret != NULL) secret_note_origins(op->body_secret, to);
+}
+
 int http_op_await(lua_State *L, int guard, struct http_op *op) {
   struct audience **servers = task_servers(L);
+  struct origins **origins = task_origins(L);
+  if (origins != NULL) note_origins(op, origins);
   if (servers != NULL && !is_noted(*servers, &op->url)) note_server(servers, &op->url);
   if (op->credentials || op->body_secret != NULL) {
     op->gate.open = on_gate;

@@ -50,6 +50,7 @@ static struct str check_bytes(lua_State *L, int idx) {
 static void operand_check(lua_State *L, int idx, struct operand *o) {
   *o = (struct operand){.secret = l_secret_test(L, idx)};
   if (o->secret != NULL) {
+    l_secret_note(L, o->secret);
     vm_burn(L, SECRET_STEPS);
     return;
   }

@@ -160,6 +160,7 @@ static bool keep(struct reader *r, int idx, const char *what, const struct slot 
   struct secret *secret = l_secret_test(L, idx);
   if (secret != NULL) {
     struct secret_context any = {.any_target = true, .bond = r->bond, .owner = owner};
+    l_secret_note(L, secret);
     int rc = secret_expand(secret, &any, r->hold);
     if (rc != 0) return fail(r, "%s: %s", what, err_text(rc));
   } else {
@@ -327,12 +328,25 @@ static void read_retry_after(struct reader *r, int how) {
   add_complaint(r, "its retry_after is neither seconds nor a duration");
 }
 
-/* The third result of a failure may be { retry_after = seconds or a duration, fields = table }. What else stands in this place is the code of a function of the
- * library, whose results a fetch may return as they are. */
+static void read_permanent(struct reader *r, int how) {
+  lua_State *L = r->L;
+  int at = push_raw(L, how, "permanent");
+  if (lua_isnil(L, at)) return;
+  if (lua_isboolean(L, at))
+    r->out->outlook = lua_toboolean(L, at) ? OUTLOOK_PERMANENT : OUTLOOK_OPEN;
+  else if (lua_type(L, at) == LUA_TSTRING && strcmp(lua_tostring(L, at), "spent") == 0)
+    r->out->outlook = OUTLOOK_SPENT;
+  else
+    add_complaint(r, "its permanent is neither true nor false nor \"spent\"");
+}
+
+/* The third result of a failure may be { retry_after = seconds or a duration, permanent = true or "spent", fields = table }. What else stands in this place is the code
+ * of a function of the library, whose results a fetch may return as they are. */
 static void read_how(struct reader *r, int how) {
   if (!lua_istable(r->L, how)) return;
   read_brought(r, how);
   read_retry_after(r, how);
+  read_permanent(r, how);
 }
 
 /* In protected mode: the reader at 1, the first three results behind it. */

@@ -17,7 +17,9 @@
 
 #include "base/err.h"
 #include "base/file_save.h"
+#include "base/file_stamp.h"
 #include "base/list.h"
+#include "base/origins.h"
 #include "lua/arg.h"
 #include "lua/charge.h"
 #include "lua/guard.h"
@@ -39,7 +41,7 @@ struct file_op {
   struct charge charge; /* of data, too */
   uint64_t max;
   mode_t mode;
-  struct stat stat;
+  struct stat stat; /* of read: what was there; zero: nothing */
   int error;
 };
 
@@ -86,6 +88,7 @@ static void run_read(struct work *w) {
   struct file_op *op = op_of(w);
   int fd = open(op->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO without a writer must not hold a pool thread */
   op->error = fd < 0 ? -errno : read_all(op, fd);
+  if (fd >= 0 ? fstat(fd, &op->stat) != 0 : stat(op->path, &op->stat) != 0) memset(&op->stat, 0, sizeof op->stat);
   if (fd >= 0) (void)close(fd);
 }
 
@@ -111,8 +114,16 @@ static void run_remove(struct work *w) {
 
 /* --- results --- */
 
+/* A fetch goes by what it read, and by a file that was not there. */
+static void note_read(lua_State *L, const struct file_op *op) {
+  struct origins **origins = task_origins(L);
+  struct file_stamp seen = file_stamp_of(&op->stat);
+  if (origins != NULL) origins_add_file(origins, op->path, &seen);
+}
+
 static int push_data(lua_State *L, struct work *w) {
   struct file_op *op = op_of(w);
+  note_read(L, op);
   if (op->error != 0) return failure(L, op);
   lua_pushlstring(L, op->data.n > 0 ? (const char *)op->data.p : "", op->data.n);
   return 1;

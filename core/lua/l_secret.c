@@ -14,6 +14,7 @@
 #include "lua/arg.h"
 #include "lua/charge.h"
 #include "lua/guard.h"
+#include "lua/task.h"
 #include "lua/type.h"
 
 static const char SECRET[] = "jeton.secret";
@@ -170,12 +171,18 @@ static int refuse_place(lua_State *L, struct secret *s, enum secret_place place,
   return luaL_error(L, "%s: %s: %s", what, key, buf_z(b));
 }
 
+void l_secret_note(lua_State *L, const struct secret *s) {
+  struct origins **origins = task_origins(L);
+  if (origins != NULL) secret_note_origins(s, origins);
+}
+
 int l_secret_bytes(lua_State *L, int idx, enum secret_place place, struct str path, struct buf *out, const char *what,
                    const char *key) {
   struct secret *s = l_secret_test(L, idx);
   if (s != NULL) {
     struct secret_context there = {.place = place, .path = path};
     if (place == SECRET_TO_COMMAND) there.mask = mask_of_thread(); /* what it prints may repeat it */
+    l_secret_note(L, s);
     int rc = secret_expand(s, &there, out);
     return rc == ERR_TOKEN_AUDIENCE ? refuse_place(L, s, place, path, what, key) : rc;
   }

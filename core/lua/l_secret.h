@@ -32,6 +32,8 @@ int l_secret_refuse(lua_State *L);
 /* Raises when the text of a header holds a secret's or token's description, from tostring or string.format: it was meant to hold the bytes. */
 void l_secret_check_text(lua_State *L, struct str text);
 
+/* Tells the fetch that runs, if it is one, that it goes by what this secret was read from. For every call of the library that uses one. */
+void l_secret_note(lua_State *L, const struct secret *s);
 /* Appends the bytes of the string or secret at idx to out (sensitive), for a command or file of that path. 0, or secret_expand's error. Raises when it is neither,
  * which `what` and `key` name; and for a token that may not go there. */
 int l_secret_bytes(lua_State *L, int idx, enum secret_place place, struct str path, struct buf *out, const char *what,

@@ -19,6 +19,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/must.h"
+#include "base/origins.h"
 #include "base/secmem.h"
 #include "http/services.h"
 #include "lua/arg.h"
@@ -28,6 +29,7 @@
 #include "lua/l_secret.h"
 #include "lua/lib.h"
 #include "lua/vm.h"
+#include "net/tls_crypto.h"
 #include "token/secret_file.h"
 #include "token/token.h"
 
@@ -43,6 +45,10 @@ static void stored_set(struct stored *s, struct str bytes) {
   s->n = bytes.n;
   s->p = secmem_alloc(bytes.n > 0 ? bytes.n : 1);
   if (bytes.n > 0) memcpy(s->p, bytes.p, bytes.n);
+}
+
+static bool stored_is(const struct stored *s, struct str bytes) {
+  return s->p != NULL && crypto_equal((struct str){s->p, s->n}, bytes);
 }
 
 static void stored_fini(struct stored *s) {
@@ -81,7 +87,10 @@ static void file_free(void *data) {
   free(f);
 }
 
-static const struct secret_source_ops file_ops = {.read = file_read, .done = file_done, .free = file_free};
+static void file_note(void *data, struct origins **to) { secret_file_note(((struct file_source *)data)->file, to); }
+
+static const struct secret_source_ops file_ops = {
+    .read = file_read, .done = file_done, .free = file_free, .note = file_note};
 
 /* --- one that cannot be read while a policy is tried --- */
 
@@ -241,9 +250,10 @@ struct exec_source {
   uv_loop_t *loop;
   struct argv command;
   struct stored bytes;
-  struct child *child; /* while it runs */
-  struct gate *gate;   /* a reference until the first outcome */
-  uint64_t ttl_ms;     /* 0: once */
+  struct origin_mark *mark; /* moves when they change */
+  struct child *child;      /* while it runs */
+  struct gate *gate;        /* a reference until the first outcome */
+  uint64_t ttl_ms;          /* 0: once */
   uint64_t timeout_ms, retry_ms;
   bool raw;
   bool warned; /* of what was left out at the edges */
@@ -287,6 +297,7 @@ static void on_exec_done(void *arg, const struct child_result *r) {
   const char *wrong = outcome(r, bytes, text, sizeof text);
   e->child = NULL;
   if (wrong == NULL) {
+    if (!stored_is(&e->bytes, bytes)) origin_mark_move(e->mark);
     stored_set(&e->bytes, bytes);
     e->retry_ms = RETRY_MS;
     plan(e, e->ttl_ms);
@@ -318,6 +329,7 @@ static int exec_read(void *data, struct str *bytes) {
 static void exec_unmake(void *data) {
   struct exec_source *e = data;
   stored_fini(&e->bytes);
+  origin_mark_unref(e->mark);
   argv_fini(&e->command);
   free(e);
 }
@@ -336,7 +348,9 @@ static void exec_free(void *data) {
     exec_unmake(e);
 }
 
-static const struct secret_source_ops exec_ops = {.read = exec_read, .free = exec_free};
+static void exec_note(void *data, struct origins **to) { origins_add_mark(to, ((struct exec_source *)data)->mark); }
+
+static const struct secret_source_ops exec_ops = {.read = exec_read, .free = exec_free, .note = exec_note};
 
 static void exec_begin(lua_State *L, struct exec_source *e) {
   struct vm *vm = vm_of(L);
@@ -360,6 +374,7 @@ static int l_command(lua_State *L) {
   lua_settop(L, 1);
   arg_known(L, 1, what, known);
   struct exec_source *e = guard_new(L, sizeof *e, exec_unmake);
+  e->mark = origin_mark_new();
   argv_read(L, 1, &e->command, what);
   if (e->command.too_long) return luaL_error(L, "%s: %s", what, err_text(UV_E2BIG));
   e->ttl_ms = (uint64_t)arg_field_ms(L, 1, what, "ttl", 0);

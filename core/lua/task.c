@@ -48,6 +48,7 @@ struct task {
   struct audience **servers; /* task_note_servers; NULL: nobody asks */
   struct pins *pins;         /* task_pin; NULL: its tokens are not pinned */
   const char *no_wait;       /* of the same */
+  struct origins **origins;  /* the same of task_note_origins */
   struct task *next;         /* idle: in the pool; running: the task it interrupts */
   enum task_state state;
   int lua_status; /* of the protected call inside */
@@ -254,6 +255,7 @@ void task_start(struct vm *vm, int fn, task_push_fn push, task_done_fn done, voi
   t->lua_status = LUA_OK;
   t->servers = NULL;
   t->pins = NULL;
+  t->origins = NULL;
   t->cancelled = false;
   vm_ref(vm);
   lua_pushcfunction(t->L, task_main);
@@ -306,6 +308,13 @@ void task_pin(lua_State *L, struct pins *p, const char *no_wait) {
 struct pins *task_pins(lua_State *L) {
   const struct task *t = vm_at(L)->running;
   return t != NULL ? t->pins : NULL;
+}
+
+void task_note_origins(lua_State *L, struct origins **origins) { vm_at(L)->running->origins = origins; }
+
+struct origins **task_origins(lua_State *L) {
+  const struct task *t = vm_at(L)->running;
+  return t != NULL ? t->origins : NULL;
 }
 
 /* --- awaiting --- */

@@ -103,6 +103,7 @@ static void fail_run(struct fetch_run *run, const char *error) {
 static int push_context(lua_State *L, void *arg) {
   struct fetch_run *run = arg;
   task_note_servers(L, &run->fetch->asked);
+  task_note_origins(L, &run->fetch->origins);
   return l_fetch_push_context(L, run->fetch, run->token->reveal);
 }
 

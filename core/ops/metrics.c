@@ -55,6 +55,7 @@ static uint64_t fetching_of(const struct slot_facts *f) {
   return f->fetching_ms > 0 ? (uint64_t)f->fetching_ms / 1000 : 0;
 }
 static uint64_t waiters_of(const struct slot_facts *f) { return f->waiters; }
+static uint64_t permanent_of(const struct slot_facts *f) { return f->outlook != OUTLOOK_OPEN; }
 static uint64_t unsaved_of(const struct slot_facts *f) { return f->unsaved[0] != '\0'; }
 
 static const struct token_metric {
@@ -69,6 +70,8 @@ static const struct token_metric {
     {"token_rejections_total", "counter", "Values that an upstream refused.", rejections_of},
     {"token_fetching_seconds", "gauge", "How long the fetch under way has taken; 0 when there is none.", fetching_of},
     {"token_waiters", "gauge", "Requests that wait for the token now.", waiters_of},
+    {"token_permanent_failure", "gauge", "Whether its last fetch failed for good, so that it is seldom tried again.",
+     permanent_of},
     {"token_unsaved", "gauge", "Whether its new refresh token could not be saved, so that a restart may be locked out.",
      unsaved_of},
 };
@@ -96,7 +99,7 @@ static void add_lives(const struct token_set *t, int64_t now, struct buf *out) {
 
 struct family_sums {
   int64_t now;
-  uint64_t keys, failing, waiters, unsaved;
+  uint64_t keys, failing, waiters, unsaved, permanent;
 };
 static void sum_key(void *arg, struct slot *s) {
   struct family_sums *sums = arg;
@@ -105,6 +108,7 @@ static void sum_key(void *arg, struct slot *s) {
   sums->failing += f.consecutive_failures > 0;
   sums->waiters += f.waiters;
   sums->unsaved += f.unsaved[0] != '\0';
+  sums->permanent += f.outlook != OUTLOOK_OPEN;
 }
 
 /* A family may have a hundred thousand keys: they are gone through once. */
@@ -120,15 +124,16 @@ static struct family_sums *sum_families(const struct token_set *t, int64_t now) 
 
 /* Gauges only: a key that nobody uses goes, and its counts with it. */
 static void add_families(const struct token_set *t, int64_t now, struct buf *out) {
-  static const char *const names[] = {"family_keys", "family_keys_failing", "family_waiters", "family_keys_unsaved"};
-  static const char *const helps[] = {"Keys of the family.", "Keys whose last fetch failed.",
-                                      "Requests that wait for one of its tokens now.",
-                                      "Keys whose new refresh token could not be saved."};
+  static const char *const names[] = {"family_keys", "family_keys_failing", "family_waiters", "family_keys_unsaved",
+                                      "family_keys_permanent_failure"};
+  static const char *const helps[] = {
+      "Keys of the family.", "Keys whose last fetch failed.", "Requests that wait for one of its tokens now.",
+      "Keys whose new refresh token could not be saved.", "Keys whose last fetch failed for good."};
   struct family_sums *sums = sum_families(t, now);
   for (unsigned k = 0; k < sizeof names / sizeof names[0]; k++) {
     begin(out, names[k], "gauge", helps[k]);
     for (size_t i = 0; i < t->n; i++) {
-      const uint64_t figures[] = {sums[i].keys, sums[i].failing, sums[i].waiters, sums[i].unsaved};
+      const uint64_t figures[] = {sums[i].keys, sums[i].failing, sums[i].waiters, sums[i].unsaved, sums[i].permanent};
       if (t->families[i] != NULL) add_count(out, names[k], "token", family_name(t->families[i]), figures[k]);
     }
   }

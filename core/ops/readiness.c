@@ -31,7 +31,8 @@ void readiness_say_why(const struct slot_facts *f, struct buf *out) {
     between = ", ";
   }
   if (f->consecutive_failures > 0)
-    buf_addf(out, "%s%u failures in a row, the last: %s", between, f->consecutive_failures, f->last_error);
+    buf_addf(out, "%s%u failures in a row, the last%s: %s", between, f->consecutive_failures,
+             f->outlook != OUTLOOK_OPEN ? ", for good" : "", f->last_error);
   else if (!f->has_fetch)
     buf_addz(out, "no script has set it");
   else if (f->fetching_ms < 0)

@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -59,6 +60,9 @@ static void add_slot(void *arg, struct slot *s) {
   if (f.fetching_ms >= 0)
     buf_addf(each->out, ",\"fetching_for\":%.3f,\"fetch_reason\":\"%s\"", (double)f.fetching_ms / 1000,
              fetch_reason_name(f.reason));
+  if (f.permanent_ms >= 0)
+    buf_addf(each->out, ",\"permanent_for\":%.3f,\"spent\":%s", (double)f.permanent_ms / 1000,
+             f.outlook == OUTLOOK_SPENT ? "true" : "false");
   buf_addf(each->out,
            ",\"fetches\":%llu,\"failures\":%llu,\"rejections\":%llu,\"consecutive_failures\":%u,\"waiters\":%u,",
            (unsigned long long)f.fetches, (unsigned long long)f.failures, (unsigned long long)f.rejections,
@@ -232,6 +236,29 @@ bool status_ready_text(const struct status_view *v, struct buf *out) {
 
 /* --- text --- */
 
+/* A moment of the wall clock, `ms` from now. */
+static void say_moment(struct buf *out, int64_t ms) {
+  time_t at = (time_t)((clock_wall_ms() + ms) / 1000);
+  struct tm tm;
+  char text[40];
+  (void)gmtime_r(&at, &tm);
+  (void)strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm);
+  buf_addz(out, text);
+}
+
+static void say_permanent(struct buf *out, struct slot *s, const struct slot_facts *f) {
+  buf_addf(out, "  %-20s permanent failure since ", "");
+  say_moment(out, -f->permanent_ms);
+  if (f->outlook == OUTLOOK_SPENT) {
+    buf_addz(out, ", since what it needs is spent: not asked again until there is a new one");
+  } else if (f->next_attempt_ms >= 0) {
+    buf_addz(out, ", asked again at ");
+    say_moment(out, f->next_attempt_ms);
+    buf_addz(out, " or when its secret, file or policy changes");
+  }
+  buf_addf(out, "; by hand: jeton refresh %s\n", slot_name(s));
+}
+
 static void say_slot(void *arg, struct slot *s) {
   struct buf *out = arg;
   struct slot_facts f;
@@ -248,6 +275,7 @@ static void say_slot(void *arg, struct slot *s) {
   buf_addz(out, "\n");
   if (f.consecutive_failures > 0)
     buf_addf(out, "  %-20s %u failures in a row, the last: %s\n", "", f.consecutive_failures, f.last_error);
+  if (f.permanent_ms >= 0) say_permanent(out, s, &f);
   if (f.unsaved[0] != '\0') buf_addf(out, "  %-20s NOT SAVED, a restart may be locked out: %s\n", "", f.unsaved);
 }
 

@@ -110,10 +110,11 @@ enum verdict step_route(struct exchange *ex) {
 
 static const char REMOVED[] = "the token was removed from the policy";
 
+/* An attempt that failed, with none behind it that would come in time, brings the exchange to the same step, which says so. */
 static void on_slot(struct slot_waiter *w, int status) {
   struct exchange *ex = CONTAINER_OF(w, struct exchange, waiter);
   timeout_clear(&ex->token_wait);
-  if (status != 0)
+  if (status != 0 && status != ERR_TOKEN_MISSING)
     exchange_fail_now(ex, 503, ERR_TOKEN_MISSING, REMOVED);
   else
     exchange_resume(ex, STEP_TOKEN);
@@ -130,8 +131,10 @@ static const char *why_missing(const struct slot_facts *f, char out[TOKEN_REASON
     n = snprintf(out, TOKEN_REASON_MAX, ": its fetch has taken %.1f s so far%s", (double)f->fetching_ms / 1000,
                  last[0] != '\0' ? ", the last one" : "");
   if (last[0] != '\0')
-    (void)snprintf(out + n, (size_t)(TOKEN_REASON_MAX - n), "%s%s", n > 0 ? " failed: " : ": ", last);
+    (void)snprintf(out + n, (size_t)(TOKEN_REASON_MAX - n), "%s%s%s", n > 0 ? " failed" : "",
+                   n == 0 && f->outlook != OUTLOOK_OPEN ? ": its fetch failed for good: " : ": ", last);
   if (f->fetching_ms >= 0) return "there is no valid token, and its fetch has not ended yet";
+  if (f->outlook != OUTLOOK_OPEN) return "there is no valid token, and its last fetch failed for good";
   if (last[0] != '\0') return "there is no valid token, and its last fetch failed";
   if (!f->has_fetch) return "there is no valid token, and none has been set";
   return NULL;
@@ -156,7 +159,9 @@ static enum verdict wait_for(struct exchange *ex, struct slot *s, uint64_t beyon
   if (now >= ex->wait_until) return token_missing(ex, s);
   ex->waiter.done = on_slot;
   ex->waiter.beyond = beyond;
+  ex->waiter.until = clock_boot_ms() + (int64_t)(ex->wait_until - now);
   int rc = slot_wait(s, &ex->waiter, &ex->worker->services.mailbox, ex->runtime->policy->limits.waiters);
+  if (rc == ERR_TOKEN_MISSING) return token_missing(ex, s);
   if (rc < 0) return exchange_fail(ex, 503, rc, rc == ERR_LIMIT ? "too many requests wait for a token" : REMOVED);
   if (rc == 1) return NEXT; /* it has come meanwhile */
   COUNT(ex->worker, token_waits, 1);

@@ -21,6 +21,8 @@
 #include "token/family_internal.h"
 #include "token/slot_internal.h"
 
+enum { LOOK_MS = 1000, LOOKS_A_MS = 10 };
+
 struct keeper_family {
   struct link link;
   struct token_family *family; /* a reference */
@@ -122,6 +124,7 @@ static int64_t next_look_locked(const struct slot *s, int64_t at) {
   if (s->closed) return INT64_MAX;
   int64_t next = s->current != NULL ? s->current->expires_at : INT64_MAX;
   if (s->older != NULL && s->older->expires_at < next) next = s->older->expires_at;
+  if (s->origins != NULL && !s->fetching && s->look_at < next) next = s->look_at;
   bool planned = s->has_fetch && !s->fetching && s->next_attempt > at;
   int64_t due = planned ? s->next_attempt : s->fetching ? s->slow_at : INT64_MAX;
   return due < next ? due : next;
@@ -177,10 +180,23 @@ static void make_way(struct keeper *k, struct slot *s) {
            slot_name(s));
 }
 
+/* A file that has another content may be all that a permanent failure waits for. One look a second a slot, and fewer of thousands. */
+static void look_at_origins(struct keeper *k, struct slot *s, int64_t at) {
+  pthread_mutex_lock(&s->mutex);
+  struct origins *o = s->origins != NULL && at >= s->look_at && !s->fetching ? origins_ref(s->origins) : NULL;
+  if (o != NULL) s->look_at = at + LOOK_MS + (int64_t)(k->due.n / LOOKS_A_MS);
+  pthread_mutex_unlock(&s->mutex);
+  if (o == NULL) return;
+  bool changed = origins_changed(o);
+  origins_unref(o);
+  if (changed) slot_try_again(s);
+}
+
 static void attend(struct keeper *k, struct slot *s) {
   int64_t at = now(k);
   struct fetch *f = NULL;
   make_way(k, s);
+  look_at_origins(k, s, at);
   pthread_mutex_lock(&s->mutex);
   if (s->current != NULL && !slot_valid_locked(s, at)) slot_unpublish_locked(s);
   if (s->older != NULL && at >= s->older->expires_at) slot_drop_older_locked(s);
@@ -234,7 +250,7 @@ void keeper_run_due(struct keeper *k) {
 /* --- the outcome --- */
 
 static void report(const struct fetch *f, const struct token *published, const char *why, bool serves, int64_t retry_ms,
-                   int64_t at) {
+                   enum fetch_outlook outlook, int64_t at) {
   const struct slot *s = f->slot;
   char source[80], how[80];
   if (why == NULL && published == NULL) return;
@@ -245,8 +261,16 @@ static void report(const struct fetch *f, const struct token *published, const c
     log_from(LOG_INFO, source, "generation %llu, expires in %lld s %s", (unsigned long long)published->generation,
              (long long)((published->expires_at - at) / 1000), how);
   } else {
-    char next[48] = "no further attempt";
-    if (retry_ms >= 0) (void)snprintf(next, sizeof next, "next attempt in %lld ms", (long long)retry_ms);
+    char next[160] = "no further attempt";
+    if (outlook == OUTLOOK_SPENT)
+      (void)snprintf(
+          next, sizeof next,
+          "for good, what it needs is spent: no further attempt before a new one is there, or `jeton refresh %s`",
+          slot_name(s));
+    else if (retry_ms >= 0)
+      (void)snprintf(next, sizeof next, "%snext attempt in %lld ms%s", outlook == OUTLOOK_PERMANENT ? "for good: " : "",
+                     (long long)retry_ms,
+                     outlook == OUTLOOK_PERMANENT ? ", or when its secret, file or policy changes" : "");
     log_from(LOG_WARN, source, "fetch failed: %s; %s, %s %s", why,
              serves ? "the token at hand still serves" : "there is no valid token", next, how);
   }
@@ -257,6 +281,7 @@ struct outcome {         /* of a fetch */
   struct token *brought; /* a reference to what a failed one has for the next one, or NULL */
   const char *why;
   int64_t retry_ms;
+  enum fetch_outlook outlook;
 };
 
 /* Takes over o->token. Returns true when it was published. */
@@ -274,7 +299,8 @@ static bool conclude_locked(struct slot *s, const struct fetch *f, const struct 
   }
   if (token == NULL && !s->closed && !outdone) {
     if (o->brought != NULL) slot_bring_locked(s, token_ref(o->brought));
-    slot_fail_locked(s, o->why, o->retry_ms, at);
+    const struct slot_failure failure = {o->why, o->retry_ms, o->outlook, f->origins};
+    slot_fail_locked(s, &failure, at);
   }
   if (token == NULL && outdone) s->failures++;
   slot_gather_locked(s, WAKE_ONE_ATTEMPT, token == NULL ? ERR_TOKEN_MISSING : 0); /* those that joined after the set */
@@ -310,7 +336,7 @@ static void judge(struct keeper *k, const struct fetch *f, const struct fetch_re
   int64_t leeway_ms = s->schedule.leeway_ms;
   pthread_mutex_unlock(&s->mutex);
   struct result_times times = {f->sent_at, at, k->host.wall(k->host.ctx), leeway_ms};
-  *o = (struct outcome){.retry_ms = (int64_t)(r->retry_after * 1000)};
+  *o = (struct outcome){.retry_ms = (int64_t)(r->retry_after * 1000), .outlook = r->ok ? OUTLOOK_OPEN : r->outlook};
   o->token = result_token(r, &times, &o->why);
   if (o->token != NULL)
     bind_token(o->token, f, r);
@@ -322,6 +348,7 @@ void fetch_free(struct fetch *f) {
   token_unref(f->previous);
   token_bond_fini(&f->bond);
   audience_unref(f->asked);
+  origins_unref(f->origins);
   free(f);
 }
 
@@ -341,7 +368,7 @@ void keeper_fetch_done(struct keeper *k, struct fetch *f, const struct fetch_res
   k->fetching--;
 
   slot_wake(s);
-  report(f, shown, o.why, serves, retry_ms, at);
+  report(f, shown, o.why, serves, retry_ms, o.outlook, at);
   token_unref(shown);
   token_unref(o.brought);
   attend(k, s);
@@ -438,7 +465,7 @@ const char *keeper_proof_done(struct keeper *k, struct fetch *f, const struct fe
   pthread_mutex_unlock(&s->mutex);
   k->fetching--;
   slot_wake(s);
-  report(f, shown, NULL, true, 0, at);
+  report(f, shown, NULL, true, 0, OUTLOOK_OPEN, at);
   token_unref(shown);
   token_unref(o.brought);
   attend(k, s);

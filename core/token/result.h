@@ -8,6 +8,10 @@
 #include "base/str.h"
 #include "token/token.h"
 
+/* What a failed fetch says of the next one: that it may well succeed; that it cannot, unless somebody changes something; or that what it is made with is spent, so
+ * that asking again is in vain and may do harm. */
+enum fetch_outlook { OUTLOOK_OPEN, OUTLOOK_PERMANENT, OUTLOOK_SPENT };
+
 /* Borrowed from the caller, and judged here: a lifetime must exist, be finite and positive after the leeway; one of more than 10 years, as issuers write for
  * "for ever", counts as 10 years. What can only be another unit is refused with the question. The value must be non-empty and fit in a header (no control byte
  * but HTAB). When both expires_in and expires_at are given, the earlier counts. Not ok: `error` is a sanitised message without secrets, and `retry_after` the
@@ -24,6 +28,7 @@ struct fetch_result {
   double refresh_expires_in;
   const char *error;
   double retry_after; /* 0: not told */
+  enum fetch_outlook outlook;
   /* what the values that it was made of are bound to: `audience` and `sealed` alone count. The caller's */
   struct token_bond bond;
 };

@@ -9,6 +9,7 @@
 enum {
   BACKOFF_MOST_MS = 24 * 60 * 60 * 1000, /* so that adding it to a time is always safe */
   RETRY_AFTER_MOST_MS = 60 * 60 * 1000,
+  PERMANENT_MS = 5 * 60 * 1000,
 };
 
 const struct schedule schedule_default = {
@@ -56,5 +57,10 @@ int64_t schedule_backoff(const struct schedule *s, unsigned failures, struct rng
 
 int64_t schedule_retry_after(int64_t ms, struct rng *r) {
   ms = clamp(ms, 0, RETRY_AFTER_MOST_MS);
+  return ms + (int64_t)rng_below(r, (uint64_t)(ms / 10) + 1);
+}
+
+int64_t schedule_permanent(const struct schedule *s, struct rng *r) {
+  int64_t max = schedule_backoff_max(s), ms = max > PERMANENT_MS ? max : PERMANENT_MS;
   return ms + (int64_t)rng_below(r, (uint64_t)(ms / 10) + 1);
 }

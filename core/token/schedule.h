@@ -24,6 +24,8 @@ int64_t schedule_backoff(const struct schedule *s, unsigned failures, struct rng
 /* How long an issuer is left alone that asked for `ms` (Retry-After): at least that, and at most an hour, since a slip of its own must not take the token away for
  * days; up to a tenth more, so that all who were sent away do not come back together. 0 for 0. */
 int64_t schedule_retry_after(int64_t ms, struct rng *r);
+/* How long a fetch is left alone that has said that it cannot succeed: five minutes, or the longest backoff, and up to a tenth more. */
+int64_t schedule_permanent(const struct schedule *s, struct rng *r);
 int64_t schedule_backoff_max(const struct schedule *s); /* the longest there can be: a day at the most */
 
 #endif

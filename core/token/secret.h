@@ -17,6 +17,7 @@
 #include "token/slot.h"
 
 struct secret;
+struct origins;
 
 /* Bounds of one tree, so that a script that doubles a secret in a loop comes to an end. Making a secret beyond them gives NULL. */
 enum {
@@ -36,6 +37,9 @@ struct secret_source_ops {
   int (*read)(void *data, struct str *bytes); /* 0 with bytes that stay until the next call, or ERR_SECRET_SOURCE */
   void (*done)(void *data); /* the bytes of the last read, if there were any, are needed no more; may be NULL */
   void (*free)(void *data); /* by the last unref */
+  void (*note)(void *data,
+               struct origins *
+                   *to); /* adds what its bytes are read from, as it was last read; may be NULL: it does not change */
 };
 struct secret *secret_source(const struct secret_source_ops *ops, void *data,
                              const char *label); /* takes over data; never NULL */
@@ -78,6 +82,9 @@ struct secret_token_view {
   struct str field; /* .p NULL: the value */
 };
 int secret_each_token(struct secret *s, int (*fn)(void *arg, const struct secret_token_view *t), void *arg);
+
+/* Adds what the sources in it were read from. */
+void secret_note_origins(const struct secret *s, struct origins **to);
 
 /* Where the bytes go that are no server. */
 enum secret_place {

@@ -38,6 +38,7 @@ struct secret_file {
   pthread_mutex_t mutex; /* guards what follows */
   struct secret_content *content;
   struct file_stamp seen, told;
+  struct file_stamp looked; /* what was there at the last look, read or not */
   mode_t mode;
   uid_t owner;
   bool odd, utf16;
@@ -146,11 +147,10 @@ const char *secret_file_error(int rc) {
 }
 
 /* True: there is something else than what was read last, or nothing. */
-static bool has_changed(const struct secret_file *f) {
+static bool has_changed(struct secret_file *f) {
   struct stat now;
-  if (f->content == NULL || stat(f->path, &now) != 0) return true;
-  struct file_stamp stamp = file_stamp_of(&now);
-  return !file_stamp_same(&stamp, &f->seen);
+  f->looked = stat(f->path, &now) == 0 ? file_stamp_of(&now) : (struct file_stamp){0};
+  return f->content == NULL || !file_stamp_same(&f->looked, &f->seen);
 }
 
 /* --- what its owner should know --- */
@@ -215,6 +215,12 @@ struct secret_content *secret_file_read(struct secret_file *f) {
   if (c != NULL) atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
   pthread_mutex_unlock(&f->mutex);
   return c;
+}
+
+void secret_file_note(struct secret_file *f, struct origins **to) {
+  pthread_mutex_lock(&f->mutex);
+  origins_add_file(to, f->path, &f->looked);
+  pthread_mutex_unlock(&f->mutex);
 }
 
 /* --- one a path --- */

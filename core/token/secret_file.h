@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 #include "base/named.h"
+#include "base/origins.h"
 #include "base/str.h"
 
 enum { SECRET_FILE_EMPTY = -ENODATA };
@@ -28,6 +29,8 @@ int secret_file_load(struct secret_file *f, bool again, void (*tell)(void *arg, 
 /* What is in it, looked at once a second at most; a new reference, or NULL: it was never read well. While it cannot be read, or is empty, which is what a file that is
  * being rewritten looks like, the content read last serves, and one warning is logged. */
 struct secret_content *secret_file_read(struct secret_file *f);
+/* What the content hangs on: the file, as it was found when it was last looked at. */
+void secret_file_note(struct secret_file *f, struct origins **to);
 const char *secret_file_error(int rc);
 
 /* Text without white space and byte order mark at both ends; *odd says whether that was more than one line end. What holds other control bytes is no text and

@@ -65,6 +65,7 @@ void slot_unref(struct slot *s) {
   token_unref(s->older);
   token_unref(s->brought);
   token_bond_fini(&s->bond);
+  origins_unref(s->origins);
   pthread_mutex_destroy(&s->mutex);
   must_free(s->key.p);
   free(s->token);
@@ -215,6 +216,8 @@ void slot_facts(struct slot *s, int64_t now_boot_ms, struct slot_facts *out) {
   out->failures = s->failures;
   out->rejections = s->rejections;
   out->consecutive_failures = s->consecutive;
+  out->outlook = s->outlook;
+  out->permanent_ms = s->outlook != OUTLOOK_OPEN ? now_boot_ms - s->permanent_at : -1;
   out->waiters = s->nwaiters;
   out->saving = s->saving;
   memcpy(out->last_error, s->last_error, sizeof out->last_error);
@@ -225,6 +228,7 @@ void slot_facts(struct slot *s, int64_t now_boot_ms, struct slot_facts *out) {
 unsigned slot_retry_after(struct slot *s, int64_t now_boot_ms) {
   pthread_mutex_lock(&s->mutex);
   int64_t ms = next_attempt_in_locked(s, now_boot_ms);
+  if (ms < 0 && !s->fetching && s->outlook == OUTLOOK_SPENT) ms = SLOT_SPENT_RETRY_S * 1000;
   pthread_mutex_unlock(&s->mutex);
   return ms <= 1000 ? 1 : (unsigned)((ms + 999) / 1000);
 }
@@ -242,8 +246,19 @@ void slot_check_locked(const struct slot *s) {
   assert(s->older == NULL || s->last == NULL || s->older->bond.epoch < s->last->bond.epoch);
   assert(s->has_fetch || s->current == s->last);
   assert(!s->closed || (s->last == NULL && s->brought == NULL && s->nwaiters == 0));
+  assert(s->outlook == OUTLOOK_OPEN || s->consecutive > 0);
   assert(!s->posted || s->inbox != NULL);
   (void)s;
+}
+
+void slot_open_outlook_locked(struct slot *s) {
+  s->outlook = OUTLOOK_OPEN;
+  origins_unref(s->origins);
+  s->origins = NULL;
+}
+
+bool slot_hopeless_locked(const struct slot *s, int64_t until) {
+  return until != 0 && s->has_fetch && !s->fetching && !s->manual && s->consecutive > 0 && s->next_attempt >= until;
 }
 
 void slot_post_locked(struct slot *s) {
@@ -301,9 +316,13 @@ void slot_configure(struct slot *s, const struct schedule *schedule, bool has_fe
   s->schedule = *schedule;
   s->has_fetch = has_fetch;
   s->leaving = false;
-  if (gained) s->consecutive = 0; /* failures of another fetch: this one has had no attempt yet */
+  if (gained) { /* failures of another fetch: this one has had no attempt yet */
+    s->consecutive = 0;
+    slot_open_outlook_locked(s);
+  }
   if (!has_fetch) {
     s->next_attempt = SLOT_NEVER;
+    slot_open_outlook_locked(s);
     s->manual = false;
     if (s->current == NULL) slot_drop_last_locked(s);
     if (!s->fetching) slot_gather_locked(s, WAKE_ONE_ATTEMPT, ERR_TOKEN_MISSING);
@@ -326,10 +345,11 @@ void slot_bind(struct slot *s, const struct token_bond *bond) {
     s->bond.epoch = epoch;
     if (!first) {
       int64_t now = s->clock();
+      if (s->generation > 0 || s->consecutive > 0 || s->next_attempt != SLOT_NEVER) s->next_attempt = now;
       s->consecutive = 0;
+      slot_open_outlook_locked(s);
       s->damp_level = 0;
       s->damped_until = now;
-      if (s->generation > 0 || s->next_attempt != SLOT_NEVER) s->next_attempt = now;
       if (s->has_fetch && !s->fetching) slot_post_locked(s);
     }
   }
@@ -352,6 +372,7 @@ void slot_try_again(struct slot *s) {
   pthread_mutex_lock(&s->mutex);
   int64_t now = s->clock();
   if (s->consecutive > 0 && s->has_fetch && !s->closed && s->next_attempt > now) {
+    slot_open_outlook_locked(s);
     s->next_attempt = now;
     slot_post_locked(s);
   }

@@ -14,6 +14,7 @@
 #include "base/list.h"
 #include "base/mailbox.h"
 #include "base/str.h"
+#include "token/result.h"
 #include "token/token.h"
 
 /* Derived from the facts at the moment of asking, never stored: it cannot lag behind expiry. FAILING: the last attempt failed and the next
@@ -77,6 +78,8 @@ struct slot_facts {
   int64_t next_attempt_ms;  /* until the next planned fetch, 0 when it is due; < 0: none planned, or one is running */
   uint64_t fetches, failures, rejections;
   unsigned consecutive_failures;
+  enum fetch_outlook outlook; /* as the last of these said */
+  int64_t permanent_ms;       /* since when one after the other has said so; < 0: the outlook is open */
   unsigned waiters;
   bool saving;          /* what is unsaved is tried again */
   char last_error[160]; /* sanitised text of the last failed fetch, or "" */
@@ -84,7 +87,8 @@ struct slot_facts {
       [160]; /* why what a fetch brought (a new refresh token) could not be saved, sanitised; "": it is, or need not be */
 };
 void slot_facts(struct slot *s, int64_t now_boot_ms, struct slot_facts *out);
-/* Seconds for Retry-After: until the next attempt, rounded up, at least 1. */
+/* Seconds for Retry-After: until the next attempt, rounded up, at least 1; SLOT_SPENT_RETRY_S when none is planned, since what it would be made with is spent. */
+enum { SLOT_SPENT_RETRY_S = 300 };
 unsigned slot_retry_after(struct slot *s, int64_t now_boot_ms);
 
 /* Waiting for a valid token. The waiter is embedded in the exchange, zeroed before its first use. */
@@ -94,17 +98,20 @@ struct slot_waiter {
   struct slot *slot;    /* home's thread: a reference; non-NULL while it waits or its mail is under way */
   struct mailbox *home; /* where done is delivered */
   uint64_t beyond;      /* set by the caller: a token of this generation is not what it waits for; 0: any is */
+  /* set by the caller: CLOCK_BOOTTIME ms at which it gives up. A failed slot that tries nothing before is not waited for. 0: it is */
+  int64_t until;
   bool one_attempt;     /* of slot_refresh_wait: also woken by an attempt that failed; guarded by the slot's mutex */
   bool woken;           /* no longer counted as waiting; guarded by the same */
   int status;           /* the same, until the mail is posted */
   /* 0: a token was published (read it: it may be over or rejected again by now; then wait again within your time limit).
-   * UV_ECANCELED: the slot was closed. ERR_TOKEN_MISSING: the attempt failed (slot_refresh_wait only; facts.last_error tells why).
+   * UV_ECANCELED: the slot was closed. ERR_TOKEN_MISSING: an attempt failed, and there is none before `until` (of slot_refresh_wait: it failed); facts tell why.
    * Set by the caller before slot_wait. */
   void (*done)(struct slot_waiter *w, int status);
 };
 /* Asks the keeper for a fetch when none is under way, and waits. Call on home's thread. Returns 0 when waiting (done is called once, on
- * home's thread, unless cancelled; failed attempts do not end the wait, its time limit is the caller's); 1 when a valid token is there already;
- * ERR_LIMIT when max_waiters are waiting already; UV_ECANCELED when the slot is closed. */
+ * home's thread, unless cancelled; failed attempts do not end the wait while another one comes before its `until`, its time limit is the caller's); 1 when a
+ * valid token is there already; ERR_TOKEN_MISSING when the last attempt failed and the next one does not come before `until`; ERR_LIMIT when max_waiters are
+ * waiting already; UV_ECANCELED when the slot is closed. */
 int slot_wait(struct slot *s, struct slot_waiter *w, struct mailbox *home, unsigned max_waiters);
 void slot_wait_cancel(struct slot_waiter *w); /* home's thread; afterwards done is not called. Fine when not waiting. */
 /* Asks for a token without waiting for it: for requests whose token says missing = "fail" or "pass". Keeps to the backoff. */

@@ -26,6 +26,7 @@
 
 #include "base/list.h"
 #include "base/mailbox.h"
+#include "base/origins.h"
 #include "base/rand.h"
 #include "token/due.h"
 #include "token/schedule.h"
@@ -75,6 +76,10 @@ struct slot {
   int64_t next_attempt;     /* CLOCK_BOOTTIME ms, not before; SLOT_NEVER */
   int64_t asked_off;        /* CLOCK_BOOTTIME ms: the issuer asked for no attempt before, in its last refusal */
   unsigned consecutive;     /* failed attempts since the last publication */
+  enum fetch_outlook outlook; /* of the last of them; OPEN when there is none, or something has changed since */
+  int64_t permanent_at;       /* CLOCK_BOOTTIME ms of the first one whose outlook was as bad, while it is not OPEN */
+  struct origins *origins;    /* what a changed outlook hangs on: a reference, or NULL */
+  int64_t look_at;            /* CLOCK_BOOTTIME ms: when it is looked whether they have changed */
   struct schedule schedule;
   struct rng rng;
 
@@ -138,8 +143,17 @@ void slot_ask_locked(struct slot *s, int64_t now); /* somebody needs a token and
 void slot_unpublish_locked(struct slot *s);        /* current is served no more */
 /* Takes over t. Call slot_wake after the mutex is released. */
 void slot_publish_locked(struct slot *s, struct token *t, int64_t now);
-/* The same. retry_ms: how long the issuer asked not to be asked, 0: it did not. */
-void slot_fail_locked(struct slot *s, const char *why, int64_t retry_ms, int64_t now);
+struct slot_failure {
+  const char *why;
+  int64_t retry_ms; /* how long the issuer asked not to be asked; 0: it did not */
+  enum fetch_outlook outlook;
+  struct origins *origins; /* borrowed, or NULL */
+};
+void slot_fail_locked(struct slot *s, const struct slot_failure *failure, int64_t now); /* the same: slot_wake */
+/* What the outlook hung on has changed, or may have: the next attempt may come. */
+void slot_open_outlook_locked(struct slot *s);
+/* The attempt that somebody who waits until then could hope for comes too late. */
+bool slot_hopeless_locked(const struct slot *s, int64_t until);
 /* What the next fetch is to know of those before it: borrowed, or NULL. */
 static inline struct token *slot_previous_locked(const struct slot *s) {
   return s->brought != NULL ? s->brought : s->last;
@@ -149,7 +163,7 @@ void slot_bring_locked(struct slot *s, struct token *t);
 /* What slot_previous_locked gives goes on with the extra fields of `from`, which was fetched with them: they are spent. Nothing happens when `from` is of another login:
  * asked other servers, or has other fields, or another field "login": then it is false. */
 bool slot_graft_locked(struct slot *s, const struct token *from);
-enum wake { WAKE_ALL, WAKE_ONE_ATTEMPT };
+enum wake { WAKE_ALL, WAKE_ONE_ATTEMPT, WAKE_HOPELESS };
 void slot_gather_locked(struct slot *s, enum wake which, int status); /* waiters to woken */
 /* Without the mutex, with a reference held: posts the mails of the woken, a few under the mutex at a time, so that ten thousand
  * waiters do not hold up the readers. */

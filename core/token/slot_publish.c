@@ -88,6 +88,7 @@ void slot_publish_locked(struct slot *s, struct token *t, int64_t now) {
   drop_brought_locked(s);
   bump_locked(s);
   s->consecutive = 0;
+  slot_open_outlook_locked(s);
   s->asked = s->rejected = false;
   s->next_attempt = slot_outdated_locked(s) && s->has_fetch ? now : plan_refresh_locked(s, now);
   slot_gather_locked(s, WAKE_ALL, 0);
@@ -157,15 +158,31 @@ void slot_note_saving(struct slot *s, bool saving) {
   pthread_mutex_unlock(&s->mutex);
 }
 
-void slot_fail_locked(struct slot *s, const char *why, int64_t retry_ms, int64_t now) {
+static void note_outlook_locked(struct slot *s, const struct slot_failure *f, int64_t now) {
+  int64_t since = s->outlook != OUTLOOK_OPEN ? s->permanent_at : now;
+  slot_open_outlook_locked(s);
+  if (f->outlook == OUTLOOK_OPEN) return;
+  s->outlook = f->outlook;
+  s->permanent_at = since;
+  s->origins = f->origins != NULL ? origins_ref(f->origins) : NULL;
+  s->look_at = now;
+}
+
+void slot_fail_locked(struct slot *s, const struct slot_failure *f, int64_t now) {
   s->failures++;
   s->consecutive++;
+  note_outlook_locked(s, f, now);
   int64_t wait = schedule_backoff(&s->schedule, s->consecutive, &s->rng);
-  int64_t asked = schedule_retry_after(retry_ms, &s->rng);
-  s->asked_off = now + asked;
-  s->next_attempt = s->has_fetch ? now + (asked > wait ? asked : wait) : SLOT_NEVER;
-  note_text(s->last_error, sizeof s->last_error, why);
+  int64_t asked = schedule_retry_after(f->retry_ms, &s->rng);
+  if (f->outlook != OUTLOOK_OPEN) {
+    int64_t permanent = schedule_permanent(&s->schedule, &s->rng);
+    if (asked < permanent) asked = permanent;
+  }
+  s->asked_off = f->outlook == OUTLOOK_SPENT ? SLOT_NEVER : now + asked;
+  s->next_attempt = !s->has_fetch || f->outlook == OUTLOOK_SPENT ? SLOT_NEVER : now + (asked > wait ? asked : wait);
+  note_text(s->last_error, sizeof s->last_error, f->why);
   slot_gather_locked(s, WAKE_ONE_ATTEMPT, ERR_TOKEN_MISSING);
+  slot_gather_locked(s, WAKE_HOPELESS, ERR_TOKEN_MISSING);
   slot_check_locked(s);
 }
 

@@ -41,6 +41,9 @@ int slot_wait(struct slot *s, struct slot_waiter *w, struct mailbox *home, unsig
     result = UV_ECANCELED;
   } else if (slot_valid_locked(s, now) && (s->current->generation > w->beyond || !s->has_fetch)) {
     result = 1;
+  } else if (slot_hopeless_locked(s, w->until)) {
+    result = ERR_TOKEN_MISSING;
+    slot_ask_locked(s, now); /* of a family that is what the next attempt comes for */
   } else if (s->nwaiters >= max_waiters) {
     result = ERR_LIMIT;
   } else {
@@ -94,6 +97,7 @@ void slot_gather_locked(struct slot *s, enum wake which, int status) {
     next = l->next;
     struct slot_waiter *w = CONTAINER_OF(l, struct slot_waiter, link);
     if (which == WAKE_ONE_ATTEMPT && !w->one_attempt) continue;
+    if (which == WAKE_HOPELESS && !slot_hopeless_locked(s, w->until)) continue;
     list_remove(l);
     list_push(&s->woken, l);
     w->woken = true;

@@ -323,6 +323,15 @@ describe("Retry-After of a token endpoint", function()
     end
   end)
 
+  it("counts for a reply without a token as well", function()
+    reply("200 OK\r\nRetry-After: 40", "{}")
+    start 'backoff = { min = "50ms", max = "60s" },'
+    assert.is_true(token().next_attempt_in > 35 and token().next_attempt_in <= 44, token().next_attempt_in)
+    reply("502 Bad Gateway\r\nRetry-After: 50", "<html>")
+    fails "502"
+    assert.is_true(token().next_attempt_in > 45 and token().next_attempt_in <= 55, token().next_attempt_in)
+  end)
+
   it("of a hand-written fetch is its third result", function()
     proxy = jeton.start [[return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:1",
       tokens = {
@@ -342,6 +351,30 @@ describe("Retry-After of a token endpoint", function()
       if t.name == "b" then assert.is_true(t.next_attempt_in > 45 and t.next_attempt_in <= 55) end
       if t.name == "c" then assert.is_truthy(t.last_error:find("neither seconds nor a duration", 1, true), t.last_error) end
       if t.name == "d" then assert.is_truthy(t.last_error:find("refused", 1, true), t.last_error) end
+    end
+  end)
+end)
+
+describe("A refusal", function()
+  it("that is one for good is not repeated for five minutes", function()
+    reply("401 Unauthorized", '{"error":"invalid_client"}')
+    start()
+    for _, code in ipairs { "invalid_client", "unauthorized_client", "invalid_scope", "invalid_grant", "unsupported_grant_type", "invalid_target", "invalid_request" } do
+      for _, status in ipairs { "400 Bad", "200 OK" } do
+        reply(status, ('{"error":"%s"}'):format(code))
+        fails(code)
+        assert.is_false(token().spent)
+        assert.is_true(token().next_attempt_in > 290, code)
+      end
+    end
+    for head, body in pairs {
+      ["500 Oops"] = '{"error":"invalid_client"}', ["404 Not Found"] = "<html>", ["403 Forbidden"] = "{}", ["401 Unauthorized"] = "{}",
+      ["400 Bad"] = '{"error":"temporarily_unavailable"}', ["429 Slow"] = '{"error":"slow_down"}',
+    } do
+      reply(head, body)
+      fails(head:match "%d+")
+      assert.is_nil(token().permanent_for, head)
+      assert.is_true((token().next_attempt_in or 0) < 61, head)
     end
   end)
 end)

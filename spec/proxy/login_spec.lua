@@ -1,6 +1,7 @@
 --- A login that its issuer renews with each refresh (oidc-provider): whatever ends, stops or replaces the program, the refresh token is neither lost nor spent
 --- twice, since either locks everybody out until a person logs in again.
 local cjson = require "cjson"
+local socket = require "socket"
 local uv = require "luv"
 local jeton = require "spec.support.jeton"
 local http = require "spec.support.http"
@@ -332,12 +333,38 @@ describe("a refresh token", function()
     local option, path = with_path "a-dead-one"
     local p = jeton.start(policy(option .. "wait = '50ms', backoff = { min = '50ms', max = '100ms' },"))
     assert.equal(503, http.get(p.port).status)
-    process.poll(function() return token(p).failures >= 5 end, 10, "several attempts")
+    process.poll(function() return token(p).failures == 1 end, 10, "the refusal")
+    assert.is_true(token(p).spent)
+    assert.is_nil(token(p).next_attempt_in)
+    socket.sleep(0.5)
+    assert.equal(1, token(p).fetches)
     assert.equal(1, #world().errors)
     assert.matches("invalid_grant.*log in anew and put a new one into " .. path:gsub("%p", "%%%0"), token(p).last_error .. p:errors())
     process.write_file(path, ports.refresh)
     process.poll(function() return http.get(p.port).status == 200 end, 5, "the new one to be used")
     assert.equal(1, #world().errors)
+    p:finish()
+  end)
+
+  it("that is spent in each file of a family is noticed in each, however many are watched", function()
+    local p = jeton.start(policy(([[family = true, path = function(key) return %q .. "/" .. key end,]]):format(dir),
+      'on_start = function() for i = 1, 70 do jeton.tokens.api["k" .. i]:refresh() end end,'))
+    for i = 1, 70 do process.write_file(dir .. "/k" .. i, "a-dead-one") end
+    assert(p)
+    process.poll(function()
+      local n = 0
+      for _, t in ipairs(p:status().tokens) do n = n + (t.spent and 1 or 0) end
+      return n == 70
+    end, 15, "all of them to be refused")
+    process.write_file(dir .. "/k70", ports.refresh)
+    process.poll(function()
+      local n = 0 -- it is fetched when a request wants it
+      for _, t in ipairs(p:status().tokens) do
+        if t.name == "api[k70]" and not t.permanent_for then n = n + 1 end
+        if t.spent then n = n + 1 end
+      end
+      return n == 70
+    end, 15, "the new login of the last one to be seen")
     p:finish()
   end)
 

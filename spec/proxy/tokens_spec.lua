@@ -87,13 +87,23 @@ describe("missing", function()
   local failing = 'fetch = function() return nil, "closed today" end, backoff = { min = "1h", max = "1h" },'
 
   it('"wait" waits for `wait`, then says 503 with Retry-After', function()
-    start("{ " .. failing .. ' wait = "300ms" }')
+    start('{ fetch = function() jeton.sleep "5s" return nil, "closed today" end, wait = "300ms" }')
     local t0 = socket.gettime()
     local res = http.get(proxy.port)
     local took = socket.gettime() - t0
     assert.equal(503, res.status)
     assert.is_true(tonumber(res.headers["retry-after"]) >= 1)
     assert.is_true(took >= 0.25 and took < 3, took)
+    assert.equal(200, http.get(proxy.port, "/plain").status)
+  end)
+
+  it('"wait" says 503 at once when the next attempt comes too late', function()
+    start("{ " .. failing .. ' wait = "30s" }')
+    local t0 = socket.gettime()
+    local res = http.get(proxy.port)
+    assert.equal(503, res.status)
+    assert.is_true(socket.gettime() - t0 < 5)
+    assert.is_true(tonumber(res.headers["retry-after"]) > 1000)
     proxy:wait_log "closed today"
     assert.is_nil(res.body:find("closed today", 1, true))
     assert.equal(200, http.get(proxy.port, "/plain").status)

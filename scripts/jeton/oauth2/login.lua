@@ -137,6 +137,15 @@ function Login:try(list, present, anew)
   return nil, asked and why or nil, how, true
 end
 
+--- Is there nothing that the issuer has not refused for good? Then asking is over until somebody has logged in anew: a change of the file is noticed, since
+--- the fetch has read it, and so are another policy and a refresh by hand.
+function Login:all_refused(list)
+  for _, candidate in ipairs(list) do
+    if not self.refused[candidate.print] then return false end
+  end
+  return true
+end
+
 --- When there was nothing to present: there is none, or each has been refused before.
 function Login:explain(options, list, disk)
   if #list == 0 then return "no refresh token: " .. tostring(disk.why) end
@@ -223,7 +232,7 @@ function Login:fetch(options, ctx, present)
   local list = candidates(options, previous, disk)
   local by_hand = ctx.reason == "manual" and not (path and self.woken[path])
   if path then self.woken[path] = nil end
-  local _, body, used, how, final, spent, rotated
+  local body, used, how, final, spent, rotated
   body, used, how, final, spent, rotated = self:try(list, present, by_hand)
   if not body and final and path then
     local before = disk
@@ -231,7 +240,7 @@ function Login:fetch(options, ctx, present)
     disk = on_disk(path)
     if disk.token and disk.print ~= before.print then
       list = { disk }
-      body, used, how, _, spent, rotated = self:try(list, present, false)
+      body, used, how, final, spent, rotated = self:try(list, present, false)
     end
   end
   if body then
@@ -242,7 +251,9 @@ function Login:fetch(options, ctx, present)
   if rotated then saved = self:save(path, ctx, rotated, spent, disk, saved) end
   local fields = spent and { refresh_token = rotated or spent.token, [SAVED] = saved, [LOGIN] = login_of(options) }
   if not body then
-    if rotated then how = { retry_after = type(how) == "table" and how.retry_after or nil, fields = fields } end
+    local retry_after = type(how) == "table" and how.retry_after or nil
+    if rotated then how = { retry_after = retry_after, fields = fields } end
+    if final and self:all_refused(list) then return nil, self:explain(options, list, disk), { retry_after = retry_after, permanent = "spent" } end
     return nil, used or self:explain(options, list, disk), how
   end
   if path then self.dead[path] = nil end

@@ -123,6 +123,13 @@ local function describe(res, body, who)
   return message .. (redirect_of(res) or ""), code
 end
 
+--- Codes of RFC 6749 section 5.2 and RFC 8707 that stay what they are until somebody changes the client, at the issuer or here. Not what only looks like them: an
+--- issuer that is being deployed answers 404 and 403, too.
+local PERMANENT = {
+  invalid_request = true, invalid_client = true, invalid_grant = true, unauthorized_client = true, unsupported_grant_type = true,
+  invalid_scope = true, invalid_target = true,
+}
+
 --- Seconds, as Retry-After asks for them (RFC 9110 section 10.2.3), or nil.
 local function retry_after(res)
   local text = res.headers["retry-after"]
@@ -133,13 +140,16 @@ local function retry_after(res)
   return seconds and seconds > 0 and seconds or nil
 end
 
-local function refused(res, body, who)
-  local message, code = describe(res, body, who)
-  local seconds = retry_after(res)
-  return nil, message, code, seconds and { retry_after = seconds } or nil
+--- What a failed read returns: how the next attempt is to be made stands at the end.
+local function failed(res, message, code)
+  local seconds, permanent = retry_after(res), res.status < 500 and PERMANENT[code]
+  return nil, message, code, (seconds or permanent) and { retry_after = seconds, permanent = permanent } or nil
 end
 
---- Of a reply that is a refusal, of whatever issuer: the message, how the next attempt is to be made (nil: as any), and the server's code. body: the reply as a table, or nil.
+local function refused(res, body, who) return failed(res, describe(res, body, who)) end
+
+--- Of a reply that is a refusal, of whatever issuer: the message, how the next attempt is to be made (nil: as any), and the server's code.
+--- body: the reply as a table, or nil.
 function M.refusal(res, body, who)
   local _, message, code, how = refused(res, body, who)
   return message, how, code
@@ -219,22 +229,23 @@ function M.life(body, lifetime)
   return life or lifetime
 end
 
---- The reply's table with `date` in it (nil: not known), or nil, message, the server's code, and how the next attempt is to be made: `{ retry_after = seconds }`.
+--- The reply's table with `date` in it (nil: not known), or nil, message, the server's code, and how the next attempt is to be made:
+--- `{ retry_after = seconds, permanent = true }`, or nil when nothing is known of that.
 function M.read(res)
   local body, why = parse(res)
   local good = res.status >= 200 and res.status <= 299
   if not good or (body and refuses(body)) then return refused(res, body) end
-  if not body then return nil, "the token endpoint's reply is " .. why end
+  if not body then return failed(res, "the token endpoint's reply is " .. why) end
   if type(body.access_token) ~= "string" or body.access_token == "" then
     local kind = type(present(body.access_token) or nil)
     if kind ~= "nil" and kind ~= "string" then
-      return nil, ("the token endpoint's reply has an access_token that is a %s, not a string"):format(kind)
+      return failed(res, ("the token endpoint's reply has an access_token that is a %s, not a string"):format(kind))
     end
     local _, text = refusal_of(body)
-    return nil, "the token endpoint's reply has no access_token" .. (text and ", it says: " .. text or "")
+    return failed(res, "the token endpoint's reply has no access_token" .. (text and ", it says: " .. text or ""))
   end
   if not is_bearer(body.token_type) then
-    return nil, ("the token endpoint gave a token whose token_type is %s, not Bearer"):format(type_shown(body.token_type))
+    return failed(res, ("the token endpoint gave a token whose token_type is %s, not Bearer"):format(type_shown(body.token_type)))
   end
   body.date = date_of(res)
   return body

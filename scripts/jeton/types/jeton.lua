@@ -66,6 +66,7 @@ function previous:field(name) end
 
 ---@class jeton.fetch_failure
 ---@field retry_after? number|string seconds, or a duration: the next attempt comes no sooner
+---@field permanent? boolean|"spent" it cannot succeed unless something changes; "spent": nor by time alone
 ---@field fields? table<string, string|jeton.secret> in place of the last token's, for the next fetch: the old ones are spent
 
 ---@class jeton.token_options
