@@ -4,24 +4,25 @@
 
 #include <uv.h>
 
-#define OUR_ERRORS(XX)                                                        \
-  XX(PROTOCOL, "the peer's bytes are not valid HTTP")                         \
-  XX(AMBIGUOUS, "the peer's bytes can be read in two ways")                   \
-  XX(LIMIT, "a configured limit was reached")                                 \
-  XX(TOKEN_MISSING, "no valid token is available")                            \
-  XX(TOKEN_EXPIRED, "the token expired before it could be sent")              \
-  XX(TOKEN_AUDIENCE, "the target may not receive this secret")                \
-  XX(SECRET_BYTES, "a secret holds bytes that may not stand in a header")     \
-  XX(SCRIPT, "the script failed")                                             \
-  XX(BUDGET, "the script ran longer than its time budget")                    \
-  XX(MEMORY, "the script reached its memory limit")                           \
-  XX(TLS, "TLS failure")                                                      \
-  XX(TRUNCATED, "the peer closed the connection in the middle of a message")  \
-  XX(CLOSED, "the object is closed")                                          \
-  XX(CONFIG, "the policy is not valid")                                       \
-  XX(SECRET_SOURCE, "a secret's file, variable or command could not be read") \
-  XX(FORBIDDEN, "the policy does not allow it")                               \
-  XX(UPGRADE, "HTTP/2, which has no Upgrade, is all that this upstream may be spoken to by (http2 = true)")
+#define OUR_ERRORS(XX)                                                                                      \
+  XX(PROTOCOL, "the peer's bytes are not valid HTTP")                                                       \
+  XX(AMBIGUOUS, "the peer's bytes can be read in two ways")                                                 \
+  XX(LIMIT, "a configured limit was reached")                                                               \
+  XX(TOKEN_MISSING, "no valid token is available")                                                          \
+  XX(TOKEN_EXPIRED, "the token expired before it could be sent")                                            \
+  XX(TOKEN_AUDIENCE, "the target may not receive this secret")                                              \
+  XX(SECRET_BYTES, "a secret holds bytes that may not stand in a header")                                   \
+  XX(SCRIPT, "the script failed")                                                                           \
+  XX(BUDGET, "the script ran longer than its time budget")                                                  \
+  XX(MEMORY, "the script reached its memory limit")                                                         \
+  XX(TLS, "TLS failure")                                                                                    \
+  XX(TRUNCATED, "the peer closed the connection in the middle of a message")                                \
+  XX(CLOSED, "the object is closed")                                                                        \
+  XX(CONFIG, "the policy is not valid")                                                                     \
+  XX(SECRET_SOURCE, "a secret's file, variable or command could not be read")                               \
+  XX(FORBIDDEN, "the policy does not allow it")                                                             \
+  XX(UPGRADE, "HTTP/2, which has no Upgrade, is all that this upstream may be spoken to by (http2 = true)") \
+  XX(PROXY, "the parent proxy made no tunnel")
 
 static const char *usual_text(int code) {
   switch (code) {

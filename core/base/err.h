@@ -23,6 +23,7 @@ enum err {
   ERR_CONFIG = -5013,         /* the policy is not valid; the problems are in the report */
   ERR_SECRET_SOURCE = -5014,  /* a secret's file, variable or command could not be read */
   ERR_UPGRADE = -5017,        /* the server is to be spoken to by HTTP/2 alone, which has no Upgrade */
+  ERR_PROXY = -5018,          /* a parent proxy did not make the tunnel that it was asked for */
   ERR_FORBIDDEN = -5015,      /* the policy does not forward there, or not to this address */
 };
 

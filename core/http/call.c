@@ -305,6 +305,7 @@ void call_start_again(struct call *c, struct origin *o) {
   c->phase = CALL_CONNECT;
   c->body_done = false;
   c->place.done = on_place;
+  c->place.use = c->open ? PLACE_OPEN : PLACE_SECRET;
   c->place.allowed = c->allowed != NULL ? place_allowed : NULL;
   place_take(o, &c->place, c->connect_ms, c->fresh);
 }

@@ -75,6 +75,7 @@ struct call { /* embedded */
   bool (*allowed)(struct call *c, const union address *a);
   bool repeatable;     /* idempotent, and make_head can give the whole of it again */
   bool tries_by_owner; /* see on_retry */
+  bool open;           /* nothing in it is secret: a parent proxy may read it (PLACE_OPEN) */
   bool upgrade;        /* a 101 is welcome: the connection will be one of HTTP/1.1, or none (ERR_UPGRADE) */
   /* state */
   bool body_done; /* the request is complete */

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "http/connect.h"
 
 static void begin_next(struct dial *d);
 
@@ -33,9 +34,14 @@ static void leave(struct dial *d, struct origin_conn *c) {
   d->nattempts--;
 }
 
+/* What became of c tells something of its address: it was connected to a server, or a parent has not even accepted. */
+static bool tells_of_address(const struct dial *d, const struct origin_conn *c) {
+  return d->target->unix_path == NULL && (d->target->parent == NULL || !c->met);
+}
+
 static void give_up(struct dial *d, struct origin_conn *c, bool silent) {
   leave(d, c);
-  if (silent && d->target->unix_path == NULL) health_slow(d->target->health, &c->address, now_of(d));
+  if (silent && tells_of_address(d, c)) health_slow(d->target->health, &c->address, now_of(d));
   d->events->close(c);
 }
 
@@ -48,9 +54,15 @@ static void stop(struct dial *d, bool silent) {
 void dial_cancel(struct dial *d) { stop(d, false); }
 
 const char *dial_time_out(struct dial *d) {
-  bool resolving = d->name == DIAL_ASKED;
+  const bool resolving = d->name == DIAL_ASKED, parent = d->target->parent != NULL;
+  bool met = false;
+  for (const struct link *l = d->attempts.next; l != &d->attempts; l = l->next)
+    met = met || CONTAINER_OF(l, struct origin_conn, link)->met;
   stop(d, true);
-  return resolving ? "the name was not resolved in time" : "no connection in time";
+  if (!parent) return resolving ? "the name was not resolved in time" : "no connection in time";
+  return resolving ? "the parent proxy's name was not resolved in time"
+         : met     ? "no connection through the parent proxy in time"
+                   : "no connection to the parent proxy in time";
 }
 
 static void finish(struct dial *d, int status, const char *reason) {
@@ -71,17 +83,28 @@ static void win(struct dial *d, struct origin_conn *c) {
 
 /* --- an attempt --- */
 
-static void note_failure(struct dial *d, const union address *a, int status, const char *reason) {
-  if (d->target->unix_path == NULL) health_failed(d->target->health, a, now_of(d));
-  if (d->status == ERR_TLS && status != ERR_TLS) return;
+/* They say more of what is wrong than that an address does not answer. */
+static bool tells_most(int status) { return status == ERR_TLS || status == ERR_PROXY; }
+
+static void note_failure(struct dial *d, const struct origin_conn *c, int status, const char *reason) {
+  if (tells_of_address(d, c)) health_failed(d->target->health, &c->address, now_of(d));
+  if (tells_most(d->status) && !tells_most(status)) return;
   d->status = status;
   snprintf(d->reason, sizeof d->reason, "%s", reason);
 }
 
 static void failed(struct dial *d, struct origin_conn *c, int status, const char *reason) {
-  note_failure(d, &c->address, status, reason);
+  note_failure(d, c, status, reason);
   give_up(d, c, false);
   begin_next(d);
+}
+
+/* Whose failure it is, where it is not the server's. */
+static const char *whose(const struct dial *d, int status, char text[256]) {
+  const struct parent *p = d->target->parent;
+  if (p == NULL) return err_text(status);
+  (void)snprintf(text, 256, "proxy %.150s: %s", parent_where(p), err_text(status));
+  return text;
 }
 
 static bool begin(struct dial *d, const union address *a, unsigned how, unsigned hows);
@@ -115,28 +138,65 @@ static enum tls_alpn alpn(const struct dial *d) {
   return d->target->http2 == HTTP2_ONLY ? TLS_ALPN_H2 : TLS_ALPN_H2_H1;
 }
 
+/* Bytes go both ways between us and the server, or a parent that reads them: TLS, if there is any, or that is all. */
+static void reached(struct dial *d, struct origin_conn *c) {
+  const struct dial_target *t = d->target;
+  if (t->client == NULL) {
+    c->h2 = t->http2 == HTTP2_ONLY;
+    win(d, c);
+    return;
+  }
+  c->fingerprint = tls_client_fingerprint(t->client);
+  c->hows |= 1U << c->how;
+  int status = stream_start_tls_client(&c->stream, t->client, t->host, c->how, alpn(d), on_tls_open);
+  if (status == 0)
+    timeout_set(&d->next, DIAL_TLS_MS);
+  else
+    failed(d, c, status, err_text(status));
+}
+
+static void on_tunnel(struct origin_conn *c, int status, const char *reason) {
+  struct dial *d = c->user;
+  char text[256];
+  if (status == 0 && c->early.n > 0 && d->use != PLACE_RAW) {
+    status = ERR_PROXY;
+    (void)snprintf(text, sizeof text,
+                   "proxy %.150s: bytes behind its answer to CONNECT, where the server has no word yet",
+                   parent_where(d->target->parent));
+    reason = text;
+  }
+  if (status == 0)
+    reached(d, c);
+  else
+    failed(d, c, status, reason);
+}
+
+static void ask_parent(struct dial *d, struct origin_conn *c) {
+  const struct dial_target *t = d->target;
+  char why[256];
+  int status = connect_start(c, t->parent, t->host, t->port, on_tunnel, why, sizeof why);
+  if (status == 0)
+    timeout_set(&d->next, DIAL_PARENT_MS);
+  else
+    failed(d, c, status, why);
+}
+
 static void on_open(struct stream *s, int status) {
   struct origin_conn *c = s->owner;
   struct dial *d = c->user;
   const struct dial_target *t = d->target;
-  if (status == 0) stream_keepalive(s, &t->keepalive);
-  if (status == 0)
-    stream_nodelay(s); /* over TLS too: a request must not wait for the ACK of the one before it on its connection */
-  if (status == 0 && t->client != NULL) {
-    c->fingerprint = tls_client_fingerprint(t->client);
-    c->hows |= 1U << c->how;
-    status = stream_start_tls_client(s, t->client, t->host, c->how, alpn(d), on_tls_open);
-    if (status == 0) {
-      timeout_set(&d->next, DIAL_TLS_MS);
-      return;
-    }
-  }
+  char text[256];
   if (status != 0) {
-    failed(d, c, status, err_text(status));
+    failed(d, c, status, whose(d, status, text));
     return;
   }
-  c->h2 = t->http2 == HTTP2_ONLY;
-  win(d, c);
+  c->met = true;
+  stream_keepalive(s, &t->keepalive);
+  stream_nodelay(s); /* over TLS too: a request must not wait for the ACK of the one before it on its connection */
+  if (t->parent != NULL && !c->relayed)
+    ask_parent(d, c);
+  else
+    reached(d, c);
 }
 
 /* a NULL: the Unix socket. how, hows: of its handshake, and of those before at this address. False: it failed at once. */
@@ -145,11 +205,13 @@ static bool begin(struct dial *d, const union address *a, unsigned how, unsigned
   struct origin_conn *c = d->events->make(d);
   c->how = how;
   c->hows = hows;
+  c->relayed = dial_is_relayed(t, d->use);
   if (a != NULL) c->address = *a;
   int rc = a == NULL ? stream_init_connect_unix(&c->stream, t->net, t->unix_path, on_open)
                      : stream_init_connect(&c->stream, t->net, &c->address.sa, on_open);
   if (rc != 0) {
-    note_failure(d, &c->address, rc, err_text(rc));
+    char text[256];
+    note_failure(d, c, rc, whose(d, rc, text));
     d->events->unmake(c);
     return false;
   }
@@ -185,11 +247,16 @@ static void on_asked_again(struct resolve *r, int status, const union address *v
   begin_next(d);
 }
 
+static void look_up(struct dial *d) {
+  const struct dial_target *t = d->target;
+  resolver_lookup(t->resolver, &d->resolve, dial_name_of(t), t->parent != NULL ? parent_port(t->parent) : t->port);
+}
+
 static void ask_again(struct dial *d) {
   d->name = DIAL_ASKED_AGAIN;
   d->resolve.done = on_asked_again;
   d->resolve.beyond = d->resolve.number;
-  resolver_lookup(d->target->resolver, &d->resolve, d->target->host, d->target->port);
+  look_up(d);
 }
 
 static void begin_next(struct dial *d) {
@@ -212,7 +279,8 @@ static void on_resolved(struct resolve *r, int status, const union address *v, u
   struct dial *d = CONTAINER_OF(r, struct dial, resolve);
   d->name = status == 0 && r->number != 0 ? DIAL_KNOWN : DIAL_FINAL;
   if (status != 0) {
-    finish(d, status, err_text(status));
+    char text[256];
+    finish(d, status, whose(d, status, text));
     return;
   }
   add_addresses(d, v, n);
@@ -222,9 +290,9 @@ static void on_resolved(struct resolve *r, int status, const union address *v, u
     begin_next(d);
 }
 
-void dial_start(struct dial *d, struct dial_target *t, bool h1_only, const struct dial_events *e) {
+void dial_start(struct dial *d, struct dial_target *t, bool h1_only, enum place_use use, const struct dial_events *e) {
   *d = (struct dial){
-      .target = t, .events = e, .h1_only = h1_only, .name = t->unix_path != NULL ? DIAL_FINAL : DIAL_ASKED};
+      .target = t, .events = e, .h1_only = h1_only, .use = use, .name = t->unix_path != NULL ? DIAL_FINAL : DIAL_ASKED};
   list_init(&d->attempts);
   timeout_init(&d->next, t->wheel, on_next);
   if (t->unix_path != NULL) {
@@ -232,5 +300,5 @@ void dial_start(struct dial *d, struct dial_target *t, bool h1_only, const struc
     return;
   }
   d->resolve.done = on_resolved;
-  resolver_lookup(t->resolver, &d->resolve, t->host, t->port);
+  look_up(d);
 }

@@ -4,6 +4,9 @@
  * DIAL_NEXT_MS (an address that has accepted gets DIAL_TLS_MS for its handshake); the first that is open, TLS included, is the dial's, and the others are closed. When every
  * address has been tried without success the name is asked anew, once, and what is new in the answer is tried, too: a server may have moved since.
  *
+ * With a parent proxy (parent.h) the addresses are the parent's, whom no `allowed` judges: the server's name is the parent's to resolve. An attempt is open when the parent has made its tunnel and TLS
+ * in it is up; or, for a request that the parent may read (PLACE_OPEN), when the parent has accepted.
+ *
  * A dial has no limit of its own: its owner ends it by dial_time_out. Everything happens on the thread of the target. */
 #ifndef JETON_HTTP_DIAL_H
 #define JETON_HTTP_DIAL_H
@@ -16,11 +19,17 @@
 #include "http/health.h"
 #include "http/message.h"
 #include "http/origin_conn.h"
+#include "http/parent.h"
 #include "net/keepalive.h"
 #include "net/resolver.h"
 #include "net/tls.h"
 
-enum { DIAL_NEXT_MS = 250, DIAL_TLS_MS = 1000, DIAL_ATTEMPTS = 6 /* of one dial, under way at once */ };
+enum {
+  DIAL_NEXT_MS = 250,
+  DIAL_TLS_MS = 1000,
+  DIAL_PARENT_MS = 3000, /* of a parent that has accepted: it resolves the server's name, and connects */
+  DIAL_ATTEMPTS = 6      /* of one dial, under way at once */
+};
 
 struct dial_target { /* outlives its dials; immutable, but for what is below */
   struct net *net;
@@ -30,6 +39,7 @@ struct dial_target { /* outlives its dials; immutable, but for what is below */
   char *host; /* name or literal, or with unix_path set what stands in Host */
   uint16_t port;
   char *unix_path;           /* NULL: TCP */
+  struct parent *parent;     /* NULL: the server itself is connected */
   struct tls_client *client; /* NULL: plain */
   struct keepalive keepalive;
   enum http2_mode http2;
@@ -60,6 +70,7 @@ struct dial { /* embedded; dial.c's */
   struct dial_target *target;
   const struct dial_events *events;
   bool h1_only; /* HTTP/1.1, whatever the target's http2 says */
+  enum place_use use;
   enum dial_name name;
   struct resolve resolve;
   struct link attempts; /* struct origin_conn, first begun first */
@@ -72,7 +83,15 @@ struct dial { /* embedded; dial.c's */
 };
 
 /* h1_only: not with a target of HTTP2_ONLY. */
-void dial_start(struct dial *d, struct dial_target *t, bool h1_only, const struct dial_events *e);
+void dial_start(struct dial *d, struct dial_target *t, bool h1_only, enum place_use use, const struct dial_events *e);
+/* The name whose addresses are connected. */
+static inline const char *dial_name_of(const struct dial_target *t) {
+  return t->parent != NULL ? parent_host(t->parent) : t->host;
+}
+/* A parent reads the heads of what is sent on connections for such a use: the server is named in them. */
+static inline bool dial_is_relayed(const struct dial_target *t, enum place_use use) {
+  return use == PLACE_OPEN && t->parent != NULL && t->client == NULL && t->http2 == HTTP2_OFF;
+}
 void dial_cancel(struct dial *d); /* ends it without an event */
 /* As dial_cancel, since it took too long: the addresses that were silent are remembered. Returns what it waited for, as a sentence. */
 const char *dial_time_out(struct dial *d);

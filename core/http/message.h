@@ -87,6 +87,7 @@ struct framing {
   uint64_t length;
 };
 
+struct parent;         /* http/parent.h */
 struct secret_context; /* token/secret.h */
 
 /* A request on its way to an upstream, without its body. Slices and pointers are borrowed. */
@@ -102,7 +103,10 @@ struct request_head {
   bool keep_alive; /* false: `Connection: close` */
   bool te_trailers;
   bool expect_continue;
-  struct str upgrade; /* .p non-NULL: `Connection: upgrade` and `Upgrade: …` */
+  struct str
+      absolute; /* "http://host:port" of a target in absolute form (RFC 9112 section 3.2.2); .p NULL: origin form */
+  struct parent *parent; /* whose credentials it carries; NULL: nobody's */
+  struct str upgrade;    /* .p non-NULL: `Connection: upgrade` and `Upgrade: …` */
 };
 
 /* RFC 9110 section 6.5.1: may this field stand in a trailer section that we forward? */

@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/must.h"
+#include "http/connect.h"
 #include "http/origin_internal.h"
 #include "net/uv_buf.h"
 
@@ -34,7 +35,7 @@ static bool same_settings(const struct origin *o, const struct origin_settings *
   if ((t->client != NULL) != s->tls || t->port != s->port || !str_eq(str_of(t->host), s->host) ||
       strcmp(t->unix_path != NULL ? t->unix_path : "", path) != 0)
     return false;
-  if (t->http2 != s->http2) return false;
+  if (t->http2 != s->http2 || !parent_same(t->parent, s->parent)) return false;
   if (!keepalive_equal(&t->keepalive, &s->keepalive)) return false;
   return !s->tls || tls_client_fingerprint(t->client) == tls_client_fingerprint(s->client);
 }
@@ -43,6 +44,7 @@ static void origin_maybe_free(struct origin *o) {
   if (o->refs > 0 || o->connections > 0) return;
   list_remove(&o->link);
   if (o->target.client != NULL) tls_client_unref(o->target.client);
+  parent_unref(o->target.parent);
   free(o->target.host);
   free(o->target.unix_path);
   free(o);
@@ -63,6 +65,7 @@ struct origin *origin_get(struct origins *all, const struct origin_settings *s) 
                                    .host = must_dup(s->host),
                                    .port = s->port,
                                    .unix_path = s->unix_path != NULL ? must_dup(str_of(s->unix_path)) : NULL,
+                                   .parent = s->parent != NULL ? parent_ref(s->parent) : NULL,
                                    .client = s->tls ? tls_client_ref(s->client) : NULL,
                                    .keepalive = s->keepalive,
                                    .http2 = s->http2};
@@ -102,6 +105,17 @@ bool origin_may_serve(struct origin *o, bool can_move) {
   return !origin_down(o) && (!standing_out(&o->standing) || standing_try(&o->standing, can_move, origin_now(o)));
 }
 
+struct parent *origin_parent(const struct origin *o) {
+  return o->target.parent;
+}
+
+void origin_absolute(const struct origin *o, char out[ORIGIN_ABSOLUTE_SIZE]) {
+  const struct dial_target *t = &o->target;
+  struct url u = {.host = str_of(t->host), .port = t->port, .ipv6 = strchr(t->host, ':') != NULL};
+  memcpy(out, "http://", 7);
+  url_host_field(&u, out + 7);
+}
+
 struct origins *origin_owner(const struct origin *o) {
   return o->origins;
 }
@@ -130,6 +144,7 @@ static void on_conn_closed(struct stream *s) {
   timeout_fini(&c->idle);
   o->connections--;
   if (c->session != NULL) all->h2->free(c);
+  connect_free(c);
   free(c);
   origin_maybe_free(o);
   origins_maybe_closed(all);
@@ -299,7 +314,8 @@ static bool leads_to(const struct origin_conn *c, const union address *v, unsign
 
 static void retire_lost(struct origin *o) {
   union address v[RESOLVE_MAX];
-  unsigned n = resolver_settled(o->target.resolver, o->target.host, v), lost = 0;
+  const char *name = dial_name_of(&o->target);
+  unsigned n = resolver_settled(o->target.resolver, name, v), lost = 0;
   for (struct link *l = o->open.next, *next; n > 0 && l != &o->open; l = next) {
     struct origin_conn *c = CONTAINER_OF(l, struct origin_conn, all);
     next = l->next;
@@ -310,8 +326,7 @@ static void retire_lost(struct origin *o) {
     else
       retire(c);
   }
-  if (lost > 0)
-    log_info("%s: the name has led to other addresses for a while, so connections retire: %u", o->target.host, lost);
+  if (lost > 0) log_info("%s: the name has led to other addresses for a while, so connections retire: %u", name, lost);
 }
 
 static void on_sweep(struct timeout *t) {
@@ -387,11 +402,17 @@ void origin_pipe(struct place *p, struct pipe_end *end) {
   stream_read_stop(&c->stream);
 }
 
+void place_early(struct place *p, struct buf *early) {
+  *early = p->conn->early;
+  buf_init(&p->conn->early);
+}
+
 /* --- what the protocol of a connection tells --- */
 
 void origin_conn_failed(struct origin_conn *c) {
   struct origins *all = c->origin->origins;
-  if (c->origin->target.unix_path == NULL) health_failed(&all->health, &c->address, uv_now(all->net->loop));
+  const struct dial_target *t = &c->origin->target;
+  if (t->unix_path == NULL && t->parent == NULL) health_failed(&all->health, &c->address, uv_now(all->net->loop));
 }
 
 void origin_conn_places(struct origin_conn *c, unsigned n) {
@@ -433,6 +454,7 @@ bool origin_conn_refused_h2(struct origin_conn *c) {
 static bool fits(const struct origin_conn *c, struct place *p) {
   if (c->h1_asked && !p->h1_only) return false;
   if (c->session != NULL && (p->h1_only || !c->origin->origins->h2->ready(c))) return false;
+  if (c->origin->target.parent != NULL) return c->relayed == dial_is_relayed(&c->origin->target, p->use);
   return p->allowed == NULL || p->allowed(p, &c->address);
 }
 

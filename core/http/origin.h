@@ -8,6 +8,8 @@
  * places the last dial brought (`expected`), so as many may wait for a dial as it is likely to serve besides the one that it was begun for. With HTTP/1.1 that is nobody:
  * every caller dials. Where places are many, one more connection is dialled for nobody when most of them are taken (origin_spare.c).
  *
+ * Whom connections go through (parent.h) is a part of what makes an origin, so one that was made through one parent, or as one user, serves nobody else.
+ *
  * Belongs to the thread, not to a policy: a reload keeps every connection. An origin nobody refers to and that has no connection is dropped.
  *
  * No connection is kept for ever. One retires, which means that it closes with its last place, when it is as old as the policy allows (pool_terms), and when the
@@ -23,6 +25,7 @@
 #include "base/wheel.h"
 #include "http/message.h"
 #include "http/origin_conn.h"
+#include "http/parent.h"
 #include "http/standing.h"
 #include "net/address.h"
 #include "net/keepalive.h"
@@ -46,6 +49,7 @@ struct origin_settings {
   struct str host; /* name or literal, or with unix_path set what stands in Host */
   uint16_t port;
   const char *unix_path;     /* NULL: TCP */
+  struct parent *parent;     /* whom connections go through; NULL: nobody. Not with unix_path. A reference is taken */
   struct tls_client *client; /* when tls */
   struct keepalive keepalive;
   enum http2_mode http2; /* with `tls` alone: HTTP2_AUTO */
@@ -77,11 +81,12 @@ struct place { /* embedded in who wants one */
   /* status 0: `conn` is there, and the place is the caller's. Else there is none: UV_ECONNREFUSED, UV_ETIMEDOUT, ERR_TLS, …, and reason is a sentence, valid during
    * the call. Called once, unless place_cancel comes first; maybe before place_take returns. The place's memory may go from inside. */
   void (*done)(struct place *p, int status, const char *reason);
-  /* NULL: any address. Else asked of each address that the name has now, and of that of a connection which is there; the others are passed over. When none is
+  /* NULL: any address. With a parent, whose own addresses nobody judges, it is not asked. Else asked of each address that the name has now, and of that of a connection which is there; the others are passed over. When none is
    * left, `done` gets ERR_FORBIDDEN. Who judges waits for nobody else's dial. */
   bool (*allowed)(struct place *p, const union address *a);
   /* Only a connection of HTTP/1.1 will do (Upgrade). Where HTTP2_ONLY holds, `done` gets ERR_UPGRADE. Who says so waits for nobody else's dial. */
   bool h1_only;
+  enum place_use use;
   /* the origin's */
   struct origin_conn *conn; /* NULL: not there yet, or not any more. May be read. */
   struct origin *origin;
@@ -98,6 +103,15 @@ void place_give_back(struct place *p, const struct pool_terms *terms);
 void place_close(struct place *p);
 /* With HTTP/1.1: the connection becomes one end of a tunnel, and goes with the pipe's close. The place is the caller's no more; reading has stopped. */
 void origin_pipe(struct place *p, struct pipe_end *end);
+
+/* Behind `done` of a PLACE_RAW: what the server has said already, to be passed on before the pipe is read. The caller's to buf_fini. */
+void place_early(struct place *p, struct buf *early);
+
+/* Through whom it is reached, or NULL. Borrowed from the origin. */
+struct parent *origin_parent(const struct origin *o);
+/* "http://example.com:8080": what stands before the path of a request on a connection that a parent reads (origin_conn.relayed). */
+enum { ORIGIN_ABSOLUTE_SIZE = 7 + URL_HOST_SIZE };
+void origin_absolute(const struct origin *o, char out[ORIGIN_ABSOLUTE_SIZE]);
 
 struct origins_counts {
   unsigned idle, leased; /* connections: without and with a place taken */

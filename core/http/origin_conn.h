@@ -5,14 +5,23 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/list.h"
 #include "base/wheel.h"
 #include "net/address.h"
 #include "net/stream.h"
 
+struct connecting;  /* http/connect.h */
 struct h2_upstream; /* http/h2_upstream.h */
 struct laters;
 struct origin;
+
+/* What a caller wants a place for; where there is no parent proxy, all are one. */
+enum place_use {
+  PLACE_SECRET, /* in a tunnel through the parent: what it carries is not the parent's to read */
+  PLACE_OPEN,   /* over plain http the parent may be given the request as it is */
+  PLACE_RAW     /* a tunnel whose server may speak first: its words are in the connection's `early` */
+};
 
 enum origin_conn_state {
   ORIGIN_DIALING,  /* not open yet; a dial's */
@@ -32,7 +41,9 @@ struct origin_conn {
   struct origin *origin;
   struct timeout idle;
   void *user;
-  struct h2_upstream *session; /* of HTTP/2, from the dial's end to the stream's; NULL: it speaks HTTP/1.1 */
+  struct connecting *connecting; /* to a parent, while it is asked for a tunnel; NULL: it is not, or no more */
+  struct buf early;              /* of PLACE_RAW: what came behind the parent's answer */
+  struct h2_upstream *session;   /* of HTTP/2, from the dial's end to the stream's; NULL: it speaks HTTP/1.1 */
   enum origin_conn_state state;
   unsigned places, taken;
   union address address; /* what it is connected to */
@@ -40,6 +51,8 @@ struct origin_conn {
   unsigned how, hows;    /* of its handshake (enum tls_how); 1 << how of each that was tried at this address */
   uint64_t opened_at;    /* on uv_now's clock */
   uint8_t spread;        /* by which part of a tenth it grows less old than the policy allows */
+  bool met;              /* its address has accepted: what fails from then on may be another's fault, behind a parent */
+  bool relayed;          /* a parent reads its heads (dial_is_relayed) */
   bool h2;               /* it speaks HTTP/2; else HTTP/1.1 */
   bool unsettled;        /* it does, and has not said yet how many places there are */
   bool h1_asked;         /* it speaks HTTP/1.1 since that was asked for, while others may get HTTP/2: not for those */

@@ -112,6 +112,7 @@ static struct origin_conn *on_dial_make(struct dial *dial) {
 
 static bool on_dial_allowed(struct dial *dial, const union address *a) {
   struct place *p = CONTAINER_OF(dial, struct dialing, dial)->by;
+  if (dial->target->parent != NULL) return true; /* the parent's: the policy named it */
   return p == NULL || p->allowed == NULL || p->allowed(p, a);
 }
 
@@ -120,6 +121,7 @@ struct dialing *dialing_new(struct origin *o, struct place *by, bool h1_only) {
   d->origin = o;
   d->by = by;
   d->dial.h1_only = h1_only;
+  d->dial.use = by != NULL ? by->use : PLACE_SECRET;
   if (!h1_only) o->ndials++;
   return d;
 }
@@ -130,7 +132,7 @@ void dialing_start(struct dialing *d) {
                                             .close = origin_conn_close,
                                             .allowed = on_dial_allowed,
                                             .done = on_dial_done};
-  dial_start(&d->dial, &d->origin->target, d->dial.h1_only, &events);
+  dial_start(&d->dial, &d->origin->target, d->dial.h1_only, d->dial.use, &events);
 }
 
 void dialing_free(struct dialing *d) {

@@ -10,6 +10,7 @@
 #include <assert.h>
 
 #include "base/err.h"
+#include "http/parent.h"
 #include "token/secret.h"
 
 enum { DECIMAL_MAX = 20, HEX_MAX = 16, LINE_MIN = 64 };
@@ -76,9 +77,13 @@ bool request_start_safe(const struct request_head *h) {
 
 static void put_request_line(struct buf *b, const struct request_head *h) {
   struct str path = h->path.n > 0 ? h->path : STR("/");
-  uint8_t *to = buf_reserve(b, h->method.n + path.n + h->query.n + h->host.n + LINE_MIN);
+  uint8_t *to = buf_reserve(b, h->method.n + h->absolute.n + path.n + h->query.n + h->host.n + LINE_MIN);
   to = copy_str(to, h->method);
   *to++ = ' ';
+  if (h->absolute.n > 0) {
+    to = copy_str(to, h->absolute);
+    if (str_eq(path, STR("*"))) path.n = 0; /* RFC 9112 section 3.2.4 */
+  }
   to = copy_str(to, path);
   if (h->query.p != NULL) {
     *to++ = '?';
@@ -162,6 +167,7 @@ int write_request_head(struct buf *out, const struct request_head *h) {
   do {
     put_request_line(out, h);
     rc = put_fields(out, h->headers, HEADER_NOT_IN_REQUEST, h->secrets);
+    if (rc == 0 && h->parent != NULL) rc = parent_add_authorization(h->parent, out);
   } while (secret_head_again(&all, rc));
   if (rc != 0) return rc;
   put_request_framing(out, &h->framing);

@@ -41,6 +41,7 @@ void http_op_unmake(void *p) {
   if (op->gated) secret_gate_leave(&op->gate);
   if (op->origin != NULL) origin_unref(op->origin);
   if (op->client != NULL) tls_client_unref(op->client);
+  parents_unref(op->parents);
   tls_choice_fini(&op->tls);
   secret_unref(op->body_secret);
   parts_fini(&op->body);
@@ -142,10 +143,20 @@ static enum coding coding_for(const struct response *r) {
 
 static bool is_coded(const struct http_op *op) { return op->coding == CODING_GZIP || op->coding == CODING_DEFLATE; }
 
+/* The parent's answer and not the server's, which has seen no request. */
+static void finish_refused(struct http_op *op) {
+  const struct parent *p = origin_parent(op->origin);
+  char reason[200];
+  (void)snprintf(reason, sizeof reason, "proxy %.100s: 407, %s", parent_where(p),
+                 parent_has_credentials(p) ? PARENT_REFUSES : PARENT_WANTS);
+  finish(op, ERR_PROXY, reason);
+}
+
 static void on_head(struct call *c) {
   struct http_op *op = c->owner;
   buf_reset(&op->body_bytes);
   op->coding = coding_for(&c->response);
+  if (c->open && c->response.status == 407) finish_refused(op);
 }
 
 /* What cannot be compressed grows a little when it is, and must fit all the same. */
@@ -277,7 +288,10 @@ static void start_call(struct http_op *op) {
                               .client = op->client,
                               .keepalive = op->services->keepalive,
                               .http2 = http2_for(op->http2, u->tls)};
-  if (u->unix_path.p != NULL) s.unix_path = arena_dup(&op->arena, u->unix_path).p;
+  if (u->unix_path.p != NULL)
+    s.unix_path = arena_dup(&op->arena, u->unix_path).p;
+  else
+    s.parent = parents_for(op->parents, u->tls, u->host, u->port);
   if (op->origin != NULL) origin_unref(op->origin);
   op->origin = origin_get(op->services->origins, &s);
   struct call *c = &op->call;
@@ -287,6 +301,7 @@ static void start_call(struct http_op *op) {
   c->connect_ms = c->first_byte_ms = c->response_ms = c->send_ms = op->timeout_ms;
   c->pool = (struct pool_terms){.keep_ms = POOL_MS, .age_ms = POOL_AGE_MS, .idle = POOL_IDLE};
   c->repeatable = method_idempotent(op->method);
+  c->open = s.parent != NULL && !u->tls && !op->credentials && op->body_secret == NULL && op->host.p == NULL;
   call_start(c, op->origin);
 }
 
@@ -320,6 +335,13 @@ static void on_tls_read(uv_work_t *w, int status) {
 }
 
 static void hop(struct http_op *op) {
+  int rc = op->parents != NULL ? parents_fix(op->parents) : 0;
+  if (rc != 0) {
+    char reason[120];
+    (void)snprintf(reason, sizeof reason, "the proxy's password: %s", err_text(rc));
+    finish(op, rc, reason);
+    return;
+  }
   if (!op->url.tls || op->client != NULL) {
     start_call(op);
     return;
@@ -382,7 +404,7 @@ int http_op_await(lua_State *L, int guard, struct http_op *op) {
   struct origins **origins = task_origins(L);
   if (origins != NULL) note_origins(op, origins);
   if (servers != NULL && !is_noted(*servers, &op->url)) note_server(servers, &op->url);
-  if (op->credentials || op->body_secret != NULL) {
+  if (op->credentials || op->body_secret != NULL || op->parents != NULL) {
     op->gate.open = on_gate;
     op->gated = secret_gate_wait(L, &op->gate);
   }

@@ -44,6 +44,7 @@ struct http_op {
   unsigned redirects;
   enum http2_mode http2; /* of one URL, since it may redirect: http2_for */
   uint64_t timeout_ms, reply_max;
+  struct parents *parents; /* through whom; NULL: nobody */
   struct tls_choice tls;
   struct tls_client *client; /* a reference, or NULL until it is needed */
   bool client_is_new;        /* made by this call: to be put into the VM's cache */

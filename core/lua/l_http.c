@@ -16,6 +16,7 @@
 #include "lua/guard.h"
 #include "lua/http_op.h"
 #include "lua/l_json.h"
+#include "lua/l_proxy.h"
 #include "lua/l_secret.h"
 #include "lua/parts.h"
 #include "lua/sent.h"
@@ -305,6 +306,20 @@ static void read_http2(lua_State *L, int opts, struct http_op *op) {
   lua_pop(L, 1);
 }
 
+static bool is_environment(lua_State *L) {
+  return lua_type(L, -1) == LUA_TSTRING && strcmp(lua_tostring(L, -1), "environment") == 0;
+}
+
+/* 0, or the number of results to return at once. */
+static int read_proxy(lua_State *L, int opts, struct http_op *op) {
+  lua_getfield(L, opts, "proxy");
+  if (op->url.unix_path.p != NULL && lua_toboolean(L, -1) && !is_environment(L))
+    luaL_error(L, "%s: proxy: a Unix socket is not reached through one", what);
+  int results = l_proxy_read(L, -1, what, &op->parents);
+  if (results == 0) lua_pop(L, 1);
+  return results;
+}
+
 /* What a call under way costs before its reply, but its headers, which are charged as they are read. */
 static size_t size_of(const struct http_op *op) {
   size_t n = CHARGE_CALL + op->body.text.n + op->url.path.n + op->url.query.n;
@@ -328,13 +343,15 @@ static int request(lua_State *L, const char *method, int url, int opts) {
   read_limits(L, opts, op);
   read_tls(L, opts, op);
   read_http2(L, opts, op);
+  int failed = read_proxy(L, opts, op);
+  if (failed > 0) return failed;
   if (op->body.full || !charge_begin(L, &op->charge, size_of(op)))
     return arg_failure(L, ERR_LIMIT, "jeton.http: the calls under way have no room for another within limits.memory");
   return http_op_await(L, guard, op);
 }
 
-static const char *const known[] = {"method", "url",     "headers", "auth",      "query", "body",  "form",
-                                    "json",   "timeout", "limits",  "redirects", "tls",   "http2", NULL};
+static const char *const known[] = {"method",  "url",    "headers",   "auth", "query", "body",  "form", "json",
+                                    "timeout", "limits", "redirects", "tls",  "http2", "proxy", NULL};
 
 static int l_request(lua_State *L) {
   if (!lua_istable(L, 1) || !lua_isnoneornil(L, 2))
@@ -409,6 +426,16 @@ static int l_tls(lua_State *L) {
   return 1;
 }
 
+/* The value, and behind it nothing; or what l_proxy_read says of the environment. */
+static int l_proxy(lua_State *L) {
+  struct parents *p;
+  luaL_checkany(L, 1);
+  lua_settop(L, 1);
+  int results = l_proxy_read(L, 1, what, &p);
+  parents_unref(p);
+  return results > 0 ? results : 1;
+}
+
 static int l_get(lua_State *L) { return with_method(L, "GET"); }
 static int l_head(lua_State *L) { return with_method(L, "HEAD"); }
 static int l_post(lua_State *L) { return with_method(L, "POST"); }
@@ -417,8 +444,8 @@ static int l_patch(lua_State *L) { return with_method(L, "PATCH"); }
 static int l_delete(lua_State *L) { return with_method(L, "DELETE"); }
 
 static const luaL_Reg functions[] = {
-    {"request", l_request}, {"get", l_get},       {"head", l_head}, {"post", l_post}, {"put", l_put},
-    {"patch", l_patch},     {"delete", l_delete}, {"tls", l_tls},   {NULL, NULL},
+    {"request", l_request}, {"get", l_get},       {"head", l_head}, {"post", l_post},   {"put", l_put},
+    {"patch", l_patch},     {"delete", l_delete}, {"tls", l_tls},   {"proxy", l_proxy}, {NULL, NULL},
 };
 
 int l_http_open(lua_State *L) {

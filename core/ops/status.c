@@ -131,6 +131,12 @@ static void add_insecure(const struct upstream_conf *u, struct buf *out) {
   add_text(out, "insecure", u->insecure);
 }
 
+static void add_proxy(const struct upstream_conf *u, struct buf *out) {
+  if (u->parents == NULL) return;
+  buf_addz(out, ",");
+  add_text(out, "proxy", parents_where(u->parents));
+}
+
 /* As a policy says it. */
 static const char *http2_text(const struct upstream_conf *u) {
   enum http2_mode mode = http2_for(u->http2, u->tls != NULL);
@@ -146,6 +152,7 @@ static void add_upstreams(const struct policy *p, struct buf *out) {
              p->upstreams[i].tls != NULL ? "true" : "false");
     buf_addf(out, ",\"http2\":%s", http2_text(&p->upstreams[i]));
     add_insecure(&p->upstreams[i], out);
+    add_proxy(&p->upstreams[i], out);
     buf_addz(out, "}");
   }
   buf_addz(out, "]");
@@ -154,6 +161,7 @@ static void add_upstreams(const struct policy *p, struct buf *out) {
   buf_addf(out, ",\n  \"forward\":{\"hosts\":%s,\"connect\":%s", f->hosts != NULL ? "true" : "false",
            f->connect != NULL ? "true" : "false");
   add_insecure(&f->conf, out);
+  add_proxy(&f->conf, out);
   buf_addz(out, "}");
 }
 
@@ -324,6 +332,14 @@ static void say_reload(const struct status_view *v, struct buf *out) {
   if (v->reload.last_error[0] != '\0') buf_addf(out, "the last reload was refused:\n%s", v->reload.last_error);
 }
 
+static void say_proxy(const struct upstream_conf *u, struct buf *out) {
+  if (u->parents == NULL) return;
+  if (parents_from_environment(u->parents))
+    buf_addz(out, ", through the environment's proxy");
+  else
+    buf_addf(out, ", through %s", parents_where(u->parents));
+}
+
 static void say_insecure(void *arg, const char *name) { buf_addf(arg, "not verified %s\n", name); }
 
 static void say_ending(void *arg, const char *text) { buf_addf(arg, "tls        %s\n", text); }
@@ -376,10 +392,15 @@ void status_text(const struct status_view *v, struct buf *out) {
       url_where(&u->urls[j], where, sizeof where);
       buf_addf(out, "%s %s", j > 0 ? "," : "", where);
     }
+    say_proxy(u, out);
     if (u->insecure != NULL) buf_addf(out, ", NOT VERIFIED (%s)", u->insecure);
     buf_addz(out, "\n");
   }
-  if (v->policy != NULL && v->policy->forward != NULL) buf_addz(out, "forward    to the hosts that the policy lists\n");
+  if (v->policy != NULL && v->policy->forward != NULL) {
+    buf_addz(out, "forward    to the hosts that the policy lists");
+    say_proxy(&v->policy->forward->conf, out);
+    buf_addz(out, "\n");
+  }
   say_tls(v, out);
   say_counts(v, out);
   registry_each(v->names, &shared_kind, say_store, out);

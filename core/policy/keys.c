@@ -169,7 +169,7 @@ void keys_read(struct schema *s, int table) {
   static const struct field_place own[] = {
       {"the top level", top_fields}, {"timeouts", timeout_fields}, {"limits", limit_fields}, {"log", log_fields}, {0}};
   const struct field_place *places[] = {
-      own, keys_net_places(), keys_tls_places(), keys_token_places(), keys_forward_places(), NULL};
+      own, keys_net_places(), keys_tls_places(), keys_token_places(), keys_forward_places(), keys_proxy_places(), NULL};
   apply_overrides(s, table);
   s->places = places;
   schema_read(s, NULL, table, top_fields, s->policy, false);

@@ -1,5 +1,5 @@
 /* keys.h: the keys of a policy's table, a file a group: keys.c the top level, keys_net.c listeners and upstreams, keys_forward.c the targets of `forward`,
- * keys_tls.c TLS of all three, keys_token.c tokens. */
+ * keys_tls.c TLS of all three, keys_proxy.c parent proxies, keys_token.c tokens. */
 #ifndef JETON_POLICY_KEYS_H
 #define JETON_POLICY_KEYS_H
 
@@ -21,6 +21,7 @@ void keys_read_upstreams(struct schema *s, const struct path *at, int value, voi
 void keys_read_forward(struct schema *s, const struct path *at, int value, void *unused);
 void keys_read_tokens(struct schema *s, const struct path *at, int value, void *unused);
 void keys_read_keepalive(struct schema *s, const struct path *at, int value, void *to);
+void keys_read_proxy(struct schema *s, const struct path *at, int value, void *to); /* to: a struct parents * */
 void keys_read_http2(struct schema *s, const struct path *at, int value, void *to); /* to: an enum http2_mode */
 struct keepalive keys_keepalive_default(void);
 void keys_override_listen(struct schema *s);
@@ -34,6 +35,7 @@ void keys_tls_listen(struct schema *s, const struct path *at, int value, size_t 
 const struct field_place *keys_net_places(void);
 const struct field_place *keys_tls_places(void);
 const struct field_place *keys_forward_places(void);
+const struct field_place *keys_proxy_places(void);
 const struct field_place *keys_token_places(void);
 void keys_upstream_defaults(struct upstream_conf *u); /* what is kept, and HTTP/2, unless an upstream says otherwise */
 bool keys_is_type(struct schema *s, int table, const char *key, int type); /* the key's value has this Lua type */

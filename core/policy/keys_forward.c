@@ -169,12 +169,14 @@ static void read_http2(struct schema *s, const struct path *at, int value, void 
     schema_problem(s, at, HTTP2_NOT_AUTO);
 }
 
-static const struct field forward_fields[] = {{"hosts", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_hosts}},
-                                              {"connect", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_connect}},
-                                              {"private", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_private}},
-                                              {"tls", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_tls}},
-                                              {"http2", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_http2}},
-                                              {0}};
+static const struct field forward_fields[] = {
+    {"hosts", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_hosts}},
+    {"connect", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_connect}},
+    {"private", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_private}},
+    {"tls", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_tls}},
+    {"http2", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_http2}},
+    {"proxy", FIELD_CUSTOM, AT(conf.parents), NULL, 0, 0, {.read = keys_read_proxy}},
+    {0}};
 
 void keys_read_forward(struct schema *s, const struct path *at, int value, void *unused) {
   (void)unused;

@@ -216,6 +216,7 @@ struct upstream_keys { /* what a table says beside its URLs */
   unsigned pool_idle;
   uint64_t pool_age_ms;
   struct keepalive tcp_keepalive;
+  struct parents *parents;
   enum http2_mode http2;
   bool preserve_host, rewrite_location;
 };
@@ -240,6 +241,7 @@ static const struct field upstream_fields[] = {
     {"pool", FIELD_TABLE, 0, NULL, 0, 0, {.fields = pool_fields}},
     {"tcp_keepalive", FIELD_CUSTOM, AT(upstream_keys, tcp_keepalive), NULL, 0, 0, {.read = keys_read_keepalive}},
     {"http2", FIELD_CUSTOM, AT(upstream_keys, http2), NULL, 0, 0, {.read = keys_read_http2}},
+    {"proxy", FIELD_CUSTOM, AT(upstream_keys, parents), NULL, 0, 0, {.read = keys_read_proxy}},
     {"preserve_host", FIELD_BOOLEAN, AT(upstream_keys, preserve_host), "false", 0, 0, {0}},
     {"rewrite_location", FIELD_BOOLEAN, AT(upstream_keys, rewrite_location), "false", 0, 0, {0}},
     {0}};
@@ -361,6 +363,15 @@ static void check_http2(struct schema *s, const struct path *at, int value, cons
     schema_problem(s, &http2, HTTP2_NOT_AUTO);
 }
 
+/* The environment may be said of all upstreams. */
+static void check_proxy(struct schema *s, const struct path *at, const struct upstream_conf *u) {
+  struct path proxy = {at, STR("proxy"), 0};
+  bool all_unix = u->nurls > 0;
+  for (size_t i = 0; i < u->nurls; i++) all_unix = all_unix && u->urls[i].unix_path.p != NULL;
+  if (u->parents != NULL && all_unix && !parents_from_environment(u->parents))
+    schema_problem(s, &proxy, "has no use here: a Unix socket is not reached through a proxy");
+}
+
 static void read_upstream_table(struct schema *s, const struct path *at, int value, struct upstream_conf *u) {
   struct upstream_keys keys = {.timeouts = u->timeouts,
                                .pool_idle = u->pool_idle,
@@ -373,10 +384,12 @@ static void read_upstream_table(struct schema *s, const struct path *at, int val
   u->pool_age_ms = keys.pool_age_ms;
   u->tcp_keepalive = keys.tcp_keepalive;
   u->http2 = keys.http2;
+  u->parents = keys.parents;
   u->preserve_host = keys.preserve_host;
   u->rewrite_location = keys.rewrite_location;
   read_urls(s, at, value, u);
   check_http2(s, at, value, u);
+  check_proxy(s, at, u);
 }
 
 static void read_one(struct schema *s, const struct path *at, int value, struct str name) {

@@ -14,6 +14,7 @@
 #include "base/str.h"
 #include "http/forwarded.h"
 #include "http/message.h"
+#include "http/parent.h"
 #include "net/address.h"
 #include "net/keepalive.h"
 #include "net/range.h"
@@ -79,10 +80,11 @@ struct upstream_conf {
   unsigned pool_idle;            /* kept connections a worker */
   uint64_t pool_age_ms;          /* how old a connection may grow; 0: any */
   struct keepalive tcp_keepalive;
-  enum http2_mode http2; /* of one URL: http2_for */
-  bool preserve_host;    /* Host as the client sent it; else the upstream's */
-  bool rewrite_location; /* a Location that names the upstream is said as its clients know it */
-  bool has_base;         /* a URL of it has a path, which requests may not leave */
+  struct parents *parents; /* whom connections go through; NULL: nobody */
+  enum http2_mode http2;   /* of one URL: http2_for */
+  bool preserve_host;      /* Host as the client sent it; else the upstream's */
+  bool rewrite_location;   /* a Location that names the upstream is said as its clients know it */
+  bool has_base;           /* a URL of it has a path, which requests may not leave */
 };
 struct forward_conf {           /* jeton as a forward proxy */
   struct audience *hosts;       /* targets of requests with an absolute URL; NULL: none */

@@ -5,6 +5,8 @@
  * by itself, at the moment before it is connected, and again when a pooled connection is taken: a name whose answer changes in between, or that
  * gives a public address beside a private one, brings nobody inside (DNS rebinding). An address that stands in the list itself was meant.
  *
+ * With a parent proxy the name is the parent's to resolve, and nothing is judged but the list.
+ *
  * A CONNECT has no head to send and no token to carry: its connection is always a new one, and becomes a tunnel. A client that is refused loses its
  * connection, since what it may have sent ahead is not HTTP to us. Owned by the worker's thread. */
 #include "proxy/forward.h"
@@ -143,9 +145,11 @@ static void unref_origin(void *o) { origin_unref(o); }
 
 static struct origin *target_origin(struct forward_target *t, const struct upstream_conf *conf) {
   struct exchange *ex = t->ex;
+  const bool encrypted = t->url.tls || ex->request.is_connect; /* what goes through CONNECT most often is */
   struct origin_settings s = {.tls = t->url.tls,
                               .host = t->url.host,
                               .port = t->url.port,
+                              .parent = parents_for(conf->parents, encrypted, t->url.host, t->url.port),
                               .client = t->url.tls ? conf->tls : NULL,
                               .keepalive = conf->tcp_keepalive,
                               .http2 = t->ex->request.is_connect ? HTTP2_OFF : http2_for(conf->http2, t->url.tls)};
@@ -179,6 +183,7 @@ enum verdict forward_route(struct exchange *ex) {
   if (!ex->request.is_connect) return NEXT;
   t->place.done = on_place;
   t->place.allowed = connect_allowed;
+  t->place.use = PLACE_RAW;
   t->waiting = true;
   ex->asked = ex->upstream;
   place_take(ex->origin, &t->place, t->upstream.conf->timeouts.connect, true);
@@ -191,7 +196,10 @@ void forward_cancel(struct forward_target *t) {
   if (t->place.conn != NULL) place_close(&t->place);
 }
 
-void forward_take_over(struct forward_target *t, struct pipe_end *end) { origin_pipe(&t->place, end); }
+void forward_take_over(struct forward_target *t, struct pipe_end *end, struct buf *early) {
+  place_early(&t->place, early);
+  origin_pipe(&t->place, end);
+}
 
 enum verdict step_tunnel(struct exchange *ex) {
   if (tunnel_begin_connect(ex)) return TUNNELLED;

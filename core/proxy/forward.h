@@ -26,8 +26,8 @@ void forward_sign(struct exchange *ex, struct response *r);
 void forward_tell_forbidden(struct exchange *ex);
 /* Ends the wait for a CONNECT's connection; harmless otherwise. */
 void forward_cancel(struct forward_target *t);
-/* The connection to a CONNECT's target, when the tunnel step has come, becomes the end of a pipe, which is the caller's. */
-void forward_take_over(struct forward_target *t, struct pipe_end *end);
+/* The connection to a CONNECT's target, when the tunnel step has come, becomes the end of a pipe, which is the caller's, as is what has come of it already. */
+void forward_take_over(struct forward_target *t, struct pipe_end *end, struct buf *early);
 const struct url *forward_url(const struct forward_target *t);
 
 #endif

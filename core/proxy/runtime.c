@@ -16,6 +16,10 @@ static char *host_field(const struct url *u) {
   return must_strdup(field);
 }
 
+static struct parent *parent_of(const struct upstream_conf *u, const struct url *url) {
+  return url->unix_path.p != NULL ? NULL : parents_for(u->parents, url->tls, url->host, url->port);
+}
+
 static void make_upstreams(struct runtime *r, struct origins *all) {
   const struct policy *p = r->policy;
   r->upstreams = must_calloc(p->nupstreams + 1, sizeof *r->upstreams);
@@ -29,6 +33,7 @@ static void make_upstreams(struct runtime *r, struct origins *all) {
       struct origin_settings s = {.tls = url->tls,
                                   .host = url->host,
                                   .port = url->port,
+                                  .parent = parent_of(u->conf, url),
                                   .client = url->tls ? u->conf->tls : NULL,
                                   .keepalive = u->conf->tcp_keepalive,
                                   .http2 = http2_for(u->conf->http2, url->tls)};

@@ -282,6 +282,15 @@ void request_sent(struct call *call) {
   request_body_stream(ex);
 }
 
+/* A parent proxy may read it. It makes Host of the target, so one that says something else goes through a tunnel, as an Upgrade does, which few parents pass on. */
+static bool is_open(struct exchange *ex) {
+  const struct headers *hs = &try_request(ex)->headers;
+  char absolute[ORIGIN_ABSOLUTE_SIZE];
+  if (ex->url->tls || ex->request.upgrade || hs->secrets) return false;
+  origin_absolute(ex->origin, absolute);
+  return str_ieq(request_host(ex), str_of(absolute + sizeof "http://" - 1));
+}
+
 enum verdict step_send(struct exchange *ex) {
   struct call *c = &ex->call;
   const struct upstream_conf *u = ex->upstream->conf;
@@ -294,6 +303,7 @@ enum verdict step_send(struct exchange *ex) {
   c->send_ms = u->timeouts.send;
   c->pool = (struct pool_terms){.keep_ms = u->timeouts.pool, .age_ms = u->pool_age_ms, .idle = u->pool_idle};
   c->upgrade = ex->request.upgrade;
+  c->open = origin_parent(ex->origin) != NULL && is_open(ex);
   c->repeatable = method_idempotent(ex->request.method) && request_body_at_hand(&ex->body);
   request_body_hold(&ex->body);
   ex->asked = ex->upstream;

@@ -55,6 +55,18 @@ enum verdict step_discard(struct exchange *ex) {
   return WAIT;
 }
 
+/* It asks jeton, not the client, who could do nothing about it. */
+static enum verdict refuse_407(struct exchange *ex) {
+  const struct parent *p = ex->call.open ? origin_parent(ex->origin) : NULL; /* in a tunnel it is the server's */
+  char reason[sizeof ex->failure.reason];
+  if (p == NULL)
+    return exchange_fail(ex, 502, ERR_PROTOCOL,
+                         "the upstream asks jeton for proxy credentials: 407 (RFC 9110 section 11.7.1)");
+  (void)snprintf(reason, sizeof reason, "proxy %.100s: 407, %s", parent_where(p),
+                 parent_has_credentials(p) ? PARENT_REFUSES : PARENT_WANTS);
+  return exchange_fail(ex, 502, ERR_PROXY, reason);
+}
+
 enum verdict step_judge(struct exchange *ex) {
   bool again = false;
   int status = ex->used.nused > 0 ? grpc_response_status(ex) : 0;
@@ -76,10 +88,7 @@ enum verdict step_judge(struct exchange *ex) {
     ex->step = STEP_TOKEN;
     return NEXT;
   }
-  if (ex->response.status == 407) /* it asks jeton, not the client, who could do nothing about it */
-    return exchange_fail(ex, 502, ERR_PROTOCOL,
-                         "the upstream asks jeton for proxy credentials: 407 (RFC 9110 section 11.7.1)");
-  return NEXT;
+  return ex->response.status == 407 ? refuse_407(ex) : NEXT;
 }
 
 /* --- Location --- */

@@ -181,15 +181,14 @@ bool tunnel_begin(struct exchange *ex) {
 
 /* No field at all: a Content-Length, a Transfer-Encoding or a Connection would speak of bytes that are the tunnel's (RFC 9110 section 9.3.6). */
 bool tunnel_begin_connect(struct exchange *ex) {
-  struct buf from_client, nothing;
+  struct buf from_client, early;
   ex->response = (struct response){.status = 200, .reason = STR("Connection established"), .version = HTTP_1_1};
   headers_init(&ex->response.headers, &ex->arena);
   say_head(ex, (struct str){0});
   struct tunnel *t = take_client(ex, &from_client);
   if (t == NULL) return false;
-  buf_init(&nothing);
-  forward_take_over(ex->forward, &t->upstream.end);
-  join(t, &from_client, &nothing);
+  forward_take_over(ex->forward, &t->upstream.end, &early);
+  join(t, &from_client, &early);
   return true;
 }
 

@@ -19,7 +19,7 @@ local TOKEN_KEYS = {
   "rotates", "ready", "version",
 }
 
-local CLIENT_KEYS = { "token_url", "client_id", "client_secret", "auth", "assertion", "scope", "audience", "extra", "tls", "http2", "lifetime" }
+local CLIENT_KEYS = { "token_url", "client_id", "client_secret", "auth", "assertion", "scope", "audience", "extra", "tls", "http2", "proxy", "lifetime" }
 local REFRESH_KEYS = { "refresh_token", "path" }
 
 local RESERVED = {
@@ -82,6 +82,11 @@ local function check_http2(http2, url)
   end
 end
 
+local function check_proxy(proxy)
+  local good, why, told = pcall(jeton.http.proxy, proxy)
+  if not good or told then fail("proxy: %s", ((told or why):gsub("^.-jeton%.http: proxy: ", ""))) end
+end
+
 local function check_url(url)
   if type(url) ~= "string" then fail("token_url: expected an http or https URL, got %s", type(url)) end
   if url:find "^https?://" then return end
@@ -119,6 +124,7 @@ local function check(options, own_keys)
   if fixed("token_url", "client_id", "client_secret", "assertion", "tls") then authentication.check(options) end
   if options.tls ~= nil and fixed "tls" then check_tls(options.tls) end
   if options.http2 ~= nil then check_http2(options.http2, options.token_url) end
+  if options.proxy ~= nil then check_proxy(options.proxy) end
   if fixed "scope" then check_strings(options, "scope") end
   if fixed "audience" then check_strings(options, "audience") end
   if options.extra ~= nil and fixed "extra" then check_extra(options.extra) end
@@ -229,6 +235,7 @@ local function request_token(options, grant)
     timeout = options.timeout,
     tls = options.tls,
     http2 = options.http2,
+    proxy = options.proxy,
     limits = { body = REPLY_MAX },
   }
   local ready, why = authentication.add(options, request)

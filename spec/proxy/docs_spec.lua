@@ -5,7 +5,7 @@ local process = require "spec.support.process"
 --- The defaults (or false) of each table of fields in core/policy: { ["keys.c limit_fields"] = { body = "0", … } }
 local function tables()
   local found = {}
-  for _, file in ipairs { "keys.c", "keys_net.c", "keys_token.c", "keys_tls.c", "keys_forward.c" } do
+  for _, file in ipairs { "keys.c", "keys_net.c", "keys_token.c", "keys_tls.c", "keys_forward.c", "keys_proxy.c" } do
     local text = process.read_file("core/policy/" .. file)
     for name, body in text:gmatch "static const struct field ([%w_]+)%[%] = (%b{});" do
       local keys = {}
@@ -37,6 +37,7 @@ local places = {
   ["keys_tls.c upstream_fields"] = { "upstream and upstreams", "jeton.tls" },
   ["keys_tls.c certificate_fields"] = { "listen", "jeton.certificate", "{ cert = file, key = file }" },
   ["keys_tls.c listen_fields"] = { "listen", "jeton.listen.tls" },
+  ["keys_proxy.c proxy_fields"] = { "upstream and upstreams", "jeton.proxy" },
   ["keys_forward.c forward_fields"] = { "forward", "jeton.forward" },
 }
 

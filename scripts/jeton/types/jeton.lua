@@ -116,6 +116,7 @@ function handle:cancel() end
 ---@field redirects? integer
 ---@field tls? jeton.tls
 ---@field http2? boolean|"auto"
+---@field proxy? string|jeton.proxy|false
 
 ---@class jeton.http.request : jeton.http.options
 ---@field method? string
@@ -312,6 +313,10 @@ jeton.http.head, jeton.http.post, jeton.http.put = jeton.http.get, jeton.http.ge
 ---@param settings jeton.tls
 ---@return jeton.tls settings
 function jeton.http.tls(settings) end
+---Looks at a proxy at the top of a policy's file, and raises for what is wrong with it. Returns it; or nil, message, code where the environment's is of no use.
+---@param proxy string|jeton.proxy|false
+---@return string|jeton.proxy|false|nil proxy, string? message, string? code
+function jeton.http.proxy(proxy) end
 jeton.http.patch, jeton.http.delete = jeton.http.get, jeton.http.get
 
 jeton.file = {}

@@ -33,6 +33,7 @@
 ---@field lifetime? number|fun(key: string): number seconds, when the server tells none
 ---@field tls? jeton.tls|fun(key: string): jeton.tls
 ---@field http2? boolean|"auto"
+---@field proxy? string|jeton.proxy|false between jeton and the token endpoint
 
 ---@class jeton.oauth2.refresh_token : jeton.oauth2.client_credentials
 ---@field refresh_token? string|jeton.secret|fun(key: string): string|jeton.secret

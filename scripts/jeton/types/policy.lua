@@ -119,6 +119,11 @@ function response:set_body(body) end
 ---@field interval? jeton.duration
 ---@field probes? integer
 
+---@class jeton.proxy
+---@field url string "http://HOST:PORT"
+---@field user? string
+---@field password? string|jeton.secret
+
 ---@class jeton.upstream
 ---@field [integer] string URLs, taken in turn
 ---@field tls? jeton.tls
@@ -126,6 +131,7 @@ function response:set_body(body) end
 ---@field pool? { idle: integer?, keep: jeton.duration?, age: jeton.duration? }
 ---@field tcp_keepalive? boolean|jeton.tcp_keepalive
 ---@field http2? boolean|"auto" "auto": as the server says in the TLS handshake
+---@field proxy? string|jeton.proxy|false "http://USER:PASSWORD@HOST:PORT", or "environment"
 ---@field preserve_host? boolean
 ---@field rewrite_location? boolean a Location that names this upstream is said as clients of jeton know it
 
@@ -173,6 +179,7 @@ function response:set_body(body) end
 ---@field private? string[] private addresses and ranges that these may lead to: "10.0.0.0/8", "127.0.0.1"
 ---@field tls? jeton.tls for https targets; without server_name
 ---@field http2? boolean|"auto" to the targets in hosts
+---@field proxy? string|jeton.proxy|false as of an upstream
 
 ---@class jeton.log.options
 ---@field level? "debug"|"info"|"warn"|"error"|"off"
