@@ -299,6 +299,10 @@ struct audience **task_servers(lua_State *L) {
   return t != NULL ? t->servers : NULL;
 }
 
+struct task *task_running(lua_State *L) {
+  return vm_at(L)->running;
+}
+
 void task_pin(lua_State *L, struct pins *p, const char *no_wait) {
   struct task *t = vm_at(L)->running;
   t->pins = p;

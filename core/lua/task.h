@@ -31,6 +31,7 @@ void task_cancel(struct task *t);
 struct audience;
 void task_note_servers(lua_State *L, struct audience **servers);
 struct audience **task_servers(lua_State *L); /* as noted for the task that runs, or NULL */
+struct task *task_running(lua_State *L);      /* NULL: none */
 /* To be called by a task's push: the tokens that the task uses are pinned (pins.h), and it may wait only for what await_begin_pinned begins; no_wait, static, says
  * why. *p is its owner's, who outlives the task. */
 struct pins;

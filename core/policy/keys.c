@@ -40,6 +40,7 @@ static const struct field limit_fields[] = {
     {"body_rate", FIELD_SIZE, AT(limits_conf, body_rate), "240", 0, 0, {0}},
     {"script_body", FIELD_SIZE, AT(limits_conf, script_body), "1m", 0, UINT64_C(1) << 30, {0}},
     {"replay_buffer", FIELD_SIZE, AT(limits_conf, replay_buffer), "64k", 0, UINT64_C(1) << 30, {0}},
+    {"retries", FIELD_COUNT, AT(limits_conf, retries), "1", 0, 10, {0}},
     {"memory", FIELD_SIZE, AT(limits_conf, memory), "64m", 1 << 20, UINT64_C(64) << 30, {0}},
     {"script_time", FIELD_DURATION_US, AT(limits_conf, script_time_us), "50ms", 1, 60 * 1000, {0}},
     {"connections", FIELD_COUNT, AT(limits_conf, connections), "0", 0, 0, {0}},

@@ -58,7 +58,8 @@ struct limits_conf {
   uint64_t body;                    /* largest request body: 0 none */
   uint64_t body_rate;               /* bytes a second that a client must sustain within a body */
   uint64_t script_body;             /* largest body that req:body() or res:body() gathers */
-  uint64_t replay_buffer;           /* bytes of a request body that are kept for a replay */
+  uint64_t replay_buffer;           /* bytes of a request body that are kept for another try */
+  uint32_t retries;                 /* of one request, by req:retry */
   uint64_t memory;                  /* bytes of a VM */
   int64_t script_time_us;           /* of the processor, for one run of a script */
   uint32_t connections;             /* of a worker's share of the process: 0 means from RLIMIT_NOFILE */

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "proxy/failover.h"
 #include "proxy/forward.h"
+#include "proxy/l_try.h"
 #include "proxy/steps.h"
 #include "proxy/try.h"
 #include "proxy/worker_state.h"
@@ -60,6 +61,7 @@ static void release(struct exchange *ex) {
     lua_rawsetp(L, LUA_REGISTRYINDEX, ex);
   }
   call_fini(&ex->call);
+  l_try_forget(ex);
   try_fini(ex);
   later_cancel(&ex->nudge);
   timeout_fini(&ex->token_wait);

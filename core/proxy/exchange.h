@@ -1,7 +1,7 @@
 /* exchange.h: one request and its response, from the first byte of the head to the log line.
  *
  * An exchange is a table of steps (exchange.c): each is one function that returns NEXT, WAIT, DONE or FAIL, and the dispatcher asserts the
- * invariants between them. Every further try (a replay after a rejected token, once; another connection, another server) goes back to the token step. It stands between two streams of messages and knows the
+ * invariants between them. Every further try (a replay after a rejected token, once; another connection, another server; what on_response asks for) goes back to the token step, or to the route. It stands between two streams of messages and knows the
  * protocol of neither: the client is behind proxy/downstream.h, the upstream behind http/call.h.
  *
  * Invariants:
@@ -55,9 +55,15 @@ enum step {
   STEP_REPLY,   /* the head to the client */
   STEP_RELAY,   /* the body to the client, to its end */
   STEP_TUNNEL,  /* CONNECT: from the route step, when the connection to its target is there */
-  STEP_DISCARD, /* from the judge step: the rejected reply is read to its end and dropped, then the token step */
+  STEP_DISCARD, /* from the judge step and on_response: a reply that is not wanted is read to its end and dropped, and then there is another try */
   STEP_ERROR,   /* after a failure: on_error, then the error reply; or a reset when a reply has begun */
   STEP_COUNT
+};
+/* on_response may have the request sent again. */
+enum again {
+  AGAIN_NOT,
+  AGAIN_CHANGED, /* it has changed the request, for which there is no other reason */
+  AGAIN_ASKED    /* by req:retry */
 };
 struct exchange {
   struct exchange_place place; /* the pool's */
@@ -96,11 +102,16 @@ struct exchange {
   struct timeout body_wait_limit;
   struct timeout deadline; /* the whole exchange */
   uint64_t wait_until;     /* uv_now's clock; 0: has not waited yet */
-  bool replayed;           /* the one replay was made: outlives the steps that it goes through again */
-  struct try *try;         /* what this one sends; NULL: the policy has no on_send, or it has not run yet */
-  unsigned token_races;    /* times that a token was gone when the head was written */
-  unsigned failed_dials;   /* URLs of the upstream that gave no connection */
-  unsigned moves;          /* to another URL behind a failure of one that did: one at the most */
+  bool
+      replayed; /* the one replay was made, of this request or of its last retry: outlives the steps that it goes through again */
+  unsigned replays;      /* of all */
+  unsigned retries;      /* that on_response asked for, and got */
+  enum again again;      /* what on_response has done to the request so far */
+  enum step discard_to;  /* where the discard step leads */
+  struct try *try;       /* what this one sends; NULL: the policy has no on_send, or it has not run yet */
+  unsigned token_races;  /* times that a token was gone when the head was written */
+  unsigned failed_dials; /* URLs of the upstream that gave no connection */
+  unsigned moves;        /* to another URL behind a failure of one that did: one at the most */
 
   /* the response: the upstream's, or one made here */
   struct response response;

@@ -106,8 +106,8 @@ static struct str whose(const struct exchange *ex, char out[WHOSE_MAX]) {
   const char *asked = exchange_asked(ex);
   char grpc[16] = "";
   if (ex->failure.grpc != 0) (void)snprintf(grpc, sizeof grpc, " grpc=%d", ex->failure.grpc);
-  int n = snprintf(out, WHOSE_MAX, "%.100s %016llx%s%s%s", asked != NULL ? asked : "-", (unsigned long long)ex->id,
-                   ex->replayed ? " replayed" : "", grpc, ended[ex->down->ended]);
+  int n = snprintf(out, WHOSE_MAX, "%.100s %016llx%s%s%s%s", asked != NULL ? asked : "-", (unsigned long long)ex->id,
+                   ex->replays > 0 ? " replayed" : "", ex->retries > 0 ? " retried" : "", grpc, ended[ex->down->ended]);
   return (struct str){out, (size_t)n};
 }
 

@@ -240,11 +240,15 @@ static int l_request_respond(lua_State *L) {
   lua_settop(L, 4);
   vm_burn(L, body.n / COPIED_A_STEP);
   reply_local(ex, status, body);
+  ex->again = AGAIN_NOT;
   if (lua_istable(L, 3)) add_response_fields(L, ex);
   if (body.n > 0 && headers_find(&ex->response.headers, STR("content-type")) == NULL)
     headers_add(&ex->response.headers, STR("Content-Type"), STR("text/plain; charset=utf-8"));
   return 0;
 }
+
+/* req:retry([detail]) */
+static int l_request_retry(lua_State *L) { return l_try_retry(L, check_self(L, REQUEST_TYPE, "request")); }
 
 /* --- fields of a request --- */
 
@@ -438,6 +442,7 @@ static void set_upstream(lua_State *L, struct exchange *ex) {
   if (ex->request.is_connect) luaL_error(L, "req.upstream: CONNECT goes to its target, and to no upstream");
   if (runtime_upstream(ex->runtime, s) == NULL) luaL_error(L, "req.upstream: the policy has no upstream '%s'", s.p);
   ex->upstream_name = s;
+  l_try_changed(L, ex);
 }
 
 static const char *assigned_name(lua_State *L) {
@@ -447,8 +452,12 @@ static const char *assigned_name(lua_State *L) {
 /* Of a field that has its time. */
 static void refuse_late(lua_State *L, const struct exchange *ex, const char *name) {
   if (ex->step <= STEP_REQUEST_HOOK || strcmp(name, "ctx") == 0) return;
+  if (l_try_may_retry(L, ex) && strcmp(name, "upstream") == 0) return;
   if (!l_try_runs(L, ex))
-    luaL_error(L, "req.%s: a request can be changed in on_request, and what one try sends of it in on_send", name);
+    luaL_error(L,
+               "req.%s: a request can be changed in on_request, what one try sends of it in on_send, and headers and "
+               "upstream in on_response before req:retry()",
+               name);
   if (strcmp(name, "upstream") == 0)
     luaL_error(L, "req.upstream: the upstream of this try is chosen: choose it in on_request");
   if (strcmp(name, "path") == 0) luaL_error(L, "req.path: the route of this try is chosen: set the path in on_request");
@@ -587,8 +596,9 @@ int l_exchange_push_log(lua_State *L, void *arg) {
   set_str_field(L, "upstream", str_of(exchange_asked(ex)));
   set_int_field(L, "status", (uint64_t)exchange_status(ex));
   l_exchange_complete_log(L, ex->body.seen, ex->down->sent, ex->started_us);
-  lua_pushboolean(L, ex->replayed);
+  lua_pushboolean(L, ex->replays > 0);
   lua_setfield(L, -2, "replayed");
+  set_int_field(L, "retries", ex->retries);
   lua_pushboolean(L, ex->down->ended == REPLY_CUT);
   lua_setfield(L, -2, "cut");
   lua_pushboolean(L, ex->down->ended == REPLY_ABORTED);
@@ -630,8 +640,11 @@ const char *l_exchange_wrong_result(lua_State *L, int nresults, struct exchange 
 
 /* --- tables --- */
 
-static const luaL_Reg request_methods[] = {
-    {"body", l_request_body}, {"set_body", l_request_set_body}, {"respond", l_request_respond}, {NULL, NULL}};
+static const luaL_Reg request_methods[] = {{"body", l_request_body},
+                                           {"set_body", l_request_set_body},
+                                           {"respond", l_request_respond},
+                                           {"retry", l_request_retry},
+                                           {NULL, NULL}};
 static const luaL_Reg response_methods[] = {{"body", l_response_body}, {"set_body", l_response_set_body}, {NULL, NULL}};
 
 static void make_type(lua_State *L, const char *type, const luaL_Reg *methods, lua_CFunction index,

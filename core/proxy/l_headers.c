@@ -101,8 +101,10 @@ static void set_host(lua_State *L, struct exchange *ex) {
 
 static void check_time(lua_State *L, const struct exchange *ex, bool of_response) {
   if (of_response && ex->replied) luaL_error(L, "the response has been sent");
-  if (!of_response && ex->step > STEP_REQUEST_HOOK && !l_try_runs(L, ex))
-    luaL_error(L, "a request's headers can be changed in on_request, and for one try in on_send");
+  if (!of_response && ex->step > STEP_REQUEST_HOOK && !l_try_runs(L, ex) && !l_try_may_retry(L, ex))
+    luaL_error(L,
+               "a request's headers can be changed in on_request, for one try in on_send, and in on_response before "
+               "req:retry()");
 }
 
 static int l_newindex(lua_State *L) {
@@ -111,6 +113,7 @@ static int l_newindex(lua_State *L) {
   struct headers *list = list_of(L, ex, self);
   struct str name = l_headers_check_name(L, 2, self->of_response);
   check_time(L, ex, self->of_response);
+  if (!self->of_response) l_try_changed(L, ex);
   if (lua_isnil(L, 3)) {
     headers_remove(list, name);
     return 0;

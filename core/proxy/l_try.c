@@ -8,6 +8,7 @@
 #include <lauxlib.h>
 #include <string.h>
 
+#include "base/err.h"
 #include "lua/arg.h"
 #include "lua/task.h"
 #include "lua/type.h"
@@ -15,6 +16,7 @@
 #include "proxy/l_exchange.h"
 #include "proxy/steps.h"
 #include "proxy/try.h"
+#include "proxy/worker_state.h"
 
 static const char TARGET_TYPE[] = "jeton.target";
 
@@ -37,7 +39,58 @@ int l_try_push(lua_State *L, void *arg) {
   lua_setfield(L, -2, "number");
   lua_pushstring(L, try_reason_name(t->reason));
   lua_setfield(L, -2, "reason");
+  if (ex->retries > 0) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &ex->retries);
+    lua_setfield(L, -2, "detail");
+  }
   return n + 1;
+}
+
+/* --- req:retry --- */
+
+/* The hook itself, and no task that one has spawned. */
+bool l_try_may_retry(lua_State *L, const struct exchange *ex) {
+  return ex->step == STEP_RESPONSE_HOOK && ex->task != NULL && task_running(L) == ex->task;
+}
+
+void l_try_changed(lua_State *L, struct exchange *ex) {
+  if (ex->again == AGAIN_NOT && l_try_may_retry(L, ex)) ex->again = AGAIN_CHANGED;
+}
+
+/* What is said by it later wins, as with req:respond. */
+static int accept_retry(lua_State *L, struct exchange *ex) {
+  lua_settop(L, 2);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &ex->retries); /* detail, kept as req.ctx is */
+  ex->again = AGAIN_ASKED;
+  ex->reply.source = REPLY_UPSTREAM;
+  lua_pushboolean(L, true);
+  return 1;
+}
+
+static int refuse_retry(lua_State *L, struct exchange *ex, int code, const char *why) {
+  ex->again = AGAIN_NOT; /* what was changed for it stands, and does nothing */
+  return arg_failure(L, code, "the request cannot be sent again: %s", why);
+}
+
+int l_try_retry(lua_State *L, struct exchange *ex) {
+  if (!l_try_may_retry(L, ex))
+    return luaL_error(
+        L, "req:retry works in on_response only, which can tell by the reply whether to send the request again");
+  if (ex->down->exchange != ex) return refuse_retry(L, ex, ERR_CLOSED, "the client has left");
+  if (ex->call.phase == CALL_TUNNEL)
+    return refuse_retry(L, ex, ERR_CLOSED, "the upstream has switched protocols (101), and a tunnel follows");
+  if (ex->retries >= ex->runtime->policy->limits.retries)
+    return refuse_retry(L, ex, ERR_LIMIT, "limits.retries is reached");
+  if (!request_body_repeatable(&ex->body))
+    return refuse_retry(L, ex, ERR_LIMIT, "its body has gone, and was over limits.replay_buffer");
+  return accept_retry(L, ex);
+}
+
+void l_try_forget(struct exchange *ex) {
+  if (ex->retries == 0 && ex->again != AGAIN_ASKED) return;
+  lua_State *L = vm_state(ex->runtime->vm);
+  lua_pushnil(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &ex->retries);
 }
 
 /* --- req.target --- */

@@ -102,7 +102,7 @@ static void on_end(struct call *call) {
   struct exchange *ex = call->owner;
   struct reply_body *b = &ex->reply;
   if (ex->step == STEP_DISCARD) {
-    exchange_resume(ex, STEP_TOKEN);
+    exchange_resume(ex, ex->discard_to);
     return;
   }
   flush_spans(ex);
@@ -208,8 +208,8 @@ static void on_error(struct call *call, int status, const char *reason) {
     return;
   }
   COUNT(ex->worker, upstream_errors, 1);
-  if (ex->step == STEP_DISCARD) { /* the rejected reply is of no interest */
-    exchange_resume(ex, STEP_TOKEN);
+  if (ex->step == STEP_DISCARD) { /* the reply was of no interest */
+    exchange_resume(ex, ex->discard_to);
     return;
   }
   log_upstream(ex, reason);

@@ -102,6 +102,7 @@ enum verdict step_route(struct exchange *ex) {
     return exchange_fail(ex, 500, ERR_CONFIG,
                          "the policy has no default upstream, and on_request neither chose one nor responded");
   if (ex->upstream->conf->has_base && base_path_left(ex->request.path)) return refuse_path(ex);
+  ex->call.allowed = NULL; /* that of a forward target, before on_response chose an upstream */
   ex->origin = upstream_next(ex->upstream, method_idempotent(ex->request.method), &ex->url, &ex->host_field);
   return NEXT;
 }

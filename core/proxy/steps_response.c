@@ -1,6 +1,6 @@
 /* steps_response.c: the steps from the upstream's head to the client's last byte.
  *
- * judge, discard, on_response, reply, relay. Up to the reply step the upstream's body waits (its call is paused while a hook runs), so a script may
+ * judge, discard, on_response, reply, relay. From the first two, and on_response, a request may go back for another try. Up to the reply step the upstream's body waits (its call is paused while a hook runs), so a script may
  * still replace it; from then on it is relayed as it comes (relay.c). */
 #include <assert.h>
 #include <stdio.h>
@@ -32,26 +32,30 @@ static bool rejects(const struct token_conf *conf, int status) {
 /* The body need not be there to its end: what has come of it is, and the rest follows as it did the first time. */
 static bool can_replay(const struct exchange *ex) { return !ex->replayed && request_body_repeatable(&ex->body); }
 
-/* The rejected reply is read to its end, so that its connection can be kept, unless it is long, or has come before the request was sent. */
+/* Where to go for another try, which begins at `to`. The reply that is not wanted is read to its end, so that its connection can be kept, unless it is long, or has come
+ * before the request was sent. */
+static enum step drop_reply(struct exchange *ex, enum step to) {
+  const struct response *r = &ex->call.response;
+  bool shortish = r->framing == FRAMING_NONE || (r->framing == FRAMING_LENGTH && r->content_length <= DISCARD_MAX);
+  ex->discard_to = to;
+  request_body_hold(&ex->body);
+  if (call_running(&ex->call) && shortish && ex->call.body_done) return STEP_DISCARD;
+  call_cancel(&ex->call);
+  return to;
+}
+
 static enum verdict replay(struct exchange *ex) {
   ex->replayed = true;
-  request_body_hold(&ex->body);
-  try_next(ex, TRY_REJECTED);
+  ex->replays++;
   COUNT(ex->worker, replays, 1);
-  const struct response *r = &ex->response;
-  bool shortish = r->framing == FRAMING_NONE || (r->framing == FRAMING_LENGTH && r->content_length <= DISCARD_MAX);
-  if (shortish && ex->call.body_done) {
-    ex->step = STEP_DISCARD;
-    return NEXT;
-  }
-  call_cancel(&ex->call);
-  ex->step = STEP_TOKEN;
+  try_next(ex, TRY_REJECTED);
+  ex->step = drop_reply(ex, STEP_TOKEN);
   return NEXT;
 }
 
-/* The call's on_end, or on_error, goes on at the token step. */
+/* The call's on_end, or on_error, goes on. */
 enum verdict step_discard(struct exchange *ex) {
-  (void)ex;
+  call_resume(&ex->call); /* on_response had it paused */
   return WAIT;
 }
 
@@ -117,17 +121,43 @@ static void rewrite_locations(struct exchange *ex) {
 
 /* --- on_response --- */
 
+/* The upstream is chosen anew: on_response may have named another, and of several URLs it is the next one's turn. */
+static void send_again(struct exchange *ex) {
+  struct reply_body *b = &ex->reply;
+  bool same_target = ex->forward != NULL && ex->upstream_name.p == NULL;
+  ex->again = AGAIN_NOT;
+  ex->retries++;
+  COUNT(ex->worker, retries, 1);
+  ex->replayed = false; /* its tokens may be others */
+  ex->token_races = ex->failed_dials = ex->moves = 0;
+  b->source = REPLY_UPSTREAM;
+  b->flow = REPLY_PASSES;
+  b->broke = 0;
+  buf_reset(&b->bytes);
+  try_next(ex, TRY_RETRY);
+  exchange_resume(ex, drop_reply(ex, same_target ? STEP_TOKEN : STEP_ROUTE));
+}
+
+static const char *changed_in_vain(const struct exchange *ex) {
+  if (ex->again != AGAIN_CHANGED || ex->reply.source == REPLY_LOCAL) return NULL;
+  return "on_response changed the request, which has been sent: call req:retry() behind that to send it again, or "
+         "change res instead";
+}
+
 static void on_response_done(void *arg, lua_State *L, int nresults, int status, const char *message) {
   struct exchange *ex = arg;
   ex->task = NULL;
   if (ex->reply.flow == REPLY_IS_GATHERED) ex->reply.flow = REPLY_PASSES;
   if (status == 0) message = l_exchange_wrong_result(L, nresults, ex, HOOK_RESPONSE);
+  if (status == 0 && message == NULL) message = changed_in_vain(ex);
   if (message != NULL) {
     COUNT(ex->worker, script_errors, 1);
     exchange_fail_now(ex, 500, status != 0 ? status : ERR_SCRIPT, message);
     return;
   }
-  if (ex->reply.broke != 0 && ex->reply.source == REPLY_UPSTREAM)
+  if (ex->again == AGAIN_ASKED)
+    send_again(ex);
+  else if (ex->reply.broke != 0 && ex->reply.source == REPLY_UPSTREAM)
     exchange_fail_now(ex, 502, ex->reply.broke, "the upstream's reply broke off");
   else
     exchange_resume(ex, STEP_REPLY);

@@ -19,6 +19,7 @@
   XX(refused, counter, "Requests that were not HTTP as jeton reads it.")                               \
   XX(ambiguous, counter, "Messages that two parsers read differently, and that were refused.")         \
   XX(replays, counter, "Requests sent again after a refused token.")                                   \
+  XX(retries, counter, "Requests sent again by req:retry.")                                            \
   XX(failovers, counter, "Requests sent to another URL of their upstream after a failure.")            \
   XX(token_waits, counter, "Times that a request waited for a token.")                                 \
   XX(token_timeouts, counter, "Times that it waited in vain.")                                         \

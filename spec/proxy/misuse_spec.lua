@@ -183,7 +183,7 @@ describe("a response", function()
     ["res:set_body {}"] = "res:set_body: body: expected a string, got a table",
     ["return res.stauts"] = "it has status, version, headers, :body() and :set_body(text); req:respond answers in its place",
     ["res:respond(200)"] = "a response has no field 'respond': it has status, version, headers, :body() and :set_body(text); req:respond answers in its place",
-    ["return res.path"] = "a response has no field 'path'; a request has one (hooks are on_request(req, tokens), on_response(res, req, tokens)",
+    ["return res.path"] = "a response has no field 'path'; a request has one (hooks are on_request(req, tokens), on_send(req, tokens, try), on_response(res, req, tokens)",
     ["res.body()"] = "'body' is a method of a response",
   } do
     it("says what to write instead of " .. wrong, function()

@@ -5,7 +5,6 @@ local wire = require "spec.support.wire"
 local http = require "spec.support.http"
 local peers = require "spec.support.peers"
 local process = require "spec.support.process"
-local protocols = require "spec.support.protocols"
 
 local proxy, upstream
 

@@ -42,6 +42,10 @@ local request = {}
 function request:body() end
 ---@param body string
 function request:set_body(body) end
+--- In on_response: has the request sent again.
+---@param detail? any try.detail of the tries that follow
+---@return true? ok, string? message, string? code
+function request:retry(detail) end
 ---@param status integer 200 to 599
 ---@param fields? table<string, string|number|string[]>
 ---@param body? string
@@ -57,7 +61,8 @@ function request:respond(status, fields, body) end
 
 ---@class jeton.try
 ---@field number integer 1, 2, …
----@field reason "first"|"rejected"|"stale"|"retry" rejected: a replay behind a refused token; stale: its connection had ended; retry: another server is asked
+---@field reason "first"|"rejected"|"stale"|"retry" rejected: a replay behind a refused token; stale: its connection had ended; retry: req:retry, or another server is asked
+---@field detail any what the last req:retry was given
 
 ---@class jeton.response
 ---@field status integer
@@ -90,6 +95,7 @@ function response:set_body(body) end
 ---@field duration number seconds
 ---@field id string
 ---@field replayed boolean
+---@field retries integer how often req:retry had it sent again
 ---@field cut boolean the reply broke off: at its upstream, by a limit of time, or because jeton was stopped
 ---@field aborted boolean its client left before the end, or took nothing any more
 ---@field error string? why it failed
@@ -163,6 +169,7 @@ function response:set_body(body) end
 ---@field body_rate? jeton.size bytes a second
 ---@field script_body? jeton.size
 ---@field replay_buffer? jeton.size
+---@field retries? integer of one request, by req:retry; 1 unless it is given
 ---@field memory? jeton.size
 ---@field script_time? jeton.duration
 ---@field connections? integer
