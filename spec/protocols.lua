@@ -80,7 +80,7 @@ M.left_out = {
   ["proxy/http2_peers"] = ITSELF, ["proxy/index"] = NO_EXCHANGE, ["proxy/issuer_replies"] = "gives scripts replies byte by byte, as HTTP/1.x has them; security/response has those of HTTP/2",
   ["proxy/keepalive"] = "TCP's, below the protocol", ["proxy/library"] = NO_EXCHANGE, ["proxy/login"] = NO_EXCHANGE, ["proxy/misuse"] = "what a script may not do, whoever asked",
   ["proxy/oauth2"] = NO_EXCHANGE, ["proxy/oauth2_tls"] = NO_EXCHANGE, ["proxy/parent"] = "is about the way to upstreams, and says itself which protocol they speak behind it", ["proxy/readiness"] = NO_EXCHANGE, ["proxy/secrets"] = NO_EXCHANGE, ["proxy/shared"] = NO_EXCHANGE,
-  ["proxy/storm"] = "of issuers and tokens; tokens runs by both", ["proxy/token_bond"] = NO_EXCHANGE, ["proxy/tunnel"] = "an Upgrade is HTTP/1.1's on both sides (RFC 9113 section 8.6)",
+  ["proxy/static_tokens"] = NO_EXCHANGE, ["proxy/storm"] = "of issuers and tokens; tokens runs by both", ["proxy/token_bond"] = NO_EXCHANGE, ["proxy/tunnel"] = "an Upgrade is HTTP/1.1's on both sides (RFC 9113 section 8.6)",
   ["proxy/words"] = "of starts and loads, before anybody asks", ["security/addresses"] = "judges addresses before a dial", ["security/containment"] = "bounds scripts, whoever asked",
   ["security/control"] = NO_EXCHANGE, ["security/corpus"] = "is bytes of HTTP/1.x; security/h2 and translation have those of HTTP/2", ["security/depth"] = NO_EXCHANGE, ["security/echo"] = "jeton.http speaks HTTP/1.1 with its issuers, which are of http://",
   ["security/floods"] = ITSELF, ["security/h2"] = ITSELF, ["security/hostile"] = NO_EXCHANGE, ["security/tls"] = "TLS, below the protocol", ["security/tls_files"] = "TLS, below the protocol",

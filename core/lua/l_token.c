@@ -12,6 +12,7 @@
 
 #include <assert.h>
 #include <lauxlib.h>
+#include <math.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -83,7 +84,10 @@ static void push_generation(lua_State *L, const struct slot_facts *f) {
   lua_pushinteger(L, (lua_Integer)f->generation);
 }
 static void push_expires_in(lua_State *L, const struct slot_facts *f) {
-  lua_pushnumber(L, f->valid && f->expires_in_ms > 0 ? (lua_Number)f->expires_in_ms / 1000 : 0);
+  if (f->lasts)
+    lua_pushnumber(L, (lua_Number)HUGE_VAL);
+  else
+    lua_pushnumber(L, f->valid && f->expires_in_ms > 0 ? (lua_Number)f->expires_in_ms / 1000 : 0);
 }
 static void push_saving(lua_State *L, const struct slot_facts *f) { lua_pushboolean(L, f->saving); }
 static void push_last_error(lua_State *L, const struct slot_facts *f) {
@@ -135,7 +139,9 @@ static int l_tostring(lua_State *L) {
   struct token_handle *h = check(L);
   struct slot_facts f;
   facts_of(h, &f);
-  if (f.valid)
+  if (f.lasts)
+    lua_pushfstring(L, "token<%s generation %I, does not end>", slot_name(h->slot), (LUAI_UACINT)f.generation);
+  else if (f.valid)
     lua_pushfstring(L, "token<%s generation %I, expires in %I s>", slot_name(h->slot), (LUAI_UACINT)f.generation,
                     (LUAI_UACINT)(f.expires_in_ms / 1000));
   else

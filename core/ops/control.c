@@ -215,8 +215,13 @@ static void handle_stop(struct control_conn *c, struct str rest) {
 
 static void answer_generation(struct control_conn *c, const struct slot_facts *now) {
   char text[256];
-  (void)snprintf(text, sizeof text, "token %s: generation %llu, expires in %lld s", slot_name(c->slot),
-                 (unsigned long long)now->generation, (long long)(now->expires_in_ms / 1000));
+  char ends[64] = "does not end";
+  if (!now->lasts)
+    (void)snprintf(ends, sizeof ends, "expires in %lld s", (long long)(now->expires_in_ms / 1000));
+  else if (now->generation == c->generation)
+    (void)snprintf(ends, sizeof ends, "its secret is what it was");
+  (void)snprintf(text, sizeof text, "token %s: generation %llu, %s", slot_name(c->slot),
+                 (unsigned long long)now->generation, ends);
   answer_message(c, 200, "message", str_of(text));
 }
 
@@ -233,7 +238,7 @@ static void on_refreshed(struct slot_waiter *w, int status) {
   struct slot_facts now;
   timeout_clear(&c->limit);
   slot_facts(c->slot, clock_boot_ms(), &now);
-  if (now.generation != c->generation) {
+  if (now.generation != c->generation || (status == 0 && now.constant && now.valid)) {
     answer_generation(c, &now);
   } else if (status == UV_ECANCELED || !now.has_fetch) {
     answer_error(c, 409, "a reload took its fetch away: token ", str_of(slot_name(c->slot)));

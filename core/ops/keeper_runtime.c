@@ -16,6 +16,7 @@
 #include "base/mask.h"
 #include "base/must.h"
 #include "lua/l_fetch.h"
+#include "lua/secret_source.h"
 #include "lua/vm.h"
 
 enum { SETTLED_MS = 60 * 1000 }; /* a task that ran this long starts its backoff anew when it fails */
@@ -28,6 +29,8 @@ struct fetch_run {
   struct fetch *fetch;
   const struct token_conf *token;
   struct task *task;
+  struct secret_gate_waiter gate; /* of a token that is made of a secret: until the first outcomes of commands */
+  bool gated;
   fetch_ended_fn ended;
   void *arg;
 };
@@ -81,10 +84,16 @@ static void mask_error(struct fetch_result *result, struct buf *masked) {
   if (mask_apply(mask_of_thread(), str_of(result->error), masked)) result->error = buf_z(masked);
 }
 
+static void leave_gate(struct fetch_run *run) {
+  if (run->gated) secret_gate_leave(&run->gate);
+  run->gated = false;
+}
+
 static void end_run(struct fetch_run *run, struct fetch_result *result) {
   struct buf masked;
   buf_init(&masked);
   mask_error(result, &masked);
+  leave_gate(run);
   list_remove(&run->link);
   under_way_end(run->runtime->under_way, &run->under_way);
   uv_close((uv_handle_t *)&run->timer, on_run_closed);
@@ -124,6 +133,41 @@ static void on_fetch_ended(void *arg, lua_State *L, int nresults, int status, co
   buf_fini(&hold);
 }
 
+/* --- of a token that is made of a secret --- */
+
+struct secret_read {
+  struct fetch_run *run;
+  struct fetch_result result;
+  struct buf hold;
+};
+
+static int l_read_secret(lua_State *L) {
+  struct secret_read *read = lua_touserdata(L, 1);
+  struct fetch_run *run = read->run;
+  int rc = l_fetch_secret(L, fetch_of(run), &read->result, &read->hold, &run->fetch->origins);
+  if (rc == ERR_SECRET_SOURCE) run->gated = secret_gate_wait(L, &run->gate);
+  return 0;
+}
+
+/* A secret that is not there yet because its command has not run is waited for. Nothing else of it takes time. */
+static void read_secret(struct fetch_run *run) {
+  struct secret_read read = {.run = run};
+  const char *message = NULL;
+  buf_init(&read.hold);
+  read.hold.sensitive = true;
+  int rc = vm_call(run->runtime->vm, l_read_secret, &read, &message);
+  if (rc != 0) read.result = (struct fetch_result){.ok = false, .error = message};
+  if (!run->gated) end_run(run, &read.result);
+  token_bond_fini(&read.result.bond);
+  buf_fini(&read.hold);
+}
+
+static void on_gate(struct secret_gate_waiter *w) {
+  struct fetch_run *run = CONTAINER_OF(w, struct fetch_run, gate);
+  run->gated = false;
+  read_secret(run);
+}
+
 static void on_fetch_timeout(uv_timer_t *t) {
   struct fetch_run *run = t->data;
   char error[80];
@@ -141,6 +185,10 @@ static void on_fetch_start(uv_timer_t *t) {
   }
   int64_t limit = run->token->fetch_timeout_ms;
   if (limit > 0) (void)uv_timer_start(&run->timer, on_fetch_timeout, (uint64_t)limit, 0);
+  if (run->token->from_secret) {
+    read_secret(run);
+    return;
+  }
   task_start(r->vm, fetch_of(run), push_context, on_fetch_ended, run, &run->task);
 }
 
@@ -149,6 +197,7 @@ void keeper_runtime_fetch(struct keeper_runtime *r, struct fetch *f, fetch_ended
   run->runtime = r;
   run->fetch = f;
   run->token = keeper_runtime_token(r, f->slot);
+  run->gate.open = on_gate;
   run->ended = ended;
   run->arg = arg;
   run->timer.data = run;
@@ -170,6 +219,7 @@ bool keeper_runtime_give_up(struct keeper_runtime *r, struct fetch *f) {
   if (l == &r->runs) return false;
   struct fetch_run *run = CONTAINER_OF(l, struct fetch_run, link);
   if (may_have_spent(run)) return false;
+  leave_gate(run);
   struct task *task = run->task;
   run->task = NULL;
   if (task != NULL) task_cancel(task);

@@ -411,16 +411,21 @@ static void publish_held(struct keeper_thread *k, const struct token_conf *t) {
   slot_unref(s);
 }
 
+static unsigned traits_of(const struct token_conf *t) { return t->from_secret ? SLOT_CONSTANT : 0; }
+
 static void adopt_tokens(struct keeper_thread *k, const struct policy *p) {
   for (size_t i = 0; i < p->ntokens; i++) {
     const struct token_conf *t = &p->tokens[i];
     struct token_bond bond = bond_of(t);
+    keeper_set_traits(k->keeper, str_of(t->name), t->family, traits_of(t));
     keeper_bind(k->keeper, str_of(t->name), t->family, &bond);
     publish_held(k, t);
     if (t->family) {
       family_unref(adopt_family(k, t));
     } else {
       slot_unref(keeper_adopt(k->keeper, str_of(t->name), (struct str){0}, &t->schedule, t->has_fetch, true));
+      if (t->from_secret) /* what stands in a policy's text has no source to look at */
+        keeper_recheck(k->keeper, str_of(t->name));
     }
   }
 }

@@ -93,7 +93,10 @@ static void add_lives(const struct token_set *t, int64_t now, struct buf *out) {
     if (t->slots[i] == NULL) continue;
     slot_facts(t->slots[i], now, &f);
     add_series(out, "token_expires_in_seconds", "token", slot_name(t->slots[i]));
-    buf_addf(out, " %.3f\n", f.valid ? (double)f.expires_in_ms / 1000 : 0.0);
+    if (f.lasts)
+      buf_addz(out, " +Inf\n");
+    else
+      buf_addf(out, " %.3f\n", f.valid ? (double)f.expires_in_ms / 1000 : 0.0);
   }
 }
 

@@ -55,7 +55,10 @@ static void add_slot(void *arg, struct slot *s) {
   add_text(each->out, "name", slot_name(s));
   buf_addf(each->out, ",\"state\":\"%s\",\"valid\":%s,\"generation\":%llu", slot_state_name(f.state),
            f.valid ? "true" : "false", (unsigned long long)f.generation);
-  buf_addf(each->out, ",\"expires_in\":%.3f", f.expires_in_ms > 0 ? (double)f.expires_in_ms / 1000 : 0.0);
+  if (f.lasts)
+    buf_addz(each->out, ",\"expires_in\":null");
+  else
+    buf_addf(each->out, ",\"expires_in\":%.3f", f.expires_in_ms > 0 ? (double)f.expires_in_ms / 1000 : 0.0);
   if (f.next_attempt_ms >= 0) buf_addf(each->out, ",\"next_attempt_in\":%.3f", (double)f.next_attempt_ms / 1000);
   if (f.fetching_ms >= 0)
     buf_addf(each->out, ",\"fetching_for\":%.3f,\"fetch_reason\":\"%s\"", (double)f.fetching_ms / 1000,
@@ -275,7 +278,10 @@ static void say_slot(void *arg, struct slot *s) {
            (unsigned long long)f.generation);
   if (f.fetching_ms >= 0)
     buf_addf(out, ", fetching for %lld s (%s)", (long long)(f.fetching_ms / 1000), fetch_reason_name(f.reason));
-  if (f.valid) buf_addf(out, ", expires in %lld s", (long long)(f.expires_in_ms / 1000));
+  if (f.lasts)
+    buf_addz(out, ", does not end");
+  else if (f.valid)
+    buf_addf(out, ", expires in %lld s", (long long)(f.expires_in_ms / 1000));
   if (f.next_attempt_ms >= 0) buf_addf(out, ", next fetch in %lld s", (long long)(f.next_attempt_ms / 1000));
   buf_addf(out, "; %llu fetches, %llu failed, %llu rejected", (unsigned long long)f.fetches,
            (unsigned long long)f.failures, (unsigned long long)f.rejections);

@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "base/must.h"
+#include "lua/l_secret.h"
 #include "lua/l_token.h"
 #include "lua/library.h"
 #include "lua/sandbox.h"
@@ -46,12 +47,30 @@ static int push_table(lua_State *L, int table, const char *key, const char *what
   return lua_gettop(L);
 }
 
+/* The secret in the place of the token's table, or in that, as a reference. */
+static int take_secret(lua_State *L, int tokens, const char *name) {
+  lua_pushstring(L, name);
+  lua_rawget(L, tokens);
+  if (lua_istable(L, -1)) {
+    lua_pushliteral(L, "secret");
+    lua_rawget(L, -2);
+    lua_remove(L, -2);
+  }
+  if (l_secret_test(L, -1) == NULL)
+    luaL_error(L, "tokens.%s was made of a secret when the policy was checked, and is not in this thread", name);
+  return luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
 static void take_tokens(lua_State *L, int table, struct binding *b, const struct policy *p) {
   if (p->ntokens == 0) return;
   int tokens = push_table(L, table, "tokens", "");
   for (size_t i = 0; i < p->ntokens; i++) {
     const struct token_conf *t = &p->tokens[i];
     if (!t->has_fetch) continue;
+    if (t->from_secret) {
+      b->fetch[i] = take_secret(L, tokens, t->name);
+      continue;
+    }
     int token = push_table(L, tokens, t->name, "tokens.");
     b->fetch[i] = take(L, token, "fetch", true, "a token's ");
     lua_pop(L, 1);

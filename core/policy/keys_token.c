@@ -6,6 +6,7 @@
 #include "policy/keys.h"
 
 #include "base/units.h"
+#include "lua/l_secret.h"
 #include "policy/made_of.h"
 
 #define AT(member) offsetof(struct token_conf, member)
@@ -140,8 +141,25 @@ static void read_version(struct schema *s, const struct path *at, int value, voi
   if (wrong != NULL) schema_problem(s, at, "expected a string, a number, or a table of them, got %s", wrong);
 }
 
+static bool is_secret(struct schema *s, int value) {
+  return lua_type(s->L, value) == LUA_TUSERDATA && l_secret_test(s->L, value) != NULL;
+}
+
+static void take_secret(struct schema *s, int value, struct token_conf *t) {
+  t->has_fetch = t->from_secret = true;
+  (void)made_of_value(s->policy, s->L, value, t->made_of);
+}
+
+static void read_secret(struct schema *s, const struct path *at, int value, void *to) {
+  if (is_secret(s, value))
+    take_secret(s, value, to);
+  else
+    schema_expected(s, at, value, "a secret such as jeton.secret.file \"/run/secrets/api\"", NULL);
+}
+
 static const struct field token_fields[] = {
     {"fetch", FIELD_FUNCTION, AT(has_fetch), NULL, 0, 0, {0}},
+    {"secret", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_secret}},
     {"version", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_version}},
     {"refresh_at", FIELD_CUSTOM, AT(schedule), NULL, 0, 0, {.read = read_refresh_at}},
     {"jitter", FIELD_FRACTION, AT(schedule.jitter), "0.1", 0, 1, {0}},
@@ -159,6 +177,24 @@ static const struct field token_fields[] = {
     {"max", FIELD_COUNT, AT(family_max), "1024", 1, 1 << 20, {0}},
     {"idle", FIELD_DURATION, AT(family_idle_ms), "10m", 1, 0, {0}},
     {0}};
+
+/* It is read, and does not end: what plans a fetch has no meaning. */
+static void check_secret(struct schema *s, const struct path *at, int value) {
+  static const char *const of_fetch[] = {"refresh_at", "jitter", "leeway", "rotates", "timeout", "backoff"};
+  for (size_t i = 0; i < sizeof of_fetch / sizeof *of_fetch; i++) {
+    struct path child = {at, str_of(of_fetch[i]), 0};
+    if (!keys_is_type(s, value, of_fetch[i], LUA_TNIL))
+      schema_problem(s, &child, "has no meaning beside secret, which does not end and is read when its source changes");
+  }
+  struct path fetch = {at, STR("fetch"), 0}, family = {at, STR("family"), 0};
+  if (!keys_is_type(s, value, "fetch", LUA_TNIL))
+    schema_problem(s, &fetch, "expected either secret or fetch, got both");
+  if (!keys_is_type(s, value, "family", LUA_TNIL))
+    schema_problem(
+        s, &family,
+        "a secret is one for all keys: write fetch = function(ctx) return { value = jeton.secret.file(\"/etc/"
+        "keys/\" .. ctx.key), expires_in = 3600 } end instead of secret");
+}
 
 static void check_token(struct schema *s, const struct path *at, int value, const struct token_conf *t) {
   struct path backoff = {at, STR("backoff"), 0};
@@ -179,8 +215,17 @@ static void read_token(struct schema *s, const struct path *at, int value, void 
   struct token_conf *t = &s->policy->tokens[s->policy->ntokens++];
   *t = (struct token_conf){.name = at->key.p, .schedule = schedule_default, .reject_on = {401}, .nreject_on = 1};
   schema_defaults(token_fields, t);
-  if (!schema_is_table(s, at, value, "a table with a fetch function")) return;
+  if (is_secret(s, value)) {
+    take_secret(s, value, t);
+    return;
+  }
+  if (!schema_is_table(s, at, value, "a table with a fetch function, or a secret such as jeton.secret.file \"PATH\""))
+    return;
   schema_read(s, at, value, token_fields, t, false);
+  if (!keys_is_type(s, value, "secret", LUA_TNIL)) {
+    check_secret(s, at, value);
+    return;
+  }
   if (t->has_fetch && keys_is_type(s, value, "version", LUA_TNIL)) {
     lua_pushliteral(s->L, "fetch");
     lua_rawget(s->L, value);

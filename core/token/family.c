@@ -40,6 +40,7 @@ struct token_family {
   struct slot_home home;  /* home.inbox NULL: not attached */
   struct token_bond bond; /* of new slots */
   bool bound;
+  unsigned traits;
   struct rng seeds;
   bool closed;
 };
@@ -97,6 +98,14 @@ void family_bind(struct token_family *f, const struct token_bond *bond) {
   f->bound = true;
   for (struct link *l = f->used.next; l != &f->used; l = l->next)
     slot_bind(CONTAINER_OF(l, struct entry, used)->slot, bond);
+  pthread_mutex_unlock(&f->mutex);
+}
+
+void family_set_traits(struct token_family *f, unsigned traits) {
+  pthread_mutex_lock(&f->mutex);
+  f->traits = traits;
+  for (struct link *l = f->used.next; l != &f->used; l = l->next)
+    slot_set_traits(CONTAINER_OF(l, struct entry, used)->slot, traits);
   pthread_mutex_unlock(&f->mutex);
 }
 
@@ -181,6 +190,7 @@ static struct entry *add(struct token_family *f, uint64_t h, struct str key) {
   e->hash = h;
   e->slot = slot_new(str_of(f->name), key);
   if (f->bound) slot_bind(e->slot, &f->bond);
+  slot_set_traits(e->slot, f->traits);
   if (f->home.inbox != NULL) {
     f->home.seed = rng_next(&f->seeds) | 1;
     slot_attach(e->slot, &f->home);

@@ -20,6 +20,8 @@ void family_configure(struct token_family *f, unsigned max,
                       int64_t idle_ms); /* max at least 1. A lower one takes effect as places are needed. */
 /* slot_bind for its slots, those there are and those to come. */
 void family_bind(struct token_family *f, const struct token_bond *bond);
+/* slot_set_traits for the same. */
+void family_set_traits(struct token_family *f, unsigned traits);
 /* The slot of that key, made when new (its first fetch starts when someone waits for it or wants it). A new reference. NULL: all places are taken by slots
  * in use, the key is empty or too long, or the family is closed. In use is what anybody but family and keeper holds a reference to: where a script's garbage may
  * hold some, collect it and try once more. */

@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/must.h"
+#include "net/tls_crypto.h"
 #include "token/due.h"
 #include "token/family_internal.h"
 #include "token/slot_internal.h"
@@ -86,13 +87,13 @@ static bool dormant_locked(const struct keeper *k, const struct slot *s) {
 
 static bool fetch_is_due_locked(const struct keeper *k, const struct slot *s, int64_t at) {
   if (!s->has_fetch || s->fetching || s->closed || k->pace == KEEPER_NONE) return false;
-  return s->manual || (s->next_attempt <= at && !dormant_locked(k, s));
+  return s->manual || s->recheck || (s->next_attempt <= at && !dormant_locked(k, s));
 }
 
 static enum fetch_reason reason_locked(const struct slot *s) {
   if (s->manual) return FETCH_MANUAL;
   if (s->rejected) return FETCH_REJECTED;
-  if (slot_outdated_locked(s)) return FETCH_CHANGED;
+  if (slot_outdated_locked(s) || (s->recheck && s->generation > 0)) return FETCH_CHANGED;
   return s->generation == 0 ? FETCH_FIRST : FETCH_EXPIRING;
 }
 
@@ -115,7 +116,7 @@ static struct fetch *begin_fetch_locked(struct slot *s, int64_t at) {
   if (f->previous != NULL) (void)token_ref(f->previous);
   token_bond_copy(&f->bond, &s->bond);
   take_place_locked(s, f, at);
-  s->manual = s->asked = false;
+  s->manual = s->asked = s->recheck = false;
   return f;
 }
 
@@ -189,7 +190,7 @@ static void look_at_origins(struct keeper *k, struct slot *s, int64_t at) {
   if (o == NULL) return;
   bool changed = origins_changed(o);
   origins_unref(o);
-  if (changed) slot_try_again(s);
+  if (changed) slot_recheck(s);
 }
 
 static void attend(struct keeper *k, struct slot *s) {
@@ -258,8 +259,10 @@ static void report(const struct fetch *f, const struct token *published, const c
   snprintf(how, sizeof how, "(%s, attempt %u, %lld ms)", fetch_reason_name(f->reason), f->attempt,
            (long long)(at - f->sent_at));
   if (why == NULL) {
-    log_from(LOG_INFO, source, "generation %llu, expires in %lld s %s", (unsigned long long)published->generation,
-             (long long)((published->expires_at - at) / 1000), how);
+    char ends[48] = "does not end";
+    if (published->expires_at != TOKEN_LASTS)
+      (void)snprintf(ends, sizeof ends, "expires in %lld s", (long long)((published->expires_at - at) / 1000));
+    log_from(LOG_INFO, source, "generation %llu, %s %s", (unsigned long long)published->generation, ends, how);
   } else {
     char next[160] = "no further attempt";
     if (outlook == OUTLOOK_SPENT)
@@ -284,6 +287,28 @@ struct outcome {         /* of a fetch */
   enum fetch_outlook outlook;
 };
 
+/* Of a constant slot: what was read is what it has. */
+static bool is_the_same_locked(const struct slot *s, const struct token *t, int64_t at) {
+  return (s->traits & SLOT_CONSTANT) != 0 && slot_valid_locked(s, at) && !slot_outdated_locked(s) &&
+         crypto_equal(s->current->value, t->value);
+}
+
+static void note_constant_locked(struct slot *s, const struct fetch *f, int64_t at) {
+  if ((s->traits & SLOT_CONSTANT) == 0) return;
+  slot_open_outlook_locked(s);
+  s->origins = f->origins != NULL ? origins_ref(f->origins) : NULL;
+  s->look_at = at + LOOK_MS;
+}
+
+/* It was no fetch of anything, then, and is not counted as one. */
+static void keep_the_same_locked(struct slot *s, const struct fetch *f, int64_t at) {
+  s->fetches--;
+  s->consecutive = 0;
+  s->next_attempt = SLOT_NEVER;
+  note_constant_locked(s, f, at);
+  slot_gather_locked(s, WAKE_ALL, 0);
+}
+
 /* Takes over o->token. Returns true when it was published. */
 static bool conclude_locked(struct slot *s, const struct fetch *f, const struct outcome *o, int64_t at) {
   struct token *token = o->token;
@@ -293,8 +318,14 @@ static bool conclude_locked(struct slot *s, const struct fetch *f, const struct 
   s->fetching = false;
   s->manual = false; /* asked for while this one was slow: it was joined */
   s->fetch = NULL;
+  if (token != NULL && !s->closed && is_the_same_locked(s, token, at)) {
+    keep_the_same_locked(s, f, at);
+    token_unref(token);
+    return false;
+  }
   if (token != NULL && !s->closed && !outdone) {
     slot_publish_locked(s, token, at);
+    note_constant_locked(s, f, at);
     return true;
   }
   if (token == NULL && !s->closed && !outdone) {
@@ -441,6 +472,9 @@ static struct token *conclude_proof_locked(struct slot *s, const struct fetch *f
     out->handed_back = slot_graft_locked(s, token);
     if (is_awaited_locked(s)) s->manual = true;
     out->held = token;
+  } else if (is_the_same_locked(s, token, at)) {
+    keep_the_same_locked(s, f, at);
+    token_unref(token);
   } else if (outdone) {
     (void)slot_graft_locked(s, token);
     slot_gather_locked(s, WAKE_ONE_ATTEMPT, 0);
@@ -448,6 +482,7 @@ static struct token *conclude_proof_locked(struct slot *s, const struct fetch *f
   } else {
     s->manual = false;
     slot_publish_locked(s, token, at);
+    note_constant_locked(s, f, at);
     return token_ref(token);
   }
   return NULL;
@@ -595,6 +630,21 @@ void keeper_bind(struct keeper *k, struct str name, bool family, const struct to
     struct slot *s = known_slot(k, name, (struct str){0});
     if (s != NULL) slot_bind(s, bond);
   }
+}
+
+void keeper_set_traits(struct keeper *k, struct str name, bool family, unsigned traits) {
+  if (family) {
+    struct keeper_family *kf = known_family(k, name);
+    if (kf != NULL) family_set_traits(kf->family, traits);
+  } else {
+    struct slot *s = known_slot(k, name, (struct str){0});
+    if (s != NULL) slot_set_traits(s, traits);
+  }
+}
+
+void keeper_recheck(struct keeper *k, struct str name) {
+  struct slot *s = known_slot(k, name, (struct str){0});
+  if (s != NULL) slot_recheck(s);
 }
 
 void keeper_leave(struct keeper *k, struct str name, bool family) {

@@ -71,6 +71,9 @@ struct token_family *keeper_adopt_family(struct keeper *k, struct str name, cons
                                          unsigned max, int64_t idle_ms);
 /* What a slot that is there, or a family's, is fetched with from now on (slot_bind). Before it is adopted. Keeper's thread. */
 void keeper_bind(struct keeper *k, struct str name, bool family, const struct token_bond *bond);
+/* The traits of such a slot, or such slots, from now on. Before it is adopted. Keeper's thread. */
+void keeper_set_traits(struct keeper *k, struct str name, bool family, unsigned traits);
+void keeper_recheck(struct keeper *k, struct str name); /* slot_recheck of the single token. Keeper's thread. */
 /* The slot of a single token, or the family, as it is: unlike adopting, finding changes no schedule. A new reference, or NULL. Keeper's thread. */
 struct slot *keeper_find(struct keeper *k, struct str name);
 struct token_family *keeper_find_family(struct keeper *k, struct str name);

@@ -62,6 +62,8 @@ static const char *check_at(double seconds, const struct result_times *t) {
 
 /* The moment of expiry on CLOCK_BOOTTIME, without leeway. */
 static const char *find_expiry(const struct fetch_result *r, const struct result_times *t, int64_t *expires) {
+  *expires = TOKEN_LASTS;
+  if (r->lasts) return NULL;
   if (!r->has_expires_in && !r->has_expires_at)
     return "the token has no lifetime: give expires_in or expires_at (to jeton.oauth2: lifetime)";
   *expires = INT64_MAX;
@@ -102,7 +104,7 @@ struct token *result_token(const struct fetch_result *r, const struct result_tim
   *why = check_value(r);
   if (*why == NULL) *why = find_expiry(r, t, &expires);
   if (*why != NULL) return NULL;
-  expires -= leeway(t, expires - t->sent_at);
+  if (!r->lasts) expires -= leeway(t, expires - t->sent_at);
   if (expires <= t->now) {
     *why = "the token had expired before it arrived";
     return NULL;

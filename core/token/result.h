@@ -22,6 +22,7 @@ struct fetch_result {
   struct token_field fields[TOKEN_FIELDS_MAX];
   unsigned nfields;
   bool has_expires_in, has_expires_at;
+  bool lasts;        /* it does not end, and has neither of these: a secret of the policy's */
   double expires_in; /* seconds from sent_at */
   double expires_at; /* seconds since the epoch */
   /* seconds from sent_at that what the next fetch needs (a refresh token) lives; <= 0: nothing is known */

@@ -37,9 +37,8 @@ struct secret_source_ops {
   int (*read)(void *data, struct str *bytes); /* 0 with bytes that stay until the next call, or ERR_SECRET_SOURCE */
   void (*done)(void *data); /* the bytes of the last read, if there were any, are needed no more; may be NULL */
   void (*free)(void *data); /* by the last unref */
-  void (*note)(void *data,
-               struct origins *
-                   *to); /* adds what its bytes are read from, as it was last read; may be NULL: it does not change */
+  /* adds what its bytes are read from, after a look at it; may be NULL: it does not change */
+  void (*note)(void *data, struct origins **to);
 };
 struct secret *secret_source(const struct secret_source_ops *ops, void *data,
                              const char *label); /* takes over data; never NULL */

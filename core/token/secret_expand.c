@@ -134,7 +134,7 @@ static int note_used(struct secret_context *ctx, struct slot *slot, uint64_t gen
 }
 
 static void note_end(struct secret_context *ctx, int64_t expires_at) {
-  if (ctx->ends_at == 0 || expires_at < ctx->ends_at) ctx->ends_at = expires_at;
+  if (expires_at != TOKEN_LASTS && (ctx->ends_at == 0 || expires_at < ctx->ends_at)) ctx->ends_at = expires_at;
 }
 
 int secret_context_use(struct secret_context *ctx, struct slot *slot, const struct token *t) {

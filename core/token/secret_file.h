@@ -29,7 +29,7 @@ int secret_file_load(struct secret_file *f, bool again, void (*tell)(void *arg, 
 /* What is in it, looked at once a second at most; a new reference, or NULL: it was never read well. While it cannot be read, or is empty, which is what a file that is
  * being rewritten looks like, the content read last serves, and one warning is logged. */
 struct secret_content *secret_file_read(struct secret_file *f);
-/* What the content hangs on: the file, as it was found when it was last looked at. */
+/* What the content hangs on: the file, as it is found now. It is looked at, however short ago that was done: what is read next is of that look or a later one. */
 void secret_file_note(struct secret_file *f, struct origins **to);
 const char *secret_file_error(int rc);
 

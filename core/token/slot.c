@@ -207,6 +207,8 @@ void slot_facts(struct slot *s, int64_t now_boot_ms, struct slot_facts *out) {
   out->state = state_locked(s, now_boot_ms);
   out->valid = slot_valid_locked(s, now_boot_ms);
   out->has_fetch = s->has_fetch;
+  out->constant = (s->traits & SLOT_CONSTANT) != 0;
+  out->lasts = out->valid && s->current->expires_at == TOKEN_LASTS;
   out->generation = s->generation;
   out->expires_in_ms = out->valid ? s->current->expires_at - now_boot_ms : 0;
   out->fetching_ms = s->fetching ? now_boot_ms - s->began_at : -1;
@@ -303,7 +305,7 @@ static void replan_locked(struct slot *s, int64_t now) {
     int64_t latest = now + schedule_backoff_max(&s->schedule);
     if (latest < s->asked_off) latest = s->asked_off;
     if (s->next_attempt > latest) s->next_attempt = latest;
-  } else if (slot_valid_locked(s, now) && !slot_outdated_locked(s)) {
+  } else if (slot_valid_locked(s, now) && !slot_outdated_locked(s) && s->current->expires_at != TOKEN_LASTS) {
     int64_t at = schedule_refresh_at(&s->schedule, s->current->obtained_at, s->current->renew_by, &s->rng);
     if (at > now || s->next_attempt == SLOT_NEVER) s->next_attempt = at;
   }
@@ -374,6 +376,22 @@ void slot_try_again(struct slot *s) {
   if (s->consecutive > 0 && s->has_fetch && !s->closed && s->next_attempt > now) {
     slot_open_outlook_locked(s);
     s->next_attempt = now;
+    slot_post_locked(s);
+  }
+  pthread_mutex_unlock(&s->mutex);
+}
+
+void slot_set_traits(struct slot *s, unsigned traits) {
+  pthread_mutex_lock(&s->mutex);
+  s->traits = traits;
+  pthread_mutex_unlock(&s->mutex);
+}
+
+void slot_recheck(struct slot *s) {
+  slot_try_again(s);
+  pthread_mutex_lock(&s->mutex);
+  if ((s->traits & SLOT_CONSTANT) != 0 && s->has_fetch && !s->closed) {
+    s->recheck = true;
     slot_post_locked(s);
   }
   pthread_mutex_unlock(&s->mutex);

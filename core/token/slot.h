@@ -26,6 +26,10 @@ const char *slot_state_name(enum slot_state s);
 enum fetch_reason { FETCH_FIRST, FETCH_EXPIRING, FETCH_REJECTED, FETCH_MANUAL, FETCH_CHANGED };
 const char *fetch_reason_name(enum fetch_reason r); /* "first" "expiring" "rejected" "manual" */
 
+/* Of a token, by its policy. CONSTANT: its value is a secret of the policy's own, which lasts; its fetch reads where that came from, and when nothing is new there nothing
+ * is published. */
+enum slot_trait { SLOT_CONSTANT = 1 };
+
 struct slot; /* refcounted; the body is in slot_internal.h, for the keeper and the family */
 
 struct slot *slot_new(struct str name, struct str key); /* key.p NULL unless it is a family's */
@@ -71,6 +75,8 @@ struct slot_facts {
   enum slot_state state;
   bool valid;
   bool has_fetch;           /* false: filled by scripts with :set only */
+  bool constant;            /* SLOT_CONSTANT */
+  bool lasts;               /* the current token does not end; then expires_in_ms is meaningless */
   uint64_t generation;      /* of the token published last; goes on counting after expiry and rejection */
   int64_t expires_in_ms;    /* of the current token; <= 0 when there is none that is valid */
   int64_t fetching_ms;      /* how long the fetch under way has taken; < 0: there is none */
@@ -100,9 +106,9 @@ struct slot_waiter {
   uint64_t beyond;      /* set by the caller: a token of this generation is not what it waits for; 0: any is */
   /* set by the caller: CLOCK_BOOTTIME ms at which it gives up. A failed slot that tries nothing before is not waited for. 0: it is */
   int64_t until;
-  bool one_attempt;     /* of slot_refresh_wait: also woken by an attempt that failed; guarded by the slot's mutex */
-  bool woken;           /* no longer counted as waiting; guarded by the same */
-  int status;           /* the same, until the mail is posted */
+  bool one_attempt; /* of slot_refresh_wait: also woken by an attempt that failed; guarded by the slot's mutex */
+  bool woken;       /* no longer counted as waiting; guarded by the same */
+  int status;       /* the same, until the mail is posted */
   /* 0: a token was published (read it: it may be over or rejected again by now; then wait again within your time limit).
    * UV_ECANCELED: the slot was closed. ERR_TOKEN_MISSING: an attempt failed, and there is none before `until` (of slot_refresh_wait: it failed); facts tell why.
    * Set by the caller before slot_wait. */
@@ -121,6 +127,7 @@ void slot_want(struct slot *s);
  * SLOT_MOVED_ON: the slot has another, valid generation: replay at once. SLOT_REFRESHES: it was current; it is invalid now and a refresh is
  * under way: wait, then replay. SLOT_DAMPED: fresh generations were refused too, lately (or the slot has no fetch, and the token stays; or it is closed):
  * relay the upstream's answer. */
+/* A constant slot whose secret is what it was is DAMPED as well. */
 enum slot_rejected { SLOT_MOVED_ON, SLOT_REFRESHES, SLOT_DAMPED };
 enum slot_rejected slot_reject(struct slot *s, uint64_t generation);
 /* A replay with `generation`, fresh from a refresh for a rejection, was refused as well: damps further rejections (1 s, doubling with each such

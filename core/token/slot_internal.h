@@ -65,21 +65,23 @@ struct slot {
   bool closed;
 
   bool has_fetch;
-  bool leaving; /* only a policy that was replaced names it: fetched when a request waits, not ahead of its end */
+  unsigned traits; /* enum slot_trait */
+  bool recheck;    /* of a constant one: what it was read from has changed, or may have */
+  bool leaving;    /* only a policy that was replaced names it: fetched when a request waits, not ahead of its end */
   bool fetching;
-  bool manual;              /* a refresh by hand that has not begun */
-  enum fetch_reason reason; /* of the last fetch */
-  int64_t began_at;         /* the same, CLOCK_BOOTTIME ms */
-  int64_t slow_at;          /* when the fetch under way is reported as slow; SLOT_NEVER: it has been */
-  bool asked;               /* somebody wanted a token since the last attempt began */
-  bool rejected;            /* an upstream refused the token published last */
-  int64_t next_attempt;     /* CLOCK_BOOTTIME ms, not before; SLOT_NEVER */
-  int64_t asked_off;        /* CLOCK_BOOTTIME ms: the issuer asked for no attempt before, in its last refusal */
-  unsigned consecutive;     /* failed attempts since the last publication */
+  bool manual;                /* a refresh by hand that has not begun */
+  enum fetch_reason reason;   /* of the last fetch */
+  int64_t began_at;           /* the same, CLOCK_BOOTTIME ms */
+  int64_t slow_at;            /* when the fetch under way is reported as slow; SLOT_NEVER: it has been */
+  bool asked;                 /* somebody wanted a token since the last attempt began */
+  bool rejected;              /* an upstream refused the token published last */
+  int64_t next_attempt;       /* CLOCK_BOOTTIME ms, not before; SLOT_NEVER */
+  int64_t asked_off;          /* CLOCK_BOOTTIME ms: the issuer asked for no attempt before, in its last refusal */
+  unsigned consecutive;       /* failed attempts since the last publication */
   enum fetch_outlook outlook; /* of the last of them; OPEN when there is none, or something has changed since */
   int64_t permanent_at;       /* CLOCK_BOOTTIME ms of the first one whose outlook was as bad, while it is not OPEN */
-  struct origins *origins;    /* what a changed outlook hangs on: a reference, or NULL */
-  int64_t look_at;            /* CLOCK_BOOTTIME ms: when it is looked whether they have changed */
+  struct origins *origins; /* what a changed outlook hangs on, and the value of a constant slot: a reference, or NULL */
+  int64_t look_at;         /* CLOCK_BOOTTIME ms: when it is looked whether they have changed */
   struct schedule schedule;
   struct rng rng;
 
@@ -150,6 +152,10 @@ struct slot_failure {
   struct origins *origins; /* borrowed, or NULL */
 };
 void slot_fail_locked(struct slot *s, const struct slot_failure *failure, int64_t now); /* the same: slot_wake */
+/* From now on; before it is configured. */
+void slot_set_traits(struct slot *s, unsigned traits);
+/* What its secrets were read from has changed, or may have: a failed one is tried again, a constant one reads them. */
+void slot_recheck(struct slot *s);
 /* What the outlook hung on has changed, or may have: the next attempt may come. */
 void slot_open_outlook_locked(struct slot *s);
 /* The attempt that somebody who waits until then could hope for comes too late. */

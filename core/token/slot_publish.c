@@ -69,8 +69,8 @@ static void keep_older_locked(struct slot *s, const struct token *next, int64_t 
 /* The refresh may be planned for a time that is over when the fetch took long, or for the next millisecond when the life is tiny: the
  * shortest backoff is the least distance, so that no issuer is asked in a tight loop. */
 static int64_t plan_refresh_locked(struct slot *s, int64_t now) {
-  if (!s->has_fetch) return SLOT_NEVER;
   const struct token *t = s->current;
+  if (!s->has_fetch || t->expires_at == TOKEN_LASTS) return SLOT_NEVER;
   int64_t at = schedule_refresh_at(&s->schedule, t->obtained_at, t->renew_by, &s->rng);
   int64_t distance = s->schedule.backoff_min_ms > 1 ? s->schedule.backoff_min_ms : 1;
   int64_t soonest = t->expires_at - now < distance ? t->expires_at : now + distance;
@@ -222,7 +222,7 @@ const char *slot_set(struct slot *s, const struct fetch_result *r) {
 
 /* --- rejection --- */
 
-enum refusal { REFUSAL_OLD, REFUSAL_TAKES, REFUSAL_KEEPS };
+enum refusal { REFUSAL_OLD, REFUSAL_TAKES, REFUSAL_KEEPS, REFUSAL_SAME };
 
 /* Once a generation, or the log would be as long as the upstream's. */
 static void report_refusal(const struct slot *s, uint64_t generation, enum refusal kind, int64_t age_ms) {
@@ -231,12 +231,26 @@ static void report_refusal(const struct slot *s, uint64_t generation, enum refus
   (void)snprintf(source, sizeof source, "token %s", slot_name(s));
   log_from(LOG_WARN, source, "an upstream refused generation %llu, %lld s after it was fetched; %s",
            (unsigned long long)generation, (long long)(age_ms / 1000),
-           kind == REFUSAL_TAKES ? "it is fetched anew" : "there is no fetch to replace it, it goes on");
+           kind == REFUSAL_TAKES  ? "it is fetched anew"
+           : kind == REFUSAL_SAME ? "its secret is what it was, it goes on"
+                                  : "there is no fetch to replace it, it goes on");
+}
+
+/* Looked for outside of the mutex, since a file system may take its time. False as well when it is not constant. */
+static bool is_as_it_was(struct slot *s) {
+  pthread_mutex_lock(&s->mutex);
+  bool constant = (s->traits & SLOT_CONSTANT) != 0;
+  struct origins *o = constant && s->origins != NULL ? origins_ref(s->origins) : NULL;
+  pthread_mutex_unlock(&s->mutex);
+  bool same = constant && !origins_changed(o);
+  origins_unref(o);
+  return same;
 }
 
 enum slot_rejected slot_reject(struct slot *s, uint64_t generation) {
   enum slot_rejected outcome = SLOT_REFRESHES;
   enum refusal refusal = REFUSAL_OLD;
+  bool same = is_as_it_was(s);
   pthread_mutex_lock(&s->mutex);
   assert(generation <= s->generation);
   int64_t now = s->clock();
@@ -248,8 +262,9 @@ enum slot_rejected slot_reject(struct slot *s, uint64_t generation) {
     outcome = SLOT_MOVED_ON;
   } else if (valid && now < s->damped_until) {
     outcome = SLOT_DAMPED;
-  } else if (valid && !s->has_fetch) { /* it cannot be replaced: one path's 401 must not take it from all others */
-    if (!s->rejected) refusal = REFUSAL_KEEPS;
+  } else if (valid &&
+             (!s->has_fetch || same)) { /* it cannot be replaced: one path's 401 must not take it from all others */
+    if (!s->rejected) refusal = same ? REFUSAL_SAME : REFUSAL_KEEPS;
     if (!s->rejected) s->rejections++;
     s->rejected = true;
     outcome = SLOT_DAMPED;

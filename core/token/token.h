@@ -31,6 +31,8 @@ static inline bool token_bond_made_alike(const struct token_bond *a, const struc
 /* The narrowest of both: the audience is what both allow, and sealed is as strict as either. */
 void token_bond_narrow(struct token_bond *b, struct audience *audience, bool sealed);
 
+#define TOKEN_LASTS INT64_MAX
+
 struct token_field {
   struct str name, bytes;
 };
@@ -39,7 +41,7 @@ struct token {
   /* immutable once published */
   uint64_t generation; /* counts up per slot, from 1 */
   int64_t obtained_at; /* CLOCK_BOOTTIME ms when its fetch was sent */
-  int64_t expires_at;  /* CLOCK_BOOTTIME ms, leeway already taken off */
+  int64_t expires_at;  /* CLOCK_BOOTTIME ms, leeway already taken off; TOKEN_LASTS: it does not end */
   int64_t renew_by; /* the same, or sooner: what its refresh needs ends then. For the schedule; the token serves on */
   struct token_bond bond;
   struct audience

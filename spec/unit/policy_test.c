@@ -312,14 +312,14 @@ static void unknown_keys_are_told_with_the_nearest(void) {
        "forward, "
        "workers, log, "
        "access_log, forwarded, via, tokens, "
-       "tasks, on_start, on_request, on_response, on_error, on_log)\n"
+       "tasks, on_start, on_request, on_send, on_response, on_error, on_log)\n"
        "policy.lua:3: log[\"x y\\\"\"]: unknown key (known here: level, format, access)\n"},
       {PLAIN("'stray', true"),
        "policy.lua:3: [1]: expected a key, as in key = value\npolicy.lua:3: [2]: expected a key, as in key = value\n"},
       {PLAIN("[1.5] = 1"), "policy.lua: expected names as keys, got a number\n"},
       {PLAIN("tokens = { api = { fetch = print, refresh = 1, host = {} } }"),
        "policy.lua:3: tokens.api.host: unknown key (did you mean \"hosts\"?)\n"
-       "policy.lua:3: tokens.api.refresh: unknown key (known here: fetch, version, refresh_at, jitter, leeway, wait, "
+       "policy.lua:3: tokens.api.refresh: unknown key (known here: fetch, secret, version, refresh_at, jitter, leeway, wait, "
        "missing, "
        "reject_on, hosts, reveal, rotates, ready, timeout, "
        "backoff, family, max, idle)\n"},
@@ -535,7 +535,8 @@ static void wrong_tokens_are_told(void) {
       {PLAIN("tokens = { ['my-token'] = {} }"),
        "policy.lua:3: tokens[\"my-token\"]: expected a name made of letters, digits and '_'\n"},
       {PLAIN("tokens = { api = 'eyJhbGciOi' }"),
-       "policy.lua:3: tokens.api: expected a table with a fetch function, got a string\n"},
+       "policy.lua:3: tokens.api: expected a table with a fetch function, or a secret such as "
+       "jeton.secret.file \"PATH\", got a string\n"},
       {PLAIN("tokens = { api = { fetch = 'x' } }"), "policy.lua:3: tokens.api.fetch: expected a function, got \"x\"\n"},
       {PLAIN("tokens = { api = {\nrefresh_at = 60 } }"),
        "policy.lua:4: tokens.api.refresh_at: expected a fraction of the life between 0 and 1, or a duration before its "
@@ -658,7 +659,7 @@ static void a_helper_table_with_an_unknown_key_is_told_at_its_call(void) {
       "  id = 'x',\n },\n} }",
       "policy.lua:4: tokens.api.wait: expected " DURATION
       ", got \"5 sec\" (did you mean \"5s\"?)\n"
-      "policy.lua:5: tokens.api.id: unknown key (known here: fetch, version, refresh_at, jitter, leeway, wait, "
+      "policy.lua:5: tokens.api.id: unknown key (known here: fetch, secret, version, refresh_at, jitter, leeway, wait, "
       "missing, "
       "reject_on, hosts, reveal, rotates, ready, timeout, "
       "backoff, family, max, idle)\n");

@@ -71,6 +71,7 @@ function previous:field(name) end
 
 ---@class jeton.token_options
 ---@field fetch? async fun(ctx: jeton.fetch_context): jeton.fetch_result?, string?, jeton.fetch_failure?
+---@field secret? jeton.secret instead of fetch: the value, which does not end
 ---@field refresh_at? number|string
 ---@field jitter? number
 ---@field leeway? jeton.duration

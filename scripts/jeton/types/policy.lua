@@ -198,7 +198,7 @@ function response:set_body(body) end
 ---@field upstream? string|string[]|jeton.upstream
 ---@field upstreams? table<string, string|string[]|jeton.upstream>
 ---@field forward? jeton.forward
----@field tokens? table<string, jeton.token_options>
+---@field tokens? table<string, jeton.token_options|jeton.secret>
 ---@field tasks? table<string, async fun()>
 ---@field workers? integer
 ---@field timeouts? jeton.timeouts
