@@ -125,9 +125,12 @@ local function check_family(kind, made)
     example, names.known(keys))
 end
 
+--- How the issuer is reached; of one that is no server (calls = false) there is nothing to say.
+local function way_keys(kind) return kind.calls == false and {} or WAY_KEYS end
+
 local function check_known(kind, options)
   local known = {}
-  for _, list in ipairs { M.TOKEN_KEYS, WAY_KEYS } do
+  for _, list in ipairs { M.TOKEN_KEYS, way_keys(kind) } do
     for _, key in ipairs(list) do known[key] = true end
   end
   for key in pairs(kind.options) do known[key] = true end
@@ -177,12 +180,12 @@ local function version(kind, made)
     local value = made[key]
     parts[key] = option[1] == M.credential and type(value) == "string" and "a string" or value
   end
-  for _, key in ipairs(WAY_KEYS) do parts[key] = made[key] end
+  for _, key in ipairs(way_keys(kind)) do parts[key] = made[key] end
   return { kind.name, parts, made.version }
 end
 
 --- A function for policies: options in, a token's table out. kind: name; options; fetch(options, ctx); and, where they are of use, check(options), which raises a
---- sentence, and token(token, options), which adds keys to the token's table.
+--- sentence, token(token, options), which adds keys to the token's table, and calls = false where no server is asked.
 ---@return fun(options: table): jeton.token_options
 function M.new(kind)
   return function(options)
