@@ -73,5 +73,7 @@ void http_op_where(const struct http_op *op, char *out, size_t size);
 
 /* Pushes the response, or nil, message, code. */
 int http_response_push(lua_State *L, struct http_op *op);
+/* Pushes headers as a response has them. fields: n of them, each a name and a value. */
+void http_headers_push(lua_State *L, const struct str *fields, unsigned n);
 
 #endif

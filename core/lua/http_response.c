@@ -89,7 +89,8 @@ static int l_readonly(lua_State *L) { return luaL_error(L, "the headers of a res
 static const luaL_Reg headers_metamethods[] = {
     {"__index", l_index}, {"__pairs", l_pairs}, {"__newindex", l_readonly}, {NULL, NULL}};
 
-static void push_headers(lua_State *L, const struct headers *h) {
+/* Pushes empty ones, and their list, of which end_headers is told. */
+static void begin_headers(lua_State *L, unsigned n) {
   (void)lua_newuserdatauv(L, 0, 1);
   if (luaL_newmetatable(L, HEADERS)) {
     luaL_setfuncs(L, headers_metamethods, 0);
@@ -97,16 +98,30 @@ static void push_headers(lua_State *L, const struct headers *h) {
     lua_setfield(L, -2, "__metatable");
   }
   lua_setmetatable(L, -2);
-  lua_createtable(L, (int)(2 * h->n), 0);
-  lua_Integer n = 0;
-  for (unsigned i = 0; i < h->n; i++) {
-    if (h->v[i].name.p == NULL) continue;
-    push_lower(L, h->v[i].name);
-    lua_rawseti(L, -2, ++n);
-    lua_pushlstring(L, h->v[i].value.n > 0 ? h->v[i].value.p : "", h->v[i].value.n);
-    lua_rawseti(L, -2, ++n);
-  }
-  lua_setiuservalue(L, -2, 1);
+  lua_createtable(L, (int)(2 * n), 0);
+}
+
+static void add_header(lua_State *L, struct str name, struct str value) {
+  lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
+  push_lower(L, name);
+  lua_rawseti(L, -2, n + 1);
+  lua_pushlstring(L, value.n > 0 ? value.p : "", value.n);
+  lua_rawseti(L, -2, n + 2);
+}
+
+static void end_headers(lua_State *L) { lua_setiuservalue(L, -2, 1); }
+
+static void push_headers(lua_State *L, const struct headers *h) {
+  begin_headers(L, h->n);
+  for (unsigned i = 0; i < h->n; i++)
+    if (h->v[i].name.p != NULL) add_header(L, h->v[i].name, h->v[i].value);
+  end_headers(L);
+}
+
+void http_headers_push(lua_State *L, const struct str *fields, unsigned n) {
+  begin_headers(L, n);
+  for (unsigned i = 0; i < n; i++) add_header(L, fields[2 * i], fields[2 * i + 1]);
+  end_headers(L);
 }
 
 /* --- the response --- */

@@ -19,6 +19,7 @@
 #include "base/units.h"
 #include "lua/arg.h"
 #include "lua/budget.h"
+#include "lua/http_op.h"
 #include "lua/l_secret.h"
 #include "token/secret.h"
 #include "token/token.h"
@@ -108,9 +109,18 @@ static void push_previous(lua_State *L, const struct fetch *f, bool open) {
   p->changed = !token_bond_made_alike(&f->previous->bond, &f->bond);
 }
 
+/* ctx.refusal = { status, headers } */
+static void push_refusal(lua_State *L, const struct refusal *r) {
+  lua_createtable(L, 0, 2);
+  lua_pushinteger(L, r->status);
+  lua_setfield(L, -2, "status");
+  http_headers_push(L, r->fields, r->n);
+  lua_setfield(L, -2, "headers");
+}
+
 int l_fetch_push_context(lua_State *L, const struct fetch *f, bool open) {
-  luaL_checkstack(L, 4, "a fetch's context");
-  lua_createtable(L, 0, 5);
+  luaL_checkstack(L, 12, "a fetch's context");
+  lua_createtable(L, 0, 6);
   lua_pushstring(L, slot_token_name(f->slot));
   lua_setfield(L, -2, "name");
   lua_pushstring(L, fetch_reason_name(f->reason));
@@ -125,6 +135,10 @@ int l_fetch_push_context(lua_State *L, const struct fetch *f, bool open) {
   if (f->previous != NULL) {
     push_previous(L, f, open);
     lua_setfield(L, -2, "previous");
+  }
+  if (f->refusal != NULL) {
+    push_refusal(L, f->refusal);
+    lua_setfield(L, -2, "refusal");
   }
   return 1;
 }

@@ -335,7 +335,7 @@ void await_begin_pinned(lua_State *L, struct await *a, void (*cancel)(struct awa
   struct task *t = vm->running;
   if (vm->loading)
     refuse_to_wait(L, "the policy's file is loading; move the call into on_start or into a function of `tasks`");
-  if (t == NULL) refuse_to_wait(L, "no task runs");
+  if (t == NULL) refuse_to_wait(L, "no task runs, so what calls it has to answer at once");
   if (t->L != L)
     refuse_to_wait(
         L,

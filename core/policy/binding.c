@@ -66,13 +66,12 @@ static void take_tokens(lua_State *L, int table, struct binding *b, const struct
   int tokens = push_table(L, table, "tokens", "");
   for (size_t i = 0; i < p->ntokens; i++) {
     const struct token_conf *t = &p->tokens[i];
-    if (!t->has_fetch) continue;
-    if (t->from_secret) {
-      b->fetch[i] = take_secret(L, tokens, t->name);
-      continue;
-    }
+    const bool in_table = t->has_fetch && !t->from_secret;
+    if (t->from_secret) b->fetch[i] = take_secret(L, tokens, t->name);
+    if (!in_table && !t->has_reject_on) continue;
     int token = push_table(L, tokens, t->name, "tokens.");
-    b->fetch[i] = take(L, token, "fetch", true, "a token's ");
+    if (in_table) b->fetch[i] = take(L, token, "fetch", true, "a token's ");
+    b->reject_on[i] = take(L, token, "reject_on", t->has_reject_on, "a token's ");
     lua_pop(L, 1);
   }
   lua_pop(L, 1);
@@ -107,7 +106,10 @@ static int *new_references(size_t n) {
 }
 
 int binding_init(struct binding *b, struct vm *vm, const struct policy *p, const char **message) {
-  *b = (struct binding){.tokens = LUA_NOREF, .fetch = new_references(p->ntokens), .tasks = new_references(p->ntasks)};
+  *b = (struct binding){.tokens = LUA_NOREF,
+                        .fetch = new_references(p->ntokens),
+                        .reject_on = new_references(p->ntokens),
+                        .tasks = new_references(p->ntasks)};
   for (unsigned i = 0; i < HOOK_COUNT; i++) b->hooks[i] = LUA_NOREF;
   struct init_call c = {b, p};
   vm_limit(vm, p->limits.memory, p->limits.script_time_us);
@@ -121,8 +123,9 @@ int binding_init(struct binding *b, struct vm *vm, const struct policy *p, const
 /* The references themselves go with the VM, which may live on after its policy was replaced. */
 void binding_fini(struct binding *b) {
   free(b->fetch);
+  free(b->reject_on);
   free(b->tasks);
-  b->fetch = b->tasks = NULL;
+  b->fetch = b->reject_on = b->tasks = NULL;
 }
 
 /* --- the table of tokens --- */

@@ -10,8 +10,9 @@
 
 struct binding { /* registry references; LUA_NOREF where the policy has none. Freed with the VM. */
   int hooks[HOOK_COUNT];
-  int *fetch; /* by index in policy->tokens */
-  int *tasks; /* by index in policy->tasks */
+  int *fetch;     /* by index in policy->tokens */
+  int *reject_on; /* the same: the functions */
+  int *tasks;     /* by index in policy->tasks */
   int tokens; /* the `tokens` table given to hooks: token userdata by name (made by lua/l_token.c), set by binding_tokens */
 };
 /* Runs policy->sources[0] in vm with require served from policy->sources, and takes the references. 0, or an error with *message. */

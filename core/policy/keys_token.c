@@ -43,7 +43,12 @@ static void read_reject_on(struct schema *s, const struct path *at, int value, v
   static const char expected[] = "a status from 400 to 599";
   struct token_conf *t = to;
   size_t max = sizeof t->reject_on / sizeof *t->reject_on;
-  if (!schema_is_table(s, at, value, "a list of statuses such as { 401 }")) return;
+  if (lua_type(s->L, value) == LUA_TFUNCTION) {
+    t->has_reject_on = true;
+    t->nreject_on = 0;
+    return;
+  }
+  if (!schema_is_table(s, at, value, "a list of statuses such as { 401 }, or a function of the reply")) return;
   schema_check_keys(s, at, value, NULL, true);
   size_t n = lua_rawlen(s->L, value);
   if (n > max) {

@@ -107,6 +107,7 @@ struct token_conf {
   enum token_missing missing;
   uint16_t reject_on[8]; /* statuses of an upstream that refuses it */
   unsigned nreject_on;
+  bool has_reject_on;        /* a function says which replies do */
   struct audience *audience; /* hosts, or the policy's upstreams */
   bool reveal;
   bool rotates;           /* its fetch spends what the last one brought */

@@ -134,6 +134,7 @@ static int l_response_body(lua_State *L) {
     return 1;
   }
   if (b->source != REPLY_UPSTREAM || b->flow == REPLY_ENDED) return body_wait_push(L, w);
+  l_exchange_refuse_in_judge(L, ex, "res:body");
   if (ex->step != STEP_RESPONSE_HOOK)
     return push_failure(L, ERR_CLOSED, "the body has gone to the client: call res:body() in on_response");
   if (over_script_limit(ex, ex->response.framing, ex->response.content_length)) w->error = ERR_LIMIT;
@@ -151,6 +152,12 @@ static void refuse_in_tunnel(lua_State *L, const struct exchange *ex, const char
                "%s: the upstream has switched protocols (101), and a tunnel follows: of its head only the fields can "
                "be changed; to refuse an "
                "upgrade, call req:respond in on_request",
+               what);
+}
+
+void l_exchange_refuse_in_judge(lua_State *L, const struct exchange *ex, const char *what) {
+  if (ex->step == STEP_JUDGE)
+    luaL_error(L, "%s: reject_on decides by status and headers, and changes nothing: the rest is for on_response",
                what);
 }
 
@@ -178,6 +185,7 @@ static int l_response_set_body(lua_State *L) {
   struct exchange *ex = check_self(L, RESPONSE_TYPE, "response");
   struct str body = check_body(L, 2, "res:set_body");
   refuse_in_tunnel(L, ex, "res:set_body");
+  l_exchange_refuse_in_judge(L, ex, "res:set_body");
   if (ex->replied) return luaL_error(L, "the response has been sent");
   vm_burn(L, body.n / COPIED_A_STEP);
   if (ex->reply.source == REPLY_UPSTREAM) ex->reply.source = REPLY_REPLACED;
@@ -530,6 +538,7 @@ static int l_response_newindex(lua_State *L) {
     return luaL_error(
         L, "res.%s cannot be set; status and the fields of headers can, and res:set_body(text) sets the body", name);
   int status = check_status(L, 3, "res.status");
+  l_exchange_refuse_in_judge(L, ex, "res.status");
   refuse_in_tunnel(L, ex, "res.status");
   if (ex->replied) return luaL_error(L, "the response has been sent");
   ex->response.status = status;
@@ -554,6 +563,8 @@ int l_exchange_push_response(lua_State *L, void *arg) {
   push_handle(L, arg, REQUEST_TYPE);
   return 2 + push_tokens(L, arg);
 }
+
+void l_exchange_push_reply(lua_State *L, struct exchange *ex) { push_handle(L, ex, RESPONSE_TYPE); }
 
 int l_exchange_push_error(lua_State *L, void *arg) {
   const struct exchange *ex = arg;

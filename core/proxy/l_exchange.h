@@ -17,12 +17,16 @@ struct exchange_handle {
 
 int l_exchange_open(lua_State *L); /* makes the metatables; pushes nothing */
 /* task_push_fn, arg: struct exchange. */
-int l_exchange_push_request(lua_State *L, void *arg);  /* req, tokens */
-int l_exchange_push_response(lua_State *L, void *arg); /* res, req, tokens */
-int l_exchange_push_error(lua_State *L, void *arg);    /* req, err {status, code, message, retry_after} */
-int l_exchange_push_log(lua_State *L, void *arg);      /* entry */
+int l_exchange_push_request(lua_State *L, void *arg);          /* req, tokens */
+int l_exchange_push_response(lua_State *L, void *arg);         /* res, req, tokens */
+void l_exchange_push_reply(lua_State *L, struct exchange *ex); /* res alone, for reject_on: to be looked at */
+int l_exchange_push_error(lua_State *L, void *arg);            /* req, err {status, code, message, retry_after} */
+int l_exchange_push_log(lua_State *L, void *arg);              /* entry */
 /* Sets in the entry on top what only the end tells. May raise. */
 void l_exchange_complete_log(lua_State *L, uint64_t received, uint64_t sent, int64_t started_us);
+
+/* Raises while reject_on runs: `what` is for on_response. */
+void l_exchange_refuse_in_judge(lua_State *L, const struct exchange *ex, const char *what);
 
 /* What req:body() or res:body() returns. arg: struct body_wait. */
 int body_wait_push(lua_State *L, void *arg);

@@ -100,6 +100,7 @@ static void set_host(lua_State *L, struct exchange *ex) {
 }
 
 static void check_time(lua_State *L, const struct exchange *ex, bool of_response) {
+  if (of_response) l_exchange_refuse_in_judge(L, ex, "res.headers");
   if (of_response && ex->replied) luaL_error(L, "the response has been sent");
   if (!of_response && ex->step > STEP_REQUEST_HOOK && !l_try_runs(L, ex) && !l_try_may_retry(L, ex))
     luaL_error(L,

@@ -10,8 +10,8 @@
 #include "base/log.h"
 #include "http/base_path.h"
 #include "proxy/failover.h"
-#include "proxy/grpc.h"
 #include "proxy/l_exchange.h"
+#include "proxy/rejection.h"
 #include "proxy/relay.h"
 #include "proxy/stamp.h"
 #include "proxy/steps.h"
@@ -22,12 +22,6 @@
 /* --- judge: did the upstream refuse a token? --- */
 
 enum { DISCARD_MAX = 128 * 1024 };
-
-static bool rejects(const struct token_conf *conf, int status) {
-  for (unsigned i = 0; conf != NULL && i < conf->nreject_on; i++)
-    if (conf->reject_on[i] == status) return true;
-  return false;
-}
 
 /* The body need not be there to its end: what has come of it is, and the rest follows as it did the first time. */
 static bool can_replay(const struct exchange *ex) { return !ex->replayed && request_body_repeatable(&ex->body); }
@@ -72,21 +66,7 @@ static enum verdict refuse_407(struct exchange *ex) {
 }
 
 enum verdict step_judge(struct exchange *ex) {
-  bool again = false;
-  int status = ex->used.nused > 0 ? grpc_response_status(ex) : 0;
-  for (unsigned i = 0; i < ex->used.nused; i++) {
-    struct slot *s = ex->used.used[i].slot;
-    uint64_t generation = ex->used.used[i].generation;
-    if (!rejects(runtime_token_conf(ex->runtime, s), status)) {
-      if (status < 400) slot_accepted(s, generation);
-      continue;
-    }
-    if (ex->replayed)
-      slot_replay_rejected(s, generation);
-    else if (slot_reject(s, generation) != SLOT_DAMPED)
-      again = true;
-  }
-  if (again && can_replay(ex)) return replay(ex);
+  if (ex->used.nused > 0 && rejection_judge(ex) && can_replay(ex)) return replay(ex);
   if (failover_instead(ex)) {
     call_cancel(&ex->call);
     ex->step = STEP_TOKEN;

@@ -114,6 +114,7 @@ static struct fetch *begin_fetch_locked(struct slot *s, int64_t at) {
   f->sent_at = at;
   f->previous = slot_previous_locked(s);
   if (f->previous != NULL) (void)token_ref(f->previous);
+  f->refusal = s->refusal != NULL ? refusal_ref(s->refusal) : NULL;
   token_bond_copy(&f->bond, &s->bond);
   take_place_locked(s, f, at);
   s->manual = s->asked = s->recheck = false;
@@ -377,6 +378,7 @@ static void judge(struct keeper *k, const struct fetch *f, const struct fetch_re
 
 void fetch_free(struct fetch *f) {
   token_unref(f->previous);
+  refusal_unref(f->refusal);
   token_bond_fini(&f->bond);
   audience_unref(f->asked);
   origins_unref(f->origins);

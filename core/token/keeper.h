@@ -15,6 +15,7 @@
 #include "base/origins.h"
 #include "base/rand.h"
 #include "token/family.h"
+#include "token/refusal.h"
 #include "token/result.h"
 #include "token/schedule.h"
 #include "token/slot.h"
@@ -27,7 +28,8 @@ struct fetch {
   int64_t sent_at;  /* CLOCK_BOOTTIME ms at the start: expires_in counts from here */
   struct token *
       previous; /* a reference to the token published last, over or rejected as it may be (its extra fields may hold a refresh token), or NULL */
-  struct token_bond bond; /* the slot's when it began; the token's when it has ended well */
+  struct refusal *refusal; /* a reference: the reply that refused the token that it is to replace; NULL: none did */
+  struct token_bond bond;  /* the slot's when it began; the token's when it has ended well */
   /* a reference, or NULL: the servers that it has sent requests to so far. The host's to fill */
   struct audience *asked;
   struct origins *origins; /* the same: where what it has used was read from */

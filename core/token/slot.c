@@ -32,7 +32,8 @@ struct slot *slot_new(struct str name, struct str key) {
   struct slot *s = must_calloc(1, sizeof *s);
   atomic_init(&s->refs, 1);
   atomic_init(&s->changes, 0);
-  atomic_init(&s->damping, false);
+  atomic_init(&s->unproven, 0);
+  hash_key_init(&s->account_key);
   s->token = must_dup(name);
   s->name = display_name(name, key);
   if (key.p != NULL) s->key = (struct str){must_dup(key), key.n};
@@ -66,6 +67,8 @@ void slot_unref(struct slot *s) {
   token_unref(s->brought);
   token_bond_fini(&s->bond);
   origins_unref(s->origins);
+  refusal_unref(s->refusal);
+  accounts_fini(&s->accounts);
   pthread_mutex_destroy(&s->mutex);
   must_free(s->key.p);
   free(s->token);
@@ -350,8 +353,8 @@ void slot_bind(struct slot *s, const struct token_bond *bond) {
       if (s->generation > 0 || s->consecutive > 0 || s->next_attempt != SLOT_NEVER) s->next_attempt = now;
       s->consecutive = 0;
       slot_open_outlook_locked(s);
-      s->damp_level = 0;
-      s->damped_until = now;
+      s->vain = (struct damping){0};
+      accounts_fini(&s->accounts);
       if (s->has_fetch && !s->fetching) slot_post_locked(s);
     }
   }

@@ -17,6 +17,8 @@
 #include "token/result.h"
 #include "token/token.h"
 
+struct refusal; /* refusal.h */
+
 /* Derived from the facts at the moment of asking, never stored: it cannot lag behind expiry. FAILING: the last attempt failed and the next
  * waits for its backoff; facts.valid tells whether an older token serves meanwhile. */
 enum slot_state { SLOT_EMPTY, SLOT_FETCHING, SLOT_VALID, SLOT_REFRESHING, SLOT_FAILING, SLOT_EXPIRED, SLOT_CLOSED };
@@ -125,19 +127,35 @@ void slot_want(struct slot *s);
 
 /* An upstream refused `generation`.
  * SLOT_MOVED_ON: the slot has another, valid generation: replay at once. SLOT_REFRESHES: it was current; it is invalid now and a refresh is
- * under way: wait, then replay. SLOT_DAMPED: fresh generations were refused too, lately (or the slot has no fetch, and the token stays; or it is closed):
+ * under way: wait, then replay. SLOT_DAMPED: this path and client were refused fresh generations too, lately (or the slot has no fetch, and the token stays; or it is closed):
  * relay the upstream's answer. */
 /* A constant slot whose secret is what it was is DAMPED as well. */
 enum slot_rejected { SLOT_MOVED_ON, SLOT_REFRESHES, SLOT_DAMPED };
-enum slot_rejected slot_reject(struct slot *s, uint64_t generation);
-/* A replay with `generation`, fresh from a refresh for a rejection, was refused as well: damps further rejections (1 s, doubling with each such
- * generation, to a minute), so that one path that always answers 401 cannot cause a fetch a request. The token stays: other paths may accept it. */
-void slot_replay_rejected(struct slot *s, uint64_t generation);
-/* A request was answered well with that generation: shortens the damping to SLOT_DAMP_PROVEN_MS after the last refused replay, and keeps it
- * that short while acceptances go on. It does not end it at once: a path that always answers 401 beside one that answers well would cause a fetch a request
- * again. Cheap when there is no damping (one relaxed load). */
-void slot_accepted(struct slot *s, uint64_t generation);
-enum { SLOT_DAMP_MIN_MS = 1000, SLOT_DAMP_PROVEN_MS = 4000, SLOT_DAMP_MAX_MS = 60 * 1000 };
+/* Who was refused, and by what. */
+struct slot_refused {
+  uint64_t account; /* slot_account */
+  struct refusal *(*reply)(
+      void *
+          arg); /* a new reference; asked for under the slot's mutex when this refusal is the one that counts. May be NULL */
+  void *arg;
+};
+enum slot_rejected slot_reject_by(struct slot *s, uint64_t generation, const struct slot_refused *by);
+static inline enum slot_rejected slot_reject(struct slot *s, uint64_t generation) {
+  return slot_reject_by(s, generation, NULL);
+}
+/* The account of a path and a client: a keyed hash, of this slot's own. */
+uint64_t slot_account(const struct slot *s, struct str path, struct str client);
+/* A replay with `generation`, fresh from a refresh for a rejection, was refused as well: charges the account, whose further rejections are damped (1 s, doubling with
+ * each such generation, to a minute), so that a path that always answers 401 or 403 cannot cause a fetch a request. The token stays: others may be accepted with it,
+ * and their refusals may be a revocation. Only after SLOT_VAIN_FREE such generations, of whichever accounts, the whole token is damped as well. Returns for how many
+ * ms the account is; 0: nothing new. */
+int64_t slot_replay_refused(struct slot *s, uint64_t generation, uint64_t account);
+enum { SLOT_VAIN_FREE = 8, SLOT_DAMP_PROVEN_MS = 4000 };
+/* A request of that account was answered well with that generation: shortens its damping, and the token's, to SLOT_DAMP_PROVEN_MS after the last refused replay, and
+ * keeps it that short while acceptances go on. It does not end it at once: a path that answers by turns would cause a fetch a request again. Cheap when nothing is damped: ask
+ * slot_is_charged before the account is computed. */
+void slot_accepted_by(struct slot *s, uint64_t generation, uint64_t account);
+bool slot_is_charged(const struct slot *s);
 
 /* Asks for a refresh by hand, backoff or not; joins a fetch that is running, unless that has taken SLOT_SLOW_MS and can be given up (keeper.h). Nothing happens
  * when the slot has no fetch. */

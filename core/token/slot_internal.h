@@ -24,11 +24,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/hash.h"
 #include "base/list.h"
 #include "base/mailbox.h"
 #include "base/origins.h"
 #include "base/rand.h"
+#include "token/accounts.h"
 #include "token/due.h"
+#include "token/refusal.h"
 #include "token/schedule.h"
 #include "token/slot.h"
 
@@ -45,10 +48,12 @@ struct slot {
   /* .p NULL: not a family's. A family's slot does not try again by itself while no request wants its token. */
   struct str key;
   int64_t (*clock)(void); /* clock_boot_ms, but in tests */
+  struct hash_key account_key;
 
   /* atomic */
   _Atomic uint64_t changes; /* written under the mutex, release; read by slot_read, acquire */
-  atomic_bool damping;      /* written under the mutex; relaxed: it only spares slot_accepted the mutex */
+  /* written under the mutex; relaxed: it only spares slot_accepted_by the mutex. 1 << account % 64 of each whose good answers are news */
+  _Atomic uint64_t unproven;
 
   pthread_mutex_t mutex; /* guards what follows */
   struct token *current; /* the token that is served: a reference, or NULL */
@@ -90,9 +95,10 @@ struct slot {
   bool saving;
   char unsaved[sizeof(((struct slot_facts *)0)->unsaved)];
 
-  unsigned damp_level;
-  uint64_t damp_generation; /* the last one whose replay was refused */
-  int64_t damped_at, damped_until;
+  struct refusal
+      *refusal; /* what refused the token that was taken away; until the next is published: a reference, or NULL */
+  struct accounts accounts;
+  struct damping vain; /* of the whole token: by generations that were refused as soon as they were fetched */
 
   /* the way to the keeper: set once, under the mutex */
   struct mailbox *inbox; /* NULL: no keeper yet */

@@ -1,4 +1,4 @@
-/* slot_publish.c: everything that gives a slot a token or takes one away: publication, failure, rejection.
+/* slot_publish.c: everything that gives a slot a token or takes one away: publication, failure; rejection is in slot_refused.c.
  *
  * Invariants: generations count up by one per publication, for the slot's whole life. A token that was taken away is never current again.
  * A rejection names the generation it is about; it takes away that one or nothing, so any number of 401s for one generation cause
@@ -90,6 +90,8 @@ void slot_publish_locked(struct slot *s, struct token *t, int64_t now) {
   s->consecutive = 0;
   slot_open_outlook_locked(s);
   s->asked = s->rejected = false;
+  refusal_unref(s->refusal);
+  s->refusal = NULL;
   s->next_attempt = slot_outdated_locked(s) && s->has_fetch ? now : plan_refresh_locked(s, now);
   slot_gather_locked(s, WAKE_ALL, 0);
   slot_check_locked(s);
@@ -218,111 +220,4 @@ const char *slot_set(struct slot *s, const struct fetch_result *r) {
   }
   slot_wake(s);
   return NULL;
-}
-
-/* --- rejection --- */
-
-enum refusal { REFUSAL_OLD, REFUSAL_TAKES, REFUSAL_KEEPS, REFUSAL_SAME };
-
-/* Once a generation, or the log would be as long as the upstream's. */
-static void report_refusal(const struct slot *s, uint64_t generation, enum refusal kind, int64_t age_ms) {
-  char source[80];
-  if (kind == REFUSAL_OLD) return;
-  (void)snprintf(source, sizeof source, "token %s", slot_name(s));
-  log_from(LOG_WARN, source, "an upstream refused generation %llu, %lld s after it was fetched; %s",
-           (unsigned long long)generation, (long long)(age_ms / 1000),
-           kind == REFUSAL_TAKES  ? "it is fetched anew"
-           : kind == REFUSAL_SAME ? "its secret is what it was, it goes on"
-                                  : "there is no fetch to replace it, it goes on");
-}
-
-/* Looked for outside of the mutex, since a file system may take its time. False as well when it is not constant. */
-static bool is_as_it_was(struct slot *s) {
-  pthread_mutex_lock(&s->mutex);
-  bool constant = (s->traits & SLOT_CONSTANT) != 0;
-  struct origins *o = constant && s->origins != NULL ? origins_ref(s->origins) : NULL;
-  pthread_mutex_unlock(&s->mutex);
-  bool same = constant && !origins_changed(o);
-  origins_unref(o);
-  return same;
-}
-
-enum slot_rejected slot_reject(struct slot *s, uint64_t generation) {
-  enum slot_rejected outcome = SLOT_REFRESHES;
-  enum refusal refusal = REFUSAL_OLD;
-  bool same = is_as_it_was(s);
-  pthread_mutex_lock(&s->mutex);
-  assert(generation <= s->generation);
-  int64_t now = s->clock();
-  bool valid = slot_valid_locked(s, now);
-  int64_t age = valid ? now - s->current->obtained_at : 0;
-  if (s->closed) {
-    outcome = SLOT_DAMPED;
-  } else if (valid && s->current->generation != generation) {
-    outcome = SLOT_MOVED_ON;
-  } else if (valid && now < s->damped_until) {
-    outcome = SLOT_DAMPED;
-  } else if (valid &&
-             (!s->has_fetch || same)) { /* it cannot be replaced: one path's 401 must not take it from all others */
-    if (!s->rejected) refusal = same ? REFUSAL_SAME : REFUSAL_KEEPS;
-    if (!s->rejected) s->rejections++;
-    s->rejected = true;
-    outcome = SLOT_DAMPED;
-  } else {
-    if (valid) {
-      slot_unpublish_locked(s);
-      s->rejected = true;
-      s->rejections++;
-      refusal = REFUSAL_TAKES;
-    }
-    slot_ask_locked(s, now);
-  }
-  slot_check_locked(s);
-  pthread_mutex_unlock(&s->mutex);
-  report_refusal(s, generation, refusal, age);
-  return outcome;
-}
-
-static int64_t damp_ms(unsigned level) {
-  int64_t ms = SLOT_DAMP_MIN_MS;
-  for (unsigned i = 1; i < level && ms < SLOT_DAMP_MAX_MS; i++) ms *= 2;
-  return ms < SLOT_DAMP_MAX_MS ? ms : SLOT_DAMP_MAX_MS;
-}
-
-/* Once a generation: a hundred replays that waited for one refresh are refused a hundred times, which is one piece of news. */
-void slot_replay_rejected(struct slot *s, uint64_t generation) {
-  int64_t damped = 0;
-  pthread_mutex_lock(&s->mutex);
-  if (!s->closed && generation > s->damp_generation) {
-    int64_t now = s->clock();
-    if (now > s->damped_until + SLOT_DAMP_MAX_MS) s->damp_level = 0; /* quiet for long: a new story */
-    s->damp_level++;
-    s->damp_generation = generation;
-    s->damped_at = now;
-    damped = damp_ms(s->damp_level);
-    s->damped_until = now + damped;
-    atomic_store_explicit(&s->damping, true, memory_order_relaxed);
-  }
-  pthread_mutex_unlock(&s->mutex);
-  if (damped == 0) return;
-  char source[80];
-  (void)snprintf(source, sizeof source, "token %s", slot_name(s));
-  log_from(
-      LOG_WARN, source,
-      "an upstream refused generation %llu, which was fetched because of a refusal: for %lld s refusals cause no fetch",
-      (unsigned long long)generation, (long long)(damped / 1000));
-}
-
-/* A generation not older than the refused one works somewhere: the refusals are one path's. A real revocation must not be taken for one of
- * them for as long as a minute. */
-void slot_accepted(struct slot *s, uint64_t generation) {
-  if (!atomic_load_explicit(&s->damping, memory_order_relaxed)) return;
-  pthread_mutex_lock(&s->mutex);
-  if (generation >= s->damp_generation) {
-    int64_t most = s->damped_at + SLOT_DAMP_PROVEN_MS;
-    if (s->damped_until > most) s->damped_until = most;
-    while (damp_ms(s->damp_level) > SLOT_DAMP_PROVEN_MS) s->damp_level--;
-    atomic_store_explicit(&s->damping, false, memory_order_relaxed); /* there is nothing left to shorten */
-  }
-  pthread_mutex_unlock(&s->mutex);
 }

@@ -450,7 +450,7 @@ static bool round_of_refusals(uint64_t *generation) {
   deliver();
   succeed("again", 1000000);
   ++*generation;
-  for (int i = 0; i < 10; i++) slot_replay_rejected(api, *generation);
+  for (int i = 0; i < 10; i++) (void)slot_replay_refused(api, *generation, 0);
   return true;
 }
 
@@ -482,14 +482,71 @@ static void an_accepted_generation_shortens_the_damping(void) {
     advance(60000);
   }
   CHECK(round_of_refusals(&generation));
-  slot_accepted(api, generation - 1); /* says nothing of the newer ones */
+  slot_accepted_by(api, generation - 1, 0); /* says nothing of the newer ones */
   advance(SLOT_DAMP_PROVEN_MS);
   CHECK(!round_of_refusals(&generation));
-  slot_accepted(api, generation);
+  slot_accepted_by(api, generation, 0);
   CHECK(round_of_refusals(&generation)); /* a revocation after all is seen at once */
-  slot_accepted(api, generation);
+  slot_accepted_by(api, generation, 0);
   advance(SLOT_DAMP_PROVEN_MS - 1);
   CHECK(!round_of_refusals(&generation)); /* but one path's refusals beside good answers are no fetch a request */
+  end();
+}
+
+enum { PATH_A = 1, PATH_B, MANY_PATHS = 100 };
+
+static enum slot_rejected refuse_for(uint64_t account, uint64_t generation) {
+  return slot_reject_by(api, generation, &(struct slot_refused){.account = account});
+}
+
+/* Request, refresh, replay, and that is refused, too. False: it was relayed. */
+static bool vain_round(uint64_t account, uint64_t *generation) {
+  enum slot_rejected r = refuse_for(account, *generation);
+  if (r == SLOT_DAMPED) return false;
+  CHECK(r == SLOT_REFRESHES);
+  deliver();
+  succeed("again", 1000000);
+  ++*generation;
+  (void)slot_replay_refused(api, *generation, account);
+  return true;
+}
+
+static void a_path_that_refuses_every_generation_does_not_poison_the_others(void) {
+  begin(true, true);
+  succeed("one", 1000000);
+  uint64_t generation = 1;
+  CHECK(vain_round(PATH_A, &generation) && !vain_round(PATH_A, &generation));
+  CHECK(refuse_for(PATH_B, generation) == SLOT_REFRESHES); /* a revocation, at once */
+  deliver();
+  succeed("three", 1000000);
+  generation++;
+  slot_accepted_by(api, generation, PATH_B);
+  CHECK(!vain_round(PATH_A, &generation) && reads_as("three"));
+  end();
+}
+
+static void many_paths_that_refuse_every_generation_damp_the_token_in_the_end(void) {
+  begin(true, true);
+  succeed("one", 1000000);
+  uint64_t generation = 1;
+  unsigned fetched = 0;
+  for (uint64_t path = 1; path <= MANY_PATHS; path++) {
+    fetched += vain_round(path, &generation);
+    advance(1);
+  }
+  CHECK(fetched == SLOT_VAIN_FREE + 1);
+  advance(DAMP_MIN_MS);
+  CHECK(vain_round(MANY_PATHS + 1, &generation) && !vain_round(MANY_PATHS + 2, &generation));
+  for (int i = 0; i < 8; i++) {
+    CHECK(vain_round((uint64_t)(2000 + i), &generation) || i == 0);
+    advance(DAMP_MAX_MS);
+  }
+  CHECK(vain_round(3000, &generation));
+  slot_accepted_by(api, generation, 4000); /* it serves others */
+  advance(SLOT_DAMP_PROVEN_MS);
+  CHECK(vain_round(3001, &generation));
+  advance(3 * DAMP_MAX_MS); /* quiet for long: a new story */
+  for (uint64_t path = 5000; path < 5000 + SLOT_VAIN_FREE; path++) CHECK(vain_round(path, &generation));
   end();
 }
 
@@ -901,6 +958,8 @@ int main(void) {
   RUN(a_rejection_while_failing_keeps_to_the_backoff);
   RUN(endless_rejections_are_damped_up_to_a_minute);
   RUN(an_accepted_generation_shortens_the_damping);
+  RUN(a_path_that_refuses_every_generation_does_not_poison_the_others);
+  RUN(many_paths_that_refuse_every_generation_damp_the_token_in_the_end);
   RUN(set_publishes_at_once_and_counts_on);
   RUN(a_rejection_takes_nothing_from_a_slot_without_a_fetch);
   RUN(set_is_refreshed_by_the_fetch);

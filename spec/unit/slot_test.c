@@ -232,7 +232,7 @@ static void *run_reader(void *arg) {
       CHECK(now < t->expires_at && t->generation >= last && t->value.n > 0);
       last = t->generation;
       atomic_fetch_add_explicit(&reads, 1, memory_order_relaxed);
-      slot_accepted(shared, last);
+      slot_accepted_by(shared, last, 0);
     }
     struct slot_facts f;
     slot_facts(shared, now, &f);

@@ -56,6 +56,7 @@ function previous:field(name) end
 ---@field attempt integer
 ---@field key string? of a family
 ---@field previous jeton.previous?
+---@field refusal { status: integer, headers: jeton.http.headers }? the reply that refused the last value
 
 ---@class jeton.fetch_result
 ---@field value string|jeton.secret
@@ -77,7 +78,7 @@ function previous:field(name) end
 ---@field leeway? jeton.duration
 ---@field wait? jeton.duration
 ---@field missing? "wait"|"fail"|"pass"
----@field reject_on? integer[]
+---@field reject_on? integer[]|fun(res: jeton.response): boolean? a function decides by status and headers
 ---@field hosts? string[] "h", "h:port", "http://h", "unix:/path"; "exec:/path" and "file:/path" for jeton.exec and jeton.file.write
 ---@field version? string|number|table what the token is, where its fetch does not say
 ---@field reveal? boolean
