@@ -155,10 +155,15 @@ static void reached(struct dial *d, struct origin_conn *c) {
     failed(d, c, status, err_text(status));
 }
 
+/* Else it has to be asked first, and what has come is of the parent's making. */
+static bool server_may_speak_first(const struct dial *d) {
+  return d->use == PLACE_RAW || (d->target->client == NULL && d->target->http2 == HTTP2_ONLY);
+}
+
 static void on_tunnel(struct origin_conn *c, int status, const char *reason) {
   struct dial *d = c->user;
   char text[256];
-  if (status == 0 && c->early.n > 0 && d->use != PLACE_RAW) {
+  if (status == 0 && c->early.n > 0 && !server_may_speak_first(d)) {
     status = ERR_PROXY;
     (void)snprintf(text, sizeof text,
                    "proxy %.150s: bytes behind its answer to CONNECT, where the server has no word yet",

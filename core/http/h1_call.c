@@ -184,28 +184,29 @@ static void write_out(struct call *c, const uv_buf_t *bufs, unsigned n, bool sen
 }
 
 /* For a parent that reads it. The owner said that nothing in it is secret; here it is held to that. */
-static int write_relayed_head(struct call *c, struct buf *out, struct request_head *head) {
-  char absolute[ORIGIN_ABSOLUTE_SIZE];
+static int relay_head(const struct call *c, struct request_head *head, char absolute[ORIGIN_ABSOLUTE_SIZE]) {
   if (head->headers->secrets) return ERR_TOKEN_AUDIENCE;
   origin_absolute(c->origin, absolute);
   head->absolute = str_of(absolute);
   head->parent = origin_parent(c->origin);
-  return write_request_head(out, head);
+  return 0;
 }
 
 static int h1_send_head(struct call *c) {
   struct buf *out = origins_head_buffer(origin_owner(c->origin));
   struct stream *s = &c->place.conn->stream;
   struct request_head head;
+  char absolute[ORIGIN_ABSOLUTE_SIZE]; /* of one that is relayed */
   struct str body = {0};
   buf_init(&c->h1.stash);
   c->place.conn->user = c;
   s->on_drain = on_drain;
   begin_reply(c);
   int rc = c->events->make_head(c, &head, &body);
+  if (rc == 0 && c->place.conn->relayed) rc = relay_head(c, &head, absolute);
   if (rc != 0) return rc;
   buf_reset(out);
-  rc = c->place.conn->relayed ? write_relayed_head(c, out, &head) : write_request_head(out, &head);
+  rc = write_request_head(out, &head);
   if (rc != 0) return rc;
   c->h1.chunked = head.framing.kind == FRAMING_CHUNKED;
   assert(!c->h1.chunked || !c->body_done); /* a body at hand has a length */

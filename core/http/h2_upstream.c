@@ -48,6 +48,7 @@ static void go_on(struct h2_upstream *u) {
 static void shut(struct h2_upstream *u) {
   timeout_fini(&u->silence);
   timeout_fini(&u->secrets);
+  later_cancel(&u->early);
   origin_conn_shut(u->conn);
 }
 
@@ -213,6 +214,16 @@ static void on_read(struct stream *s, ssize_t n, const uint8_t *data) {
     go_on(u);
 }
 
+/* A server may send its SETTINGS before it has heard anything (RFC 9113 section 3.4). Behind a parent's answer they come within the dial, where nothing can be told yet. The loop brings
+ * them before it reads the socket again. */
+static void on_early(struct later *l) {
+  struct h2_upstream *u = CONTAINER_OF(l, struct h2_upstream, early);
+  struct buf first = u->conn->early;
+  buf_init(&u->conn->early);
+  if (!u->lost) on_read(&u->conn->stream, (ssize_t)first.n, first.p);
+  buf_fini(&first);
+}
+
 static void on_drain(struct stream *s, int status) {
   struct h2_upstream *u = ((struct origin_conn *)s->owner)->session;
   if (!u->lost) h2_session_drained(&u->session, status);
@@ -231,6 +242,8 @@ static void upstream_open(struct origin_conn *c, struct wheel *w, struct laters 
   c->stream.on_drain = on_drain;
   h2_session_init(&u->session, &c->stream, l, &settings, &h2_call_events);
   stream_read_start(&c->stream, on_read);
+  later_init(&u->early, on_early);
+  if (c->early.n > 0) later_post(l, &u->early);
   timeout_set(&u->silence, H2_SILENCE_MS);
 }
 

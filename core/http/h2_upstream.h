@@ -23,6 +23,7 @@ struct h2_upstream {
   struct link put_off;    /* calls (h2_call.put_off) that were given a place within a feed */
   struct timeout silence; /* the next look at session.heard_at, or the end of the wait for an answer */
   struct timeout secrets; /* the end of the first token in what the socket has not taken */
+  struct later early;     /* brings what the server said while a parent proxy made the tunnel (origin_conn.early) */
   unsigned pings;         /* of this silence */
   const char *reason;     /* why it is of no use, where more is known than that it has ended; NULL. Static */
   bool doubted;           /* nothing has come since the last one */

@@ -20,7 +20,7 @@ struct origin;
 enum place_use {
   PLACE_SECRET, /* in a tunnel through the parent: what it carries is not the parent's to read */
   PLACE_OPEN,   /* over plain http the parent may be given the request as it is */
-  PLACE_RAW     /* a tunnel whose server may speak first: its words are in the connection's `early` */
+  PLACE_RAW     /* a tunnel of bytes, whose server may speak first: place_early */
 };
 
 enum origin_conn_state {
@@ -42,7 +42,7 @@ struct origin_conn {
   struct timeout idle;
   void *user;
   struct connecting *connecting; /* to a parent, while it is asked for a tunnel; NULL: it is not, or no more */
-  struct buf early;              /* of PLACE_RAW: what came behind the parent's answer */
+  struct buf early;              /* what the server said right behind the parent's answer, and nobody has read */
   struct h2_upstream *session;   /* of HTTP/2, from the dial's end to the stream's; NULL: it speaks HTTP/1.1 */
   enum origin_conn_state state;
   unsigned places, taken;
