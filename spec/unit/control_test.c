@@ -61,8 +61,9 @@ static void host_reload(void *ctx, bool prove, struct reload_waiter *w) {
   CHECK(uv_timer_start(&f->later, on_reload_later, prove ? 60 : 5, 0) == 0);
 }
 static void fail_slot(struct slot *s) { /* as the keeper does when a fetch has failed */
+  const struct slot_failure failure = {.why = "the issuer is away"};
   pthread_mutex_lock(&s->mutex);
-  slot_fail_locked(s, "the issuer is away", 0, clock_boot_ms());
+  slot_fail_locked(s, &failure, clock_boot_ms());
   slot_gather_locked(s, WAKE_ONE_ATTEMPT, ERR_TOKEN_MISSING);
   pthread_mutex_unlock(&s->mutex);
   slot_wake(s);
