@@ -19,6 +19,7 @@
 #include "base/units.h"
 #include "lua/arg.h"
 #include "lua/budget.h"
+#include "lua/fetch_data.h"
 #include "lua/http_op.h"
 #include "lua/l_secret.h"
 #include "token/secret.h"
@@ -131,6 +132,10 @@ int l_fetch_push_context(lua_State *L, const struct fetch *f, bool open) {
   if (key.p != NULL) {
     lua_pushlstring(L, key.p, key.n);
     lua_setfield(L, -2, "key");
+  }
+  if (slot_data_of(f->slot) != NULL) {
+    fetch_data_push(L, slot_data_of(f->slot));
+    lua_setfield(L, -2, "data");
   }
   if (f->previous != NULL) {
     push_previous(L, f, open);

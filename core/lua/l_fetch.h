@@ -7,7 +7,7 @@
 #include "base/buf.h"
 #include "token/keeper.h"
 
-/* Pushes ctx: { name, reason, attempt, key, previous }. `open`: the token may be revealed. Returns 1. May raise out-of-memory: call it in protected mode. */
+/* Pushes ctx: { name, reason, attempt, key, data, previous }. `open`: the token may be revealed. Returns 1. May raise out-of-memory: call it in protected mode. */
 int l_fetch_push_context(lua_State *L, const struct fetch *f, bool open);
 /* Reads the top nresults values of L, which the function at reference fn has returned. Never raises. Value, fields and the error text are kept in hold
  * (sensitive, empty), which must live as long as *out. Not ok: out->error is a sentence without a byte of the value: the script's own, or with the

@@ -4,10 +4,7 @@
  * bytes are looked up when a request is written (token/secret_expand.c), so a handle that a script has kept is never out of date.
  *
  * The hot path is `"Bearer " .. tokens.api`: the handle keeps the userdata of its last join, and since secrets are immutable the same one serves every
- * request with that prefix.
- *
- * A family keeps the handles of its keys in a weak table, so that their readers stay warm while scripts use them. It must not keep them strongly: a handle
- * holds its slot in use, and the family would never drop one. */
+ * request with that prefix. */
 #include "lua/l_token.h"
 
 #include <assert.h>
@@ -25,7 +22,6 @@
 #include "lua/pins.h"
 #include "lua/type.h"
 #include "lua/vm.h"
-#include "token/family.h"
 #include "token/saves.h"
 #include "token/secret.h"
 #include "token/slot.h"
@@ -43,12 +39,6 @@ struct token_handle { /* user value 1: the secret that prefix .. value made, or 
   bool reveal;
   unsigned max_waiters;
   int64_t wait_ms;
-};
-
-struct family_handle { /* user value 1: handles by key, weak */
-  struct l_secret_family head;
-  struct token_terms terms;
-  struct token_family *family; /* a reference */
 };
 
 static struct token_handle *check(lua_State *L) { return type_check(L, L_TOKEN); }
@@ -330,84 +320,7 @@ void l_token_push(lua_State *L, const struct token_terms *terms, struct slot *sl
   fill(L, push_empty(L), terms, slot);
 }
 
-/* --- families --- */
-
-/* Handles that are garbage may hold the places: collect them and try once more. */
-static struct slot *place(lua_State *L, struct family_handle *h, struct str key) {
-  struct slot *slot = family_get(h->family, key, clock_boot_ms());
-  if (slot != NULL || key.n == 0 || key.n > FAMILY_KEY_MAX) return slot;
-  return vm_collect_rarely(vm_of(L)) ? family_get(h->family, key, clock_boot_ms()) : NULL;
-}
-
-static int no_place(lua_State *L, const struct family_handle *h, struct str key) {
-  const char *name = h->head.name;
-  if (key.n == 0) return luaL_error(L, "tokens.%s: an empty key", name);
-  if (key.n > FAMILY_KEY_MAX) return luaL_error(L, "tokens.%s: a key of more than %d bytes", name, FAMILY_KEY_MAX);
-  return luaL_error(L, "tokens.%s: all %d places are taken by tokens in use (see the token's max)", name,
-                    (int)family_max(h->family));
-}
-
-/* The handle of a key is kept (weakly) so that its reader stays warm; the family is asked each time, since that marks the slot as used and
- * shows when the slot has been dropped and made anew. */
-static int l_family_index(lua_State *L) {
-  struct family_handle *h = luaL_checkudata(L, 1, L_FAMILY);
-  if (lua_type(L, 2) != LUA_TSTRING)
-    luaL_error(L, "tokens.%s: a family's key is a string, got %s: write tokens.%s[tostring(key)]", h->head.name,
-               arg_push_noun(L, 2), h->head.name);
-  struct str key;
-  key.p = lua_tolstring(L, 2, &key.n);
-  lua_getiuservalue(L, 1, 1);
-  lua_pushvalue(L, 2);
-  (void)lua_rawget(L, 3);
-  const struct token_handle *known = lua_touserdata(L, 4);
-  struct slot *slot = place(L, h, key);
-  if (slot == NULL) return no_place(L, h, key);
-  bool same = known != NULL && known->slot == slot;
-  slot_unref(slot); /* what follows may raise; the family keeps a slot that was asked for just now */
-  if (same) return 1;
-  struct token_handle *fresh = push_empty(L);
-  slot = place(L, h, key);
-  if (slot == NULL) return no_place(L, h, key);
-  fill(L, fresh, &h->terms, slot);
-  slot_unref(slot);
-  lua_pushvalue(L, 2);
-  lua_pushvalue(L, -2);
-  lua_rawset(L, 3);
-  return 1;
-}
-
-static int l_family_tostring(lua_State *L) {
-  struct family_handle *h = luaL_checkudata(L, 1, L_FAMILY);
-  lua_pushfstring(L, "family<%s of %d tokens>", h->head.name, (int)family_size(h->family));
-  return 1;
-}
-
-static int l_family_collect(lua_State *L) {
-  struct family_handle *h = luaL_checkudata(L, 1, L_FAMILY);
-  if (h->family != NULL) family_unref(h->family);
-  h->family = NULL;
-  return 0;
-}
-
-static const luaL_Reg family_metamethods[] = {
-    {"__gc", l_family_collect},    {"__tostring", l_family_tostring}, {"__index", l_family_index},
-    {"__concat", l_secret_concat}, {"__newindex", l_secret_refuse},   {NULL, NULL},
-};
-
-void l_family_push(lua_State *L, const char *name, const struct token_terms *terms, struct token_family *f) {
-  struct family_handle *h = lua_newuserdatauv(L, sizeof *h, 1);
-  *h = (struct family_handle){.head.name = name, .terms = *terms};
-  if (luaL_newmetatable(L, L_FAMILY)) {
-    luaL_setfuncs(L, family_metamethods, 0);
-    lua_pushliteral(L, "family");
-    lua_setfield(L, -2, "__metatable");
-  }
-  lua_setmetatable(L, -2);
-  lua_newtable(L);
-  lua_createtable(L, 0, 1);
-  lua_pushliteral(L, "v");
-  lua_setfield(L, -2, "__mode");
-  lua_setmetatable(L, -2);
-  lua_setiuservalue(L, -2, 1);
-  h->family = family_ref(f);
+struct slot *l_token_slot(lua_State *L, int idx) {
+  const struct token_handle *h = type_test(L, idx, L_TOKEN);
+  return h != NULL ? h->slot : NULL;
 }

@@ -10,6 +10,7 @@
 #include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +24,7 @@ struct entry {
   struct entry *next; /* of its chain */
   uint64_t hash;
   int64_t last_used; /* CLOCK_BOOTTIME ms */
+  uint8_t digest[FAMILY_DIGEST];
   struct slot *slot;
 };
 
@@ -132,9 +134,10 @@ void family_leave(struct token_family *f) {
 
 static struct entry **chain(struct token_family *f, uint64_t h) { return &f->table[h & (f->nchains - 1)]; }
 
-static struct entry *find(struct token_family *f, uint64_t h, struct str key) {
+/* The digest is one of a hash that nobody can choose collisions of, so that comparing it is comparing the data. */
+static struct entry *find(struct token_family *f, uint64_t h, const struct family_place *p) {
   for (struct entry *e = *chain(f, h); e != NULL; e = e->next) {
-    if (e->hash == h && str_eq(slot_key(e->slot), key)) return e;
+    if (e->hash == h && str_eq(slot_key(e->slot), p->key) && memcmp(e->digest, p->digest, FAMILY_DIGEST) == 0) return e;
   }
   return NULL;
 }
@@ -184,11 +187,12 @@ static bool make_room(struct token_family *f, int64_t now_boot_ms) {
   return f->n < f->max;
 }
 
-static struct entry *add(struct token_family *f, uint64_t h, struct str key) {
+static struct entry *add(struct token_family *f, uint64_t h, const struct family_place *p) {
   if (f->n >= f->nchains) grow(f);
   struct entry *e = must_calloc(1, sizeof *e), **to = chain(f, h);
   e->hash = h;
-  e->slot = slot_new(str_of(f->name), key);
+  e->slot = slot_new_of(str_of(f->name), p->key, p->shown, p->data);
+  memcpy(e->digest, p->digest, FAMILY_DIGEST);
   if (f->bound) slot_bind(e->slot, &f->bond);
   slot_set_traits(e->slot, f->traits);
   if (f->home.inbox != NULL) {
@@ -204,13 +208,19 @@ static struct entry *add(struct token_family *f, uint64_t h, struct str key) {
 
 /* --- any thread --- */
 
-struct slot *family_get(struct token_family *f, struct str key, int64_t now_boot_ms) {
-  if (key.n == 0 || key.n > FAMILY_KEY_MAX) return NULL;
+static uint64_t hash_of(const struct token_family *f, const struct family_place *p) {
+  uint64_t of_data;
+  memcpy(&of_data, p->digest, sizeof of_data);
+  return hash_keyed(&f->hash, p->key) ^ of_data;
+}
+
+struct slot *family_place(struct token_family *f, const struct family_place *p, int64_t now_boot_ms) {
+  if (p->key.n == 0 || p->key.n > FAMILY_KEY_MAX) return NULL;
   struct slot *s = NULL;
-  uint64_t h = hash_keyed(&f->hash, key);
+  uint64_t h = hash_of(f, p);
   pthread_mutex_lock(&f->mutex);
-  struct entry *e = f->closed ? NULL : find(f, h, key);
-  if (e == NULL && !f->closed && make_room(f, now_boot_ms)) e = add(f, h, key);
+  struct entry *e = f->closed ? NULL : find(f, h, p);
+  if (e == NULL && !f->closed && make_room(f, now_boot_ms)) e = add(f, h, p);
   if (e != NULL) {
     e->last_used = now_boot_ms;
     list_remove(&e->used);
@@ -219,6 +229,15 @@ struct slot *family_get(struct token_family *f, struct str key, int64_t now_boot
   }
   pthread_mutex_unlock(&f->mutex);
   return s;
+}
+
+struct slot *family_get(struct token_family *f, struct str key, int64_t now_boot_ms) {
+  const struct family_place p = {.key = key, .shown = key};
+  return family_place(f, &p, now_boot_ms);
+}
+
+void family_mark(const struct token_family *f, struct str text, char out[FAMILY_MARK_SIZE]) {
+  (void)snprintf(out, FAMILY_MARK_SIZE, "%08x", (unsigned)(hash_keyed(&f->hash, text) >> 32));
 }
 
 unsigned family_size(struct token_family *f) {

@@ -8,7 +8,7 @@
 #include "base/str.h"
 #include "token/slot.h"
 
-enum { FAMILY_KEY_MAX = 256 };
+enum { FAMILY_KEY_MAX = 256, FAMILY_DIGEST = 32, FAMILY_MARK_SIZE = 9 /* eight digits and the end */ };
 struct token_family;
 /* Refcounted, survives reloads, found by name and made by the keeper: use keeper_adopt_family. One made with family_new alone has slots that nobody fetches
  * for. */
@@ -26,6 +26,16 @@ void family_set_traits(struct token_family *f, unsigned traits);
  * in use, the key is empty or too long, or the family is closed. In use is what anybody but family and keeper holds a reference to: where a script's garbage may
  * hold some, collect it and try once more. */
 struct slot *family_get(struct token_family *f, struct str key, int64_t now_boot_ms);
+/* The same with more to a place than its key. What a token is fetched with is a part of whose it is: so one key with two data is two places, and nobody gets a token by
+ * its key alone that was fetched with somebody else's data. */
+struct family_place {
+  struct str key, shown;         /* slot_new_of */
+  uint8_t digest[FAMILY_DIGEST]; /* of data: the same for the same, and for nothing else; zeros: there is none */
+  struct slot_data *data;        /* borrowed, or NULL; a place that is there has its own */
+};
+struct slot *family_place(struct token_family *f, const struct family_place *p, int64_t now_boot_ms);
+/* Eight digits that tell one text from another where its bytes must not be shown, as long as this process lives: nothing can be guessed from them. */
+void family_mark(const struct token_family *f, struct str text, char out[FAMILY_MARK_SIZE]);
 unsigned family_size(struct token_family *f);
 unsigned family_max(struct token_family *f); /* as family_configure set it */
 /* Those that are there at this moment, the one used longest ago first. fn runs without the family's mutex: telling of a hundred thousand keys takes a while, in

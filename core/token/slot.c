@@ -29,13 +29,18 @@ static char *display_name(struct str token, struct str key) {
 }
 
 struct slot *slot_new(struct str name, struct str key) {
+  return slot_new_of(name, key, key, NULL);
+}
+
+struct slot *slot_new_of(struct str name, struct str key, struct str shown, struct slot_data *data) {
   struct slot *s = must_calloc(1, sizeof *s);
   atomic_init(&s->refs, 1);
   atomic_init(&s->changes, 0);
   atomic_init(&s->unproven, 0);
   hash_key_init(&s->account_key);
   s->token = must_dup(name);
-  s->name = display_name(name, key);
+  s->name = display_name(name, shown);
+  s->data = data != NULL ? slot_data_ref(data) : NULL;
   if (key.p != NULL) s->key = (struct str){must_dup(key), key.n};
   s->clock = clock_boot_ms;
   pthread_mutex_init(&s->mutex, NULL);
@@ -71,6 +76,7 @@ void slot_unref(struct slot *s) {
   accounts_fini(&s->accounts);
   pthread_mutex_destroy(&s->mutex);
   must_free(s->key.p);
+  slot_data_unref(s->data);
   free(s->token);
   free(s->name);
   free(s);
@@ -78,6 +84,9 @@ void slot_unref(struct slot *s) {
 
 const char *slot_name(const struct slot *s) { return s->name; }
 const char *slot_token_name(const struct slot *s) { return s->token; }
+struct slot_data *slot_data_of(const struct slot *s) {
+  return s->data;
+}
 struct str slot_key(const struct slot *s) {
   return s->key;
 }

@@ -32,14 +32,30 @@ const char *fetch_reason_name(enum fetch_reason r); /* "first" "expiring" "rejec
  * is published. */
 enum slot_trait { SLOT_CONSTANT = 1 };
 
+/* What a family's slot is fetched with beside its key. Refcounted, immutable; made in any thread, read in the keeper's. */
+struct slot_data {
+  atomic_uint refs;
+  void (*free)(struct slot_data *d); /* by the last unref, in any thread */
+};
+static inline struct slot_data *slot_data_ref(struct slot_data *d) {
+  atomic_fetch_add_explicit(&d->refs, 1, memory_order_relaxed);
+  return d;
+}
+static inline void slot_data_unref(struct slot_data *d) { /* NULL is fine */
+  if (d != NULL && atomic_fetch_sub_explicit(&d->refs, 1, memory_order_acq_rel) == 1) d->free(d);
+}
+
 struct slot; /* refcounted; the body is in slot_internal.h, for the keeper and the family */
 
 struct slot *slot_new(struct str name, struct str key); /* key.p NULL unless it is a family's */
 struct slot *slot_ref(struct slot *s);
 void slot_unref(struct slot *s);
+/* A family's again: `shown` stands for the key in its name, and `data`, or NULL, is what it is fetched with as long as it lives. */
+struct slot *slot_new_of(struct str name, struct str key, struct str shown, struct slot_data *data);
 const char *slot_name(const struct slot *s); /* "api", or "tenant[acme]" with unprintable bytes as '?'; immutable */
-const char *slot_token_name(const struct slot *s); /* "api", or "tenant": the name in the policy; immutable */
-struct str slot_key(const struct slot *s);         /* "acme", as given; .p NULL when the slot is not a family's */
+const char *slot_token_name(const struct slot *s);    /* "api", or "tenant": the name in the policy; immutable */
+struct slot_data *slot_data_of(const struct slot *s); /* borrowed, or NULL; immutable */
+struct str slot_key(const struct slot *s);            /* "acme", as given; .p NULL when the slot is not a family's */
 
 /* A thread's view of a slot. Embedded in an object of one thread; no lock of its own. */
 #define SLOT_UNSEEN UINT64_MAX

@@ -47,6 +47,7 @@ struct slot {
   char *token; /* the name in the policy */
   /* .p NULL: not a family's. A family's slot does not try again by itself while no request wants its token. */
   struct str key;
+  struct slot_data *data; /* a reference, or NULL */
   int64_t (*clock)(void); /* clock_boot_ms, but in tests */
   struct hash_key account_key;
 

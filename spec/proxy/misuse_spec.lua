@@ -109,7 +109,7 @@ local mistakes = {
     { "local _, tokens = ... return tokens.api.refresh()", "'refresh' is a method of a token, and was given nothing" },
     { "local _, tokens = ... tokens.pushed:set('v', 300)", "expected a table, { expires_in = seconds }" },
     { "local _, tokens = ... tokens.pushed:set('v', { expires = 300 })", "unknown option 'expires': there are expires_in, expires_at and fields" },
-    { "local _, tokens = ... return tokens.tenant[5]", "a family's key is a string, got a number: write tokens.tenant[tostring(key)]" },
+    { "local _, tokens = ... return tokens.tenant[5]", "a family's key is a string or a secret, got a number: write tokens.tenant[tostring(key)]" },
     { "local _, tokens = ... return tokens.tenant:refresh()", "is not a function (of a family: tokens.NAME[key]:refresh())" },
     { "local _, tokens = ... return table.concat { 'Bearer ', tokens.api }", "join them with .., which keeps them opaque" },
     { "local req, tokens = ... req.headers.authorization = ('Bearer %s'):format(tokens.api)", "join it with .. instead, as in \"Bearer \" .. tokens.NAME" },

@@ -98,6 +98,44 @@ static void a_key_has_one_slot(void) {
   end();
 }
 
+static unsigned data_freed;
+static void free_data(struct slot_data *d) {
+  data_freed++;
+  free(d);
+}
+static struct slot_data *new_data(void) {
+  struct slot_data *d = calloc(1, sizeof *d);
+  atomic_init(&d->refs, 1);
+  d->free = free_data;
+  return d;
+}
+
+static void a_key_with_data_is_a_place_of_its_own(void) {
+  begin(3, 60000);
+  data_freed = 0;
+  struct family_place alice = {.key = STR("alice"), .shown = STR("alice#1"), .digest = {1}, .data = new_data()};
+  struct slot *plain = get("alice"), *one = family_place(tenant, &alice, vnow);
+  CHECK(one != plain && slot_data_of(one) == alice.data && slot_data_of(plain) == NULL);
+  CHECK(strcmp(slot_name(one), "tenant[alice#1]") == 0 && str_eq(slot_key(one), STR("alice")));
+  slot_data_unref(alice.data);
+  alice.data = new_data(); /* the same by its digest: the place keeps its own */
+  struct slot *again = family_place(tenant, &alice, vnow);
+  CHECK(again == one && slot_data_of(one) != alice.data);
+  slot_data_unref(alice.data);
+  CHECK(data_freed == 1);
+  alice.digest[FAMILY_DIGEST - 1] = 1; /* another, by its last byte alone */
+  alice.data = NULL;
+  struct slot *other = family_place(tenant, &alice, vnow);
+  CHECK(other != one && other != plain && family_size(tenant) == 3);
+  CHECK(get("bob") == NULL); /* each counts */
+  slot_unref(again);
+  slot_unref(one);
+  slot_unref(other);
+  slot_unref(plain);
+  end();
+  CHECK(data_freed == 2);
+}
+
 static void nothing_is_fetched_until_somebody_waits(void) {
   begin(8, 600000);
   struct slot *a = get("acme");
@@ -436,6 +474,7 @@ static void threads_share_a_family(void) {
 int main(void) {
   log_configure(&(struct log_settings){LOG_OFF, LOG_TEXT});
   RUN(a_key_has_one_slot);
+  RUN(a_key_with_data_is_a_place_of_its_own);
   RUN(nothing_is_fetched_until_somebody_waits);
   RUN(wanting_without_waiting_fetches_too);
   RUN(a_failing_key_that_nobody_wants_is_not_tried_again);

@@ -40,7 +40,18 @@ function token:unsaved(why, what) end
 ---@return string? bytes, string? message, string? code
 function token:reveal() end
 
----@alias jeton.tokens table<string, jeton.token|table<string, jeton.token>>
+---@alias jeton.fetch_data table<string, string|number|boolean|jeton.secret>
+
+--- A family, by key.
+---@class jeton.family
+---@field [string|jeton.secret] jeton.token
+local family = {}
+---@param key string|jeton.secret
+---@param data? jeton.fetch_data for the fetch: ctx.data. Other data are another token
+---@return jeton.token
+function family:of(key, data) end
+
+---@alias jeton.tokens table<string, jeton.token|jeton.family>
 
 ---@class jeton.previous
 ---@field generation integer
@@ -55,6 +66,7 @@ function previous:field(name) end
 ---@field reason "first"|"expiring"|"rejected"|"manual"|"changed"
 ---@field attempt integer
 ---@field key string? of a family
+---@field data jeton.fetch_data? of a family: as tokens.NAME:of had it
 ---@field previous jeton.previous?
 ---@field refusal { status: integer, headers: jeton.http.headers }? the reply that refused the last value
 
