@@ -1,0 +1,21 @@
+---@meta jeton.kubernetes
+-- luacheck: ignore
+-- Types of jeton.kubernetes's options for editors with the Lua language server. Not loaded by jeton.
+
+-- With family = true each option that may differ from key to key may be a function of it, and one has to be.
+---@class jeton.kubernetes.service_account : jeton.token_options
+---@field path? string|fun(key: string): string the mounted token unless it is given
+---@field lifetime? number seconds until it is read again; 60 unless it is given
+
+---@class jeton.kubernetes.token_request : jeton.token_options
+---@field service_account string|fun(key: string): string
+---@field namespace? string|fun(key: string): string the pod's own unless it is given
+---@field audience? string|string[]|fun(key: string): string|string[] the API's own unless it is given
+---@field expiration? integer seconds, 600 or more
+---@field bound_to? { apiVersion: string, kind: "Pod"|"Secret"|"Node", name: string, uid: string? }|fun(key: string): table
+---@field token? jeton.secret who asks; the mounted token unless it is given
+---@field url? string the API; as the pod is told unless it is given
+---@field mount? string the directory with token, ca.crt and namespace
+---@field tls? jeton.tls the mounted ca.crt unless it is given
+---@field http2? boolean|"auto"
+---@field proxy? string|jeton.proxy|false
