@@ -243,7 +243,7 @@ describe("a parent that", function()
     return res, p:errors(), peer
   end
 
-  for name, case in pairs {
+  local REFUSES = {
     ["answers with garbage"] = { [[c:read "head" c:write "SSH-2.0-x\r\n\r\n"]], 502, "proxy http://127.0.0.1:%d+: " },
     ["answers by HTTP/1.0 with chunks"] = { [[c:read "head" c:write "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"]], 502, "Transfer%-Encoding on HTTP/1.0" },
     ["has a body behind its 200"] = { [[c:read "head" c:write "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"]], 502, "bytes behind its answer to CONNECT" },
@@ -258,24 +258,47 @@ describe("a parent that", function()
     ["says 502 with a body"] = { [[c:read "head" c:write "HTTP/1.1 502 Oops\r\nContent-Length: 5\r\n\r\nhello"]], 502, "502 Bad Gateway for a tunnel to plain.test:%d+" },
     ["says 101"] = { [[c:read "head" c:write "HTTP/1.1 101 Switching\r\n\r\n"]], 502, "101 Switching Protocols for a tunnel" },
     ["says 100 without end"] = { [[c:read "head" for i = 1, 20 do c:write "HTTP/1.1 100 Continue\r\n\r\n" end]], 502, "interim answers without end" },
-  } do
+  }
+  local SERVES = [[ while true do local head = c:read "head" if not head then break end c:write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine") end ]]
+  local MAKES = {
+    ["HTTP/1.0 200 Connection established"] = "HTTP/1.0 200 Connection established\\r\\n\\r\\n", ["a length that does not count"] = "HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\n",
+    ["chunks that do not count"] = "HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n", ["a 103 before it"] = "HTTP/1.1 103 Early Hints\\r\\nLink: x\\r\\n\\r\\nHTTP/1.1 204 No Content\\r\\n\\r\\n",
+  }
+
+  --- One jeton with an upstream for each of these parents.
+  local served, by_name, upstreams = nil, {}, {}
+  local function add(name, script)
+    by_name[name] = { peer = parent(script), key = "u" .. #upstreams }
+    upstreams[#upstreams + 1] = ("u%d = { 'http://plain.test:%d', proxy = 'http://127.0.0.1:%d', timeouts = { connect = '700ms' } }"):format(#upstreams, nginx.port, by_name[name].peer.port)
+  end
+  setup(function()
+    for name, case in pairs(REFUSES) do add(name, case[1]) end
+    for name, answer in pairs(MAKES) do add(name, ('c:read "head" c:write "%s" %s'):format(answer, SERVES)) end
+    served = jeton.start(([[return { listen = "127.0.0.1:0", upstreams = { %s }, %s, on_request = function(req, tokens)
+      req.upstream = req.query
+      req.headers.authorization = "Bearer " .. tokens.api
+    end }]]):format(table.concat(upstreams, ", "), TOKEN:format(("'http://plain.test:%d'"):format(nginx.port))))
+  end)
+  teardown(function()
+    served:finish()
+    no_secrets(served:errors())
+  end)
+
+  for name, case in pairs(REFUSES) do
     it(name .. " costs the request, and is told in the log", function()
-      local res, log = outcome(case[1])
+      local before = #served:errors()
+      local res = ask(served, "/token?" .. by_name[name].key)
       assert.is_true(res.status == case[2] or case[2] == 50 and res.status >= 502, res.status)
-      assert.matches(case[3], log)
+      process.poll(function() return served:errors():sub(before + 1):find(case[3]) end, 5, function() return case[3] .. " in " .. served:errors():sub(before + 1) end)
+      assert.is_nil(by_name[name].peer.received():find("t0ken", 1, true))
     end)
   end
 
-  local SERVES = [[ while true do local head = c:read "head" if not head then break end c:write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine") end ]]
-  for name, answer in pairs {
-    ["HTTP/1.0 200 Connection established"] = "HTTP/1.0 200 Connection established\\r\\n\\r\\n", ["a length that does not count"] = "HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\n",
-    ["chunks that do not count"] = "HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n", ["a 103 before it"] = "HTTP/1.1 103 Early Hints\\r\\nLink: x\\r\\n\\r\\nHTTP/1.1 204 No Content\\r\\n\\r\\n",
-  } do
+  for name in pairs(MAKES) do
     it("answers with " .. name .. " makes a tunnel", function()
-      local res, log, peer = outcome(('c:read "head" c:write "%s" %s'):format(answer, SERVES))
-      assert.equal("fine", res.body, log)
-      local head = ("CONNECT plain.test:%d HTTP/1.1\r\nHost: plain.test:%d\r\n\r\n"):format(nginx.port, nginx.port)
-      assert.equal(head .. "GET /token HTTP/1.1\r\n", peer.received():sub(1, #head + #"GET /token HTTP/1.1\r\n"))
+      assert.equal("fine", ask(served, "/token?" .. by_name[name].key).body)
+      local head = ("CONNECT plain.test:%d HTTP/1.1\r\nHost: plain.test:%d\r\n\r\nGET /token?"):format(nginx.port, nginx.port)
+      assert.equal(head, by_name[name].peer.received():sub(1, #head))
     end)
   end
 
@@ -433,23 +456,35 @@ describe("a policy's proxy", function()
   end
   local function upstream(proxy) return ("return {\n  listen = ':0',\n  upstream = { 'http://a',\n    proxy = %s },\n}"):format(proxy) end
 
-  for proxy, told in pairs {
-    ["'proxy:3128'"] = "policy.lua:4: upstream.proxy: expected http://HOST:PORT, with USER:PASSWORD@ before the host if the proxy wants them",
-    ["'http://u:s3cret@proxy'"] = "policy.lua:4: upstream.proxy: the proxy's port is missing: http://HOST:PORT (others would take 1080, 80 or 3128)",
-    ["'https://proxy:3128'"] = "upstream.proxy: a parent proxy is reached by http:// (what goes through its tunnels keeps a TLS of its own)",
-    ["'socks5h://u:s3cret@proxy:1080'"] = "upstream.proxy: SOCKS is not spoken here: the proxy has to know HTTP's CONNECT, http://HOST:PORT",
-    ["true"] = 'upstream.proxy: expected "http://HOST:PORT", "environment", false, or a table such as',
-    ["{ user = 'u' }"] = "upstream.proxy: expected url in it", ["{ url = 'http://a:1', pasword = 's3cret' }"] = "pasword",
-    ["{ url = 'http://a:1', password = 's3cret' }"] = "upstream.proxy: a password without a user", ["{ url = 'http://a:1', user = 'a:b' }"] = "upstream.proxy: a user with a colon (RFC 7617 section 2)",
-    ["{ url = 'http://a:1', user = 'u', password = jeton.secret.exec { 'true' } }"] = "upstream.proxy: the password cannot be read: ",
-  } do
-    it("is refused: " .. proxy, function()
-      local code, said = check(upstream(proxy))
-      assert.equal(78, code, said)
-      assert.truthy(said:find(told, 1, true), said)
-      assert.is_nil(said:find("s3cret", 1, true), said)
-    end)
-  end
+  it("is refused when it is none, each with its line and what to write", function()
+    local wrong = {
+      { "'proxy:3128'", "expected http://HOST:PORT, with USER:PASSWORD@ before the host if the proxy wants them" },
+      { "'http://u:s3cret@proxy'", "the proxy's port is missing: http://HOST:PORT (others would take 1080, 80 or 3128)" },
+      { "'https://proxy:3128'", "a parent proxy is reached by http:// (what goes through its tunnels keeps a TLS of its own)" },
+      { "'socks5h://u:s3cret@proxy:1080'", "SOCKS is not spoken here: the proxy has to know HTTP's CONNECT, http://HOST:PORT" },
+      { "true", 'expected "http://HOST:PORT", "environment", false, or a table such as' },
+      { "{ user = 'u' }", "expected url in it" },
+      { "{ url = 'http://a:1', password = 's3cret' }", "a password without a user" },
+      { "{ url = 'http://a:1', user = 'a:b' }", "a user with a colon (RFC 7617 section 2)" },
+      { "{ url = 'http://u:s3cret@a:1', user = 'u' }", "user and password stand in the URL already" },
+      { "{ url = 'http://a:1', pasword = 's3cret' }", "", 'pasword: unknown key (did you mean "password"?)' },
+    }
+    local all = {}
+    for i, case in ipairs(wrong) do all[i] = ("u%d = { 'http://a', proxy = %s },"):format(i, case[1]) end
+    local code, said = check(("return {\n  listen = ':0', upstream = 'http://a', upstreams = {\n%s\n} }"):format(table.concat(all, "\n")))
+    assert.equal(78, code, said)
+    for i, case in ipairs(wrong) do
+      local told = ("policy.lua:%d: upstreams.u%d.proxy%s"):format(i + 2, i, case[3] and "." .. case[3] or ": " .. case[2])
+      assert.truthy(said:find(told, 1, true), told .. "\n" .. said)
+    end
+    assert.is_nil(said:find("s3cret", 1, true), said)
+  end)
+  it("has no password that a command prints", function()
+    local code, said = check(upstream "{ url = 'http://a:1', user = 'u', password = jeton.secret.exec { 'true' } }")
+    assert.equal(78, code, said)
+    assert.truthy(said:find("policy.lua:4: upstream.proxy: the password cannot be read: ", 1, true), said)
+    assert.truthy(said:find("(what a command prints cannot stand here: let it write a file, for jeton.secret.file)", 1, true), said)
+  end)
   it("of the environment is refused where that is of no use, and not shown", function()
     local code, said = check(upstream "'environment'", { HTTPS_PROXY = "socks5://u:s3cret@x:1" })
     assert.equal(78, code)

@@ -38,7 +38,6 @@ visible_hostname squid.test
 logformat spec %%>Hs %%rm %%ru %%un
 access_log stdio:%s/access.log logformat=spec
 cache_log %s/cache.log
-buffered_logs off
 cache deny all
 cache_mem 8 MB
 coredump_dir %s
