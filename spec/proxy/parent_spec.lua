@@ -48,6 +48,12 @@ end
 local function wait_line(s, from, line)
   process.poll(function() return lines(s, from):find(line, 1, true) end, 5, function() return ("%q in squid's log:\n%s"):format(line, lines(s, from)) end)
 end
+--- An environment with these variables alone, whatever the machine's own says: an empty one is none.
+local function environment(variables)
+  local env = {}
+  for _, name in ipairs { "http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY" } do env[name] = variables[name] or "" end
+  return env
+end
 --- It has made so many connections, and no more; its gauges follow within a moment.
 local function dialed(p, n)
   pcall(process.poll, function() return p:dialed() >= n end)
@@ -370,7 +376,7 @@ end)
 describe("jeton.http", function()
   local lab
   setup(function()
-    lab = labs.start("", { env = { HTTPS_PROXY = squid:url(), http_proxy = guarded:url(GOOD):gsub("^http://", ""), NO_PROXY = "direct.test, *.inside.test:80", REQUEST_METHOD = "" } })
+    lab = labs.start("", { env = environment { HTTPS_PROXY = squid:url(), http_proxy = guarded:url(GOOD):gsub("^http://", ""), NO_PROXY = "direct.test, *.inside.test:80" } })
   end)
   teardown(function()
     lab:finish()
@@ -449,7 +455,7 @@ end)
 describe("a policy's proxy", function()
   local function check(text, env)
     local path = process.write_file(process.temp_dir() .. "/policy.lua", text)
-    env = env or {}
+    env = environment(env or {})
     env.JETON_SCRIPTS = jeton.root .. "/scripts"
     local code, out, err = jeton.run({ "check", path }, { env = env })
     return code, out .. err
@@ -501,7 +507,7 @@ describe("a policy's proxy", function()
   end)
   it("of the environment serves an upstream", function()
     local from = #squid:log()
-    local p = start(plain "'environment'", nil, { env = { ALL_PROXY = squid:url() } })
+    local p = start(plain "'environment'", nil, { env = environment { ALL_PROXY = squid:url() } })
     assert.equal(200, ask(p, "/x").status)
     assert.equal("environment", p:status().upstreams[1].proxy)
     p:finish()
