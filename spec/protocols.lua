@@ -22,6 +22,7 @@ M.specs = {
   } },
   { "proxy/tokens", { H2_H2 } },
   { "proxy/send", { H2_H1, H2_H2 } },
+  { "proxy/registry", { H2_H1 } },
   { "proxy/retry", { H2_H2 } },
   { "proxy/refusals", { H2_H2 } },
   { "proxy/forwarded", { H2_H1 } },

@@ -1,0 +1,12 @@
+---@meta jeton.registry
+-- luacheck: ignore
+-- Types of jeton.registry's options for editors with the Lua language server. Not loaded by jeton.
+
+---@class jeton.registry.token : jeton.token_options
+---@field url string the registry
+---@field username? string
+---@field password? jeton.secret
+---@field identity_token? jeton.secret a refresh token, as `docker login` has it, instead of username and password
+---@field tls? jeton.tls
+---@field http2? boolean|"auto"
+---@field proxy? string|jeton.proxy|false
