@@ -21,7 +21,7 @@ M.specs = {
     ["body is broken is a 400"] = HTTP_1,
   } },
   { "proxy/tokens", { H2_H2 } },
-  { "proxy/send", { H2_H1, H2_H2 } },
+  { "proxy/send", { H2_H1, H1_H2, H2_H2 } },
   { "proxy/registry", { H2_H1 } },
   { "proxy/retry", { H2_H2 } },
   { "proxy/refusals", { H2_H2 } },

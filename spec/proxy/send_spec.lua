@@ -5,6 +5,7 @@ local wire = require "spec.support.wire"
 local http = require "spec.support.http"
 local peers = require "spec.support.peers"
 local process = require "spec.support.process"
+local protocols = require "spec.support.protocols"
 
 local proxy, upstream
 
@@ -232,6 +233,17 @@ describe("the body in on_send", function()
     assert.same({ 2, "1 first", "2 rejected", "halfhalf" }, { #h, h[1].fields.try, h[2].fields.try, h[2].fields.body })
   end)
 
+  it("is asked for when its client waits to be told (Expect: 100-continue)", function()
+    start [[ req.headers.body = req:body() ]]
+    local c = http.connect(proxy.port)
+    c:send "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+    assert.equal(100, c:read_response("POST").status)
+    c:send "body"
+    assert.equal(200, c:read_response("POST").status)
+    c:close()
+    assert.same({ "body", nil }, { heads("/a")[1].fields.body, heads("/a")[1].fields.expect })
+  end)
+
   it("that breaks off ends the request, and nothing is sent", function()
     start [[ req:body() ]]
     local c = http.connect(proxy.port)
@@ -338,6 +350,40 @@ describe("a try", function()
     assert.equal(("%d 1 first"):format(upstream.port), heads("/a")[1].fields.try)
   end)
 end)
+
+if protocols.client == "h1" then
+  describe("on_send of a forward proxy", function()
+    it("sees the target that the client named, and does not run for CONNECT", function()
+      upstream = peers.raw(wire.fine)
+      proxy = jeton.start(([[return { listen = "127.0.0.1:0", forward = { hosts = { "127.0.0.1:%d" }, connect = { "127.0.0.1:%d" } },
+        on_send = function(req) if req.method == "CONNECT" then error "it runs" end req.headers.target = tostring(req.target) end }]]):format(upstream.port, upstream.port))
+      local c = http.connect(proxy.port)
+      c:send(("GET http://127.0.0.1:%d/a HTTP/1.1\r\nHost: a\r\n\r\n"):format(upstream.port))
+      assert.equal(200, c:read_response("GET").status)
+      c:send(("CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: a\r\n\r\n"):format(upstream.port))
+      assert.equal(200, c:read_response("CONNECT").status)
+      c:close()
+      assert.equal(("http://127.0.0.1:%d/a"):format(upstream.port), heads("/a")[1].fields.target)
+    end)
+  end)
+end
+
+if protocols.upstream == "h2" then
+  describe("a stream that the server has not looked at", function()
+    it("is opened anew with a new signature, as often as without one", function()
+      start([[ req.headers.try = try.number .. " " .. try.reason ]], { fine = [[
+        local head = c:read "head"
+        tries = (tries or 0) + 1
+        if tries == 1 or head:find "/never" then return c:reset_stream(7) end
+        c:write("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n" .. c:read(5))]] })
+      assert.equal("hello", http.request(proxy.port, "POST", "/a", nil, "hello").body)
+      assert.equal(502, http.get(proxy.port, "/never").status)
+      local seen = {}
+      for _, h in ipairs(heads()) do seen[#seen + 1] = h.fields.try end
+      assert.equal("1 first, 2 stale, 1 first, 2 stale, 3 stale, 4 stale", table.concat(seen, ", "))
+    end)
+  end)
+end
 
 describe("a token that is first used in on_send", function()
   -- Families: their tokens are fetched when a request wants them, and not before.
