@@ -23,6 +23,7 @@ M.specs = {
   { "proxy/tokens", { H2_H2 } },
   { "proxy/send", { H2_H1, H1_H2, H2_H2 } },
   { "proxy/registry", { H2_H1 } },
+  { "proxy/pool", { H2_H2 }, upstreams = { ["^the example"] = "a policy that stands in a file chooses itself what its upstream speaks" } },
   { "proxy/retry", { H2_H2 } },
   { "proxy/refusals", { H2_H2 } },
   { "proxy/forwarded", { H2_H1 } },
