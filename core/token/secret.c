@@ -13,7 +13,7 @@
 #include "base/secmem.h"
 #include "token/secret_internal.h"
 
-static struct secret *node_new(enum secret_kind kind, size_t extra) {
+struct secret *secret_node_new(enum secret_kind kind, size_t extra) {
   struct secret *s = must_malloc(sizeof *s + extra);
   atomic_init(&s->refs, 1);
   s->kind = (uint8_t)kind;
@@ -50,6 +50,7 @@ static void node_free(struct secret *s) {
       audience_unref(s->u.token.audience);
       break;
     case SECRET_ENCODED: secret_unref(s->u.encoded.of); break;
+    case SECRET_COMPUTED: secret_computed_free(s->u.computed); break;
   }
   free(s);
 }
@@ -105,7 +106,7 @@ static struct secret *row_new(const struct secret_piece *a, unsigned na, const s
   sum_pieces(&sum, b, nb);
   if (sum.parts > SECRET_PARTS_MAX || sum.size > SECRET_BYTES_MAX) return NULL;
   size_t table = (na + nb) * sizeof(struct secret_piece);
-  struct secret *s = node_new(SECRET_ROW, table + sum.text);
+  struct secret *s = secret_node_new(SECRET_ROW, table + sum.text);
   s->depth = (uint8_t)sum.depth;
   s->parts = (uint16_t)sum.parts;
   s->size = (uint32_t)sum.size;
@@ -142,7 +143,7 @@ struct secret *secret_join_text(struct secret *s, struct str text, bool text_fir
 
 struct secret *secret_bytes(struct str bytes, const char *label, struct audience *a) {
   if (bytes.n > SECRET_BYTES_MAX) return NULL;
-  struct secret *s = node_new(SECRET_STORED, 0);
+  struct secret *s = secret_node_new(SECRET_STORED, 0);
   s->size = (uint32_t)bytes.n;
   char *copy = NULL;
   if (bytes.n > 0) {
@@ -166,13 +167,13 @@ struct secret *secret_bytes_of_token(struct str bytes, const char *label, struct
 }
 
 struct secret *secret_source(const struct secret_source_ops *ops, void *data, const char *label) {
-  struct secret *s = node_new(SECRET_SOURCE, 0);
+  struct secret *s = secret_node_new(SECRET_SOURCE, 0);
   s->u.source = (struct secret_source_node){ops, data, must_strdup(label)};
   return s;
 }
 
 struct secret *secret_token(struct slot *slot, struct str field, struct audience *a, int missing_policy) {
-  struct secret *s = node_new(SECRET_TOKEN, field.n);
+  struct secret *s = secret_node_new(SECRET_TOKEN, field.n);
   struct secret_token_node *t = &s->u.token;
   slot_reader_init(&t->reader, slot);
   t->field = (struct str){NULL, 0};
@@ -194,7 +195,7 @@ struct secret *secret_token_open(struct slot *slot, struct str field, struct aud
 
 struct secret *secret_encode(struct secret *of, enum secret_encoding e) {
   if (of == NULL || of->depth >= SECRET_DEPTH_MAX) return NULL;
-  struct secret *s = node_new(SECRET_ENCODED, 0);
+  struct secret *s = secret_node_new(SECRET_ENCODED, 0);
   s->depth = (uint8_t)(of->depth + 1);
   s->parts = of->parts;
   s->size = of->size;
@@ -221,7 +222,7 @@ static void describe_token(const struct secret_token_node *t, struct buf *out) {
 }
 
 static void describe_encoded(const struct secret_encoded_node *e, struct buf *out) {
-  static const char *const names[] = {"base64", "base64url", "form", "json"};
+  static const char *const names[] = {"base64", "base64url", "form", "json", "hex", "url", "cookie"};
   buf_addf(out, "%s(", names[e->encoding]);
   secret_describe(e->of, out);
   buf_addz(out, ")");
@@ -242,6 +243,7 @@ void secret_describe(const struct secret *s, struct buf *out) {
     case SECRET_SOURCE: buf_addf(out, "<secret %s>", s->u.source.label); break;
     case SECRET_TOKEN: describe_token(&s->u.token, out); break;
     case SECRET_ENCODED: describe_encoded(&s->u.encoded, out); break;
+    case SECRET_COMPUTED: buf_addf(out, "<secret %s>", s->u.computed->label); break;
   }
 }
 

@@ -1,7 +1,7 @@
 /* secret.h: an opaque value that a script can hold, join and hand on, but not read.
  *
- * A secret is an immutable, refcounted tree: literal text, a token of a slot, bytes from a file, variable or command, joins of these, and encodings
- * of them (base64, percent-encoding, JSON string). It becomes bytes only in secret_expand, which is called while a request is
+ * A secret is an immutable, refcounted tree: literal text, a token of a slot, bytes from a file, variable or command, bytes that were computed from secrets, joins
+ * of these, and encodings of them (base64, hex, percent-encoding, JSON string). It becomes bytes only in secret_expand, which is called while a request is
  * serialised: there the token's expiry is checked on CLOCK_BOOTTIME and the audience against scheme, host and port of the target.
  * References may be taken and given up in any thread; expanding happens in one (readers belong to the VM that made them). */
 #ifndef JETON_TOKEN_SECRET_H
@@ -60,9 +60,20 @@ enum secret_encoding {
   SECRET_BASE64,
   SECRET_BASE64URL /* without padding */,
   SECRET_FORM /* application/x-www-form-urlencoded */,
-  SECRET_JSON /* without quotes */
+  SECRET_JSON /* without quotes */,
+  SECRET_HEX /* lower case */,
+  SECRET_URL /* percent-encoding of all but RFC 3986's unreserved characters: a part of a path, a name or value in a query */
+  ,
+  SECRET_COOKIE /* as it is, or ERR_SECRET_BYTES: RFC 6265 section 4.1.1 */
 };
 struct secret *secret_encode(struct secret *s, enum secret_encoding e);
+struct secret_origins;
+/* Bytes that were computed from secrets (a hash, a signature, what base64 held), copied into secret memory; label for tostring. They are bound as everything that went
+ * in: all of its audiences have to allow the target, they are good until the first of its ends, and they count as a use of its generations of tokens. Takes over what
+ * *o holds, also when the result is NULL. A hash is bound as well: what can be guessed (a password) can be found by it, and a signature is a credential. */
+struct secret *secret_computed(struct str bytes, const char *label, struct secret_origins *o);
+/* Something computed is in it that no server may have any more: a token that went in has ended, or was refused by an upstream. Making it anew is what helps. */
+bool secret_is_over(const struct secret *s, int64_t now_boot_ms);
 /* The secret for use in another thread: s itself where nothing in it belongs to this one; else a copy, in which tokens have readers of their own, and what a source
  * gives now stands for the source. Call it on the thread that owns s. 0 with a new reference in *out; what a source's read said; or ERR_LIMIT: over the bounds. */
 int secret_carry(struct secret *s, struct secret **out);
@@ -94,6 +105,21 @@ enum secret_place {
 };
 
 enum { SECRET_USED_MAX = 8 };
+struct secret_use { /* a token of a slot */
+  struct slot *slot;
+  uint64_t generation;
+};
+/* What went into bytes that are computed from secrets. Zeroed before its first use. */
+struct secret_origins {
+  struct audience *audience; /* the servers that may receive all of it: a reference, or NULL: any may */
+  bool of_token;             /* then bond says what may be made of it, as of what secret_bytes_of_token makes */
+  struct token_bond bond;
+  int64_t ends_at; /* CLOCK_BOOTTIME ms; 0: nothing in it ends */
+  unsigned nuses;
+  struct secret_use uses[SECRET_USED_MAX]; /* a reference to each slot */
+};
+void secret_origins_fini(struct secret_origins *o);
+
 struct secret_context {
   /* the target */
   bool tls;
@@ -108,14 +134,13 @@ struct secret_context {
   struct mask *mask;
   const void *
       owner; /* bytes of a token that were made with the same owner do not narrow the bond: a slot's own refresh token goes from value to value */
+  struct secret_origins
+      *origins; /* not NULL: is told what the bytes come from; its owner fini's it, whatever comes of the expansion */
   bool any_target;        /* crypto keys and other uses inside the process: audience is not asked */
   bool header_safe;       /* refuse control bytes but HTAB, DEL included (ERR_SECRET_BYTES) */
   int64_t (*clock)(void); /* NULL: clock_boot_ms, read anew at each expansion. For tests. */
   /* the tokens expanded, each slot and generation once, for rejection by generation. A failed expansion notes nothing. */
-  struct {
-    struct slot *slot;
-    uint64_t generation;
-  } used[SECRET_USED_MAX]; /* borrowed: alive as long as the secrets */
+  struct secret_use used[SECRET_USED_MAX]; /* borrowed: alive as long as the secrets */
   unsigned nused;
   int64_t
       ends_at; /* on the same clock: of the tokens expanded, successfully or not, the first end; 0: there was none */
@@ -134,6 +159,7 @@ static inline void secret_context_aim(struct secret_context *c, bool tls, struct
   c->place = SECRET_TO_SERVER;
   c->bond = NULL;
   c->mask = NULL;
+  c->origins = NULL;
   c->any_target = false;
   c->header_safe = true;
   c->clock = NULL;

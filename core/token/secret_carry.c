@@ -1,6 +1,6 @@
 /* secret_carry.c: a secret that goes to another thread, in a message.
  *
- * Text, stored bytes and encodings of them never change, so any thread may share them. A token's node holds the reader of the thread that expands it: the
+ * Text, bytes that are stored or were computed, and encodings of them never change, so any thread may share them. A token's node holds the reader of the thread that expands it: the
  * copy gets its own. A source (a file, a command) is read on its thread, with handles on that thread's loop: its bytes of now go instead, from secret memory
  * to secret memory. Invariant: nothing that *out leads to is reached by s, unless it is immutable. The thread that owns s. */
 #include "base/err.h"
@@ -14,7 +14,8 @@ static bool is_bound(const struct secret *s) {
         if (of != NULL && is_bound(of)) return true;
       }
       return false;
-    case SECRET_STORED: return false;
+    case SECRET_STORED:
+    case SECRET_COMPUTED: return false;
     case SECRET_SOURCE:
     case SECRET_TOKEN: return true;
     case SECRET_ENCODED: return is_bound(s->u.encoded.of);
@@ -86,7 +87,8 @@ int secret_carry(struct secret *s, struct secret **out) {
                   out);
     }
     case SECRET_ENCODED: return carry_encoded(&s->u.encoded, out);
-    case SECRET_STORED: break;
+    case SECRET_STORED:
+    case SECRET_COMPUTED: break;
   }
   return ERR_LIMIT;
 }

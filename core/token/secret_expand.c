@@ -52,6 +52,13 @@ struct escape_stage { /* percent-encoding and JSON: each byte by itself */
   unsigned (*escape)(unsigned char c, char out[ESCAPE_MAX]);
 };
 
+static unsigned escape_hex(unsigned char c, char out[ESCAPE_MAX]) {
+  static const char digits[] = "0123456789abcdef";
+  out[0] = digits[c >> 4];
+  out[1] = digits[c & 15];
+  return 2;
+}
+
 static int put_escaped(struct stage *s, const char *p, size_t n) {
   struct escape_stage *e = (struct escape_stage *)(void *)s;
   char chunk[128];
@@ -65,6 +72,22 @@ static int put_escaped(struct stage *s, const char *p, size_t n) {
   }
   secmem_wipe(chunk, sizeof chunk);
   return rc;
+}
+
+struct cookie_stage { /* refuses what would end a cookie's value, or what its receiver may read in a way of its own */
+  struct stage stage;
+  struct stage *next;
+};
+
+static bool fits_a_cookie(unsigned char c) {
+  return c > ' ' && c < 0x7f && c != '"' && c != ',' && c != ';' && c != '\\';
+}
+
+static int put_cookie(struct stage *s, const char *p, size_t n) {
+  struct cookie_stage *c = (struct cookie_stage *)(void *)s;
+  for (size_t i = 0; i < n; i++)
+    if (!fits_a_cookie((unsigned char)p[i])) return ERR_SECRET_BYTES;
+  return c->next->put(c->next, p, n);
 }
 
 struct base64_stage {
@@ -204,8 +227,11 @@ static int expand_token(struct secret_token_node *t, struct expansion *x, struct
   struct str bytes = token_bytes(token, t->field);
   if (bytes.p == NULL) return ERR_TOKEN_MISSING;
   int rc = note_used(x->ctx, t->reader.slot, token->generation);
-  if (rc != 0) return rc;
-  return put_secret(x, to, bytes);
+  if (rc == 0 && x->ctx->origins != NULL) {
+    secret_origins_token(x->ctx->origins, t, token);
+    rc = secret_origins_use(x->ctx->origins, t->reader.slot, token->generation);
+  }
+  return rc == 0 ? put_secret(x, to, bytes) : rc;
 }
 
 /* Bytes of a token: a server gets them unless `audience` says otherwise, any other place as it gets the token. */
@@ -220,7 +246,30 @@ static int expand_stored(const struct secret_stored_node *b, struct expansion *x
   if (!may_have_stored(b, x->ctx)) return ERR_TOKEN_AUDIENCE;
   if (b->of_token && x->ctx->bond != NULL && (b->owner == NULL || b->owner != x->ctx->owner))
     token_bond_narrow(x->ctx->bond, b->bond.audience, b->bond.sealed);
+  if (x->ctx->origins != NULL) secret_origins_stored(x->ctx->origins, b);
   return put_secret(x, to, b->bytes);
+}
+
+static bool may_have_computed(const struct secret_origins *from, const struct secret_context *ctx) {
+  if (ctx->any_target) return true;
+  if (ctx->place == SECRET_TO_SERVER) return from->audience == NULL || may_receive(ctx, from->audience);
+  if (!from->bond.sealed) return true;
+  return from->bond.audience != NULL && may_receive(ctx, from->bond.audience);
+}
+
+/* In the order of a token's checks. It is no younger than the tokens in it: one of them may have ended, or been refused, since. */
+static int expand_computed(const struct secret_computed_node *c, struct expansion *x, struct stage *to) {
+  const struct secret_origins *from = &c->from;
+  struct secret_context *ctx = x->ctx;
+  if (x->now < 0) x->now = ctx->clock != NULL ? ctx->clock() : clock_boot_ms();
+  if (!may_have_computed(from, ctx)) return ERR_TOKEN_AUDIENCE;
+  if (from->ends_at != 0 && (ctx->ends_at == 0 || from->ends_at < ctx->ends_at)) ctx->ends_at = from->ends_at;
+  if (secret_origins_over(from, x->now)) return ERR_TOKEN_EXPIRED;
+  if (from->of_token && ctx->bond != NULL) token_bond_narrow(ctx->bond, from->bond.audience, from->bond.sealed);
+  int rc = ctx->origins != NULL ? secret_origins_computed(ctx->origins, from) : 0;
+  for (unsigned i = 0; i < from->nuses && rc == 0; i++)
+    rc = note_used(ctx, from->uses[i].slot, from->uses[i].generation);
+  return rc == 0 ? put_secret(x, to, c->bytes) : rc;
 }
 
 static int expand_source(const struct secret_source_node *source, struct expansion *x, struct stage *to) {
@@ -241,9 +290,16 @@ static int expand_row(const struct secret_row *row, struct expansion *x, struct 
 }
 
 static int expand_encoded(const struct secret_encoded_node *e, struct expansion *x, struct stage *to) {
-  if (e->encoding == SECRET_FORM || e->encoding == SECRET_JSON) {
-    struct escape_stage escape = {
-        {put_escaped}, to, e->encoding == SECRET_FORM ? percent_escape_form_byte : json_escape_byte};
+  static unsigned (*const escapes[])(unsigned char c, char out[ESCAPE_MAX]) = {[SECRET_FORM] = percent_escape_form_byte,
+                                                                               [SECRET_JSON] = json_escape_byte,
+                                                                               [SECRET_HEX] = escape_hex,
+                                                                               [SECRET_URL] = percent_escape_byte};
+  if (e->encoding == SECRET_COOKIE) {
+    struct cookie_stage cookie = {{put_cookie}, to};
+    return expand(e->of, x, &cookie.stage);
+  }
+  if (e->encoding != SECRET_BASE64 && e->encoding != SECRET_BASE64URL) {
+    struct escape_stage escape = {{put_escaped}, to, escapes[e->encoding]};
     return expand(e->of, x, &escape.stage);
   }
   struct base64_stage base64 = {{put_base64}, to, e->encoding == SECRET_BASE64 ? BASE64_PADDED : BASE64_URL, 0, {0}};
@@ -260,6 +316,7 @@ static int expand(struct secret *s, struct expansion *x, struct stage *to) {
     case SECRET_SOURCE: return expand_source(&s->u.source, x, to);
     case SECRET_TOKEN: return expand_token(&s->u.token, x, to);
     case SECRET_ENCODED: return expand_encoded(&s->u.encoded, x, to);
+    case SECRET_COMPUTED: return expand_computed(s->u.computed, x, to);
   }
   assert(false);
   return ERR_TOKEN_MISSING;

@@ -1,7 +1,8 @@
 /* secret_internal.h: the nodes of a secret, for secret.c and secret_expand.c only.
  *
  * Invariants: a node never changes after it is made, but for its count and its reader. Text and joins are one kind, a row of pieces, and no row
- * has a row among its pieces: trees get deep by encodings only, SECRET_DEPTH_MAX of them, so recursion over a tree is bounded. */
+ * has a row among its pieces: trees get deep by encodings only, SECRET_DEPTH_MAX of them, so recursion over a tree is bounded. What is computed has no parts: it
+ * keeps what they bind it to, and not them, so a chain of a million hashes is as deep as one, belongs to no thread, and holds no reader. */
 #ifndef JETON_TOKEN_SECRET_INTERNAL_H
 #define JETON_TOKEN_SECRET_INTERNAL_H
 
@@ -9,7 +10,7 @@
 
 #include "token/secret.h"
 
-enum secret_kind { SECRET_ROW, SECRET_STORED, SECRET_SOURCE, SECRET_TOKEN, SECRET_ENCODED };
+enum secret_kind { SECRET_ROW, SECRET_STORED, SECRET_SOURCE, SECRET_TOKEN, SECRET_ENCODED, SECRET_COMPUTED };
 
 struct secret_piece {
   struct secret *of; /* a reference, or NULL: text */
@@ -43,6 +44,11 @@ struct secret_encoded_node {
   struct secret *of;
   enum secret_encoding encoding;
 };
+struct secret_computed_node {
+  struct str bytes; /* in secret memory */
+  char *label;
+  struct secret_origins from;
+};
 
 struct secret {
   atomic_uint refs;
@@ -57,7 +63,19 @@ struct secret {
     struct secret_source_node source;
     struct secret_token_node token;
     struct secret_encoded_node encoded;
+    struct secret_computed_node *computed; /* its own: the other kinds are made for each request, and stay small */
   } u;
 };
+
+/* A node with one reference and no parts; extra: bytes behind it. */
+struct secret *secret_node_new(enum secret_kind kind, size_t extra);
+void secret_computed_free(struct secret_computed_node *c);
+/* secret_computed.c: notes that the bytes of a token, of an issuer's reply, or of something computed went in. */
+void secret_origins_token(struct secret_origins *o, const struct secret_token_node *t, const struct token *token);
+void secret_origins_stored(struct secret_origins *o, const struct secret_stored_node *b);
+int secret_origins_computed(struct secret_origins *o, const struct secret_origins *from);
+bool secret_origins_over(const struct secret_origins *from, int64_t now_boot_ms);
+/* The same of a generation. ERR_LIMIT: there is no place left. ERR_TOKEN_EXPIRED: another one of that slot went in. */
+int secret_origins_use(struct secret_origins *o, struct slot *slot, uint64_t generation);
 
 #endif

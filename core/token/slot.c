@@ -38,6 +38,7 @@ struct slot *slot_new_of(struct str name, struct str key, struct str shown, stru
   atomic_init(&s->changes, 0);
   atomic_init(&s->unproven, 0);
   hash_key_init(&s->account_key);
+  atomic_init(&s->revoked, 0);
   s->token = must_dup(name);
   s->name = display_name(name, shown);
   s->data = data != NULL ? slot_data_ref(data) : NULL;
@@ -416,6 +417,7 @@ void slot_close(struct slot *s, bool tell_keeper) {
     slot_drop_older_locked(s);
     slot_drop_last_locked(s);
     s->closed = true;
+    slot_revoke_locked(s, UINT64_MAX);
     slot_gather_locked(s, WAKE_ALL, UV_ECANCELED);
     if (tell_keeper && s->known) slot_post_locked(s);
     slot_check_locked(s);

@@ -159,6 +159,9 @@ enum slot_rejected slot_reject_by(struct slot *s, uint64_t generation, const str
 static inline enum slot_rejected slot_reject(struct slot *s, uint64_t generation) {
   return slot_reject_by(s, generation, NULL);
 }
+/* Was that generation taken away by a refusal, so that no request goes out with it, or is its slot closed? What was computed from a token lasts longer than the slot's
+ * own hold on it, and asks here. No lock. */
+bool slot_revoked(const struct slot *s, uint64_t generation);
 /* The account of a path and a client: a keyed hash, of this slot's own. */
 uint64_t slot_account(const struct slot *s, struct str path, struct str client);
 /* A replay with `generation`, fresh from a refresh for a rejection, was refused as well: charges the account, whose further rejections are damped (1 s, doubling with

@@ -53,6 +53,8 @@ struct slot {
 
   /* atomic */
   _Atomic uint64_t changes; /* written under the mutex, release; read by slot_read, acquire */
+  /* The newest generation that an upstream's refusal took away, UINT64_MAX when closed; written under the mutex, relaxed: a request that is on its way at that moment may go. */
+  _Atomic uint64_t revoked;
   /* written under the mutex; relaxed: it only spares slot_accepted_by the mutex. 1 << account % 64 of each whose good answers are news */
   _Atomic uint64_t unproven;
 
@@ -147,6 +149,8 @@ bool slot_outdated_locked(
     const struct slot *s); /* the token published last was fetched with something else than the next will be */
 
 void slot_check_locked(const struct slot *s);
+void slot_revoke_locked(struct slot *s,
+                        uint64_t generation);      /* nothing goes out that was made of it, or of an older one */
 void slot_post_locked(struct slot *s);             /* "check", once */
 void slot_ask_locked(struct slot *s, int64_t now); /* somebody needs a token and there is none */
 void slot_unpublish_locked(struct slot *s);        /* current is served no more */

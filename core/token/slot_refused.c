@@ -51,6 +51,15 @@ static void take_away_locked(struct slot *s, const struct slot_refused *by) {
   s->refusal = by != NULL && by->reply != NULL ? by->reply(by->arg) : NULL;
 }
 
+void slot_revoke_locked(struct slot *s, uint64_t generation) {
+  if (atomic_load_explicit(&s->revoked, memory_order_relaxed) < generation)
+    atomic_store_explicit(&s->revoked, generation, memory_order_relaxed);
+}
+
+bool slot_revoked(const struct slot *s, uint64_t generation) {
+  return generation <= atomic_load_explicit(&s->revoked, memory_order_relaxed);
+}
+
 enum slot_rejected slot_reject_by(struct slot *s, uint64_t generation, const struct slot_refused *by) {
   enum slot_rejected outcome = SLOT_REFRESHES;
   enum refusal_kind refusal = REFUSAL_OLD;
@@ -80,6 +89,7 @@ enum slot_rejected slot_reject_by(struct slot *s, uint64_t generation, const str
     }
     slot_ask_locked(s, now);
   }
+  if (outcome != SLOT_DAMPED) slot_revoke_locked(s, generation);
   slot_check_locked(s);
   pthread_mutex_unlock(&s->mutex);
   report_refusal(s, generation, refusal, age);

@@ -21,6 +21,7 @@ struct model {
   struct secret *secret;
   struct buf bytes;
   int status;
+  bool ends; /* a token is in it */
 };
 static struct model stack[STACK];
 static unsigned depth;
@@ -28,12 +29,13 @@ static unsigned depth;
 static struct slot *slot;
 static struct audience *audience;
 
-static void push(struct secret *s, const void *p, size_t n, int status) {
+static void push(struct secret *s, const void *p, size_t n, int status, bool ends) {
   if (s == NULL) return;
   CHECK(depth < STACK);
   struct model *m = &stack[depth++];
   m->secret = s;
   m->status = status;
+  m->ends = ends;
   buf_init(&m->bytes);
   if (status == 0) buf_add(&m->bytes, p, n);
 }
@@ -72,6 +74,16 @@ static void model_json(struct buf *out, struct str in) {
       buf_add(out, &c, 1);
   }
 }
+static void model_url(struct buf *out, struct str in) {
+  for (size_t i = 0; i < in.n; i++) {
+    unsigned char c = (unsigned char)in.p[i];
+    if ((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '~' || c == '-' ||
+        c == '.' || c == '_')
+      buf_add(out, &c, 1);
+    else
+      buf_addf(out, "%%%02X", c);
+  }
+}
 static char digit(unsigned v, bool url) {
   if (v < 26) return (char)('A' + v);
   if (v < 52) return (char)('a' + v - 26);
@@ -106,10 +118,16 @@ static void encode_top(enum secret_encoding e) {
       case SECRET_JSON: model_json(&out, in); break;
       case SECRET_BASE64: model_base64(&out, in, false); break;
       case SECRET_BASE64URL: model_base64(&out, in, true); break;
+      case SECRET_HEX:
+        for (size_t i = 0; i < in.n; i++) buf_addf(&out, "%02x", (unsigned)(unsigned char)in.p[i]);
+        break;
+      case SECRET_URL: model_url(&out, in); break;
+      case SECRET_COOKIE: break;
     }
   int status = m->status;
+  bool ends = m->ends;
   pop();
-  push(s, out.p, out.n, status);
+  push(s, out.p, out.n, status, ends);
   buf_fini(&out);
 }
 
@@ -121,6 +139,7 @@ static void join_top(void) {
   secret_unref(a->secret);
   a->secret = s;
   if (a->status == 0) a->status = b->status;
+  a->ends = a->ends || b->ends;
   buf_adds(&a->bytes, buf_str(&b->bytes));
   pop();
 }
@@ -140,31 +159,51 @@ static void join_text_top(struct str text, bool first) {
   m->bytes = out;
 }
 
+/* The top, computed: the same bytes, bound as what they were; or nothing, where they are too many. */
+static void compute_top(void) {
+  struct model *m = &stack[depth - 1];
+  struct secret_origins from = {0};
+  struct secret_context any = {.any_target = true, .origins = &from, .clock = vclock};
+  struct buf out;
+  buf_init(&out);
+  out.sensitive = true;
+  int rc = secret_expand(m->secret, &any, &out);
+  struct secret *s = rc == 0 ? secret_computed(buf_str(&out), "c", &from) : NULL;
+  CHECK(rc == 0 || rc == ERR_LIMIT);
+  buf_fini(&out);
+  secret_origins_fini(&from);
+  if (s == NULL) return;
+  secret_unref(m->secret);
+  m->secret = s;
+}
+
 static void push_token(bool field, bool allowed) {
   struct str name = field ? STR("f") : (struct str){NULL, 0}, bytes = field ? STR("F+\n") : STR("T/=T");
   push(secret_token(slot, name, allowed ? audience : NULL, MISSING_WAIT), bytes.p, bytes.n,
-       allowed ? 0 : ERR_TOKEN_AUDIENCE);
+       allowed ? 0 : ERR_TOKEN_AUDIENCE, true);
 }
 
 /* One instruction. */
 static void step(unsigned op, struct str operand) {
   if (depth < STACK) {
     switch (op) {
-      case 0: push(secret_literal(operand), operand.p, operand.n, 0); return;
-      case 1: push(secret_bytes(operand, "b", NULL), operand.p, operand.n, 0); return;
+      case 0: push(secret_literal(operand), operand.p, operand.n, 0, false); return;
+      case 1: push(secret_bytes(operand, "b", NULL), operand.p, operand.n, 0, false); return;
       case 2: push_token(false, true); return;
       case 3: push_token(true, true); return;
       case 4: push_token(false, false); return;
       case 5:
         if (depth > 0)
           push(secret_ref(stack[depth - 1].secret), stack[depth - 1].bytes.p, stack[depth - 1].bytes.n,
-               stack[depth - 1].status);
+               stack[depth - 1].status, stack[depth - 1].ends);
         return;
       default: break;
     }
   }
   if (op >= 6 && op < 10 && depth > 0) encode_top((enum secret_encoding)(op - 6));
-  if (op >= 10 && op < 13 && depth > 1) join_top();
+  if (op == 10 && depth > 1) join_top();
+  if (op == 11 && depth > 0) encode_top((operand.n & 1) != 0 ? SECRET_HEX : SECRET_URL);
+  if (op == 12 && depth > 0) compute_top();
   if (op >= 13 && op < 15 && depth > 0) join_text_top(operand, op == 13);
   if (op == 15 && depth > 0) pop();
 }
@@ -187,6 +226,20 @@ static void judge(const struct model *m, bool header_safe) {
     CHECK(rc == 0 && out.n == m->bytes.n + 6 && (m->bytes.n == 0 || memcmp(out.p + 6, m->bytes.p, m->bytes.n) == 0));
   if (rc != 0) CHECK(out.n == 6 && ctx.nused == 0);
   CHECK(memcmp(out.p, "before", 6) == 0);
+  if (m->status == 0) { /* elsewhere, and later: no byte of a token */
+    ctx.nused = 0;
+    ctx.host = STR("i");
+    out.n = 6;
+    rc = secret_expand(m->secret, &ctx, &out);
+    CHECK(m->ends ? rc == ERR_TOKEN_AUDIENCE : rc == 0 || (header_safe && unsafe));
+    ctx.host = STR("h");
+    ctx.nused = 0;
+    out.n = 6;
+    vnow += 3600 * 1000;
+    rc = secret_expand(m->secret, &ctx, &out);
+    vnow -= 3600 * 1000;
+    CHECK(m->ends ? rc == ERR_TOKEN_EXPIRED : rc == 0 || (header_safe && unsafe));
+  }
   buf_fini(&out);
   buf_init(&out);
   secret_describe(m->secret, &out);

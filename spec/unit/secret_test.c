@@ -330,6 +330,7 @@ static bool described_as(struct secret *s, const char *want) {
   return same;
 }
 
+static struct secret *compute(struct secret *s, const char *result);
 static void describing_shows_no_secret_byte(void) {
   begin();
   set("TOKEN", 100);
@@ -338,6 +339,7 @@ static void describing_shows_no_secret_byte(void) {
   CHECK(described_as(encode(join(text("id\n:"), secret_bytes(STR("PASS"), "file /run/x", NULL)), SECRET_BASE64),
                      "base64(id?:<secret file /run/x>)"));
   CHECK(described_as(secret_bytes(STR("PASS"), NULL, NULL), "<secret secret>"));
+  CHECK(described_as(encode(compute(token(), "MAC"), SECRET_HEX), "hex(<secret hmac>)"));
   end();
 }
 
@@ -368,6 +370,251 @@ static void bytes_are_wiped_with_the_last_reference(void) {
   char *again = secmem_alloc(24);
   for (int i = 0; i < 24; i++) CHECK(again[i] == 0);
   secmem_free(again, 24);
+}
+
+/* --- computed --- */
+
+/* As a library's function does it: the bytes of s, whomever they are for, are what the new one is computed from. Takes s. */
+static struct secret *compute(struct secret *s, const char *result) {
+  struct secret_origins from = {0};
+  struct secret_context ctx = {.any_target = true, .origins = &from, .clock = vclock};
+  struct buf out;
+  buf_init(&out);
+  out.sensitive = true;
+  CHECK(s != NULL && secret_expand(s, &ctx, &out) == 0);
+  buf_fini(&out);
+  secret_unref(s);
+  return secret_computed(str_of(result), "hmac", &from);
+}
+
+static struct audience *only(const char *host) {
+  struct audience *a = audience_new();
+  CHECK(audience_add_host(a, str_of(host)));
+  return a;
+}
+
+static void what_is_computed_goes_where_its_parts_may_go(void) {
+  begin();
+  set("TOKEN", 100);
+  struct audience *both = only("api.example.com"), *other = only("other.example.com");
+  CHECK(audience_add_host(both, STR("other.example.com")));
+  struct secret *s = compute(join(text("AWS4"), token()), "MAC");
+  CHECK(EXPANDS(secret_ref(s), "MAC"));
+  CHECK(EXPANDS(encode(secret_ref(s), SECRET_HEX), "4d4143"));
+  struct secret_context ctx = context();
+  ctx.host = STR("other.example.com");
+  CHECK(refused(s, &ctx) == ERR_TOKEN_AUDIENCE);
+  /* of it and of a key that both may have: what both may have */
+  s = compute(join(s, secret_bytes(STR("KEY"), "k", both)), "MAC2");
+  CHECK(EXPANDS(secret_ref(s), "MAC2"));
+  CHECK(refused(s, &ctx) == ERR_TOKEN_AUDIENCE);
+  /* and of what only another may have: nobody */
+  s = compute(join(s, secret_bytes(STR("KEY"), "k", other)), "MAC3");
+  CHECK(refused(s, &ctx) == ERR_TOKEN_AUDIENCE);
+  ctx = context();
+  CHECK(refused(s, &ctx) == ERR_TOKEN_AUDIENCE);
+  secret_unref(s);
+  s = compute(secret_token(slot, (struct str){NULL, 0}, NULL, MISSING_WAIT), "MAC4"); /* nobody's handle */
+  CHECK(refused(s, &ctx) == ERR_TOKEN_AUDIENCE);
+  secret_unref(s);
+  CHECK(EXPANDS(compute(secret_bytes(STR("KEY"), "k", NULL), "FREE"), "FREE"));
+  audience_unref(both);
+  audience_unref(other);
+  end();
+}
+
+static void what_is_computed_ends_with_the_first_of_its_tokens(void) {
+  begin();
+  set("TOKEN", 100); /* 99 s with leeway */
+  struct secret *s = compute(compute(token(), "MAC"), "MAC OF MAC");
+  struct secret_context ctx = context();
+  ctx.host = STR("api.example.com");
+  vnow += 98999;
+  CHECK(EXPANDS(secret_ref(s), "MAC OF MAC") && !secret_is_over(s, vnow));
+  vnow += 1;
+  CHECK(refused(s, &ctx) == ERR_TOKEN_EXPIRED && ctx.ends_at == vnow && secret_is_over(s, vnow));
+  set("NEXT", 100);
+  ctx = context();
+  CHECK(refused(s, &ctx) == ERR_TOKEN_EXPIRED); /* it does not follow */
+  struct secret *row = join(text("a"), encode(s, SECRET_FORM));
+  CHECK(secret_is_over(row, vnow));
+  secret_unref(row);
+  end();
+}
+
+static void what_is_computed_counts_as_a_use_of_its_tokens(void) {
+  begin();
+  set("FIRST", 100);
+  struct secret *first = compute(token(), "MAC1"), *value = token();
+  struct secret_context ctx = context();
+  struct buf out;
+  buf_init(&out);
+  out.sensitive = true;
+  CHECK(secret_expand(first, &ctx, &out) == 0);
+  CHECK(ctx.nused == 1 && ctx.used[0].slot == slot && ctx.used[0].generation == 1);
+  set("SECOND", 100);
+  CHECK(refused(value, &ctx) == ERR_TOKEN_EXPIRED); /* a signature goes with the token that it was made with */
+  ctx = context();
+  CHECK(secret_expand(value, &ctx, &out) == 0);
+  CHECK(refused(first, &ctx) == ERR_TOKEN_EXPIRED);
+  ctx = context();
+  CHECK(secret_expand(first, &ctx, &out) == 0); /* alone it serves on: the old token has not ended */
+  /* out of two generations nothing is computed */
+  struct secret_origins from = {0};
+  struct secret_context computing = {.any_target = true, .origins = &from, .clock = vclock};
+  CHECK(secret_expand(first, &computing, &out) == 0 && refused(value, &computing) == ERR_TOKEN_EXPIRED);
+  secret_origins_fini(&from);
+  /* the upstream refuses what was signed: neither that nor anything older goes out again */
+  slot->has_fetch = true;
+  struct secret *second = compute(secret_ref(value), "MAC2");
+  CHECK(slot_reject(slot, 1) == SLOT_MOVED_ON);
+  ctx = context();
+  CHECK(refused(first, &ctx) == ERR_TOKEN_EXPIRED && secret_is_over(first, vnow));
+  CHECK(secret_expand(second, &ctx, &out) == 0 && !secret_is_over(second, vnow));
+  CHECK(slot_reject(slot, 2) == SLOT_REFRESHES);
+  ctx = context();
+  CHECK(refused(second, &ctx) == ERR_TOKEN_EXPIRED);
+  set("THIRD", 100);
+  struct secret *third = compute(secret_ref(value), "MAC3");
+  CHECK(secret_expand(third, &ctx, &out) == 0);
+  slot_close(slot, false); /* the policy has the token no more */
+  ctx = context();
+  CHECK(refused(third, &ctx) == ERR_TOKEN_EXPIRED);
+  buf_fini(&out);
+  secret_unref(first);
+  secret_unref(second);
+  secret_unref(third);
+  secret_unref(value);
+  end();
+}
+
+/* A slot whose token is refused and has no fetch keeps it, and what is computed of it. */
+static void a_refusal_that_takes_no_token_takes_nothing_computed(void) {
+  begin();
+  set("TOKEN", 100);
+  struct secret *s = compute(token(), "MAC");
+  CHECK(slot_reject(slot, 1) == SLOT_DAMPED);
+  CHECK(EXPANDS(s, "MAC"));
+  end();
+}
+
+static bool goes_to_a_file(struct secret *s, const char *path) {
+  struct secret_context ctx = {.place = SECRET_TO_FILE, .path = str_of(path), .clock = vclock};
+  struct buf out;
+  buf_init(&out);
+  out.sensitive = true;
+  bool went = secret_expand(s, &ctx, &out) == 0;
+  buf_fini(&out);
+  return went;
+}
+
+static void what_is_computed_is_sealed_as_its_tokens_are(void) {
+  begin();
+  set("TOKEN", 100);
+  audience_add_file(api_only, STR("/run/out"));
+  struct secret *sealed = compute(token(), "MAC");
+  CHECK(!goes_to_a_file(sealed, "/tmp/x") && goes_to_a_file(sealed, "/run/out"));
+  struct secret *open = compute(secret_token_open(slot, (struct str){NULL, 0}, api_only, MISSING_WAIT), "MAC");
+  CHECK(goes_to_a_file(open, "/tmp/x"));
+  struct secret *mixed = compute(join(secret_ref(open), sealed), "MAC");
+  CHECK(!goes_to_a_file(mixed, "/tmp/x"));
+  struct secret *of_no_token = compute(secret_bytes(STR("KEY"), "k", NULL), "MAC");
+  CHECK(goes_to_a_file(of_no_token, "/tmp/x"));
+  /* and what is made of it is bound as it is */
+  struct token_bond bond = {0};
+  struct secret_context ctx = {.any_target = true, .bond = &bond, .clock = vclock};
+  struct buf out;
+  buf_init(&out);
+  out.sensitive = true;
+  CHECK(secret_expand(of_no_token, &ctx, &out) == 0 && bond.audience == NULL && !bond.sealed);
+  CHECK(secret_expand(mixed, &ctx, &out) == 0 && bond.sealed);
+  CHECK(audience_same(bond.audience, api_only));
+  token_bond_fini(&bond);
+  buf_fini(&out);
+  secret_unref(open);
+  secret_unref(mixed);
+  secret_unref(of_no_token);
+  end();
+}
+
+/* A refresh token goes to any server, and what is computed of it does; what a fetch makes of that is bound. */
+static void what_is_computed_of_a_refresh_token_is_bound_as_that(void) {
+  begin();
+  struct token_bond bond = {.audience = api_only, .sealed = true}, made = {0};
+  struct secret *s = compute(secret_bytes_of_token(STR("RT"), "r", NULL, &bond, NULL), "MAC");
+  struct secret_context ctx = context();
+  ctx.host = STR("issuer.example.com");
+  ctx.bond = &made;
+  struct buf out;
+  buf_init(&out);
+  out.sensitive = true;
+  CHECK(secret_expand(s, &ctx, &out) == 0 && made.sealed && audience_same(made.audience, api_only));
+  CHECK(!goes_to_a_file(s, "/tmp/x"));
+  token_bond_fini(&made);
+  secret_unref(s);
+  struct audience *issuer = only("issuer.example.com");
+  s = compute(secret_bytes_of_token(STR("RT"), "r", issuer, &bond, NULL), "MAC");
+  ctx.bond = NULL;
+  CHECK(secret_expand(s, &ctx, &out) == 0);
+  ctx.host = STR("elsewhere.example.com");
+  CHECK(refused(s, &ctx) == ERR_TOKEN_AUDIENCE);
+  audience_unref(issuer);
+  buf_fini(&out);
+  secret_unref(s);
+  end();
+}
+
+static void what_is_computed_is_masked_where_it_comes_back(void) {
+  begin();
+  set("TOKEN", 100);
+  struct secret *s = encode(compute(token(), "computed-value"), SECRET_HEX);
+  struct secret_context ctx = context();
+  ctx.mask = mask_new();
+  struct buf out, masked;
+  buf_init(&out);
+  buf_init(&masked);
+  out.sensitive = true;
+  CHECK(secret_expand(s, &ctx, &out) == 0);
+  CHECK(mask_apply(ctx.mask, STR("no computed-value here"), &masked) && str_eq(buf_str(&masked), STR("no *** here")));
+  buf_reset(&masked);
+  CHECK(mask_apply(ctx.mask, STR("nor 636f6d70757465642d76616c7565 either"), &masked) &&
+        str_eq(buf_str(&masked), STR("nor *** either")));
+  mask_free(ctx.mask);
+  buf_fini(&out);
+  buf_fini(&masked);
+  secret_unref(s);
+  end();
+}
+
+static void a_chain_of_computed_secrets_is_as_deep_as_one(void) {
+  begin();
+  set("TOKEN", 100);
+  struct secret *s = token();
+  for (int i = 0; i < 10000; i++) s = compute(s, "MAC");
+  CHECK(EXPANDS(s, "MAC"));
+  end();
+}
+
+static void what_is_computed_is_bounded_and_wiped(void) {
+  char *big = malloc(SECRET_BYTES_MAX + 1);
+  memset(big, 'x', SECRET_BYTES_MAX + 1);
+  struct secret_origins from = {.audience = only("h")};
+  CHECK(secret_computed((struct str){big, SECRET_BYTES_MAX + 1}, "hmac", &from) == NULL && from.audience == NULL);
+  free(big);
+  CHECK(EXPANDS(secret_computed(STR(""), "hmac", &from), ""));
+}
+
+static void the_encodings_of_targets_and_cookies(void) {
+  CHECK(EXPANDS(encode(text("a b&c/~-._*+%\n\xc3\xa9"), SECRET_URL), "a%20b%26c%2F~-._%2A%2B%25%0A%C3%A9"));
+  CHECK(EXPANDS(encode(text("\x01\xffZ"), SECRET_HEX), "01ff5a"));
+  CHECK(EXPANDS(encode(text("eyJ.a-b_c=="), SECRET_COOKIE), "eyJ.a-b_c=="));
+  const char *const bad[] = {"a;b", "a b", "a,b", "a\"b", "a\\b", "a\nb", "a\x7f", "\xc3\xa9"};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    struct secret *s = encode(join(text("x"), secret_bytes(str_of(bad[i]), "b", NULL)), SECRET_COOKIE);
+    struct secret_context ctx = context();
+    CHECK(refused(s, &ctx) == ERR_SECRET_BYTES);
+    secret_unref(s);
+  }
 }
 
 /* --- audiences --- */
@@ -470,7 +717,8 @@ static struct secret *carried(struct secret *s) {
 
 static void what_never_changes_is_carried_as_it_is(void) {
   struct secret *all[] = {text("x"), secret_bytes(STR("key"), "k", NULL), encode(text("a b"), SECRET_FORM),
-                          join(text("a"), encode(secret_bytes(STR("b"), "k", NULL), SECRET_BASE64))};
+                          join(text("a"), encode(secret_bytes(STR("b"), "k", NULL), SECRET_BASE64)),
+                          compute(text("x"), "MAC")};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
     struct secret *same;
     CHECK(secret_carry(all[i], &same) == 0 && same == all[i]);
@@ -548,6 +796,55 @@ static void a_secret_and_its_carried_copy_expand_at_once(void) {
   end();
 }
 
+static struct secret *computed_once;
+static void *expand_computed_there(void *arg) {
+  struct secret *there;
+  (void)arg;
+  for (int i = 0; i < 20000; i++) {
+    CHECK(secret_carry(computed_once, &there) == 0 && there == computed_once);
+    (void)secret_is_over(there, 0);
+    secret_unref(there);
+  }
+  return NULL;
+}
+
+static void what_is_computed_belongs_to_no_thread(void) {
+  begin();
+  set("TOKEN", 100);
+  slot->has_fetch = true;
+  computed_once = compute(token(), "MAC");
+  pthread_t other;
+  pthread_create(&other, NULL, expand_computed_there, NULL);
+  CHECK(slot_reject(slot, 1) == SLOT_REFRESHES);
+  pthread_join(other, NULL);
+  secret_unref(computed_once);
+  end();
+}
+
+static void what_computing_costs(void) {
+  enum { N = 300000 };
+  slot = slot_new(STR("aws"), (struct str){NULL, 0});
+  api_only = only("api.example.com");
+  set("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", 600);
+  struct secret *t = token();
+  struct buf out;
+  buf_init(&out);
+  out.sensitive = true;
+  int64_t start = clock_mono_us();
+  for (int i = 0; i < N; i++) {
+    struct secret_origins from = {0};
+    struct secret_context ctx = {.any_target = true, .origins = &from};
+    CHECK(secret_expand(t, &ctx, &out) == 0);
+    secret_unref(secret_computed(buf_str(&out), "hmac", &from));
+    buf_reset(&out);
+  }
+  printf("# a secret computed and freed, but for the computing: %.1f ns\n",
+         (double)(clock_mono_us() - start) * 1000 / N);
+  buf_fini(&out);
+  secret_unref(t);
+  end();
+}
+
 static void what_a_header_costs(void) {
   enum { N = 1000000 };
   slot = slot_new(STR("api"), (struct str){NULL, 0});
@@ -595,6 +892,17 @@ int main(void) {
   RUN(describing_shows_no_secret_byte);
   RUN(each_token_is_visited_until_told_to_stop);
   RUN(bytes_are_wiped_with_the_last_reference);
+  RUN(what_is_computed_goes_where_its_parts_may_go);
+  RUN(what_is_computed_ends_with_the_first_of_its_tokens);
+  RUN(what_is_computed_counts_as_a_use_of_its_tokens);
+  RUN(a_refusal_that_takes_no_token_takes_nothing_computed);
+  RUN(what_is_computed_is_sealed_as_its_tokens_are);
+  RUN(what_is_computed_of_a_refresh_token_is_bound_as_that);
+  RUN(what_is_computed_is_masked_where_it_comes_back);
+  RUN(a_chain_of_computed_secrets_is_as_deep_as_one);
+  RUN(what_is_computed_is_bounded_and_wiped);
+  RUN(the_encodings_of_targets_and_cookies);
+  RUN(what_is_computed_belongs_to_no_thread);
   RUN(hosts_are_compared_exactly);
   RUN(a_star_is_one_label);
   RUN(what_is_no_host_is_not_added);
@@ -603,6 +911,7 @@ int main(void) {
   RUN(a_carried_token_is_that_of_the_moment_of_its_use);
   RUN(a_carried_source_is_read_once);
   RUN(a_secret_and_its_carried_copy_expand_at_once);
+  RUN(what_computing_costs);
   RUN(what_a_header_costs);
   return 0;
 }
