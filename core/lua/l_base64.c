@@ -2,7 +2,8 @@
  *
  *   encode(s)      -> base64 with padding                  decode(text)      -> bytes, or nil, message, code
  *   encode_url(s)  -> base64url without padding            decode_url(text)  -> the same for base64url
- * Of an opaque secret the encoders make an opaque secret. */
+ * Of an opaque secret each makes an opaque secret: the encoders one that is encoded as it is written, the decoders one of the bytes of now, since what is no base64 is
+ * told here. */
 #include "lua/lib.h"
 
 #include <lauxlib.h>
@@ -10,8 +11,10 @@
 #include <uv.h>
 
 #include "base/base64.h"
+#include "base/secmem.h"
 #include "base/str.h"
 #include "lua/arg.h"
+#include "lua/compute.h"
 #include "lua/l_secret.h"
 #include "token/secret.h"
 
@@ -31,9 +34,26 @@ static int encode(lua_State *L, enum base64_form form, enum secret_encoding opaq
   return 1;
 }
 
+static int decode_secret(lua_State *L, enum base64_form form) {
+  struct compute c = {.what = "base64 decoded"};
+  const struct operand *text = compute_operand(L, 1, &c);
+  int status = compute_begin(L, &c);
+  if (status != 0) return compute_fail(L, &c, status);
+  size_t room = text->bytes.n / BASE64_GROUP_TEXT * BASE64_GROUP + BASE64_GROUP, made;
+  char *out = secmem_alloc_passing(room);
+  const char *problem = base64_decode(form, text->bytes, out, &made);
+  struct secret *s = problem == NULL ? compute_secret(L, &c, out, made) : NULL;
+  secmem_free_passing(out, room);
+  compute_end(&c);
+  if (problem != NULL) return arg_failure(L, UV_EINVAL, "%s", problem);
+  l_secret_push(L, s);
+  return 1;
+}
+
 static int decode(lua_State *L, enum base64_form form) {
   struct str s;
-  luaL_checktype(L, 1, LUA_TSTRING);
+  if (l_secret_test(L, 1) != NULL) return decode_secret(L, form);
+  if (lua_type(L, 1) != LUA_TSTRING) return luaL_typeerror(L, 1, "string or secret");
   s.p = lua_tolstring(L, 1, &s.n);
   luaL_Buffer b;
   size_t made;

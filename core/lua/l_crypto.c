@@ -1,75 +1,30 @@
 /* l_crypto.c: jeton.crypto, over net/tls_crypto.h.
  *
  *   hash(alg, data)                 -> bytes          alg: "md5" "sha1" "sha256" "sha384" "sha512"
- *   hmac(alg, key, data)            -> bytes          key: string or opaque secret
+ *   hmac(alg, key, data)            -> bytes
  *   sign(alg, key, data)            -> bytes          alg: "RS256" "RS384" "RS512" "PS256" "ES256" "ES384" (RFC 7518);
- *                                                     key: private key in PEM, string or opaque secret
+ *                                                     key: private key in PEM
  *   verify(alg, key, data, sig)     -> boolean        key: public key or certificate in PEM
- *   equal(a, b)                     -> boolean        strings or opaque secrets, in constant time
+ *   equal(a, b)                     -> boolean        in constant time
  *   random(n) -> n bytes            hex(data) -> lower-case hex
- * A key that cannot be read, a token that has expired: nil, message, code. An unknown algorithm or a wrong type raises.
- *
- * Invariant: between the moment a secret's bytes are in a buffer and the moment they are wiped no Lua function that can
- * raise is called. So every function here first checks its arguments, then computes in C, then pushes. */
+ * Keys and data are strings or opaque secrets, and of a secret comes a secret (compute.h). A signature by a private key is for everybody to see and verify, and tells nothing of
+ * that key: of data that is no secret it is bytes. The key of an HMAC is what its receiver has, too, and more keys are made that way: that is a secret.
+ * A key that cannot be read, a token that has expired: nil, message, code. An unknown algorithm or a wrong type raises. */
 #include "lua/lib.h"
 
 #include <lauxlib.h>
 #include <stdint.h>
 #include <uv.h>
 
-#include "base/buf.h"
 #include "base/rand.h"
 #include "lua/arg.h"
+#include "lua/compute.h"
 #include "lua/l_secret.h"
-#include "lua/pins.h"
 #include "lua/vm.h"
 #include "net/tls_crypto.h"
 #include "token/secret.h"
 
-enum {
-  RANDOM_MAX = 1024 * 1024,
-  SECRET_STEPS = 1024,   /* of a secret's bytes, whose number is not known before they are there: at most 1 MiB */
-  SIGNATURE_STEPS = 4096 /* enough for a check of the clock: RSA takes milliseconds */
-};
-
-/* A string argument, borrowed from the stack, or a secret's bytes. */
-struct operand {
-  struct secret *secret;
-  struct str bytes;
-  struct buf expanded;
-};
-
-static struct str check_bytes(lua_State *L, int idx) {
-  struct str s;
-  luaL_checktype(L, idx, LUA_TSTRING);
-  s.p = lua_tolstring(L, idx, &s.n);
-  return s;
-}
-
-/* May raise; takes nothing that needs giving back. */
-static void operand_check(lua_State *L, int idx, struct operand *o) {
-  *o = (struct operand){.secret = l_secret_test(L, idx)};
-  if (o->secret != NULL) {
-    l_secret_note(L, o->secret);
-    vm_burn(L, SECRET_STEPS);
-    return;
-  }
-  if (lua_type(L, idx) != LUA_TSTRING) luaL_typeerror(L, idx, "string or secret");
-  o->bytes = check_bytes(L, idx);
-}
-
-/* Does not raise. After it, whatever it returns, operand_fini. */
-static int operand_expand(lua_State *L, struct operand *o) {
-  buf_init(&o->expanded);
-  if (o->secret == NULL) return 0;
-  struct secret_context target = {.any_target = true};
-  o->expanded.sensitive = true;
-  int status = pins_expand(L, o->secret, &target, &o->expanded);
-  o->bytes = buf_str(&o->expanded);
-  return status;
-}
-
-static void operand_fini(struct operand *o) { buf_fini(&o->expanded); }
+enum { RANDOM_MAX = 1024 * 1024, SIGNATURE_STEPS = 4096 /* enough for a check of the clock: RSA takes milliseconds */ };
 
 static const struct crypto_digest *check_digest(lua_State *L, int idx) {
   const char *name = luaL_checkstring(L, idx);
@@ -91,40 +46,36 @@ static const struct crypto_jwa *check_jwa(lua_State *L, int idx) {
 
 static int l_hash(lua_State *L) {
   const struct crypto_digest *d = check_digest(L, 1);
-  struct str data = check_bytes(L, 2);
+  struct compute c = {.what = "hash"};
+  const struct operand *data = compute_operand(L, 2, &c);
   uint8_t out[CRYPTO_DIGEST_MAX];
-  if (crypto_hash(d, data, out) != 0) return arg_failure(L, UV_ENOMEM, "not enough memory");
-  lua_pushlstring(L, (const char *)out, crypto_digest_size(d));
-  return 1;
+  int status = compute_begin(L, &c);
+  if (status == 0) status = crypto_hash(d, data->bytes, out);
+  return status == 0 ? compute_push(L, &c, out, crypto_digest_size(d)) : compute_fail(L, &c, status);
 }
 
 static int l_hmac(lua_State *L) {
   const struct crypto_digest *d = check_digest(L, 1);
-  struct operand key;
-  operand_check(L, 2, &key);
-  struct str data = check_bytes(L, 3);
+  struct compute c = {.what = "hmac"};
+  const struct operand *key = compute_operand(L, 2, &c), *data = compute_operand(L, 3, &c);
   uint8_t out[CRYPTO_DIGEST_MAX];
-  int status = operand_expand(L, &key);
-  if (status == 0) status = crypto_hmac(d, key.bytes, data, out);
-  operand_fini(&key);
-  if (status != 0) return pins_failure(L, status);
-  lua_pushlstring(L, (const char *)out, crypto_digest_size(d));
-  return 1;
+  int status = compute_begin(L, &c);
+  if (status == 0) status = crypto_hmac(d, key->bytes, data->bytes, out);
+  return status == 0 ? compute_push(L, &c, out, crypto_digest_size(d)) : compute_fail(L, &c, status);
 }
 
 static int l_sign(lua_State *L) {
   const struct crypto_jwa *a = check_jwa(L, 1);
-  struct operand key;
-  operand_check(L, 2, &key);
-  struct str data = check_bytes(L, 3);
+  struct compute c = {.what = "signature"};
+  const struct operand *key = compute_operand(L, 2, &c), *data = compute_operand(L, 3, &c);
   vm_burn(L, SIGNATURE_STEPS);
   uint8_t sig[CRYPTO_SIGNATURE_MAX];
   size_t n = 0;
-  const char *problem = NULL;
-  int status = operand_expand(L, &key);
-  if (status == 0) problem = crypto_sign(a, key.bytes, data, sig, &n);
-  operand_fini(&key);
-  if (status != 0) return pins_failure(L, status);
+  int status = compute_begin(L, &c);
+  if (status != 0) return compute_fail(L, &c, status);
+  const char *problem = crypto_sign(a, key->bytes, data->bytes, sig, &n);
+  if (problem == NULL && data->secret != NULL) return compute_push(L, &c, sig, n);
+  compute_end(&c);
   if (problem != NULL) return arg_failure(L, UV_EINVAL, "%s", problem);
   lua_pushlstring(L, (const char *)sig, n);
   return 1;
@@ -132,26 +83,27 @@ static int l_sign(lua_State *L) {
 
 static int l_verify(lua_State *L) {
   const struct crypto_jwa *a = check_jwa(L, 1);
-  struct str pem = check_bytes(L, 2), data = check_bytes(L, 3), sig = check_bytes(L, 4);
+  struct compute c = {.what = "verify"};
+  const struct operand *pem = compute_text(L, 2, &c), *data = compute_operand(L, 3, &c),
+                       *sig = compute_operand(L, 4, &c);
   vm_burn(L, SIGNATURE_STEPS);
   bool good = false;
-  const char *problem = crypto_verify(a, pem, data, sig, &good);
+  int status = compute_begin(L, &c);
+  if (status != 0) return compute_fail(L, &c, status);
+  const char *problem = crypto_verify(a, pem->bytes, data->bytes, sig->bytes, &good);
+  compute_end(&c);
   if (problem != NULL) return arg_failure(L, UV_EINVAL, "%s", problem);
   lua_pushboolean(L, good);
   return 1;
 }
 
 static int l_equal(lua_State *L) {
-  struct operand a, b;
-  operand_check(L, 1, &a);
-  operand_check(L, 2, &b);
-  int status = operand_expand(L, &a);
-  int second = operand_expand(L, &b);
-  if (status == 0) status = second;
-  bool same = status == 0 && crypto_equal(a.bytes, b.bytes);
-  operand_fini(&a);
-  operand_fini(&b);
-  if (status != 0) return pins_failure(L, status);
+  struct compute c = {.what = "equal"};
+  const struct operand *a = compute_operand(L, 1, &c), *b = compute_operand(L, 2, &c);
+  int status = compute_begin(L, &c);
+  if (status != 0) return compute_fail(L, &c, status);
+  bool same = crypto_equal(a->bytes, b->bytes);
+  compute_end(&c);
   lua_pushboolean(L, same);
   return 1;
 }
@@ -167,7 +119,15 @@ static int l_random(lua_State *L) {
 
 static int l_hex(lua_State *L) {
   static const char digits[] = "0123456789abcdef";
-  struct str data = check_bytes(L, 1);
+  struct secret *secret = l_secret_test(L, 1);
+  if (secret != NULL) {
+    l_secret_push(L, secret_encode(secret, SECRET_HEX));
+    return 1;
+  }
+  if (lua_type(L, 1) != LUA_TSTRING) return luaL_typeerror(L, 1, "string or secret");
+  struct str data;
+  data.p = lua_tolstring(L, 1, &data.n);
+  luaL_argcheck(L, data.n <= SIZE_MAX / 4, 1, "too long");
   luaL_Buffer b;
   char *out = luaL_buffinitsize(L, &b, 2 * data.n);
   for (size_t i = 0; i < data.n; i++) {

@@ -241,7 +241,7 @@ static void read_form(lua_State *L, struct http_op *op) {
 }
 
 static void read_json(lua_State *L, struct http_op *op) {
-  const char *wrong = l_json_add(L, -1, &op->body, true);
+  const char *wrong = l_json_add(L, -1, &op->body);
   if (wrong != NULL && !op->body.full) luaL_error(L, "%s: json: cannot hold %s", what, wrong);
   sent_table(L, -1);
   default_type(op, STR("application/json"));

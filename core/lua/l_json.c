@@ -69,7 +69,6 @@ static int l_decode(lua_State *L) {
 struct encoder {
   lua_State *L;
   struct parts *p;
-  bool secrets;
 };
 
 static const char *add_value(struct encoder *e, int idx, int depth);
@@ -169,8 +168,6 @@ static const char *add_table(struct encoder *e, int idx, int depth) {
 static const char *add_userdata(struct encoder *e, int idx) {
   struct secret *s = l_secret_test(e->L, idx);
   if (s == NULL) return "a userdata";
-  if (!e->secrets)
-    return "a secret: only jeton.http's json option takes one, since there it is written into the request by C";
   buf_addz(&e->p->text, "\"");
   parts_add_secret(e->p, secret_encode(s, SECRET_JSON));
   buf_addz(&e->p->text, "\"");
@@ -200,8 +197,8 @@ static const char *add_value(struct encoder *e, int idx, int depth) {
   }
 }
 
-const char *l_json_add(lua_State *L, int idx, struct parts *p, bool secrets) {
-  struct encoder e = {.L = L, .p = p, .secrets = secrets};
+const char *l_json_add(lua_State *L, int idx, struct parts *p) {
+  struct encoder e = {.L = L, .p = p};
   int top = lua_gettop(L);
   const char *wrong = add_value(&e, lua_absindex(L, idx), 0);
   lua_settop(L, top);
@@ -218,12 +215,13 @@ static int l_encode(lua_State *L) {
   struct parts *p = guard_new(L, sizeof *p, unmake_parts);
   lua_toclose(L, lua_gettop(L)); /* the collector does not see how much it holds */
   parts_init(p);
-  const char *wrong = l_json_add(L, 1, p, false);
+  const char *wrong = l_json_add(L, 1, p);
   if (p->full) return arg_failure(L, ERR_LIMIT, "JSON: %s", wrong);
-  if (wrong != NULL && l_secret_test(L, 1) == NULL && strncmp(wrong, "a secret", 8) != 0)
-    return arg_failure(L, UV_EINVAL, "JSON cannot hold %s", wrong);
-  if (wrong != NULL) return luaL_error(L, "jeton.json.encode: %s", wrong);
-  lua_pushlstring(L, (const char *)p->text.p, p->text.n);
+  if (wrong != NULL) return arg_failure(L, UV_EINVAL, "JSON cannot hold %s", wrong);
+  if (p->has_secret)
+    l_secret_push(L, parts_secret(p)); /* the whole of it is one then */
+  else
+    lua_pushlstring(L, (const char *)p->text.p, p->text.n);
   guard_close(L, -2);
   return 1;
 }

@@ -6,9 +6,9 @@
 
 #include "lua/parts.h"
 
-/* Appends the value at idx. Returns NULL, or what is wrong (static). Opaque secrets become string values when `secrets`, else they are wrong.
+/* Appends the value at idx. Returns NULL, or what is wrong (static). Opaque secrets become string values.
  * May raise out-of-memory; p is then valid and partly filled. */
-const char *l_json_add(lua_State *L, int idx, struct parts *p, bool secrets);
+const char *l_json_add(lua_State *L, int idx, struct parts *p);
 /* The string at idx decoded: pushes the value, or nil, message, code. Returns how many. */
 int l_json_decode_at(lua_State *L, int idx);
 

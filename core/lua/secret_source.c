@@ -25,6 +25,7 @@
 #include "lua/arg.h"
 #include "lua/argv.h"
 #include "lua/child.h"
+#include "lua/compute.h"
 #include "lua/guard.h"
 #include "lua/l_secret.h"
 #include "lua/lib.h"
@@ -393,7 +394,20 @@ static int l_command(lua_State *L) {
 
 /* --- jeton.secret --- */
 
+/* Of a secret: one of its bytes of now, which does not follow its file or token any more. */
+static int value_of_now(lua_State *L) {
+  struct compute c = {.what = "value"};
+  const struct operand *o = compute_operand(L, 1, &c);
+  int status = compute_begin(L, &c);
+  if (status != 0) return compute_fail(L, &c, status);
+  struct secret *s = compute_secret(L, &c, o->bytes.p, o->bytes.n);
+  compute_end(&c);
+  l_secret_push(L, s);
+  return 1;
+}
+
 static int l_value(lua_State *L) {
+  if (l_secret_test(L, 1) != NULL) return value_of_now(L);
   struct str s = arg_string(L, 1, "jeton.secret.value", "argument 1");
   l_secret_push(L, secret_bytes(s, "value", NULL));
   return 1;

@@ -2,8 +2,9 @@
 --
 --   local token = assert(jwt.sign({ iss = "reports", exp = math.floor(jeton.now()) + 60 }, { alg = "ES256", key = jeton.secret.file "reports.key" }))
 --
--- What is signed is a credential for as long as its `exp` lets it be, so it comes back as an opaque secret: good for a header, a form or JSON value of
--- jeton.http, or the value of a fetch, and never seen by a log.
+-- What is signed is a credential for as long as its `exp` lets it be, so it comes back as an opaque secret: good for a header, a form or JSON value, or the
+-- value of a fetch, and never seen by a log. Claims may be secrets, too. It goes where its key and claims may go, and no longer than they: a token among them has
+-- to be the one that goes out beside it.
 
 local names = require "jeton.names"
 
@@ -49,7 +50,7 @@ local function header_of(options)
   return header
 end
 
---- base64url of the value as JSON, or nil, message, code.
+--- base64url of the value as JSON: a string, or a secret if one is in it; or nil, message, code.
 local function encode(value)
   local text, why, code = jeton.json.encode(value)
   if not text then return nil, why, code end
@@ -75,10 +76,12 @@ function M.sign(claims, options)
   if not header then return nil, "the header: " .. why, code end
   payload, why, code = encode(claims)
   if not payload then return nil, "the claims: " .. why, code end
-  local input = header .. "." .. payload
+  local input
+  input, why, code = jeton.secret.value(header .. "." .. payload) -- the bytes of now, whatever becomes of a file or token among the claims
+  if not input then return nil, "the claims: " .. why, code end
   signature, why, code = signature_of(options, input)
   if not signature then return nil, ("%s cannot sign %s: %s"):format(options.key, options.alg, why), code end
-  return jeton.secret.value(input .. "." .. jeton.base64.encode_url(signature))
+  return input .. "." .. jeton.base64.encode_url(signature)
 end
 
 --- The claims of a token as they stand there. Nothing is verified: this is for reading the `exp` of a token that its issuer has just handed over, not

@@ -77,11 +77,51 @@ static void hmac_gives_the_vectors_of_rfc_4231(void) {
       " and hex('sha256', '', '') == 'b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad'");
 }
 
-static void hmac_takes_an_opaque_key(void) {
+/* What comes of a secret is one, and equal tells what it is. */
+static void of_secrets_come_secrets(void) {
   run_with(PRELUDE
-           "return crypto.hex(crypto.hmac('sha256', secret, 'what do ya want for nothing?')) == "
-           "'5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843'",
+           "local function is(made, text) return type(made) == 'userdata' and crypto.equal(made, text) end\n"
+           "local data = 'what do ya want for nothing?'\n"
+           "local hex = '5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843'\n"
+           "assert(is(crypto.hex(crypto.hmac('sha256', secret, data)), hex))\n"
+           "assert(is(crypto.hmac('sha256', data, secret), crypto.hmac('sha256', data, 'Jefe')))\n"
+           "assert(is(crypto.hmac('sha256', secret, secret), crypto.hmac('sha256', 'Jefe', 'Jefe')))\n"
+           "assert(is(crypto.hash('sha512', secret), crypto.hash('sha512', 'Jefe')))\n"
+           "assert(is(crypto.hash('md5', 'x' .. secret), crypto.hash('md5', 'xJefe')))\n"
+           "local m = secret\n"
+           "for _ = 1, 100 do m = crypto.hmac('sha1', m, 'step') end\n"
+           "local plain = 'Jefe'\n"
+           "for _ = 1, 100 do plain = crypto.hmac('sha1', plain, 'step') end\n"
+           "assert(is(m, plain))\n"
+           "local sig = crypto.sign('ES256', read 'ecdsa.key', secret)\n"
+           "assert(type(sig) == 'userdata' and crypto.verify('ES256', read 'ecdsa.pub', secret, sig) == true)\n"
+           "assert(crypto.verify('ES256', read 'ecdsa.pub', 'Jefe', sig) == true)\n"
+           "assert(crypto.verify('ES256', read 'ecdsa.pub', 'jefe', sig) == false)\n"
+           "assert(is(base64.decode(base64.encode(secret)), 'Jefe') and "
+           "is(base64.decode_url(base64.encode_url(secret)), 'Jefe'))\n"
+           "local bytes, message, code = base64.decode('!!!!' .. secret)\n"
+           "return bytes == nil and message:find 'not base64' and not message:find 'Jefe' and code == 'EINVAL'",
            secret_of("Jefe"));
+}
+
+/* RFC 4231 and AWS's own example of a signing key: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html */
+static void a_signing_key_is_derived(void) {
+  run_with(PRELUDE
+           "local k = 'AWS4' .. secret\n"
+           "for _, part in ipairs { '20120215', 'us-east-1', 'iam', 'aws4_request' } do k = crypto.hmac('sha256', k, "
+           "part) end\n"
+           "return crypto.equal(crypto.hex(k), 'f4780e2d9f65fa895f9c67b32ce1baf0b0d8a43505a000a1a9e090d414db404d')",
+           secret_of("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"));
+}
+
+static void what_computing_costs(void) {
+  run_with(PRELUDE
+           "local start = os.clock()\n"
+           "local n = 20000\n"
+           "for _ = 1, n do local _ = crypto.hmac('sha256', secret, 'what do ya want for nothing?') end\n"
+           "print(('# an hmac of a secret: %.0f ns'):format((os.clock() - start) * 1e9 / n))\n"
+           "return true",
+           secret_of("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"));
 }
 
 static void base64_gives_the_vectors_of_rfc_4648(void) {
@@ -283,7 +323,8 @@ static void misuse_raises(void) {
   run(PRELUDE
       "return raises('unknown hash', crypto.hash, 'sha3', 'x') and raises('unknown algorithm', crypto.sign, 'none', "
       "'k', 'x')\n"
-      "  and raises('string or secret', crypto.hmac, 'sha256', {}, 'x') and raises('string', crypto.hash, 'sha256', "
+      "  and raises('string or secret', crypto.hmac, 'sha256', {}, 'x') and raises('string or secret', crypto.hash, "
+      "'sha256', "
       "12)\n"
       "  and raises('expected 0 to', crypto.random, -1) and raises('expected 0 to', crypto.random, 1 << 40)");
 }
@@ -312,7 +353,8 @@ int main(void) {
   luaL_openlibs(L); /* the stock ones again: the chunks here read and write files */
   RUN(hash_gives_the_digests_of_the_standards);
   RUN(hmac_gives_the_vectors_of_rfc_4231);
-  RUN(hmac_takes_an_opaque_key);
+  RUN(of_secrets_come_secrets);
+  RUN(a_signing_key_is_derived);
   RUN(base64_gives_the_vectors_of_rfc_4648);
   RUN(base64_refuses_what_is_not_canonical);
   RUN(base64_of_a_secret_stays_opaque);
@@ -327,6 +369,7 @@ int main(void) {
   RUN(a_key_that_does_not_fit_fails_with_a_sentence);
   RUN(misuse_raises);
   RUN(equal_compares_strings_and_secrets);
+  RUN(what_computing_costs);
   RUN(random_gives_what_is_asked);
   vm_unref(vm);
   snprintf(command, sizeof command, "rm -rf %s", dir);

@@ -34,11 +34,14 @@ local TEMPORARY_STATUS = { [408] = true, [421] = true, [425] = true, [429] = tru
 
 -- small things ----------------------------------------------------------------------------------------------------------------
 
---- Of a string or a secret: says whether two are the same, and nothing else. Nil for a secret that cannot be had now.
+--- Of a string or a secret: says whether two are the same, and nothing else. Of a secret it is one as well. Nil for a secret that cannot be had now.
 local function fingerprint(value)
   local sum = jeton.crypto.hmac("sha256", value, "jeton.oauth2")
-  return sum and jeton.crypto.hex(sum):sub(1, 32)
+  return sum and jeton.crypto.hex(sum)
 end
+
+--- Of two fingerprints, or nil.
+local function same(a, b) return a ~= nil and b ~= nil and jeton.crypto.equal(a, b) == true end
 
 local UNITS = { ms = 0.001, s = 1, m = 60, h = 3600, d = 86400 }
 
@@ -85,13 +88,13 @@ local function add(list, token)
   local print = token ~= nil and fingerprint(token)
   if not print then return end
   for _, known in ipairs(list) do
-    if known.print == print then return end
+    if same(known.print, print) then return end
   end
   list[#list + 1] = { token = token, print = print }
 end
 
 --- Is what is on disk what this login last read or wrote there? `saved`: the fingerprint of that, or nil.
-local function is_known(disk, saved) return saved ~= nil and disk.print ~= nil and jeton.crypto.equal(saved, disk.print) end
+local function is_known(disk, saved) return same(saved, disk.print) end
 
 local function login_of(options) return fingerprint(options.token_url .. "\n" .. options.client_id) or "" end
 
@@ -113,25 +116,38 @@ local function candidates(options, previous, disk)
   return list
 end
 
-function Login:refuse(print, why)
+--- The entry of a refresh token of that key of a family (or "") that the issuer has refused, or nil.
+function Login:refusal(key, print)
+  for _, refused in ipairs(self.refused[key] or {}) do
+    if same(refused.print, print) then return refused end
+  end
+end
+
+function Login:refuse(key, print, why)
+  local known = self:refusal(key, print)
+  if known then
+    known.why = why
+    return
+  end
   if self.nrefused >= REFUSED_MAX then self.refused, self.nrefused = {}, 0 end
-  if not self.refused[print] then self.nrefused = self.nrefused + 1 end
-  self.refused[print] = why
+  self.refused[key] = self.refused[key] or {}
+  table.insert(self.refused[key], { print = print, why = why })
+  self.nrefused = self.nrefused + 1
 end
 
 --- Presents one after the other. Returns the reply's body and the candidate; or nil, message, what the fetch's third result is to be, whether it is the issuer's
 --- last word, and the candidate and the new refresh token if one has come in vain.
-function Login:try(list, present, anew)
+function Login:try(key, list, present, anew)
   local why, how, asked
   for _, candidate in ipairs(list) do
-    if anew or not self.refused[candidate.print] then
+    if anew or not self:refusal(key, candidate.print) then
       asked = true
       local body, code, status, rotated
       body, why, code, how, status, rotated = present(candidate.token)
       if body then return body, candidate end
       if type(rotated) == "string" and rotated ~= "" then return nil, why, how, false, candidate, rotated end
       if not is_definite(code, status) then return nil, why, how, false end
-      if DEAD[code] then self:refuse(candidate.print, why) end
+      if DEAD[code] then self:refuse(key, candidate.print, why) end
     end
   end
   return nil, asked and why or nil, how, true
@@ -139,18 +155,18 @@ end
 
 --- Is there nothing that the issuer has not refused for good? Then asking is over until somebody has logged in anew: a change of the file is noticed, since
 --- the fetch has read it, and so are another policy and a refresh by hand.
-function Login:all_refused(list)
+function Login:all_refused(key, list)
   for _, candidate in ipairs(list) do
-    if not self.refused[candidate.print] then return false end
+    if not self:refusal(key, candidate.print) then return false end
   end
   return true
 end
 
 --- When there was nothing to present: there is none, or each has been refused before.
-function Login:explain(options, list, disk)
+function Login:explain(options, key, list, disk)
   if #list == 0 then return "no refresh token: " .. tostring(disk.why) end
   local remedy = options.path and "put a new one into " .. options.path or "give the policy a new one, or a path to save new ones at"
-  return ("%s; that refresh token is not presented again: log in anew and %s"):format(self.refused[list[1].print], remedy)
+  return ("%s; that refresh token is not presented again: log in anew and %s"):format(self:refusal(key, list[1].print).why, remedy)
 end
 
 -- the file --------------------------------------------------------------------------------------------------------------------
@@ -186,7 +202,7 @@ function Login:save(path, ctx, token, used, disk, saved)
     return nil
   end
   local there = on_disk(path)
-  if there.print and there.print ~= disk.print and there.print ~= used.print then
+  if there.print and not same(there.print, disk.print) and not same(there.print, used.print) then
     jeton.log.warn("another refresh token has come while one was renewed: it stays, and is presented next", { path = path })
     note(ctx, nil)
     return saved
@@ -223,7 +239,7 @@ end
 --- Returns the reply's body and the extra fields of the token; or nil, message, and what the fetch's third result is to be.
 --- present(refresh_token): the reply's body; or nil, message, code, the fetch's third result, the reply's status.
 function Login:fetch(options, ctx, present)
-  local path = options.path
+  local path, key = options.path, ctx.key or ""
   local lock <close>, locked = hold(options)
   if not lock and locked then return nil, locked end
   self:try_path(path, ctx)
@@ -233,14 +249,14 @@ function Login:fetch(options, ctx, present)
   local by_hand = ctx.reason == "manual" and not (path and self.woken[path])
   if path then self.woken[path] = nil end
   local body, used, how, final, spent, rotated
-  body, used, how, final, spent, rotated = self:try(list, present, by_hand)
+  body, used, how, final, spent, rotated = self:try(key, list, present, by_hand)
   if not body and final and path then
     local before = disk
     self:watch(path, ctx)
     disk = on_disk(path)
-    if disk.token and disk.print ~= before.print then
+    if disk.token and not same(disk.print, before.print) then
       list = { disk }
-      body, used, how, final, spent, rotated = self:try(list, present, false)
+      body, used, how, final, spent, rotated = self:try(key, list, present, false)
     end
   end
   if body then
@@ -253,8 +269,8 @@ function Login:fetch(options, ctx, present)
   if not body then
     local retry_after = type(how) == "table" and how.retry_after or nil
     if rotated then how = { retry_after = retry_after, fields = fields } end
-    if final and self:all_refused(list) then return nil, self:explain(options, list, disk), { retry_after = retry_after, permanent = "spent" } end
-    return nil, used or self:explain(options, list, disk), how
+    if final and self:all_refused(key, list) then return nil, self:explain(options, key, list, disk), { retry_after = retry_after, permanent = "spent" } end
+    return nil, used or self:explain(options, key, list, disk), how
   end
   if path then self.dead[path] = nil end
   return body, fields
@@ -263,7 +279,7 @@ end
 --- What the fetches of one token have in common, over all its keys.
 function M.new()
   return setmetatable({
-    refused = {}, nrefused = 0, -- by fingerprint: what the issuer said
+    refused = {}, nrefused = 0, -- by key: a list of { print =, why = }, what the issuer said of each
     trouble = {}, -- by path: why it could not be written when it was tried
     dead = {}, -- by path: the context of the fetch that was refused for good
     watched = {}, nwatched = 0, woken = {},
