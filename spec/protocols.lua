@@ -26,6 +26,7 @@ M.specs = {
   { "proxy/pool", { H2_H2 }, upstreams = { ["^the example"] = "a policy that stands in a file chooses itself what its upstream speaks" } },
   { "proxy/retry", { H2_H2 } },
   { "proxy/refusals", { H2_H2 } },
+  { "proxy/placed", { H2_H2 } },
   { "proxy/forwarded", { H2_H1 } },
   { "proxy/faults", { H2_H2 }, only = { "^an upstream that", "^an upstream of several addresses", "^a pooled connection that the upstream closes", "^a client that leaves" }, clients = {
     ["does not read a large request"] = "that upstream speaks no protocol at all",

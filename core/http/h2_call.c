@@ -352,6 +352,7 @@ static int h2_send_head(struct call *c) {
   if (rc == UV_EAGAIN) origin_conn_retire(c->place.conn);
   if (rc != 0) later_cancel(&c->h2.later);
   if (rc != 0 || body.n == 0) return rc;
+  if (head.body_secret) c->h2.stream.out.sensitive = true;
   h2_stream_body(&c->h2.stream, body);
   h2_stream_end(&c->h2.stream, NULL);
   note_waiting(c);

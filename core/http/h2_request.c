@@ -36,6 +36,18 @@ static int add_secret(struct h2_fields *f, const struct header *h, struct secret
   return 0;
 }
 
+/* Where another's requests on the same connection could probe for it, it would be by its length in the table. */
+static int add_secret_path(struct h2_fields *f, const struct request_head *h, struct buf *secrets) {
+  size_t at = secrets->n;
+  buf_adds(secrets, h->path.n > 0 ? h->path : STR("/"));
+  buf_addz(secrets, "?");
+  int rc = write_secret_query(secrets, h);
+  if (rc != 0) return rc;
+  h2_fields_add(f, STR(":path"), (struct str){(const char *)at, secrets->n - at}, false);
+  f->v[f->n - 1].flags |= SECRET_HERE;
+  return 0;
+}
+
 static bool says_who_asks(const struct header *h) { return (header_traits[h->id] & HEADER_CREDENTIAL) != 0; }
 
 static int add_fields(struct h2_fields *f, const struct headers *hs, struct secret_context *ctx, struct buf *secrets) {
@@ -52,11 +64,13 @@ static int add_fields(struct h2_fields *f, const struct headers *hs, struct secr
   return 0;
 }
 
-static void add_start(struct h2_fields *f, const struct request_head *h, bool tls) {
+static int add_start(struct h2_fields *f, const struct request_head *h, bool tls, struct buf *secrets) {
   h2_fields_add(f, STR(":method"), h->method, true);
   h2_fields_add(f, STR(":scheme"), tls ? STR("https") : STR("http"), true);
   h2_fields_add(f, STR(":authority"), h->host, true);
+  if (h->query_secret != NULL) return add_secret_path(f, h, secrets);
   h2_fields_add(f, STR(":path"), path_of(h, f), true);
+  return 0;
 }
 
 /* RFC 9113 sections 8.1.1 and 8.2.2: of what frames a message or is said of one hop this is left. */
@@ -83,8 +97,8 @@ int h2_fields_request(struct h2_fields *f, const struct request_head *h, bool tl
   struct secret_head all = secret_head_begin(secrets, h->secrets);
   do {
     f->n = 0;
-    add_start(f, h, tls);
-    rc = add_fields(f, h->headers, h->secrets, secrets);
+    rc = add_start(f, h, tls, secrets);
+    if (rc == 0) rc = add_fields(f, h->headers, h->secrets, secrets);
   } while (secret_head_again(&all, rc));
   if (rc != 0) return rc;
   add_framing(f, h);

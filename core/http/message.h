@@ -95,12 +95,14 @@ struct request_head {
   struct str method;
   struct str path;  /* origin form: path and, behind "?", query; or authority / absolute form as given in `target` */
   struct str query; /* .p NULL: no "?" */
-  struct str host;  /* the Host field's value */
+  struct secret *query_secret; /* not NULL: a query with secrets, in place of `query` */
+  struct str host;             /* the Host field's value */
   /* Host, framing, Connection, TE, Upgrade, Expect, Keep-Alive and Proxy-* fields in it are ignored: the first six are written from here */
   const struct headers *headers;
   struct secret_context *secrets; /* how secret values among them become bytes; NULL: there are none */
   struct framing framing;
-  bool keep_alive; /* false: `Connection: close` */
+  bool body_secret; /* the body at hand holds secrets: no copy of it that waits may be left behind */
+  bool keep_alive;  /* false: `Connection: close` */
   bool te_trailers;
   bool expect_continue;
   struct str

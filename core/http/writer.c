@@ -75,8 +75,31 @@ bool request_start_safe(const struct request_head *h) {
          chars_all(h->upgrade, CHAR_VALUE);
 }
 
-static void put_request_line(struct buf *b, const struct request_head *h) {
+int write_secret_query(struct buf *out, const struct request_head *h) {
+  assert(h->secrets != NULL && out->sensitive);
+  size_t before = out->n;
+  int rc = secret_expand(h->query_secret, h->secrets, out);
+  if (rc != 0) return rc;
+  return chars_all((struct str){(const char *)out->p + before, out->n - before}, CHAR_TARGET) ? 0 : ERR_SECRET_BYTES;
+}
+
+/* The same line with secrets in it. */
+static int put_secret_line(struct buf *b, const struct request_head *h) {
+  put(b, h->method.p, h->method.n);
+  PUT(b, " ");
+  put(b, h->absolute.p, h->absolute.n);
+  put(b, h->path.n > 0 ? h->path.p : "/", h->path.n > 0 ? h->path.n : 1);
+  PUT(b, "?");
+  int rc = write_secret_query(b, h);
+  if (rc != 0) return rc;
+  PUT(b, " HTTP/1.1\r\n");
+  put_field(b, STR("Host"), h->host);
+  return 0;
+}
+
+static int put_request_line(struct buf *b, const struct request_head *h) {
   struct str path = h->path.n > 0 ? h->path : STR("/");
+  if (h->query_secret != NULL) return put_secret_line(b, h);
   uint8_t *to = buf_reserve(b, h->method.n + h->absolute.n + path.n + h->query.n + h->host.n + LINE_MIN);
   to = copy_str(to, h->method);
   *to++ = ' ';
@@ -92,6 +115,7 @@ static void put_request_line(struct buf *b, const struct request_head *h) {
   to = COPY(to, " HTTP/1.1\r\n");
   to = copy_field(to, STR("Host"), h->host);
   b->n = (size_t)(to - b->p);
+  return 0;
 }
 
 static int put_secret_field(struct buf *b, const struct header *f, struct secret_context *ctx) {
@@ -165,8 +189,8 @@ int write_request_head(struct buf *out, const struct request_head *h) {
   if (!request_start_safe(h)) return ERR_PROTOCOL;
   struct secret_head all = secret_head_begin(out, h->secrets);
   do {
-    put_request_line(out, h);
-    rc = put_fields(out, h->headers, HEADER_NOT_IN_REQUEST, h->secrets);
+    rc = put_request_line(out, h);
+    if (rc == 0) rc = put_fields(out, h->headers, HEADER_NOT_IN_REQUEST, h->secrets);
     if (rc == 0 && h->parent != NULL) rc = parent_add_authorization(h->parent, out);
   } while (secret_head_again(&all, rc));
   if (rc != 0) return rc;

@@ -13,6 +13,9 @@
  * Returns 0; the secret's error; or ERR_PROTOCOL when method, path, query or host hold a byte that would break the start line: out is rolled back then,
  * and wiped. */
 int write_request_head(struct buf *out, const struct request_head *h);
+/* The query with secrets, for a target of either protocol. The secret's error; ERR_SECRET_BYTES: it holds what may not stand in a target. What was written behind
+ * out's end is for secret_head_again to take back. */
+int write_secret_query(struct buf *out, const struct request_head *h);
 /* A script may have changed method, path, query, host and upgrade: the last look before they become a start line, or what stands for it elsewhere. */
 bool request_start_safe(const struct request_head *h);
 

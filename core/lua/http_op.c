@@ -131,6 +131,7 @@ static int make_head(struct call *c, struct request_head *head, struct str *body
                             .headers = &op->headers,
                             .secrets = &op->target,
                             .framing = {.kind = wants_length(op) ? FRAMING_LENGTH : FRAMING_NONE, .length = body->n},
+                            .body_secret = op->body_secret != NULL,
                             .keep_alive = true};
   c->body_done = true;
   return 0;

@@ -1,6 +1,6 @@
 /* l_url.c: jeton.url, over base/percent.h, net/reference.h and net/url.h.
  *
- *   escape(text, keep)         -> each byte but letters, digits, "-._~" and those in `keep` as %XX
+ *   escape(text, keep)         -> each byte but letters, digits, "-._~" and those in `keep` as %XX; of a secret a secret
  *   unescape(text, { form = }) -> bytes, or nil, message, code
  *   query(table)               -> "a=1&b=2"; query(text) -> { name = value }, { { name, value }, … }
  *   parse(text)                -> the parts of an absolute URL, or nil, message, code
@@ -15,10 +15,12 @@
 #include <string.h>
 #include <uv.h>
 
+#include "base/buf.h"
 #include "base/chars.h"
 #include "base/err.h"
 #include "base/percent.h"
 #include "lua/arg.h"
+#include "lua/compute.h"
 #include "lua/guard.h"
 #include "lua/l_secret.h"
 #include "lua/parts.h"
@@ -54,11 +56,41 @@ static void read_keep(lua_State *L, int idx, bool keep[256]) {
   }
 }
 
+/* What is to stay is seldom said of a secret, and is no part of its tree of encodings: it is encoded now. */
+static int escape_keeping(lua_State *L, const bool keep[256]) {
+  struct compute c = {.what = "url"};
+  const struct operand *o = compute_operand(L, 1, &c);
+  struct buf out;
+  char piece[PERCENT_MAX];
+  int status = compute_begin(L, &c);
+  if (status != 0) return compute_fail(L, &c, status);
+  buf_init(&out);
+  out.sensitive = true;
+  for (size_t i = 0; i < o->bytes.n; i++) {
+    unsigned char b = (unsigned char)o->bytes.p[i];
+    if (keep[b])
+      buf_add(&out, &o->bytes.p[i], 1);
+    else
+      buf_add(&out, piece, percent_escape_byte(b, piece));
+  }
+  struct secret *s = compute_secret(L, &c, out.p, out.n);
+  buf_fini(&out);
+  compute_end(&c);
+  l_secret_push(L, s);
+  return 1;
+}
+
 static int l_escape(lua_State *L) {
   bool keep[256];
   char piece[PERCENT_MAX];
-  struct str s = text_at(L, 1, "jeton.url.escape", "text");
+  struct secret *secret = l_secret_test(L, 1);
   read_keep(L, 2, keep);
+  if (secret != NULL && !lua_isnoneornil(L, 2)) return escape_keeping(L, keep);
+  if (secret != NULL) {
+    l_secret_push(L, secret_encode(secret, SECRET_URL));
+    return 1;
+  }
+  struct str s = arg_string(L, 1, "jeton.url.escape", "text");
   luaL_Buffer b;
   luaL_buffinit(L, &b);
   for (size_t i = 0; i < s.n; i++) {

@@ -38,6 +38,7 @@
 #include "token/slot.h"
 
 struct forward_target;
+struct placed;
 struct try;
 struct tunnel_record;
 struct worker;
@@ -82,6 +83,7 @@ struct exchange {
   struct request_body body;
   struct str upstream_name; /* .p NULL: the default one */
   struct str host;          /* Host as a script set it; .p NULL: not set */
+  struct placed *placed;    /* secrets in its query and cookies (placed.h); NULL: none. In the arena */
   /* the first line of a head that was not read to its end, or could not be: for the log. .p NULL: it was read */
   struct str unread;
   struct later nudge; /* starts the reading that a script awaits; ends the reply step's wait for the client's body */

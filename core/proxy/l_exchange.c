@@ -20,6 +20,7 @@
 #include "proxy/client.h"
 #include "proxy/forward.h"
 #include "proxy/l_headers.h"
+#include "proxy/l_placed.h"
 #include "proxy/l_try.h"
 #include "proxy/steps.h"
 #include "proxy/try.h"
@@ -53,11 +54,19 @@ static void push_str(lua_State *L, struct str s) {
     lua_pushlstring(L, s.p, s.n);
 }
 
-struct str exchange_dup(lua_State *L, struct exchange *ex, int idx) {
+struct exchange *exchange_check_request(lua_State *L) {
+  return check_self(L, REQUEST_TYPE, "request");
+}
+
+void exchange_charge(lua_State *L, const struct exchange *ex, size_t n) {
   enum { SCRIPT_ARENA_MAX = 1024 * 1024 };
+  if (ex->arena.used + n > SCRIPT_ARENA_MAX) luaL_error(L, "one exchange may set at most 1 MiB of fields");
+}
+
+struct str exchange_dup(lua_State *L, struct exchange *ex, int idx) {
   struct str s;
   s.p = luaL_checklstring(L, idx, &s.n);
-  if (ex->arena.used + s.n > SCRIPT_ARENA_MAX) luaL_error(L, "one exchange may set at most 1 MiB of fields");
+  exchange_charge(L, ex, s.n);
   return arena_dup(&ex->arena, s);
 }
 
@@ -69,11 +78,14 @@ int body_wait_push(lua_State *L, void *arg) {
   const struct buf *b = w == &ex->body.wait ? &ex->body.bytes : &ex->reply.bytes;
   if (w->error == ERR_LIMIT) return push_failure(L, ERR_LIMIT, "the body is over limits.script_body");
   if (w->error != 0) return push_failure(L, w->error, "the body broke off");
-  if (l_try_runs(L, ex)) {
+  if (w == &ex->body.wait && l_try_runs(L, ex)) {
     pins_waited(L);
     try_show_own(ex); /* it goes with its length now */
   }
-  lua_pushlstring(L, (const char *)b->p, b->n);
+  if (w == &ex->body.wait && ex->body.secret != NULL)
+    l_secret_push(L, secret_ref(ex->body.secret)); /* what a hook has set */
+  else
+    lua_pushlstring(L, (const char *)b->p, b->n);
   return 1;
 }
 
@@ -164,21 +176,10 @@ void l_exchange_refuse_in_judge(lua_State *L, const struct exchange *ex, const c
 static struct str check_body(lua_State *L, int idx, const char *what) {
   struct str s;
   if (l_secret_test(L, idx) != NULL)
-    luaL_error(L, "%s: a secret cannot stand in a body here: it goes into req.headers, or into jeton.http", what);
+    luaL_error(L, "%s: a secret cannot go into a response: its bytes would reach the client", what);
   if (!lua_isstring(L, idx)) luaL_error(L, "%s: body: expected a string, got %s", what, arg_push_noun(L, idx));
   s.p = lua_tolstring(L, idx, &s.n);
   return s;
-}
-
-static int l_request_set_body(lua_State *L) {
-  struct exchange *ex = check_self(L, REQUEST_TYPE, "request");
-  struct str body = check_body(L, 2, "req:set_body");
-  if (ex->step > STEP_REQUEST_HOOK)
-    return luaL_error(L, l_try_runs(L, ex) ? "req:set_body works in on_request only: every try sends the same body"
-                                           : "req:set_body works in on_request only: the request has been sent");
-  vm_burn(L, body.n / COPIED_A_STEP);
-  request_body_replace(&ex->body, body);
-  return 0;
 }
 
 static int l_response_set_body(lua_State *L) {
@@ -420,7 +421,8 @@ static bool target_chars(struct str s, const char *refused) { /* RFC 3986: nothi
 
 static void check_text(lua_State *L, const char *field) { /* what is assigned, at 3 */
   if (l_secret_test(L, 3) != NULL)
-    luaL_error(L, "req.%s: a secret: URLs show in logs and messages; put it into a header", field);
+    luaL_error(L, "req.%s: a secret: URLs show in logs and messages; put it into a header%s", field,
+               strcmp(field, "query") == 0 ? ", or call req:set_query(name, secret)" : "");
   if (!lua_isstring(L, 3)) luaL_error(L, "req.%s: expected a string, got %s", field, arg_push_noun(L, 3));
 }
 
@@ -485,8 +487,8 @@ static int l_request_newindex(lua_State *L) {
     return luaL_error(L, "req.status cannot be set: req:respond(status, headers, body) answers the client %s", ORDER);
   else
     return luaL_error(L,
-                      "req.%s cannot be set; path, query, upstream and the fields of headers can, req:set_body(text) "
-                      "sets the body, and req.ctx is a table of your own",
+                      "req.%s cannot be set; path, query, upstream and the fields of headers can, req:set_body(text), "
+                      "set_json and set_form set the body, and req.ctx is a table of your own",
                       name);
   return 0;
 }
@@ -651,11 +653,8 @@ const char *l_exchange_wrong_result(lua_State *L, int nresults, struct exchange 
 
 /* --- tables --- */
 
-static const luaL_Reg request_methods[] = {{"body", l_request_body},
-                                           {"set_body", l_request_set_body},
-                                           {"respond", l_request_respond},
-                                           {"retry", l_request_retry},
-                                           {NULL, NULL}};
+static const luaL_Reg request_methods[] = {
+    {"body", l_request_body}, {"respond", l_request_respond}, {"retry", l_request_retry}, {NULL, NULL}};
 static const luaL_Reg response_methods[] = {{"body", l_response_body}, {"set_body", l_response_set_body}, {NULL, NULL}};
 
 static void make_type(lua_State *L, const char *type, const luaL_Reg *methods, lua_CFunction index,
@@ -664,6 +663,7 @@ static void make_type(lua_State *L, const char *type, const luaL_Reg *methods, l
   lua_newtable(L);
   luaL_setfuncs(L, methods, 0);
   if (index == l_request_index) {
+    luaL_setfuncs(L, l_placed_methods, 0);
     for (size_t i = 0; i < sizeof request_fields / sizeof *request_fields; i++) {
       lua_pushinteger(L, request_fields[i].field);
       lua_setfield(L, -2, request_fields[i].name);

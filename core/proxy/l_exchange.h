@@ -35,6 +35,10 @@ int body_wait_push(lua_State *L, void *arg);
 const char *l_exchange_wrong_result(lua_State *L, int nresults, struct exchange *ex, enum hook hook);
 /* The exchange, or an error that says that `what` is over. */
 struct exchange *exchange_handle_check(lua_State *L, const struct exchange_handle *h, const char *what);
+/* The exchange of the `req` at 1; raises when it is none, or over. */
+struct exchange *exchange_check_request(lua_State *L);
+/* Raises when n bytes more would be too many in the exchange's arena. */
+void exchange_charge(lua_State *L, const struct exchange *ex, size_t n);
 /* The string at idx, copied into the exchange's arena; raises when it grows out of bounds. */
 struct str exchange_dup(lua_State *L, struct exchange *ex, int idx);
 

@@ -10,10 +10,12 @@
 
 #include "base/err.h"
 #include "lua/arg.h"
+#include "lua/l_secret.h"
 #include "lua/task.h"
 #include "lua/type.h"
 #include "proxy/exchange.h"
 #include "proxy/l_exchange.h"
+#include "proxy/placed.h"
 #include "proxy/steps.h"
 #include "proxy/try.h"
 #include "proxy/worker_state.h"
@@ -112,6 +114,7 @@ static struct str sent_path(struct exchange *ex) {
 static void push_target_field(lua_State *L, struct exchange *ex, enum target_field f) {
   const struct url *u = ex->url;
   struct str query = try_request(ex)->query;
+  struct secret *placed = f == T_QUERY ? placed_query(placed_of_try(ex)) : NULL;
   switch (f) {
     case T_SCHEME: lua_pushstring(L, u->tls ? "https" : "http"); break;
     case T_HOST: push_str(L, u->host); break;
@@ -119,7 +122,9 @@ static void push_target_field(lua_State *L, struct exchange *ex, enum target_fie
     case T_AUTHORITY: push_str(L, request_host(ex)); break;
     case T_PATH: push_str(L, sent_path(ex)); break;
     case T_QUERY:
-      if (query.p == NULL)
+      if (placed != NULL)
+        l_secret_push(L, secret_ref(placed)); /* to be signed: it cannot be read */
+      else if (query.p == NULL)
         lua_pushnil(L);
       else
         push_str(L, query);

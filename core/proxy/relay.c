@@ -14,6 +14,7 @@
 #include "proxy/exchange.h"
 #include "proxy/failover.h"
 #include "proxy/forward.h"
+#include "proxy/placed.h"
 #include "proxy/steps.h"
 #include "proxy/try.h"
 #include "proxy/worker_state.h"
@@ -53,6 +54,7 @@ static void on_interim(struct call *call) {
 static void on_head(struct call *call) {
   struct exchange *ex = call->owner;
   request_body_answered(ex);
+  request_body_forget(&ex->body);
   ex->response = call->response;
   bool names_upgrade = ex->response.status == 101 || ex->response.status == 426;
   ex->upgrade = names_upgrade ? headers_join(&ex->response.headers, STR("Upgrade")) : (struct str){0};
@@ -154,13 +156,23 @@ static int find_fieldless(void *arg, const struct secret_token_view *t) {
   return 1;
 }
 
+static int find_fieldless_in(void *arg, struct secret *s) { return secret_each_token(s, find_fieldless, arg); }
+
+static int find_over(void *arg, struct secret *s) {
+  const int64_t *now = arg;
+  return secret_is_over(s, *now) ? 1 : 0;
+}
+
+/* What a hook computed does not follow its token. */
+static bool has_outlived_token(struct exchange *ex) {
+  int64_t now = clock_boot_ms();
+  return placed_each_secret(ex, find_over, &now) != 0;
+}
+
 /* Which field of which token, and what that has. */
 static void say_fieldless(struct exchange *ex, char *out, size_t size) {
-  const struct headers *hs = &try_request(ex)->headers;
   struct fieldless f = {0};
-  for (unsigned i = 0; i < hs->n && f.slot == NULL; i++)
-    if (hs->v[i].name.p != NULL && hs->v[i].secret != NULL)
-      (void)secret_each_token(hs->v[i].secret, find_fieldless, &f);
+  (void)placed_each_secret(ex, find_fieldless_in, &f);
   if (f.slot == NULL) {
     (void)snprintf(out, size, "the token has no such field");
     return;
@@ -179,6 +191,10 @@ static void token_gone(struct exchange *ex, int status) {
     return;
   }
   if (status == ERR_TOKEN_MISSING) say_fieldless(ex, reason, sizeof reason);
+  if (status == ERR_TOKEN_EXPIRED && has_outlived_token(ex))
+    (void)snprintf(reason, sizeof reason,
+                   "what on_request computed is of a token that has ended or was refused: compute it in on_send, which "
+                   "runs for each try");
   exchange_fail_now(ex, 503, status, reason);
 }
 
@@ -202,6 +218,7 @@ static void log_upstream(const struct exchange *ex, const char *reason) {
 static void on_error(struct call *call, int status, const char *reason) {
   struct exchange *ex = call->owner;
   request_body_answered(ex);
+  request_body_forget(&ex->body);
   flush_spans(ex);
   if (status == ERR_TOKEN_MISSING || status == ERR_TOKEN_EXPIRED) {
     token_gone(ex, status);

@@ -13,6 +13,7 @@
 #include "proxy/exchange.h"
 #include "proxy/l_exchange.h"
 #include "proxy/worker_state.h"
+#include "token/secret.h"
 
 void request_body_begin(struct exchange *ex) {
   const struct request *r = &ex->request;
@@ -23,6 +24,8 @@ void request_body_begin(struct exchange *ex) {
 
 void request_body_fini(struct request_body *b) {
   body_wait_done(&b->wait, ERR_CLOSED);
+  secret_unref(b->secret);
+  b->secret = NULL;
   buf_fini(&b->bytes);
 }
 
@@ -138,8 +141,30 @@ void request_body_stream(struct exchange *ex) {
 
 void request_body_replace(struct request_body *b, struct str text) {
   b->place = BODY_REPLACED;
+  secret_unref(b->secret);
+  b->secret = NULL;
   buf_reset(&b->bytes);
   buf_adds(&b->bytes, text);
+}
+
+void request_body_replace_secret(struct request_body *b, struct secret *s) {
+  b->place = BODY_REPLACED;
+  secret_unref(b->secret);
+  b->secret = secret_ref(s);
+  buf_fini(&b->bytes);
+  b->bytes.sensitive = true;
+}
+
+/* A body may hold any byte. Its length may be another one with each generation of a token. */
+int request_body_expand(struct request_body *b, struct secret_context *ctx) {
+  if (b->secret == NULL) return 0;
+  buf_reset(&b->bytes);
+  ctx->header_safe = false;
+  return secret_expand(b->secret, ctx, &b->bytes);
+}
+
+void request_body_forget(struct request_body *b) {
+  if (b->secret != NULL) buf_fini(&b->bytes);
 }
 
 bool request_body_drop(struct exchange *ex) {

@@ -13,6 +13,8 @@
 
 struct exchange;
 struct headers;
+struct secret;
+struct secret_context;
 
 enum body_place {
   BODY_HELD,     /* what has come waits in `bytes`: up to limits.replay_buffer of it is taken from the client */
@@ -40,7 +42,9 @@ struct body_wait {
 };
 
 struct request_body {
-  struct buf bytes;
+  struct buf bytes; /* with `secret`: sensitive, and empty but while a try sends them */
+  struct secret *
+      secret; /* a reference: what `bytes` are made of for each try, where a script's text has secrets in it; else NULL */
   uint64_t seen; /* bytes read from the client */
   enum body_place place;
   enum body_expect expect;
@@ -60,8 +64,13 @@ static inline bool request_body_repeatable(const struct request_body *b) { retur
 void request_body_hold(struct request_body *b);
 /* The head is on its way: sends what has been gathered, and from now on what comes. */
 void request_body_stream(struct exchange *ex);
-/* A script's text takes its place. Before it is sent. */
+/* A script's text takes its place, or one with secrets in it. Before it is sent. */
 void request_body_replace(struct request_body *b, struct str text);
+void request_body_replace_secret(struct request_body *b, struct secret *s);
+/* For the head that is about to be written: its secrets become bytes, by that head's context. 0, or secret_expand's error. */
+int request_body_expand(struct request_body *b, struct secret_context *ctx);
+/* They have gone. */
+void request_body_forget(struct request_body *b);
 /* A reply is made here: what still comes is thrown away, and what the client has sent is read now. False: there is nothing to read, or it was dropped before. */
 bool request_body_drop(struct exchange *ex);
 /* Of one that is dropped: it is not complete, and a client that is sending it will soon be done. */

@@ -14,6 +14,7 @@
 #include "proxy/client.h"
 #include "proxy/forward.h"
 #include "proxy/l_exchange.h"
+#include "proxy/placed.h"
 #include "proxy/steps.h"
 #include "proxy/try.h"
 #include "proxy/worker_state.h"
@@ -197,25 +198,61 @@ static int find_missing(void *arg, const struct secret_token_view *t) {
   return 1;
 }
 
-enum verdict step_token(struct exchange *ex) {
-  struct headers *hs = &ex->request.headers;
-  for (unsigned i = 0; hs->secrets && i < hs->n; i++) {
-    struct header *h = &hs->v[i];
-    struct missing m;
-    if (h->secret == NULL || h->name.p == NULL) continue;
+/* Until each token in s is there. *without: one is missing, and its policy says that the request goes without it. */
+static enum verdict await_tokens(struct exchange *ex, struct secret *s, bool *without) {
+  struct missing m;
+  for (;;) {
     secret_context_aim(&m.to, ex->url->tls, ex->url->host, ex->url->port, ex->url->unix_path);
-    if (secret_each_token(h->secret, find_missing, &m) == 0) continue;
+    if (secret_each_token(s, find_missing, &m) == 0) return NEXT;
     enum token_missing policy = ex->replayed ? MISSING_WAIT : m.policy;
-    if (policy == MISSING_PASS) {
-      slot_want(m.slot);
-      headers_remove(hs, h->name);
-      continue;
+    *without = policy == MISSING_PASS;
+    if (*without) {
+      slot_want(m.slot); /* nobody waits, and yet it is wanted */
+      return NEXT;
     }
     enum verdict v = exchange_await_token(ex, m.slot, m.beyond, policy);
-    if (v != NEXT) return v;
-    i--; /* look at it again */
+    if (v != NEXT) return v; /* else look at it again */
   }
-  if (ex->runtime->policy->hooks[HOOK_SEND]) return NEXT; /* which may lack one, within the same time */
+}
+
+/* A cookie that goes without leaves the client's; so these come before the fields, of which they are one. */
+static enum verdict await_placed(struct exchange *ex) {
+  bool without = false;
+  enum verdict v = NEXT;
+  for (const struct placed_item *i = ex->placed->query; i != NULL && v == NEXT; i = i->next) {
+    v = await_tokens(ex, i->secret, &without);
+    if (v == NEXT && without) (void)placed_query_set(placed_of_request(ex), i->name, NULL);
+    without = false;
+  }
+  for (const struct placed_item *i = ex->placed->cookies; i != NULL && v == NEXT; i = i->next) {
+    if (i->secret != NULL) v = await_tokens(ex, i->secret, &without);
+    if (v == NEXT && without) (void)placed_cookie_set(placed_of_request(ex), i->name, NULL, (struct str){0});
+    without = false;
+  }
+  return v;
+}
+
+/* A body cannot leave out what it is made of. */
+static enum verdict await_body(struct exchange *ex) {
+  static const char reason[] =
+      "the body that on_request set holds a token that is not there, and missing = \"pass\" leaves out headers only";
+  bool without = false;
+  enum verdict v = await_tokens(ex, ex->body.secret, &without);
+  return without ? exchange_fail(ex, 503, ERR_TOKEN_MISSING, reason) : v;
+}
+
+enum verdict step_token(struct exchange *ex) {
+  struct headers *hs = &ex->request.headers;
+  enum verdict v = placed_any(ex->placed) ? await_placed(ex) : NEXT;
+  for (unsigned i = 0; hs->secrets && i < hs->n && v == NEXT; i++) {
+    struct header *h = &hs->v[i];
+    bool without = false;
+    if (h->secret == NULL || h->name.p == NULL) continue;
+    v = await_tokens(ex, h->secret, &without);
+    if (without) headers_remove(hs, h->name);
+  }
+  if (v == NEXT && ex->body.secret != NULL) v = await_body(ex);
+  if (v != NEXT || ex->runtime->policy->hooks[HOOK_SEND]) return v; /* that may lack one, within the same time */
   ex->wait_until = 0;
   ex->step = STEP_SEND;
   return NEXT;
@@ -257,14 +294,18 @@ int request_make_head(struct call *call, struct request_head *h, struct str *bod
   else if (try_resume(ex) != 0)
     return ERR_TOKEN_EXPIRED;
   request_body_hold(&ex->body); /* a stale connection's retry sends its body from the start */
+  int rc = request_body_expand(&ex->body, &ex->used);
+  if (rc != 0) return rc;
   *h = (struct request_head){
       .method = r->method,
       .path = request_path(ex),
       .query = r->query,
+      .query_secret = placed_query(placed_of_try(ex)),
       .host = request_host(ex),
       .headers = &r->headers,
       .secrets = &ex->used,
       .framing = request_framing(ex),
+      .body_secret = ex->body.secret != NULL,
       .keep_alive = true,
       .expect_continue = request_body_ask(&ex->body),
       .te_trailers = headers_has_token(&ex->request.headers, H_TE, STR("trailers")),

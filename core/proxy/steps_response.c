@@ -11,6 +11,7 @@
 #include "http/base_path.h"
 #include "proxy/failover.h"
 #include "proxy/l_exchange.h"
+#include "proxy/placed.h"
 #include "proxy/rejection.h"
 #include "proxy/relay.h"
 #include "proxy/stamp.h"
@@ -145,6 +146,7 @@ static void on_response_done(void *arg, lua_State *L, int nresults, int status, 
 
 enum verdict step_response_hook(struct exchange *ex) {
   if (ex->reply.source == REPLY_LOCAL) return NEXT;
+  placed_hide(ex);
   if (ex->upstream->conf->rewrite_location) rewrite_locations(ex);
   if (!ex->runtime->policy->hooks[HOOK_RESPONSE]) return NEXT;
   if (ex->call.phase != CALL_TUNNEL)

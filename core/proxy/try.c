@@ -45,9 +45,17 @@ static bool is_not_sent(struct str name) {
   return (header_traits[id] & HEADER_NOT_IN_REQUEST) != 0 && id != H_HOST && id != H_CONTENT_LENGTH;
 }
 
+/* How long a body with secrets is depends on its tokens, which are pinned then. What it cannot have is told when the head is written. */
+static struct framing framing_of(struct exchange *ex) {
+  (void)request_body_expand(&ex->body, &ex->used);
+  struct framing f = request_framing(ex);
+  request_body_forget(&ex->body);
+  return f;
+}
+
 void try_show_own(struct exchange *ex) {
   struct headers *hs = &ex->try->request.headers;
-  struct framing f = request_framing(ex);
+  struct framing f = framing_of(ex);
   headers_set(hs, STR("Host"), request_host(ex));
   if (f.kind == FRAMING_LENGTH)
     headers_set(hs, STR("Content-Length"), arena_printf(&ex->arena, "%llu", (unsigned long long)f.length));
@@ -65,12 +73,13 @@ void try_begin(struct exchange *ex) {
   t->suspended = false;
   t->request = ex->request;
   t->host = ex->host;
+  t->placed = ex->placed;
   copy_fields(&t->request.headers, &ex->request.headers);
   (void)headers_remove_where(&t->request.headers, is_not_sent);
-  try_show_own(ex);
   aim(ex);
   pins_begin(&t->pins, &ex->used);
   t->pins.must_have = ex->replayed;
+  try_show_own(ex);
 }
 
 /* --- its tokens --- */

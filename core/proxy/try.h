@@ -17,6 +17,7 @@
 #include "lua/pins.h"
 
 struct exchange;
+struct placed;
 
 enum try_reason {
   TRY_FIRST,
@@ -35,6 +36,7 @@ struct try {
   /* what goes out. Its trailers are the exchange's own request's */
   struct request request;
   struct str host; /* of the Host field */
+  struct placed *placed;
   struct pins pins;
   /* of the exchange's `used`, as the hook left it: what the head adds to it is the head's */
   unsigned nused;

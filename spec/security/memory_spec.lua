@@ -129,6 +129,34 @@ describe("memory", function()
     p:finish()
   end)
 
+  it("holds nothing of a replaced token that was computed of it, or placed in a query, a cookie or a body", function()
+    local p = start(([[
+    local n = 0
+    return {
+      listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d",
+      tokens = { api = { fetch = function() n = n + 1 return { value = ("Zq%%04dKv"):format(n):rep(24), expires_in = 3600 } end } },
+      on_request = function(req, tokens)
+        local copy = assert(jeton.secret.value(tokens.api))
+        local decoded = assert(jeton.base64.decode(jeton.base64.encode(copy)))
+        req.headers.copy = "<" .. copy .. ">"
+        req.headers.kept = jeton.url.escape(decoded, "/")
+        req.headers.mac = jeton.crypto.hex(jeton.crypto.hmac("sha256", copy, decoded))
+        assert(jeton.crypto.equal(copy, decoded))
+        req:set_query("key", tokens.api)
+        req:set_cookie("session", decoded)
+        req:set_json { a = tokens.api, b = jeton.json.encode { copy } }
+      end,
+    }]]):format(upstream.port))
+    use(p)
+    for _ = 1, 3 do
+      assert.equal(200, (p:control("POST", "/refresh/api")).status)
+      use(p)
+    end
+    assert.equal(200, (p:control("POST", "/refresh/api")).status) -- which nobody asks for: the workers rest
+    only(p, { Z5 = true })
+    p:finish()
+  end)
+
   it("holds no content of a secret's file that was replaced", function()
     local file = process.write_file(process.temp_dir() .. "/token", ("Zq0001Kv"):rep(24))
     assert(os.execute("chmod 600 " .. file))

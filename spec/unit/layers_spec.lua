@@ -12,7 +12,7 @@ local TOGETHER = {
   ["policy/hint policy/schema"] = "the schema shows a wrong value by hint.c, whose functions take the schema that is being read",
   ["proxy/conn proxy/h1_conn proxy/h2_conn proxy/listener"] =
     "struct conn embeds what HTTP/1 keeps, so that an idle one is one piece of memory, and conn.c picks the protocol; a connection that goes makes room, and listeners fill it",
-  ["proxy/exchange proxy/failover proxy/forward proxy/l_exchange proxy/l_headers proxy/l_try proxy/relay proxy/request_body proxy/steps proxy/try proxy/tunnel"] =
+  ["proxy/exchange proxy/failover proxy/forward proxy/l_exchange proxy/l_headers proxy/l_placed proxy/l_try proxy/placed proxy/relay proxy/request_body proxy/steps proxy/try proxy/tunnel"] =
     "an exchange is one thing in several files: its steps, its two bodies, where it goes and where else, what each try sends, and what scripts see of it",
 }
 
