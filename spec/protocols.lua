@@ -83,6 +83,8 @@ M.left_out = {
   ["proxy/h2_life"] = ITSELF, ["proxy/h2_life_upstream"] = ITSELF, ["proxy/h2_window"] = ITSELF, ["proxy/http2_alpn"] = ITSELF, ["proxy/http2_flow"] = ITSELF, ["proxy/http2_keys"] = ITSELF,
   ["proxy/http2_peers"] = ITSELF, ["proxy/index"] = NO_EXCHANGE, ["proxy/issuer_replies"] = "gives scripts replies byte by byte, as HTTP/1.x has them; security/response has those of HTTP/2",
   ["proxy/kubernetes"] = NO_EXCHANGE, ["proxy/keepalive"] = "TCP's, below the protocol", ["proxy/library"] = NO_EXCHANGE, ["proxy/login"] = NO_EXCHANGE, ["proxy/misuse"] = "what a script may not do, whoever asked",
+  ["proxy/computed"] = "what a secret is made of, whichever protocol carries it; placed and send show heads and bodies of HTTP/2",
+  ["proxy/keepalive"] = "TCP's, below the protocol", ["proxy/library"] = NO_EXCHANGE, ["proxy/login"] = NO_EXCHANGE, ["proxy/misuse"] = "what a script may not do, whoever asked",
   ["proxy/oauth2"] = NO_EXCHANGE, ["proxy/oauth2_tls"] = NO_EXCHANGE, ["proxy/parent"] = "is about the way to upstreams, and says itself which protocol they speak behind it", ["proxy/readiness"] = NO_EXCHANGE, ["proxy/secrets"] = NO_EXCHANGE, ["proxy/shared"] = NO_EXCHANGE,
   ["proxy/static_tokens"] = NO_EXCHANGE, ["proxy/storm"] = "of issuers and tokens; tokens runs by both", ["proxy/token_bond"] = NO_EXCHANGE, ["proxy/tunnel"] = "an Upgrade is HTTP/1.1's on both sides (RFC 9113 section 8.6)",
   ["proxy/words"] = "of starts and loads, before anybody asks", ["security/addresses"] = "judges addresses before a dial", ["security/containment"] = "bounds scripts, whoever asked",

@@ -11,7 +11,7 @@
   XX(TOKEN_MISSING, "no valid token is available")                                                          \
   XX(TOKEN_EXPIRED, "the token expired before it could be sent")                                            \
   XX(TOKEN_AUDIENCE, "the target may not receive this secret")                                              \
-  XX(SECRET_BYTES, "a secret holds bytes that may not stand in a header")                                   \
+  XX(SECRET_BYTES, "a secret's bytes may not stand there (base64 makes text)")                              \
   XX(SCRIPT, "the script failed")                                                                           \
   XX(BUDGET, "the script ran longer than its time budget")                                                  \
   XX(MEMORY, "the script reached its memory limit")                                                         \

@@ -1,6 +1,8 @@
 /* secret_source.c: jeton.secret: where the bytes of a secret come from, and when they are read again.
  *
- *   value(string)   file(path, options)   env(name, options)   exec { argv…, ttl =, timeout =, raw = }     each gives an opaque secret (l_secret.c)
+ *   value(string)   file(path, options)   json(path, field, options)   env(name, options)   exec { argv…, ttl =, timeout =, raw = }
+ *
+ * each gives an opaque secret (l_secret.c).
  *
  * Owned by the VM's thread: sources are read where their secrets are expanded. A file's content belongs to the process (token/secret_file.h).
  *
@@ -12,11 +14,13 @@
 #include "lua/secret_source.h"
 
 #include <lauxlib.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
+#include "base/json_find.h"
 #include "base/log.h"
 #include "base/must.h"
 #include "base/origins.h"
@@ -117,6 +121,17 @@ static bool read_raw(lua_State *L, const char *what) {
   return lua_istable(L, 2) && arg_field_bool(L, 2, what, "raw", false);
 }
 
+/* decode = "base64" | "base64url" of the options at idx; `otherwise` when it is not said. */
+static enum secret_file_form read_decode(lua_State *L, int idx, const char *what, enum secret_file_form otherwise) {
+  if (!lua_istable(L, idx)) return otherwise;
+  const char *decode = arg_field_string(L, idx, what, "decode");
+  if (decode == NULL) return otherwise;
+  if (strcmp(decode, "base64") == 0) return SECRET_FILE_BASE64;
+  if (strcmp(decode, "base64url") == 0) return SECRET_FILE_BASE64URL;
+  luaL_error(L, "%s: decode: expected \"base64\" or \"base64url\", got \"%s\"", what, decode);
+  return otherwise;
+}
+
 static void on_warning(void *arg, const char *text) { vm_warn(arg, text); }
 
 static void on_known_warning(void *arg, const char *text) { (void)arg, (void)text; }
@@ -132,22 +147,149 @@ static int load_file(lua_State *L, struct secret_file *f) {
   return there != NULL ? 0 : rc;
 }
 
+static struct str check_path(lua_State *L, const char *what) {
+  struct str path = arg_string(L, 1, what, "path");
+  if (memchr(path.p, '\0', path.n) != NULL) luaL_error(L, "%s: path: a NUL byte inside", what);
+  return path;
+}
+
 static int l_file(lua_State *L) {
   static const char what[] = "jeton.secret.file";
-  struct str path = arg_string(L, 1, what, "path");
-  bool raw = read_raw(L, what);
-  if (memchr(path.p, '\0', path.n) != NULL) return luaL_error(L, "%s: path: a NUL byte inside", what);
+  static const char *const known[] = {"raw", "decode", NULL};
+  lua_settop(L, 2);
+  struct str path = check_path(L, what);
+  arg_options(L, 2, what, "{ raw = true } or { decode = \"base64\" }", known);
+  bool raw = lua_istable(L, 2) && arg_field_bool(L, 2, what, "raw", false);
+  enum secret_file_form form = read_decode(L, 2, what, raw ? SECRET_FILE_RAW : SECRET_FILE_TEXT);
+  if (raw && form != SECRET_FILE_RAW)
+    return luaL_error(L, "%s: raw and decode: one of them, since what is decoded is taken as it is", what);
   struct file_source *f = guard_new(L, sizeof *f, file_free);
-  f->file = secret_file_get(vm_services(vm_of(L))->names, path, raw);
+  f->file = secret_file_get(vm_services(vm_of(L))->names, path, form);
   int rc = load_file(L, f->file);
   if (rc != 0) {
-    guard_close(L, -1);
-    return unread(L, lua_pushfstring(L, "%s: %s: %s", what, path.p, secret_file_error(rc)));
+    lua_pushfstring(L, "%s: %s: %s", what, path.p, secret_file_error(rc));
+    guard_close(L, -2);
+    return unread(L, lua_tostring(L, -1));
   }
   guard_release(L, -1);
   char label[200];
   (void)snprintf(label, sizeof label, "file %s", path.p);
   l_secret_push(L, secret_source(&file_ops, f, label));
+  return 1;
+}
+
+/* --- one field of a file with JSON --- */
+
+enum { FIELDS_MAX = 8, FIELD_NAMES_MAX = 256 };
+
+struct json_source {
+  struct file_source file;
+  enum secret_file_form decode; /* of the field; SECRET_FILE_TEXT: it is taken as it is */
+  unsigned nnames;
+  struct str names[FIELDS_MAX]; /* in text */
+  char text[FIELD_NAMES_MAX];
+  struct buf picked; /* sensitive; between a read and its end */
+};
+
+/* NULL, or what is wrong (static). */
+static const char *pick(struct json_source *j, struct str text) {
+  struct buf field;
+  if (j->decode == SECRET_FILE_TEXT) return json_find_string(text, j->names, j->nnames, &j->picked);
+  buf_init(&field);
+  field.sensitive = true;
+  const char *wrong = json_find_string(text, j->names, j->nnames, &field);
+  if (wrong == NULL && !secret_decode(j->decode, buf_str(&field), &j->picked))
+    wrong = "that field does not hold base64";
+  buf_fini(&field);
+  return wrong;
+}
+
+static int json_read(void *data, struct str *bytes) {
+  struct json_source *j = data;
+  struct str text;
+  int rc = file_read(&j->file, &text);
+  if (rc != 0) return rc;
+  buf_reset(&j->picked);
+  if (pick(j, text) != NULL) return ERR_SECRET_SOURCE;
+  *bytes = buf_str(&j->picked);
+  return 0;
+}
+
+static void json_done(void *data) {
+  struct json_source *j = data;
+  buf_fini(&j->picked);
+  file_done(&j->file);
+}
+
+static void json_free(void *data) {
+  struct json_source *j = data;
+  buf_fini(&j->picked);
+  file_free(&j->file); /* is at its beginning */
+}
+_Static_assert(offsetof(struct json_source, file) == 0, "freed by its address");
+
+static const struct secret_source_ops json_ops = {
+    .read = json_read, .done = json_done, .free = json_free, .note = file_note};
+
+static void add_name(lua_State *L, struct json_source *j, int idx, const char *what) {
+  struct str name = arg_string(L, idx, what, "field");
+  size_t used = 0;
+  for (unsigned i = 0; i < j->nnames; i++) used += j->names[i].n;
+  if (j->nnames == FIELDS_MAX || used + name.n > sizeof j->text)
+    luaL_error(L, "%s: field: more than %d names or %d bytes", what, FIELDS_MAX, FIELD_NAMES_MAX);
+  if (name.n > 0) memcpy(j->text + used, name.p, name.n);
+  j->names[j->nnames++] = (struct str){j->text + used, name.n};
+}
+
+static void read_names(lua_State *L, struct json_source *j, const char *what) {
+  if (!lua_istable(L, 2)) {
+    if (lua_type(L, 2) != LUA_TSTRING) arg_wrong(L, what, "field", "a name, or a list of names from the outside in", 2);
+    add_name(L, j, 2, what);
+    return;
+  }
+  lua_Integer n = (lua_Integer)lua_rawlen(L, 2);
+  if (n == 0) luaL_error(L, "%s: field: an empty list", what);
+  for (lua_Integer i = 1; i <= n; i++) {
+    lua_rawgeti(L, 2, i);
+    add_name(L, j, lua_gettop(L), what);
+    lua_pop(L, 1);
+  }
+}
+
+/* Of a file that can be read: is the field there? */
+static const char *try_field(struct json_source *j) {
+  struct str bytes;
+  const char *wrong = NULL;
+  if (file_read(&j->file, &bytes) == 0) wrong = pick(j, bytes);
+  json_done(j);
+  return wrong;
+}
+
+static int l_json(lua_State *L) {
+  static const char what[] = "jeton.secret.json";
+  static const char *const known[] = {"decode", NULL};
+  char label[200];
+  lua_settop(L, 3);
+  struct str path = check_path(L, what);
+  arg_options(L, 3, what, "{ decode = \"base64\" }", known);
+  struct json_source *j = guard_new(L, sizeof *j, json_free);
+  int guard = lua_gettop(L);
+  j->picked.sensitive = true;
+  j->decode = read_decode(L, 3, what, SECRET_FILE_TEXT);
+  read_names(L, j, what);
+  j->file.file = secret_file_get(vm_services(vm_of(L))->names, path, SECRET_FILE_OF_JSON);
+  int rc = load_file(L, j->file.file);
+  const char *wrong = rc != 0 ? secret_file_error(rc) : try_field(j);
+  size_t n = (size_t)snprintf(label, sizeof label, "file %s", path.p);
+  for (unsigned i = 0; i < j->nnames && n < sizeof label; i++)
+    n += (size_t)snprintf(label + n, sizeof label - n, "%s%.*s", i == 0 ? ": " : ".", STR_FMT(j->names[i]));
+  if (wrong != NULL) {
+    lua_pushfstring(L, "%s: %s: %s", what, label + 5, wrong);
+    guard_close(L, guard);
+    return unread(L, lua_tostring(L, -1));
+  }
+  guard_release(L, guard);
+  l_secret_push(L, secret_source(&json_ops, j, label));
   return 1;
 }
 
@@ -414,7 +556,7 @@ static int l_value(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"value", l_value}, {"file", l_file}, {"env", l_env}, {"exec", l_command}, {NULL, NULL},
+    {"value", l_value}, {"file", l_file}, {"json", l_json}, {"env", l_env}, {"exec", l_command}, {NULL, NULL},
 };
 
 int l_secret_open(lua_State *L) {

@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <math.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "base/chars.h"
 
@@ -17,10 +18,21 @@ static const double LIFE_MAX_S = 10.0 * 366 * 86400;
 static const double UNIT_FROM = 1e11, UNIT_TO = 4611686018427387904.0;
 static const double YEAR_S = 366.0 * 86400, MOMENT_FROM = 1e9;
 
+static struct str without_edges(struct str s) {
+  while (s.n > 0 && strchr(" \t\r\n", s.p[0]) != NULL && s.p[0] != '\0') s = (struct str){s.p + 1, s.n - 1};
+  while (s.n > 0 && strchr(" \t\r\n", s.p[s.n - 1]) != NULL && s.p[s.n - 1] != '\0') s.n--;
+  return s;
+}
+
+/* A key may have any bytes: what cannot stand in a header is refused where it is put into one. But text with a line end behind it is what a file or a command gave, and
+ * was meant without. */
 static const char *check_value(const struct fetch_result *r) {
   if (r->value.n == 0) return "the token's value is empty";
-  if (!chars_all(r->value, CHAR_VALUE))
-    return "the token's value holds a control byte (such as CR, LF, NUL or DEL), which no header can carry";
+  struct str inner = without_edges(r->value);
+  if (inner.n == 0) return "the token's value is nothing but white space";
+  if (chars_all(inner, CHAR_VALUE) && !chars_all(r->value, CHAR_VALUE))
+    return "the token's value has a line end at its edge, which no header can carry: leave it out, as value:match "
+           "\"^%s*(.-)%s*$\" does";
   if (r->nfields > TOKEN_FIELDS_MAX) return "the token has more than 16 extra fields";
   for (unsigned i = 0; i < r->nfields; i++) {
     if (r->fields[i].name.n == 0) return "an extra field of the token has an empty name";

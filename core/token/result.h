@@ -13,8 +13,8 @@
 enum fetch_outlook { OUTLOOK_OPEN, OUTLOOK_PERMANENT, OUTLOOK_SPENT };
 
 /* Borrowed from the caller, and judged here: a lifetime must exist, be finite and positive after the leeway; one of more than 10 years, as issuers write for
- * "for ever", counts as 10 years. What can only be another unit is refused with the question. The value must be non-empty and fit in a header (no control byte
- * but HTAB). When both expires_in and expires_at are given, the earlier counts. Not ok: `error` is a sanitised message without secrets, and `retry_after` the
+ * "for ever", counts as 10 years. What can only be another unit is refused with the question. The value must not be empty, nor text with a line end at its edge; what
+ * else cannot stand in a header is refused there. When both expires_in and expires_at are given, the earlier counts. Not ok: `error` is a sanitised message without secrets, and `retry_after` the
  * seconds, if any, for which the issuer asked not to be asked again; the fields, if any, are what the next fetch is to have in place of the last token's. */
 struct fetch_result {
   bool ok;

@@ -20,10 +20,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/base64.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/file_stamp.h"
+#include "base/json_find.h"
 #include "base/log.h"
 #include "base/must.h"
 #include "base/secmem.h"
@@ -34,7 +36,7 @@ enum { CHECK_MS = 1000 };
 struct secret_file {
   struct named named;
   char *path; /* immutable, as is the next */
-  bool raw;
+  enum secret_file_form form;
   pthread_mutex_t mutex; /* guards what follows */
   struct secret_content *content;
   struct file_stamp seen, told;
@@ -48,7 +50,7 @@ struct secret_file {
 
 struct settings {
   struct str path;
-  bool raw;
+  enum secret_file_form form;
 };
 
 /* --- its content --- */
@@ -117,15 +119,47 @@ static int read_small(const char *path, struct buf *to, struct stat *seen) {
   return rc;
 }
 
+bool secret_decode(enum secret_file_form form, struct str text, struct buf *out) {
+  struct buf packed;
+  size_t made = 0;
+  buf_init(&packed);
+  packed.sensitive = true;
+  for (size_t i = 0; i < text.n; i++)
+    if (!is_blank(text.p[i])) buf_add(&packed, &text.p[i], 1);
+  char *to = (char *)buf_reserve(out, packed.n / BASE64_GROUP_TEXT * BASE64_GROUP + BASE64_GROUP);
+  enum base64_form alphabet = form == SECRET_FILE_BASE64 ? BASE64_PADDED : BASE64_URL;
+  const char *wrong = base64_decode(alphabet, buf_str(&packed), to, &made);
+  if (wrong == NULL)
+    out->n += made;
+  else
+    secmem_wipe(to, made);
+  buf_fini(&packed);
+  return wrong == NULL;
+}
+
+/* What of the file's bytes, in b, is the secret. b may be moved. */
+static int take_form(const struct secret_file *f, struct buf *b, struct str *bytes, bool *odd) {
+  size_t n = b->n;
+  *bytes = f->form == SECRET_FILE_RAW ? buf_str(b) : secret_trim(buf_str(b), odd);
+  if (bytes->n == 0) return SECRET_FILE_EMPTY;
+  if (f->form == SECRET_FILE_OF_JSON && !json_valid(*bytes)) return SECRET_FILE_JSON;
+  if (f->form != SECRET_FILE_BASE64 && f->form != SECRET_FILE_BASE64URL) return 0;
+  *odd = false;                     /* white space means nothing in it */
+  buf_reserve(b, n + BASE64_GROUP); /* so that what is read stays where it is */
+  if (!secret_decode(f->form, (struct str){(const char *)b->p, n}, b)) return SECRET_FILE_CODING;
+  *bytes = (struct str){(const char *)b->p + n, b->n - n};
+  return bytes->n > 0 ? 0 : SECRET_FILE_EMPTY;
+}
+
 static int load_locked(struct secret_file *f) {
   struct buf b;
   struct stat seen;
+  struct str bytes = {NULL, 0};
   bool odd = false;
   buf_init(&b);
   b.sensitive = true;
   int rc = read_small(f->path, &b, &seen);
-  struct str bytes = f->raw ? buf_str(&b) : secret_trim(buf_str(&b), &odd);
-  if (rc == 0 && bytes.n == 0) rc = SECRET_FILE_EMPTY;
+  if (rc == 0) rc = take_form(f, &b, &bytes, &odd);
   if (rc == 0) {
     struct secret_content *old = f->content;
     f->content = content_new(bytes);
@@ -134,7 +168,7 @@ static int load_locked(struct secret_file *f) {
     f->mode = seen.st_mode;
     f->owner = seen.st_uid;
     f->odd = odd;
-    f->utf16 = !f->raw && is_utf16(bytes);
+    f->utf16 = f->form == SECRET_FILE_TEXT && is_utf16(bytes);
   }
   buf_fini(&b);
   return rc;
@@ -143,6 +177,9 @@ static int load_locked(struct secret_file *f) {
 const char *secret_file_error(int rc) {
   static_assert(TOKEN_BYTES_MAX == 64 * 1024, "the text says so");
   if (rc == ERR_LIMIT) return "the file is larger than 64 KiB";
+  if (rc == SECRET_FILE_CODING)
+    return "the file does not hold base64 (of the kind that decode names), or more than that";
+  if (rc == SECRET_FILE_JSON) return "the file is not JSON";
   return rc == SECRET_FILE_EMPTY ? "the file is empty" : err_text(rc);
 }
 
@@ -231,7 +268,7 @@ static struct named *make(const void *data) {
   const struct settings *s = data;
   struct secret_file *f = must_calloc(1, sizeof *f);
   f->path = must_dup(s->path);
-  f->raw = s->raw;
+  f->form = s->form;
   pthread_mutex_init(&f->mutex, NULL);
   return &f->named;
 }
@@ -244,11 +281,16 @@ static void unmake(struct named *n) {
   free(f);
 }
 
-struct secret_file *secret_file_get(struct registry *names, struct str path, bool raw) {
-  static const struct named_kind kinds[2] = {{"jeton.secret.file", make, unmake},
-                                             {"jeton.secret.file, raw", make, unmake}};
-  struct settings s = {path, raw};
-  return CONTAINER_OF(named_get(names, &kinds[raw], path, &s), struct secret_file, named);
+struct secret_file *secret_file_get(struct registry *names, struct str path, enum secret_file_form form) {
+  static const struct named_kind kinds[SECRET_FILE_FORMS] = {
+      [SECRET_FILE_TEXT] = {"jeton.secret.file", make, unmake},
+      [SECRET_FILE_RAW] = {"jeton.secret.file, raw", make, unmake},
+      [SECRET_FILE_BASE64] = {"jeton.secret.file, base64", make, unmake},
+      [SECRET_FILE_BASE64URL] = {"jeton.secret.file, base64url", make, unmake},
+      [SECRET_FILE_OF_JSON] = {"jeton.secret.json", make, unmake},
+  };
+  struct settings s = {path, form};
+  return CONTAINER_OF(named_get(names, &kinds[form], path, &s), struct secret_file, named);
 }
 
 void secret_file_unref(struct secret_file *f) { named_unref(&f->named); }

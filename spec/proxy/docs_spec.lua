@@ -180,14 +180,16 @@ describe("every method of a handle", function()
   --- Where C lists them, and the class that the types give it.
   local handles = {
     ["lua/l_token.c methods"] = "token", ["lua/l_channel.c methods"] = "channel", ["lua/l_shared.c METHODS"] = "store",
-    ["lua/job.c methods"] = "handle", ["proxy/l_headers.c methods"] = "headers", ["proxy/l_exchange.c request_methods"] = "request",
+    ["lua/job.c methods"] = "handle", ["proxy/l_headers.c methods"] = "headers", ["proxy/l_exchange.c request_methods + proxy/l_placed.c l_placed_methods"] = "request",
     ["proxy/l_exchange.c response_methods"] = "response",
     ["lua/l_file_lock.c methods"] = "lock",
   }
   for place, object in pairs(handles) do
     it("is typed for editors, and what is typed is there: " .. place, function()
-      local file, list = place:match "(%S+) (%S+)"
-      local body = assert(process.read_file("core/" .. file):match("static const luaL_Reg " .. list .. "%[%] = (%b{});"))
+      local body = ""
+      for file, list in place:gmatch "(%S+%.c) (%S+)" do
+        body = body .. assert(process.read_file("core/" .. file):match("const luaL_Reg " .. list .. "%[%] = (%b{});"))
+      end
       local methods = {}
       for name in body:gmatch '{"([%w_]+)"' do methods[name] = true end
       for name in types:gmatch("\nfunction " .. object .. ":([%w_]+)%(") do

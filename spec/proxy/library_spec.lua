@@ -444,9 +444,9 @@ describe("jeton.secret", function()
     assert.equal(require "mime".b64 "env-s3cret", sent "jeton.base64.encode(jeton.secret.env 'SPEC_SECRET')")
   end)
 
-  it("cannot be read, measured, compared by size or turned into JSON", function()
+  it("cannot be read, measured or compared by size", function()
     local s = "local s = jeton.secret.value 's3cret' "
-    for _, code in ipairs { "return #s", "return s:sub(1, 1)", "return s < 'x'", "return s.value", "return jeton.json.encode { s }", "return ('x'):rep(3, s)", "return table.concat { s }",
+    for _, code in ipairs { "return #s", "return s:sub(1, 1)", "return s < 'x'", "return s.value", "return ('x'):rep(3, s)", "return table.concat { s }",
       "s.x = 1", "return string.format('%d', s)" } do
       local message = lab:raises(s .. code)
       assert.is_nil(message:find("s3cret", 1, true), message)
@@ -609,7 +609,7 @@ describe("jeton.crypto", function()
   it("makes HMACs (RFC 4231 case 2), with a secret as key too", function()
     local want = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
     assert.equal(want, lab:run "return jeton.crypto.hex(jeton.crypto.hmac('sha256', 'Jefe', 'what do ya want for nothing?'))")
-    assert.equal(want, lab:run "return jeton.crypto.hex(jeton.crypto.hmac('sha256', jeton.secret.value 'Jefe', 'what do ya want for nothing?'))")
+    assert.is_true((lab:run(("return jeton.crypto.equal(%q, jeton.crypto.hex(jeton.crypto.hmac('sha256', jeton.secret.value 'Jefe', 'what do ya want for nothing?')))"):format(want))))
   end)
 
   it("signs what openssl verifies, and verifies what openssl signed", function()

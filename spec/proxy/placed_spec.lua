@@ -3,7 +3,6 @@ local cjson = require "cjson"
 local jeton = require "spec.support.jeton"
 local http = require "spec.support.http"
 local peers = require "spec.support.peers"
-local process = require "spec.support.process"
 
 -- Echoes the request as text: its head, and its body. A request whose text holds "t0ken-1" is refused under /guarded.
 local upstream = [[
@@ -166,7 +165,7 @@ describe("req:set_cookie", function()
   it("refuses what would be two cookies", function()
     refused([[ req:set_cookie("a;b", tokens.api) ]], "'a;b' is not a cookie's name")
     refused([[ req:set_cookie("a", "1; b=2") ]], "jeton.base64.encode_url")
-    refused([[ req:set_cookie("a", tokens.api:field "odd") ]], "a secret holds bytes that may not stand")
+    refused([[ req:set_cookie("a", tokens.api:field "odd") ]], "a secret's bytes may not stand there")
   end)
 end)
 

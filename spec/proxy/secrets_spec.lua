@@ -171,3 +171,51 @@ describe("a secret's file", function()
     assert.equal(before + 1, warnings())
   end)
 end)
+
+describe("jeton.secret.json", function()
+  local KEY = "-----BEGIN PRIVATE KEY-----\nAB/C\n"
+  local text = ('{ "type": "service_account", "private_key": %s, "client_email": "x@y", "n": 1, "data": { "k": "aGkA/w==" } }'):format(
+    require "cjson".encode(KEY))
+
+  it("is a field of a file, decoded if that is said, and of the file's new content", function()
+    local path = file(text)
+    assert.equal("true", start(("jeton.secret.json(%q, 'private_key')"):format(path), KEY))
+    process.write_file(path, '{"private_key":"next"}')
+    process.poll(function() return http.get(proxy.port).body == "false" end, 5, "the new content")
+    proxy:finish()
+    local nested = file(text)
+    assert.equal("true", start(("jeton.secret.json(%q, { 'data', 'k' }, { decode = 'base64' })"):format(nested), "hi\0\255"))
+    process.write_file(nested, '{"data":') -- half of it: the last content goes on serving
+    process.poll(function() -- it is looked at when it is used
+      assert.equal("true", http.get(proxy.port).body)
+      return proxy:errors():find("its last content goes on serving: the file is not JSON", 1, true)
+    end, 5, "the warning")
+  end)
+
+  for what, case in pairs {
+    ["is not there"] = { "jeton.secret.json('/nowhere/x.json', 'k')", "jeton.secret.json: /nowhere/x.json: k: no such file" },
+    ["is no JSON"] = { ("jeton.secret.json(%q, 'k')"):format(file "k = v"), "k: the file is not JSON" },
+    ["has no such field"] = { ("jeton.secret.json(%q, { 'data', 'x' })"):format(file(text)), "data.x: it has no such field" },
+    ["has a number there"] = { ("jeton.secret.json(%q, 'n')"):format(file(text)), "n: that field is not a string" },
+    ["has no base64 there"] = { ("jeton.secret.json(%q, 'type', { decode = 'base64' })"):format(file(text)), "that field does not hold base64" },
+    ["is asked for nothing"] = { ("jeton.secret.json(%q)"):format(file(text)), "field: expected a name, or a list of names from the outside in, got nil" },
+    ["is to be decoded otherwise"] = { ("jeton.secret.json(%q, 'n', { decode = 'hex' })"):format(file(text)), 'decode: expected "base64" or "base64url", got "hex"' },
+    ["is base64 in a file that is not"] = { ("jeton.secret.file(%q, { decode = 'base64' })"):format(file "a+b"), "does not hold base64" },
+    ["is raw and decoded"] = { ("jeton.secret.file(%q, { decode = 'base64', raw = true })"):format(file "aaaa"), "one of them" },
+  } do
+    it("says of a file that " .. what .. " what is wrong, and not what it holds", function()
+      local code, _, err = jeton.run { "check", process.write_file(dir .. "/policy.lua", ("local s = %s\nreturn { listen = '127.0.0.1:0', on_request = function() return s end }"):format(case[1])) }
+      assert.equal(78, code)
+      assert.is_truthy(err:find(case[2], 1, true), err)
+      assert.is_nil(err:find("BEGIN", 1, true), err)
+    end)
+  end
+end)
+
+describe("jeton.secret.file with decode", function()
+  it("is the bytes that the file holds in base64, in lines or not", function()
+    assert.equal("true", start(("jeton.secret.file(%q, { decode = 'base64' })"):format(file "  aGkA\n/w==\r\n\n"), "hi\0\255"))
+    proxy:finish()
+    assert.equal("true", start(("jeton.secret.file(%q, { decode = 'base64url' })"):format(file "-_8\n"), "\251\255"))
+  end)
+end)

@@ -515,9 +515,8 @@ describe("a fetch", function()
     ["a lifetime that is no number"] = { "return { value = 'v', expires_in = 'soon' }", "" },
     ["a lifetime without end"] = { "return { value = 'v', expires_in = math.huge }", "expires_in is not a finite number" },
     ["an expiry of a clock that is behind"] = { "return { value = 'v', expires_at = os.time() - 300 }", "expires_at is in the past" },
-    ["a value with DEL"] = { "return { value = 'v\\127', expires_in = 60 }", "control byte" },
-    ["a value with a control byte"] = { "return { value = 'v\\1', expires_in = 60 }", "control byte" },
-    ["a value with a line end"] = { "return { value = 'v\\r\\nx: y', expires_in = 60 }", "control byte" },
+    ["a value with a line end behind it"] = { "return { value = 'v\\r\\n', expires_in = 60 }", "a line end at its edge" },
+    ["a value of blanks"] = { "return { value = ' \\n', expires_in = 60 }", "nothing but white space" },
     ["a value that is a number"] = { "return { value = 5, expires_in = 60 }", "value: expected a string or a secret, got number" },
     ["an error that is a table"] = { "error {}", "" },
     ["an endless loop"] = { "while true do end", "time budget" },
@@ -529,6 +528,25 @@ describe("a fetch", function()
       assert.equal(503, res.status)
       proxy:wait_log "token api: "
       assert.is_truthy(proxy:errors():find(case[2], 1, true), proxy:errors())
+    end)
+  end
+
+  for name, value in pairs { ["DEL"] = "v\\127", ["a control byte"] = "v\\1", ["a line end inside"] = "v\\r\\nx: y", ["any bytes"] = "\\0\\255\\10\\128" } do
+    it("may give a value with " .. name .. ", which computes, and which no header takes", function()
+      start(("{ fetch = function() return { value = '%s', expires_in = 60 } end }"):format(value), nil, nil)
+      process.poll(function() return token_status().generation == 1 end)
+      assert.equal(500, http.get(proxy.port).status)
+      proxy:wait_log "a secret's bytes may not stand there (base64 makes text)"
+      proxy:finish()
+      proxy = jeton.start(([[return { listen = "127.0.0.1:0", upstream = "%s/open",
+        tokens = { api = { fetch = function() return { value = '%s', expires_in = 60 } end } },
+        on_request = function(req, tokens)
+          tokens.api:wait(5)
+          req.headers.x = jeton.crypto.hex(tokens.api) .. jeton.base64.encode(tokens.api)
+          assert(jeton.crypto.equal(assert(jeton.crypto.hash("md5", tokens.api)), jeton.crypto.hash("md5", '%s')))
+        end }]]):format(echo.upstream_url, value, value))
+      local bytes = load("return '" .. value .. "'")()
+      assert.equal(bytes:gsub(".", function(c) return ("%02x"):format(c:byte()) end) .. require "mime".b64(bytes), header(http.get(proxy.port)))
     end)
   end
 

@@ -518,7 +518,7 @@ static void nonsense_is_not_set(void) {
       "local _, _, api = ... for _, o in ipairs { {}, { expires_in = 0 }, { expires_in = 'soon' }, { expires_in = 0/0 "
       "}, { expires_in = '0x10' }, { expires_in = 10, fields = 1 } } do"
       " local v, m, c = api:set('hush', o) assert(v == nil and c == 'EINVAL' and not m:find('hush'), m) end"
-      " assert(api:set('a\\nb', { expires_in = 1 }) == nil) assert(api:set(1, { expires_in = 1 }) == nil) "
+      " assert(api:set('ab\\n', { expires_in = 1 }) == nil) assert(api:set(1, { expires_in = 1 }) == nil) "
       "assert(api:set(nil, { expires_in = 1 }) == nil)"
       " for _, o in ipairs { 300, 'soon', { expires = 300 }, { expires_in = 60, lifetime = 60 } } do"
       " local ok, m = pcall(function() api:set('hush', o) end) assert(not ok and m:find('expires_in', 1, true) and not "

@@ -59,8 +59,8 @@ static void errors_say_what_the_server_said_and_no_more(void) {
       "m)"
       " v, m = oauth2.client_credentials(options { scope = 'mac' }).fetch {} assert(v == nil and m:find('token_type') "
       "and not m:find('leak'), m)"
-      " v, m = oauth2.refresh_token(options { refresh_token = 'old' }).fetch {} assert(v == nil and m == 'the token "
-      "endpoint answered 400: invalid_grant: no such token', m)");
+      " v, m = oauth2.refresh_token(options { refresh_token = 'old' }).fetch {} assert(v == nil and m:find('the "
+      "token endpoint answered 400: invalid_grant: no such token', 1, true) == 1, m)");
 }
 static void a_lifetime_can_be_assumed(void) {
   passes_with_oauth2(

@@ -223,9 +223,10 @@ function jeton.time.parse(text) end
 ---@field fragment string?
 
 jeton.url = {}
----@param text string
+---@generic T: string|jeton.secret
+---@param text T
 ---@param keep? string reserved characters that stay
----@return string
+---@return T
 function jeton.url.escape(text, keep) end
 ---@param text string
 ---@param options? { form: boolean|nil } "+" is a space
@@ -378,9 +379,14 @@ function jeton.file.watch(path, fn) end
 
 jeton.secret = {}
 ---@param path string
----@param options? { raw: boolean? } raw: nothing at the edges is left out
+---@param options? { raw: boolean?, decode: "base64"|"base64url"? } raw: nothing at the edges is left out; decode: the bytes that it holds in base64
 ---@return jeton.secret
 function jeton.secret.file(path, options) end
+---@param path string
+---@param field string|string[] a name, or names from the outside in
+---@param options? { decode: "base64"|"base64url"? } of that string
+---@return jeton.secret
+function jeton.secret.json(path, field, options) end
 ---@param name string
 ---@param options? { raw: boolean? } raw: nothing at the edges is left out
 ---@return jeton.secret
@@ -388,15 +394,16 @@ function jeton.secret.env(name, options) end
 ---@param command { [integer]: string, ttl: jeton.duration?, timeout: jeton.duration?, raw: boolean? }
 ---@return jeton.secret
 function jeton.secret.exec(command) end
----@param text string
----@return jeton.secret
+---@param text string|jeton.secret of a secret its bytes of now
+---@return jeton.secret? secret, string? message, string? code
 function jeton.secret.value(text) end
 
 jeton.json = {}
 ---@type lightuserdata
 jeton.json.null = nil
 ---@param value any
----@return string? text, string? message, string? code
+---@return string|jeton.secret? text a secret, if one is inside
+---@return string? message, string? code
 function jeton.json.encode(value) end
 ---@param text string
 ---@return any value, string? message, string? code
@@ -411,32 +418,36 @@ jeton.base64 = {}
 ---@param data T
 ---@return T
 function jeton.base64.encode(data) end
----@param text string
----@return string? data, string? message, string? code
+---@generic T: string|jeton.secret
+---@param text T
+---@return T? data, string? message, string? code
 function jeton.base64.decode(text) end
 jeton.base64.encode_url, jeton.base64.decode_url = jeton.base64.encode, jeton.base64.decode
 
 jeton.crypto = {}
 ---@alias jeton.hash "md5"|"sha1"|"sha256"|"sha384"|"sha512"
 ---@alias jeton.signature "RS256"|"RS384"|"RS512"|"PS256"|"ES256"|"ES384"
+---@generic T: string|jeton.secret
 ---@param alg jeton.hash
----@param data string
----@return string bytes
+---@param data T
+---@return T? bytes, string? message, string? code
 function jeton.crypto.hash(alg, data) end
 ---@param alg jeton.hash
 ---@param key string|jeton.secret
----@param data string
----@return string? bytes, string? message, string? code
+---@param data string|jeton.secret
+---@return string|jeton.secret? bytes a secret, if key or data is one
+---@return string? message, string? code
 function jeton.crypto.hmac(alg, key, data) end
 ---@param alg jeton.signature
+---@generic T: string|jeton.secret
 ---@param key string|jeton.secret private key in PEM
----@param data string
----@return string? bytes, string? message, string? code
+---@param data T
+---@return T? bytes, string? message, string? code
 function jeton.crypto.sign(alg, key, data) end
 ---@param alg jeton.signature
 ---@param key string public key or certificate in PEM
----@param data string
----@param signature string
+---@param data string|jeton.secret
+---@param signature string|jeton.secret
 ---@return boolean? valid, string? message, string? code
 function jeton.crypto.verify(alg, key, data, signature) end
 ---@param a string|jeton.secret
@@ -446,8 +457,9 @@ function jeton.crypto.equal(a, b) end
 ---@param n integer
 ---@return string bytes
 function jeton.crypto.random(n) end
----@param data string
----@return string
+---@generic T: string|jeton.secret
+---@param data T
+---@return T
 function jeton.crypto.hex(data) end
 
 ---@class jeton.log

@@ -38,9 +38,20 @@ function headers:all(name) end
 ---@field target jeton.target once the route is known: in on_send and later
 local request = {}
 ---@async
----@return string? body, string? message, string? code
+---@return string|jeton.secret? body a secret, if secrets were put into it
+---@return string? message, string? code
 function request:body() end
----@param body string
+---@param name string
+---@param value string|number|boolean|jeton.secret|nil nil: none goes out
+function request:set_query(name, value) end
+---@param name string
+---@param value string|number|boolean|jeton.secret|nil nil: none goes out
+function request:set_cookie(name, value) end
+---@param value any as of jeton.json.encode; secrets may be inside
+function request:set_json(value) end
+---@param form table<string, string|number|boolean|jeton.secret|(string|number|boolean|jeton.secret)[]>
+function request:set_form(form) end
+---@param body string|jeton.secret
 function request:set_body(body) end
 --- In on_response: has the request sent again.
 ---@param detail? any try.detail of the tries that follow
