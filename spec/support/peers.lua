@@ -102,6 +102,26 @@ function M.oidc(certificates)
   return p, cjson.decode(told)
 end
 
+--- An imitation of AWS that checks signatures with AWS's own library and another one (peers/aws.mjs): { port, h2_port, process }.
+function M.aws()
+  local p = process.start { "node", here .. "/peers/aws.mjs" }
+  local ports = cjson.decode(first_line(p))
+  return { port = math.tointeger(ports.port), h2_port = math.tointeger(ports.h2_port), process = p }
+end
+
+--- dynalite and s3rver (peers/aws-servers.mjs): { dynamodb, s3, process }, the first two ports.
+function M.aws_servers()
+  local p = process.start { "node", here .. "/peers/aws-servers.mjs", process.temp_dir() }
+  local ports = cjson.decode(first_line(p))
+  return { dynamodb = math.tointeger(ports.dynamodb), s3 = math.tointeger(ports.s3), process = p }
+end
+
+--- A server of RFC 7616 that counts nonces (peers/digest.mjs): { port, process }.
+function M.digest()
+  local p = process.start { "node", here .. "/peers/digest.mjs" }
+  return { port = math.tointeger(tonumber(first_line(p))), process = p }
+end
+
 --- nginx with the given server block's content; listen_options: "ssl". Returns { port }.
 function M.nginx(server, listen_options)
   local dir = process.temp_dir()

@@ -1,0 +1,12 @@
+---@meta jeton.hmac
+-- luacheck: ignore
+-- Types of jeton.hmac's options for editors with the Lua language server. Not loaded by jeton.
+
+---@class jeton.hmac.options
+---@field message string|fun(req: jeton.request, part: table<string, string|jeton.secret>): string|jeton.secret what is signed
+---@field hash? "md5"|"sha1"|"sha256"|"sha384"|"sha512" default "sha256"
+---@field encoding? "hex"|"base64"|"base64url" of the signature; default "hex"
+---@field key? "base64"|"base64url" how the key is written; default: its bytes are the key
+---@field timestamp? "s"|"ms"|"iso8601"|"http"|fun(): string|number default "s"
+---@field headers? table<string, string> fields that are set
+---@field query? table<string, string> parameters that are set
