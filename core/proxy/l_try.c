@@ -163,7 +163,8 @@ static int l_target_tostring(lua_State *L) {
 }
 
 void l_try_push_target(lua_State *L, struct exchange *ex) {
-  if (ex->url == NULL) luaL_error(L, "req.target: the route is not known yet: it is in on_send, and in on_response");
+  if (ex->url == NULL || ex->upstream == NULL)
+    luaL_error(L, "req.target: the route is not known yet: it is in on_send, and in on_response");
   struct exchange_handle *h = lua_newuserdatauv(L, sizeof *h, 0);
   h->exchange = ex;
   h->serial = ex->place.serial;

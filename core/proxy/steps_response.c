@@ -34,7 +34,8 @@ static enum step drop_reply(struct exchange *ex, enum step to) {
   bool shortish = r->framing == FRAMING_NONE || (r->framing == FRAMING_LENGTH && r->content_length <= DISCARD_MAX);
   ex->discard_to = to;
   request_body_hold(&ex->body);
-  if (call_running(&ex->call) && shortish && ex->call.body_done) return STEP_DISCARD;
+  bool ends = ex->call.phase != CALL_TUNNEL; /* nothing is read behind a 101 */
+  if (call_running(&ex->call) && shortish && ends && ex->call.body_done) return STEP_DISCARD;
   call_cancel(&ex->call);
   return to;
 }
@@ -111,6 +112,7 @@ static void send_again(struct exchange *ex) {
   COUNT(ex->worker, retries, 1);
   ex->replayed = false; /* its tokens may be others */
   ex->token_races = ex->failed_dials = ex->moves = 0;
+  body_wait_done(&b->wait, ERR_CLOSED); /* of a task that the hook has left behind */
   b->source = REPLY_UPSTREAM;
   b->flow = REPLY_PASSES;
   b->broke = 0;

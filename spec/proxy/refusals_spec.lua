@@ -69,6 +69,26 @@ describe("reject_on, a function,", function()
     assert.equal("v1", tokens_for "/a")
   end)
 
+  if protocols.client == "h1" and protocols.upstream == "h1" then
+    it("may refuse a 101", function()
+      upstream = peers.raw [[
+        local head = c:read "head"
+        if head:find "Bearer v1\r\n" then
+          c:write "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
+          return c:read(1)
+        end
+        c:write "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine"
+        c:read "head"
+        c:close()]]
+      proxy = jeton.start(policy(nil, "reject_on = function(res) return res.status == 101 end"))
+      local c = http.connect(proxy.port)
+      c:send "GET /a HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
+      assert.equal("fine", c:read_response("GET").body)
+      c:close()
+      assert.equal("v1 v2", tokens_for "/a")
+    end)
+  end
+
   for what, case in pairs {
     ["fails"] = { "error 'no idea'", "tokens.api.reject_on: policy.lua:3: no idea; the reply counts as not refused" },
     ["gives something else than a boolean"] = { "return res.status", "expected true (this reply refuses the token) or false, got a number" },

@@ -105,6 +105,15 @@ describe("req:retry", function()
     assert.equal("fine 1 ", http.get(proxy.port, "/a").body)
   end)
 
+  it("ends the wait of a task that the hook left behind", function()
+    start([[ if res.status == 429 then
+        jeton.spawn(function() local _, _, code = res:body() jeton.log.info("left behind: " .. tostring(code)) end)
+        assert(req:retry "yes")
+      end ]])
+    assert.equal("fine 1 ", http.get(proxy.port, "/a").body)
+    proxy:wait_log "left behind: CLOSED"
+  end)
+
   it("does not wait for a long reply", function()
     start(RETRY, { fine = judging "('x'):rep(1000000)" })
     assert.equal("fine 2 ", http.get(proxy.port, "/a").body)
