@@ -24,6 +24,7 @@
 #include "ops/exits.h"
 #include "ops/process.h"
 #include "ops/starter.h"
+#include "policy/modules.h"
 
 enum { LISTEN_MAX = 32, PATH_SIZE = 256, STOP_LIMIT_MS = 3600 * 1000 };
 
@@ -37,11 +38,13 @@ enum option_bit {
   OPTION_JSON = 1 << 6,
   OPTION_HELP = 1 << 7,
   OPTION_VERSION = 1 << 8,
+  OPTION_FOR = 1 << 9,
 };
 struct arguments {
   const char *program;
   const struct command *command;
   const char *operand; /* POLICY, FILE or NAME; NULL: not given */
+  const char *login;   /* of --for; NULL: not given */
   const char *listen[LISTEN_MAX];
   size_t nlisten;
   unsigned workers;
@@ -72,6 +75,7 @@ static const struct option OPTIONS[] = {
      "reload: first run each changed fetch once, one that fails refuses it;\n                     run: end with 69 "
      "when a token has no "
      "value after timeouts.prove (30 s)"},
+    {"--for", OPTION_FOR, "LOGIN", "the login to begin with: oauth2 (the default), aws, gcp, azure, github, …"},
     {"--json", OPTION_JSON, NULL, "all of it, for programs"},
     {"--control", OPTION_CONTROL, "PATH",
      "the control socket; default: $XDG_RUNTIME_DIR/jeton.sock,\n                     /run/jeton.sock for root, else "
@@ -173,8 +177,24 @@ static int command_demo(const struct arguments *a) {
   return demo_run(&o);
 }
 
-static int command_init(const struct arguments *a) {
-  const char *path = a->operand != NULL ? a->operand : "policy.lua";
+static int refuse_starter(const char *name, int rc) {
+  struct buf names;
+  buf_init(&names);
+  starter_list(&names);
+  if (names.n == 0)
+    (void)fprintf(stderr, "jeton: the policies that init writes are not in %s (JETON_SCRIPTS says where else)\n",
+                  scripts_dir());
+  else if (rc == UV_ENOENT)
+    (void)fprintf(stderr, "jeton: --for: there is no policy for \"%s\" to begin with; there are %s\n", name,
+                  buf_z(&names));
+  else
+    (void)fprintf(stderr, "jeton: --for %s: %s\n", name, err_text(rc));
+  bool there = names.n > 0;
+  buf_fini(&names);
+  return there ? EXIT_USAGE : EXIT_NOINPUT;
+}
+
+static int write_new(const char *path, struct str text) {
   int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd < 0) {
     bool there = errno == EEXIST;
@@ -182,8 +202,7 @@ static int command_init(const struct arguments *a) {
                   there ? " (jeton init FILE takes another name)" : "");
     return EXIT_CANTCREAT;
   }
-  size_t n = strlen(starter_policy);
-  bool good = write(fd, starter_policy, n) == (ssize_t)n;
+  bool good = write(fd, text.p, text.n) == (ssize_t)text.n;
   good = close(fd) == 0 && good;
   if (!good) {
     (void)fprintf(stderr, "jeton: cannot write %s: %s\n", path, err_text(-errno));
@@ -191,6 +210,17 @@ static int command_init(const struct arguments *a) {
   }
   (void)printf("wrote %s; next: edit it, then jeton check %s, jeton run %s --watch\n", path, path, path);
   return EXIT_GOOD;
+}
+
+static int command_init(const struct arguments *a) {
+  const char *name = a->login != NULL ? a->login : STARTER_USUAL;
+  struct buf text;
+  buf_init(&text);
+  int rc = starter_read(name, &text);
+  int status =
+      rc != 0 ? refuse_starter(name, rc) : write_new(a->operand != NULL ? a->operand : "policy.lua", buf_str(&text));
+  buf_fini(&text);
+  return status;
 }
 
 /* What answers is asked by a path: bytes that a terminal would act on are shown, not sent to it (C0, DEL, and C1 in UTF-8). */
@@ -272,7 +302,8 @@ static const struct command COMMANDS[] = {
     {"to try it, and to write a policy", "demo", "[POLICY]",
      "an issuer, an upstream and the proxy in one process; a policy of yours gets visitors, too",
      OPTION_LISTEN | OPTION_CONTROL | OPTION_HELP, command_demo},
-    {NULL, "init", "[FILE]", "write a commented policy to begin with (policy.lua)", OPTION_HELP, command_init},
+    {NULL, "init", "[FILE]", "write a commented policy to begin with (policy.lua)", OPTION_FOR | OPTION_HELP,
+     command_init},
     {NULL, "check", "POLICY", "say what is wrong with a policy, without running it", OPTION_HELP, command_check},
     {NULL, "run", "POLICY", "run a policy; events go to standard error, a line a request to standard output",
      OPTION_LISTEN | OPTION_WORKERS | OPTION_WATCH | OPTION_PROVE | OPTION_CONTROL | OPTION_DUMPABLE | OPTION_HELP,
@@ -363,6 +394,7 @@ static int take_value(struct arguments *a, enum option_bit bit, const char *valu
   switch (bit) {
     case OPTION_WORKERS: return take_workers(a, value);
     case OPTION_LISTEN: return take_listen(a, value);
+    case OPTION_FOR: a->login = value; return EXIT_GOOD;
     default: return take_control(a, value);
   }
 }

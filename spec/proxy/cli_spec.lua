@@ -202,6 +202,28 @@ describe("jeton init", function()
     assert.equal(text, process.read_file(dir .. "/other.lua"))
     assert.equal(73, (run { "init", dir .. "/no/such/dir/policy.lua" }))
   end)
+
+  it("--for writes the policy for a login, which lacks nothing but its secrets", function()
+    local dir = process.temp_dir()
+    local secret = process.write_file(dir .. "/secret", process.read_file(peers.certificates() .. "/rsa.key"))
+    local _, listing = process.run { "ls", "scripts/starters" }
+    for name in listing:gmatch "([%w-]+)%.lua" do
+      local code, _, err = run { "init", "--for", name, dir .. "/" .. name .. ".lua" }
+      assert.equal(0, code, name .. err)
+      local text = process.read_file(dir .. "/" .. name .. ".lua"):gsub('"/run/secrets/[^"]+"', ("%q"):format(secret))
+      local checked, out, wrong = run { "check", process.write_file(dir .. "/edited.lua", text) }
+      assert.equal(0, checked, name .. ": " .. out .. wrong)
+    end
+    local code, _, err = run { "init", "--for", "gitlab", dir .. "/x.lua" }
+    assert.equal(64, code)
+    assert.matches('^jeton: %-%-for: there is no policy for "gitlab" to begin with; there are .*azure.*oauth2', err)
+    assert.equal(64, (run { "init", "--for", "../jeton/jwt", dir .. "/x.lua" }))
+    assert.equal(64, (run { "init", "--for", "", dir .. "/x.lua" }))
+    assert.is_nil(io.open(dir .. "/x.lua"))
+    code, _, err = run({ "init", dir .. "/x.lua" }, { env = { JETON_SCRIPTS = dir } })
+    assert.equal(66, code)
+    assert.matches("the policies that init writes are not in .* %(JETON_SCRIPTS says where else%)", err)
+  end)
 end)
 
 describe("jeton run", function()
