@@ -122,6 +122,13 @@ function M.digest()
   return { port = math.tointeger(tonumber(first_line(p))), process = p }
 end
 
+--- The imitation of clouds (peers/clouds.mjs) for the credentials in a directory: app.pub, cert.pem and app.key. Returns { port, tls_port, process }.
+function M.clouds(directory)
+  local p = process.start { "node", here .. "/peers/clouds.mjs", directory .. "/app.pub", directory .. "/cert.pem", directory .. "/app.key" }
+  local ports = cjson.decode(first_line(p))
+  return { port = math.tointeger(ports.port), tls_port = math.tointeger(ports.tls_port), process = p }
+end
+
 --- nginx with the given server block's content; listen_options: "ssl". Returns { port }.
 function M.nginx(server, listen_options)
   local dir = process.temp_dir()

@@ -1,0 +1,14 @@
+---@meta jeton.github
+-- luacheck: ignore
+-- Types of jeton.github's options for editors with the Lua language server. Not loaded by jeton.
+
+---@class jeton.github.app : jeton.issuer.options
+---@field app_id integer|string
+---@field key jeton.secret
+---@field installation? integer|string|fun(key: string): integer|string one of these four
+---@field organization? string|fun(key: string): string
+---@field repository? string|fun(key: string): string "owner/name"
+---@field user? string|fun(key: string): string
+---@field repositories? string[]|fun(key: string): string[]
+---@field permissions? table<string, string>|fun(key: string): table<string, string>
+---@field url? string
