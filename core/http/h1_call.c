@@ -185,7 +185,7 @@ static void write_out(struct call *c, const uv_buf_t *bufs, unsigned n, bool sen
 
 /* For a parent that reads it. The owner said that nothing in it is secret; here it is held to that. */
 static int relay_head(const struct call *c, struct request_head *head, char absolute[ORIGIN_ABSOLUTE_SIZE]) {
-  if (head->headers->secrets) return ERR_TOKEN_AUDIENCE;
+  if (head->headers->secrets || head->query_secret != NULL || head->body_secret) return ERR_TOKEN_AUDIENCE;
   origin_absolute(c->origin, absolute);
   head->absolute = str_of(absolute);
   head->parent = origin_parent(c->origin);

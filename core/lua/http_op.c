@@ -44,6 +44,7 @@ void http_op_unmake(void *p) {
   parents_unref(op->parents);
   tls_choice_fini(&op->tls);
   secret_unref(op->body_secret);
+  secret_unref(op->query_secret);
   parts_fini(&op->body);
   buf_fini(&op->body_bytes);
   buf_fini(&op->reply);
@@ -127,6 +128,7 @@ static int make_head(struct call *c, struct request_head *head, struct str *body
       (struct request_head){.method = op->method,
                             .path = u->path.n > 0 ? u->path : STR("/"),
                             .query = u->query,
+                            .query_secret = op->query_secret,
                             .host = op->host.p != NULL ? op->host : str_of(op->host_field),
                             .headers = &op->headers,
                             .secrets = &op->target,
@@ -210,6 +212,8 @@ static void follow(struct http_op *op, struct str location) {
     }
     op->host = (struct str){0};
   }
+  secret_unref(op->query_secret); /* where it leads has a query of its own, or none */
+  op->query_secret = NULL;
   op->url = next;
   op->redirects--;
   stop_call(op);

@@ -33,7 +33,8 @@ struct http_op {
   /* the request; text is in the arena */
   struct str method;
   struct url url;
-  struct str host; /* the Host field, given by the script; .p NULL: the URL's */
+  struct str host;             /* the Host field, given by the script; .p NULL: the URL's */
+  struct secret *query_secret; /* the query, when it has secrets: in place of the URL's */
   struct headers headers;
   struct parts body;
   struct secret *body_secret;     /* when the body has secrets: expanded anew for each head */

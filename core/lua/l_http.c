@@ -1,7 +1,7 @@
 /* l_http.c: see lib.h. Owned by the VM's thread.
  *
  * Reads the script's arguments into an op (http_op.h), under a guard since every option may raise. Header values, bodies and form and JSON values may be opaque
- * secrets; the URL and its query may not, since it is shown in messages and kept in other servers' logs. */
+ * secrets, and so may those of query =; the URL itself may not, since it is shown in messages and kept in other servers' logs. */
 #include "lua/lib.h"
 
 #include <lauxlib.h>
@@ -69,6 +69,19 @@ static void unmake_parts(void *p) {
   free(p);
 }
 
+static void take_query(lua_State *L, struct http_op *op, struct parts *p) {
+  if (!p->has_secret) {
+    if (p->text.n > 0) op->url.query = keep(op, buf_str(&p->text));
+    return;
+  }
+  op->query_secret = parts_secret(p);
+  op->url.query = (struct str){NULL, 0};
+  op->credentials = true;
+  if (op->query_secret == NULL)
+    luaL_error(L, "%s: a query with secrets in more than %d parts or of more than %d bytes", what, SECRET_PARTS_MAX,
+               SECRET_BYTES_MAX);
+}
+
 /* Behind the query that the URL has. */
 static void read_query(lua_State *L, int opts, struct http_op *op) {
   if (lua_getfield(L, opts, "query") != LUA_TNIL) {
@@ -80,7 +93,7 @@ static void read_query(lua_State *L, int opts, struct http_op *op) {
     parts_add_query(L, -2, p, "jeton.http: query");
     sent_table(L, -2);
     op->body.full = p->full; /* told at the end */
-    if (p->text.n > 0) op->url.query = keep(op, buf_str(&p->text));
+    take_query(L, op, p);
     guard_close(L, -1);
     lua_pop(L, 1);
   }
@@ -323,6 +336,7 @@ static int read_proxy(lua_State *L, int opts, struct http_op *op) {
 /* What a call under way costs before its reply, but its headers, which are charged as they are read. */
 static size_t size_of(const struct http_op *op) {
   size_t n = CHARGE_CALL + op->body.text.n + op->url.path.n + op->url.query.n;
+  if (op->query_secret != NULL) n += secret_size(op->query_secret);
   if (op->body_secret != NULL) n += 2 * secret_size(op->body_secret); /* it is expanded for each head */
   return n;
 }

@@ -132,6 +132,11 @@ static int query_of_table(lua_State *L) {
   parts_init(p);
   lua_toclose(L, guard);
   parts_add_query(L, 1, p, "jeton.url.query");
+  if (p->has_secret)
+    luaL_error(
+        L,
+        "jeton.url.query: a secret: URLs show in logs and messages; req:set_query(name, secret) and jeton.http's "
+        "query = { … } take it");
   if (p->full) return arg_failure(L, ERR_LIMIT, "jeton.url.query: no room within limits.memory");
   lua_pushlstring(L, (const char *)p->text.p, p->text.n);
   return 1;

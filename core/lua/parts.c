@@ -93,11 +93,8 @@ static void add_encoded(lua_State *L, const struct pairs *to, struct str s) {
   }
 }
 
-static void add_secret(lua_State *L, const struct pairs *to, struct str name, struct secret *s) {
-  if (to->escape != percent_escape_form_byte)
-    luaL_error(L, "%s: %s: a secret: URLs show in logs and messages; put it into a header or the body", to->what,
-               name.p);
-  parts_add_secret(to->parts, secret_encode(s, SECRET_FORM));
+static void add_secret(const struct pairs *to, struct secret *s) {
+  parts_add_secret(to->parts, secret_encode(s, to->escape == percent_escape_byte ? SECRET_URL : SECRET_FORM));
 }
 
 /* The value at the top. */
@@ -109,7 +106,7 @@ static void add_pair(lua_State *L, const struct pairs *to, struct str name) {
   buf_addz(&p->text, "=");
   struct secret *s = l_secret_test(L, -1);
   if (s != NULL) {
-    add_secret(L, to, name, s);
+    add_secret(to, s);
     return;
   }
   int type = lua_type(L, -1);

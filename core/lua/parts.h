@@ -28,7 +28,7 @@ struct secret *parts_secret(struct parts *p);
  * Raises for other values; p is then valid and partly filled, as it is when it is full. */
 void parts_add_form(lua_State *L, int idx, struct parts *p, const char *what);
 /* The same table as the query of a URL (RFC 3986 section 3.4): a space is "%20", which is read as one by all, and names stand in the order of their bytes, so that a
- * table has one text. Raises for secrets: a URL is shown and logged. */
+ * table has one text. */
 void parts_add_query(lua_State *L, int idx, struct parts *p, const char *what);
 
 #endif

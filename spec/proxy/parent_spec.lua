@@ -100,6 +100,20 @@ describe("an upstream through squid", function()
     assert.is_nil(lines(squid, from):find("/token", 1, true))
   end)
 
+  it("gets secrets of query, cookie and body in a tunnel", function()
+    local from = #squid:log()
+    local p = jeton.start((policy(plain(quoted(squid:url()))):gsub("on_request = .*", [[on_request = function(req, tokens)
+      if req.path == "/q" then req:set_query("k", "" .. tokens.api) elseif req.path == "/c" then req:set_cookie("k", "" .. tokens.api) elseif req.path == "/f" then req:set_form { k = "" .. tokens.api } end
+    end }]])))
+    assert.matches("^GET /q%?k=t0ken%-of%-the%-spec|", ask(p, "/q").body)
+    assert.matches("^GET /c|", ask(p, "/c").body)
+    assert.matches("^POST /f|", http.request(p.port, "POST", "/f", nil, "").body)
+    assert.matches("^GET /x|", ask(p, "/x").body)
+    p:finish()
+    wait_line(squid, from, ("200 GET http://plain.test:%d/x -"):format(nginx.port))
+    for _, path in ipairs { "/q", "/c", "/f" } do assert.is_nil(lines(squid, from):find(path, 1, true)) end
+  end)
+
   it("is asked in a tunnel where Host is not its own", function()
     local from, p = #squid:log(), start(plain(quoted(squid:url()), "preserve_host = true"))
     assert.matches("^GET /||?test||||HTTP", ask(p, "/").body)
@@ -391,9 +405,11 @@ describe("jeton.http", function()
     assert.matches("^GET /x|plain.test:%d+|||1.1 squid", get(url .. "x", ("{ %s }"):format(proxy)))
     assert.equal(("GET /y|plain.test:%d|Bearer h||HTTP/1.1"):format(nginx.port):gsub("h||", "h|||"), get(url .. "y", ("{ %s, headers = { authorization = 'Bearer ' .. jeton.secret.value 'h' } }"):format(proxy)))
     assert.matches("^GET /z|a.example.com:%d+|||HTTP/2.0", get(("https://a.example.com:%d/z"):format(tls.port), ("{ %s, tls = { ca = '%s/ca.pem' } }"):format(proxy, certs)):gsub("||||", "|||"))
+    assert.matches("^GET /q%?k=s|", get(url .. "q", ("{ %s, query = { k = jeton.secret.value 's' } }"):format(proxy)))
+    assert.matches("^POST /f|", lab:run(("return assert(jeton.http.post(%q, { %s, form = { k = jeton.secret.value 's' } })).body"):format(url .. "f", proxy)))
     wait_line(guarded, from, ("200 GET http://plain.test:%d/x jeton"):format(nginx.port))
     local all = lines(guarded, from)
-    assert.is_nil(all:find("/y", 1, true), all)
+    for _, path in ipairs { "/y", "/q", "/f" } do assert.is_nil(all:find(path, 1, true), all) end
   end)
 
   it("takes the environment's, and none for what NO_PROXY names", function()

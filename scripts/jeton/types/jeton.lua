@@ -120,7 +120,7 @@ function handle:cancel() end
 
 ---@class jeton.http.options
 ---@field headers? table<string, string|number|jeton.secret|string[]>
----@field query? table<string, jeton.url.value|jeton.url.value[]>
+---@field query? table<string, jeton.url.value|jeton.secret|(jeton.url.value|jeton.secret)[]>
 ---@field body? string|jeton.secret
 ---@field form? table<string, string|number|boolean|jeton.secret|table>
 ---@field json? any
