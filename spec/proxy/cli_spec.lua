@@ -205,12 +205,13 @@ describe("jeton init", function()
 
   it("--for writes the policy for a login, which lacks nothing but its secrets", function()
     local dir = process.temp_dir()
-    local secret = process.write_file(dir .. "/secret", process.read_file(peers.certificates() .. "/rsa.key"))
+    local certificates = peers.certificates()
+    local secret = process.write_file(dir .. "/secret", process.read_file(certificates .. "/rsa.key"))
     local _, listing = process.run { "ls", "scripts/starters" }
     for name in listing:gmatch "([%w-]+)%.lua" do
       local code, _, err = run { "init", "--for", name, dir .. "/" .. name .. ".lua" }
       assert.equal(0, code, name .. err)
-      local text = process.read_file(dir .. "/" .. name .. ".lua"):gsub('"/run/secrets/[^"]+"', ("%q"):format(secret))
+      local text = process.read_file(dir .. "/" .. name .. ".lua"):gsub('"/run/secrets/[^"]+"', ("%q"):format(secret)):gsub('"/var/run/secrets/[^"]+/ca%.crt"', ("%q"):format(certificates .. "/ca.pem"))
       local checked, out, wrong = run { "check", process.write_file(dir .. "/edited.lua", text) }
       assert.equal(0, checked, name .. ": " .. out .. wrong)
     end
