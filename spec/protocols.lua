@@ -86,7 +86,7 @@ M.left_out = {
   ["proxy/kubernetes"] = NO_EXCHANGE,
   ["proxy/aws_logins"] = NO_EXCHANGE, ["proxy/hmac"] = "signs what on_send shows, as aws does", ["proxy/digest"] = "answers by what send and retry show in both",
   ["proxy/computed"] = "what a secret is made of, whichever protocol carries it; placed and send show heads and bodies of HTTP/2",
-  ["proxy/oauth2"] = NO_EXCHANGE, ["proxy/oauth2_tls"] = NO_EXCHANGE, ["proxy/parent"] = "is about the way to upstreams, and says itself which protocol they speak behind it", ["proxy/readiness"] = NO_EXCHANGE, ["proxy/secrets"] = NO_EXCHANGE, ["proxy/shared"] = NO_EXCHANGE,
+  ["proxy/oauth2"] = NO_EXCHANGE, ["proxy/oauth2_tls"] = NO_EXCHANGE, ["proxy/parent"] = "is about the way to upstreams, and says itself which protocol they speak behind it", ["proxy/readiness"] = NO_EXCHANGE, ["proxy/release"] = NO_EXCHANGE, ["proxy/secrets"] = NO_EXCHANGE, ["proxy/shared"] = NO_EXCHANGE,
   ["proxy/static_tokens"] = NO_EXCHANGE, ["proxy/storm"] = "of issuers and tokens; tokens runs by both", ["proxy/token_bond"] = NO_EXCHANGE, ["proxy/tunnel"] = "an Upgrade is HTTP/1.1's on both sides (RFC 9113 section 8.6)",
   ["proxy/words"] = "of starts and loads, before anybody asks", ["security/addresses"] = "judges addresses before a dial", ["security/containment"] = "bounds scripts, whoever asked",
   ["security/control"] = NO_EXCHANGE, ["security/corpus"] = "is bytes of HTTP/1.x; security/h2 and translation have those of HTTP/2", ["security/depth"] = NO_EXCHANGE, ["security/echo"] = "jeton.http speaks HTTP/1.1 with its issuers, which are of http://",

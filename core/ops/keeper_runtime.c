@@ -58,7 +58,7 @@ static void let_go(struct keeper_runtime *r) {
 
 /* Nothing of the policy runs here any more: what it spawned ends too. */
 static void release_vm(struct keeper_runtime *r) {
-  if (r->vm == NULL || !r->retired || r->lingers || !list_empty(&r->runs)) return;
+  if (r->vm == NULL || !r->retired || r->lingers || !list_empty(&r->runs) || !list_empty(&r->releases)) return;
   struct vm *vm = r->vm;
   r->vm = NULL;
   vm_cancel_tasks(vm);
@@ -67,6 +67,9 @@ static void release_vm(struct keeper_runtime *r) {
   list_remove(&r->link);
   let_go(r);
 }
+
+void keeper_runtime_check(struct keeper_runtime *r) { release_vm(r); }
+void keeper_runtime_let_go(struct keeper_runtime *r) { let_go(r); }
 
 /* --- fetches --- */
 
@@ -335,6 +338,7 @@ struct keeper_runtime *keeper_runtime_new(struct services *services, struct unde
   r->vm = vm;
   r->holders = 1;
   list_init(&r->runs);
+  list_init(&r->releases);
   list_init(&r->link);
   rng_seed(&r->rng, 0);
   return r;

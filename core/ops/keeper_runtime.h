@@ -21,6 +21,8 @@ struct keeper_runtime {
   struct vm *vm;         /* NULL once released */
   struct binding binding;
   struct link runs;            /* fetches under way */
+  struct link releases;        /* struct release, under way or waiting for their turn: release.c */
+  unsigned releasing;          /* of them, those under way */
   struct under_way *under_way; /* the thread's: of all runtimes */
   struct background *tasks;    /* policy->ntasks of them, once started */
   struct task *on_start;
@@ -41,6 +43,9 @@ void keeper_runtime_activate(struct keeper_runtime *r);
 void keeper_runtime_retire(struct keeper_runtime *r);
 /* A retired one lingers no more. The VM goes now, or with its last fetch. */
 void keeper_runtime_leave(struct keeper_runtime *r);
+/* For release.c: the VM goes if nothing needs it any more; and one holder less. */
+void keeper_runtime_check(struct keeper_runtime *r);
+void keeper_runtime_let_go(struct keeper_runtime *r);
 /* Ends that fetch, which nobody hears of: f is the caller's again. False, and it goes on, when what it carries may be spent by now: the token's `rotates` says so,
  * or extra fields of the token before it, among which a refresh token would be. */
 bool keeper_runtime_give_up(struct keeper_runtime *r, struct fetch *f);

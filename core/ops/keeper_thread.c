@@ -33,6 +33,7 @@
 #include "base/thread.h"
 #include "http/services.h"
 #include "ops/keeper_runtime.h"
+#include "ops/release.h"
 #include "token/family.h"
 #include "token/keeper.h"
 #include "token/result.h"
@@ -70,6 +71,7 @@ struct keeper_thread {
   int64_t due_at;
   struct keeper_runtime *active, *candidate;
   struct link retired, lingering;
+  struct link ending;        /* of lingering: about to go, while the tokens that they alone have are given back */
   struct order *proof;       /* a PROVE under way */
   unsigned proving;          /* fetches of it that have not ended */
   struct link waiting, held; /* struct proof, of the candidate's tokens */
@@ -131,6 +133,7 @@ static bool is_outdated(const struct keeper_thread *k, const struct fetch *f) {
 static void check_stop(struct keeper_thread *k);
 static void on_save_ended(void *arg) { check_stop(arg); }
 static void begin_waiting_proofs(struct keeper_thread *k);
+static void begin_parting(struct keeper_thread *k);
 
 static void on_fetch_ended(void *arg, struct fetch *f, const struct fetch_result *result) {
   struct keeper_thread *k = arg;
@@ -141,6 +144,7 @@ static void on_fetch_ended(void *arg, struct fetch *f, const struct fetch_result
   if (again) slot_try_again(s); /* when it failed */
   slot_unref(s);
   begin_waiting_proofs(k);
+  if (k->stop != NULL) begin_parting(k);
   check_stop(k);
 }
 
@@ -165,6 +169,29 @@ static void host_start_fetch(void *ctx, struct fetch *f) {
 static bool host_give_up_fetch(void *ctx, struct fetch *f) {
   const struct keeper_thread *k = ctx;
   return k->stop == NULL && !f->proof && keeper_runtime_give_up(f->host_data, f);
+}
+
+/* --- what is given back --- */
+
+static void on_released(void *arg) { check_stop(arg); }
+
+static struct keeper_runtime *find_release(const struct link *lingering, const struct slot *s) {
+  for (const struct link *l = lingering->prev; l != lingering; l = l->prev) {
+    struct keeper_runtime *r = CONTAINER_OF(l, struct lingering, link)->runtime;
+    if (release_is_there(r, s)) return r;
+  }
+  return NULL;
+}
+
+static void host_release(void *ctx, struct slot *s, struct token *last) {
+  struct keeper_thread *k = ctx;
+  bool named = k->active != NULL && keeper_runtime_token(k->active, s) != NULL;
+  struct keeper_runtime *r = named && release_is_there(k->active, s) ? k->active : NULL;
+  if (!named) r = find_release(&k->lingering, s);
+  if (!named && r == NULL) r = find_release(&k->ending, s);
+  if (r == NULL) return;
+  enum release_reason reason = k->stop != NULL ? RELEASE_STOP : named ? RELEASE_UNUSED : RELEASE_REMOVED;
+  release_begin(r, s, last, reason, on_released, k);
 }
 
 /* --- slots of a policy --- */
@@ -240,11 +267,13 @@ static void end_lingerings(struct keeper_thread *k) {
       older = true;
       if (linger->until < next) next = linger->until;
     } else {
-      end_lingering(linger);
+      list_remove(&linger->link);
+      list_push(&k->ending, &linger->link);
       ended = true;
     }
   }
-  if (ended) retain_named(k);
+  if (ended) retain_named(k); /* which may begin releases in their VMs */
+  while (!list_empty(&k->ending)) end_lingering(CONTAINER_OF(k->ending.next, struct lingering, link));
   if (list_empty(&k->lingering)) keeper_drop_older(k->keeper);
   if (next == INT64_MAX) {
     (void)uv_timer_stop(&k->linger);
@@ -411,7 +440,9 @@ static void publish_held(struct keeper_thread *k, const struct token_conf *t) {
   slot_unref(s);
 }
 
-static unsigned traits_of(const struct token_conf *t) { return t->from_secret ? SLOT_CONSTANT : 0; }
+static unsigned traits_of(const struct token_conf *t) {
+  return (t->from_secret ? SLOT_CONSTANT : 0u) | (t->releases ? SLOT_RELEASES : 0u);
+}
 
 static void adopt_tokens(struct keeper_thread *k, const struct policy *p) {
   for (size_t i = 0; i < p->ntokens; i++) {
@@ -571,6 +602,11 @@ static void on_collect(uv_timer_t *t) {
   secmem_wipe_stack();
 }
 
+static void end_all(struct keeper_runtime *r) {
+  keeper_runtime_end_fetches(r);
+  release_end_all(r);
+}
+
 /* The slots are closed first: a fetch that is ended would be tried again. */
 static void retire_all(struct keeper_thread *k) {
   struct keeper_runtime *live[] = {k->candidate, k->active};
@@ -582,12 +618,12 @@ static void retire_all(struct keeper_thread *k) {
   retain_named(k);
   for (struct link *l = k->retired.next, *next; l != &k->retired; l = next) {
     next = l->next;
-    keeper_runtime_end_fetches(CONTAINER_OF(l, struct keeper_runtime, link));
+    end_all(CONTAINER_OF(l, struct keeper_runtime, link));
   }
   for (size_t i = 0; i < 2; i++) {
     if (live[i] == NULL) continue;
     list_push(&k->retired, &live[i]->link);
-    keeper_runtime_end_fetches(live[i]);
+    end_all(live[i]);
     keeper_runtime_retire(live[i]);
   }
 }
@@ -632,12 +668,18 @@ static void check_stop(struct keeper_thread *k) {
   if (waits && !has_work(k)) (void)uv_timer_start(&k->end, on_end, 0, 0);
 }
 
+/* Nothing is given back when there is no time for it. */
+static void begin_parting(struct keeper_thread *k) {
+  if (clock_boot_ms() < k->stop_at) keeper_part(k->keeper);
+}
+
 static void stop(struct keeper_thread *k, struct order *o) {
   k->stop = o;
   k->stop_at = o->until;
   keeper_slow_down(k->keeper, KEEPER_NONE);
   under_way_log_wait(&k->under_way, k->stop_at);
   saves_hurry(k->services.saves);
+  begin_parting(k);
   (void)uv_timer_start(&k->end, on_end, 0, 0);
 }
 
@@ -685,6 +727,7 @@ struct keeper_thread *keeper_thread_new(struct registry *names) {
   }
   list_init(&k->retired);
   list_init(&k->lingering);
+  list_init(&k->ending);
   list_init(&k->waiting);
   list_init(&k->held);
   list_init(&k->kept);
@@ -702,6 +745,7 @@ struct keeper_thread *keeper_thread_new(struct registry *names) {
                              .wall = host_wall,
                              .start_fetch = host_start_fetch,
                              .give_up_fetch = host_give_up_fetch,
+                             .release = host_release,
                              .set_timer = host_set_timer};
   k->keeper = keeper_new(&host, &k->services.mailbox, 0);
   return k;

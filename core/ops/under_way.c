@@ -34,6 +34,7 @@ bool under_way_any(struct under_way *u) {
 
 static void log_wait(const struct under_way_fetch *f, int64_t until) {
   int64_t now = clock_boot_ms();
+  if (f->release) return; /* it has only just begun */
   if (until == INT64_MAX) {
     log_info("waiting for the fetch of token %s, which began %.1f s ago", f->name, (double)(now - f->since) / 1000);
   } else if (until > now) {
@@ -43,6 +44,11 @@ static void log_wait(const struct under_way_fetch *f, int64_t until) {
 }
 
 static void log_cut(const struct under_way_fetch *f) {
+  if (f->release) {
+    log_warn("the release of token %s was cut off after %.1f s: what it has at its issuer lasts until that ends it",
+             f->name, (double)(clock_boot_ms() - f->since) / 1000);
+    return;
+  }
   log_error(
       "the fetch of token %s was cut off after %.1f s: whatever its issuer answers is lost. If it has given out a "
       "new refresh token, the one that was saved is spent, and somebody has to log in anew",

@@ -1,4 +1,4 @@
-/* under_way.h: the fetches that run in the keeper's thread, for whoever ends the process: what it waits for, and what it costs not to wait.
+/* under_way.h: the fetches and releases that run in the keeper's thread, for whoever ends the process: what it waits for, and what it costs not to wait.
  *
  * A refresh that is cut off is not merely late. Its issuer may have rotated the refresh token already: the old one is spent, the new one was on its way to us,
  * and a restart is locked out until a person logs in. So the end of the process names each of them. Any thread. */
@@ -18,6 +18,7 @@ struct under_way {
 struct under_way_fetch { /* embedded in the fetch's run */
   struct link link;
   const char *name; /* of the slot, which the fetch holds */
+  bool release;     /* what it holds at its issuer is given back: no fetch */
   int64_t since;    /* CLOCK_BOOTTIME ms */
 };
 

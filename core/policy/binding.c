@@ -68,10 +68,11 @@ static void take_tokens(lua_State *L, int table, struct binding *b, const struct
     const struct token_conf *t = &p->tokens[i];
     const bool in_table = t->has_fetch && !t->from_secret;
     if (t->from_secret) b->fetch[i] = take_secret(L, tokens, t->name);
-    if (!in_table && !t->has_reject_on) continue;
+    if (!in_table && !t->has_reject_on && !t->releases) continue;
     int token = push_table(L, tokens, t->name, "tokens.");
     if (in_table) b->fetch[i] = take(L, token, "fetch", true, "a token's ");
     b->reject_on[i] = take(L, token, "reject_on", t->has_reject_on, "a token's ");
+    b->release[i] = take(L, token, "release", t->releases, "a token's ");
     lua_pop(L, 1);
   }
   lua_pop(L, 1);
@@ -109,6 +110,7 @@ int binding_init(struct binding *b, struct vm *vm, const struct policy *p, const
   *b = (struct binding){.tokens = LUA_NOREF,
                         .fetch = new_references(p->ntokens),
                         .reject_on = new_references(p->ntokens),
+                        .release = new_references(p->ntokens),
                         .tasks = new_references(p->ntasks)};
   for (unsigned i = 0; i < HOOK_COUNT; i++) b->hooks[i] = LUA_NOREF;
   struct init_call c = {b, p};
@@ -124,8 +126,9 @@ int binding_init(struct binding *b, struct vm *vm, const struct policy *p, const
 void binding_fini(struct binding *b) {
   free(b->fetch);
   free(b->reject_on);
+  free(b->release);
   free(b->tasks);
-  b->fetch = b->reject_on = b->tasks = NULL;
+  b->fetch = b->reject_on = b->release = b->tasks = NULL;
 }
 
 /* --- the table of tokens --- */

@@ -12,6 +12,7 @@ struct binding { /* registry references; LUA_NOREF where the policy has none. Fr
   int hooks[HOOK_COUNT];
   int *fetch;     /* by index in policy->tokens */
   int *reject_on; /* the same: the functions */
+  int *release;   /* the same */
   int *tasks;     /* by index in policy->tasks */
   int tokens; /* the `tokens` table given to hooks: token userdata by name (made by lua/l_token.c), set by binding_tokens */
 };

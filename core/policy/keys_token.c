@@ -164,6 +164,7 @@ static void read_secret(struct schema *s, const struct path *at, int value, void
 
 static const struct field token_fields[] = {
     {"fetch", FIELD_FUNCTION, AT(has_fetch), NULL, 0, 0, {0}},
+    {"release", FIELD_FUNCTION, AT(releases), NULL, 0, 0, {0}},
     {"secret", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_secret}},
     {"version", FIELD_CUSTOM, 0, NULL, 0, 0, {.read = read_version}},
     {"refresh_at", FIELD_CUSTOM, AT(schedule), NULL, 0, 0, {.read = read_refresh_at}},
@@ -185,7 +186,7 @@ static const struct field token_fields[] = {
 
 /* It is read, and does not end: what plans a fetch has no meaning. */
 static void check_secret(struct schema *s, const struct path *at, int value) {
-  static const char *const of_fetch[] = {"refresh_at", "jitter", "leeway", "rotates", "timeout", "backoff"};
+  static const char *const of_fetch[] = {"refresh_at", "jitter", "leeway", "rotates", "timeout", "backoff", "release"};
   for (size_t i = 0; i < sizeof of_fetch / sizeof *of_fetch; i++) {
     struct path child = {at, str_of(of_fetch[i]), 0};
     if (!keys_is_type(s, value, of_fetch[i], LUA_TNIL))

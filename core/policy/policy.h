@@ -99,6 +99,7 @@ struct token_conf {
   const char *name;
   bool family;
   bool has_fetch;      /* also when it is made of a secret */
+  bool releases;       /* it has a release function */
   bool from_secret;    /* its value is the secret that stands in the policy: `secret`, or in the place of its table */
   uint64_t made_of[2]; /* a digest of what its fetch is made of: `version`, or its source text */
   struct schedule schedule;

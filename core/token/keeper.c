@@ -194,6 +194,15 @@ static void look_at_origins(struct keeper *k, struct slot *s, int64_t at) {
   if (changed) slot_recheck(s);
 }
 
+static void part(struct keeper *k, struct slot *s) {
+  pthread_mutex_lock(&s->mutex);
+  struct token *last = s->parting;
+  s->parting = NULL;
+  pthread_mutex_unlock(&s->mutex);
+  if (last != NULL && k->host.release != NULL) k->host.release(k->host.ctx, s, last);
+  token_unref(last);
+}
+
 static void attend(struct keeper *k, struct slot *s) {
   int64_t at = now(k);
   struct fetch *f = NULL;
@@ -211,6 +220,7 @@ static void attend(struct keeper *k, struct slot *s) {
   pthread_mutex_unlock(&s->mutex);
 
   if (closed) {
+    part(k, s);
     forget(k, s);
     return;
   }
@@ -319,6 +329,10 @@ static bool conclude_locked(struct slot *s, const struct fetch *f, const struct 
   s->fetching = false;
   s->manual = false; /* asked for while this one was slow: it was joined */
   s->fetch = NULL;
+  if (token != NULL && s->closed && (s->traits & SLOT_RELEASES) != 0 && s->parting == NULL) {
+    s->parting = token; /* a lease that nobody will use */
+    return false;
+  }
   if (token != NULL && !s->closed && is_the_same_locked(s, token, at)) {
     keep_the_same_locked(s, f, at);
     token_unref(token);
@@ -671,6 +685,7 @@ static void take_mail_back(struct keeper *k, struct slot *s) {
 static void drop_slot(struct keeper *k, struct slot *s) {
   slot_ref(s);
   slot_close(s, false);
+  part(k, s);
   take_mail_back(k, s);
   forget(k, s);
   slot_unref(s);
@@ -696,6 +711,18 @@ void keeper_retain(struct keeper *k, keeper_keep_fn keep, void *arg) {
     next = l->next;
     struct slot *s = CONTAINER_OF(l, struct slot, link);
     if (!keep(arg, s->token, s->key.p != NULL)) drop_slot(k, s);
+  }
+  arm(k);
+}
+
+void keeper_part(struct keeper *k) {
+  for (struct link *l = k->slots.next, *next; l != &k->slots; l = next) {
+    next = l->next;
+    struct slot *s = CONTAINER_OF(l, struct slot, link);
+    pthread_mutex_lock(&s->mutex);
+    bool parts = (s->traits & SLOT_RELEASES) != 0 && !s->fetching;
+    pthread_mutex_unlock(&s->mutex);
+    if (parts) drop_slot(k, s);
   }
   arm(k);
 }

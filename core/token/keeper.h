@@ -52,6 +52,9 @@ struct keeper_host {
   /* Ends a fetch that hangs, without keeper_fetch_done: f is the keeper's again. False: it goes on, since what it carries (a refresh token) may be spent, and its
    * reply is the only successor. NULL: none is given up. */
   bool (*give_up_fetch)(void *ctx, struct fetch *f);
+  /* A slot with SLOT_RELEASES has left (its key is idle, no policy names it, keeper_part): what it had last is to be given back to its issuer. Both are borrowed. NULL: nothing
+   * is. */
+  void (*release)(void *ctx, struct slot *s, struct token *last);
 };
 
 struct keeper;
@@ -91,6 +94,8 @@ void keeper_drop_older(struct keeper *k); /* slot_drop_older of all. Keeper's th
  * keeper_fetch_done; its outcome is dropped. */
 typedef bool (*keeper_keep_fn)(void *arg, const char *token_name, bool family);
 void keeper_retain(struct keeper *k, keeper_keep_fn keep, void *arg);
+/* For the end of the process: closes the slots that have something to give back, but for those that are being fetched: ask again when such a fetch has ended. */
+void keeper_part(struct keeper *k);
 void keeper_run_due(struct keeper *k);
 
 /* A proof: a fetch by a function that is not the slot's yet, made of what `bond` says. It takes the slot's one place for a fetch, has the newest that a refresh needs,

@@ -71,6 +71,7 @@ void slot_unref(struct slot *s) {
   token_unref(s->last);
   token_unref(s->older);
   token_unref(s->brought);
+  token_unref(s->parting);
   token_bond_fini(&s->bond);
   origins_unref(s->origins);
   refusal_unref(s->refusal);
@@ -410,9 +411,17 @@ void slot_recheck(struct slot *s) {
   pthread_mutex_unlock(&s->mutex);
 }
 
+/* What has ended by itself needs no release, unless fields came with it: a refresh token outlives its access token. */
+static struct token *parting_locked(const struct slot *s) {
+  struct token *t = slot_previous_locked(s);
+  if ((s->traits & SLOT_RELEASES) == 0 || t == NULL) return NULL;
+  return s->clock() < t->expires_at || t->nfields > 0 ? token_ref(t) : NULL;
+}
+
 void slot_close(struct slot *s, bool tell_keeper) {
   pthread_mutex_lock(&s->mutex);
   if (!s->closed) {
+    s->parting = parting_locked(s);
     slot_unpublish_locked(s);
     slot_drop_older_locked(s);
     slot_drop_last_locked(s);

@@ -30,7 +30,10 @@ const char *fetch_reason_name(enum fetch_reason r); /* "first" "expiring" "rejec
 
 /* Of a token, by its policy. CONSTANT: its value is a secret of the policy's own, which lasts; its fetch reads where that came from, and when nothing is new there nothing
  * is published. */
-enum slot_trait { SLOT_CONSTANT = 1 };
+enum slot_trait {
+  SLOT_CONSTANT = 1,
+  SLOT_RELEASES = 2 /* what it has when it is closed is given back by the policy: keeper.h, release */
+};
 
 /* What a family's slot is fetched with beside its key. Refcounted, immutable; made in any thread, read in the keeper's. */
 struct slot_data {

@@ -64,6 +64,7 @@ struct slot {
   struct token *older;   /* what was current before a bond with another audience: a reference, or NULL */
   /* what a fetch brought since, in vain, and the next one needs: a reference, or NULL. See below */
   struct token *brought;
+  struct token *parting;  /* of a closed one: what it had, until the keeper has it given back; a reference, or NULL */
   struct token_bond bond; /* of what is fetched from now on; epoch 0: it was never told */
   uint64_t generation;
   struct link waiters;
@@ -135,7 +136,7 @@ void slot_leave(struct slot *s);
  * once. Call it before slot_configure. */
 void slot_bind(struct slot *s, const struct token_bond *bond);
 
-/* Drops tokens, ends waits. From then on nothing is published. tell_keeper: it is to forget the slot (not needed when it is the caller). */
+/* Drops tokens, but for what is to be given back, ends waits. From then on nothing is published. tell_keeper: it is to forget the slot (not needed when it is the caller). */
 void slot_close(struct slot *s, bool tell_keeper);
 /* Is anybody but the keeper and the family (which holds one reference) interested in it? */
 bool slot_in_use(struct slot *s);

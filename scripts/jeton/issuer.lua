@@ -18,7 +18,7 @@ local M = {}
 --- Keys of a policy's token, passed through as they are.
 M.TOKEN_KEYS = {
   "refresh_at", "jitter", "leeway", "wait", "missing", "reject_on", "hosts", "reveal", "timeout", "backoff", "family", "max", "idle",
-  "rotates", "ready", "version",
+  "rotates", "ready", "version", "release",
 }
 
 --- How the issuer is reached, of every module.

@@ -16,7 +16,7 @@ local M = {}
 --- Keys of a policy's token, passed through as they are.
 local TOKEN_KEYS = {
   "refresh_at", "jitter", "leeway", "wait", "missing", "reject_on", "hosts", "reveal", "timeout", "backoff", "family", "max", "idle",
-  "rotates", "ready", "version",
+  "rotates", "ready", "version", "release",
 }
 
 local CLIENT_KEYS = { "token_url", "client_id", "client_secret", "auth", "assertion", "scope", "audience", "extra", "tls", "http2", "proxy", "lifetime" }

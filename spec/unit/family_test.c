@@ -38,6 +38,15 @@ static void settle(unsigned max, int64_t idle_ms) {
   CHECK(f == tenant); /* found by name */
   family_unref(f);
 }
+static unsigned released;
+static char released_key[16];
+static void on_release(void *ctx, struct slot *s, struct token *last) {
+  (void)ctx;
+  CHECK(str_eq(last->value, STR("value")));
+  snprintf(released_key, sizeof released_key, "%.*s", STR_FMT(slot_key(s)));
+  released++;
+}
+
 static int64_t wall(void *ctx) { /* of these years: a life is held against it */
   (void)ctx;
   return 1800000000000;
@@ -46,7 +55,7 @@ static int64_t wall(void *ctx) { /* of these years: a life is held against it */
 static void begin(unsigned max, int64_t idle_ms) {
   nwoken = 0;
   tenant = NULL;
-  world_begin(1000000, &(struct keeper_host){NULL, host_now, wall, host_start, host_timer, NULL});
+  world_begin(1000000, &(struct keeper_host){NULL, host_now, wall, host_start, host_timer, NULL, on_release});
   settle(max, idle_ms);
 }
 static void end(void) {
@@ -269,6 +278,36 @@ static void a_key_without_a_place_passes_over_some_slots_in_use_only(void) {
   end();
 }
 
+static void what_leaves_is_given_back_once(void) {
+  begin(2, 60000);
+  released = 0;
+  family_set_traits(tenant, SLOT_RELEASES);
+  touch("empty"); /* never had a token */
+  struct slot *s = get("one");
+  struct slot_waiter w = {.done = on_done};
+  CHECK(slot_wait(s, &w, &home, 10) == 0);
+  deliver();
+  end_fetch(true, 1000000);
+  slot_unref(s);
+  touch("other"); /* for which "empty" makes room */
+  deliver();
+  CHECK(released == 0);
+  touch("third");
+  deliver();
+  CHECK(released == 1 && strcmp(released_key, "one") == 0);
+  s = get("last");
+  CHECK(slot_wait(s, &w, &home, 10) == 0);
+  deliver();
+  end_fetch(true, 1000000);
+  slot_unref(s);
+  keeper_part(keeper);
+  CHECK(released == 2 && strcmp(released_key, "last") == 0);
+  keeper_part(keeper);
+  CHECK(released == 2);
+  end();
+  CHECK(released == 2);
+}
+
 static void idle_slots_are_dropped_and_their_tokens_with_them(void) {
   begin(100, 60000);
   for (int i = 0; i < 40; i++) {
@@ -450,7 +489,7 @@ static void ignore_timer(void *ctx, int64_t at) {
 
 static void threads_share_a_family(void) {
   CHECK(uv_loop_init(&loop) == 0 && mailbox_init(&inbox, &loop) == 0);
-  struct keeper_host host = {NULL, real_now, wall, start_and_end, ignore_timer, NULL};
+  struct keeper_host host = {NULL, real_now, wall, start_and_end, ignore_timer, NULL, NULL};
   keeper = keeper_new(&host, &inbox, 42);
   tenant = NULL;
   settle(16, 5);
@@ -481,6 +520,7 @@ int main(void) {
   RUN(the_one_idle_longest_makes_room);
   RUN(a_slot_in_use_is_never_dropped);
   RUN(a_key_without_a_place_passes_over_some_slots_in_use_only);
+  RUN(what_leaves_is_given_back_once);
   RUN(idle_slots_are_dropped_and_their_tokens_with_them);
   RUN(a_reload_keeps_slots_and_gives_them_the_new_plan);
   RUN(the_slots_of_a_family_that_leaves_are_fetched_for_who_wants_them);

@@ -80,7 +80,8 @@ static bool host_give_up(void *ctx, struct fetch *f) {
 static void begin(bool has_fetch, bool fetch_now) {
   at_once = NULL;
   carries_state = false;
-  world_begin(START, &(struct keeper_host){NULL, host_now, host_wall, host_start_or_answer, host_timer, host_give_up});
+  world_begin(START,
+              &(struct keeper_host){NULL, host_now, host_wall, host_start_or_answer, host_timer, host_give_up, NULL});
   api = adopt("api", has_fetch, fetch_now);
   slot_reader_init(&reader, api);
 }
@@ -314,7 +315,7 @@ static void results_without_a_usable_token_are_failures(void) {
     CHECK(facts().last_error[0] != '\0' && strstr(facts().last_error, "SECRET") == NULL);
     advance(facts().next_attempt_ms);
   }
-  succeed("SEC\nRET", 100);
+  succeed("SECRET\n", 100);
   CHECK(reads() == NULL && strstr(facts().last_error, "RET") == NULL);
   advance(facts().next_attempt_ms);
   end_fetch(&(struct fetch_result){.ok = true});

@@ -26,7 +26,7 @@ static struct schedule plain(void) {
 }
 static void begin(void) {
   struct schedule s = plain();
-  world_begin(START, &(struct keeper_host){NULL, host_now, host_wall, host_start, host_timer, NULL});
+  world_begin(START, &(struct keeper_host){NULL, host_now, host_wall, host_start, host_timer, NULL, NULL});
   api = keeper_adopt(keeper, STR("api"), (struct str){NULL, 0}, &s, true, false);
   slot_use_clock(api, vclock);
   slot_unref(keeper_adopt(keeper, STR("api"), (struct str){NULL, 0}, &s, true, true));
@@ -222,6 +222,59 @@ static void a_moved_mark_ends_it(void) {
   end();
 }
 
+/* --- a token that is a secret --- */
+
+static void reads(const char *value, struct origins *origins) {
+  end_fetch(&(struct fetch_result){.ok = true, .lasts = true, .value = str_of(value)}, origins);
+}
+
+static void a_constant_token_lasts_and_is_read_when_its_file_changes(void) {
+  char path[] = "/tmp/jeton-constant-XXXXXX";
+  int fd = mkstemp(path);
+  CHECK(fd >= 0 && close(fd) == 0);
+  begin();
+  slot_set_traits(api, SLOT_CONSTANT);
+  reads("one", of_file(path));
+  CHECK(facts().valid && facts().lasts && facts().constant && facts().generation == 1);
+  advance((int64_t)1000 * 60 * MINUTE);
+  CHECK(facts().valid && nrunning == 0 && facts().next_attempt_ms == -1);
+  write_file(path, "one");
+  advance(3000);
+  CHECK(nrunning == 1 && facts().valid && running[0]->reason == FETCH_CHANGED);
+  reads("one", of_file(path));
+  CHECK(facts().generation == 1 && facts().fetches == 1 && nrunning == 0);
+  write_file(path, "two!");
+  advance(3000);
+  reads("two!", of_file(path));
+  CHECK(facts().generation == 2 && facts().fetches == 2 && facts().lasts);
+  slot_refresh(api);
+  deliver();
+  reads("two!", of_file(path));
+  CHECK(facts().generation == 2 && facts().next_attempt_ms == -1);
+  (void)unlink(path);
+  end();
+}
+
+static void a_refused_constant_token_stays_unless_its_file_is_another(void) {
+  char path[] = "/tmp/jeton-constant-XXXXXX";
+  int fd = mkstemp(path);
+  CHECK(fd >= 0 && close(fd) == 0);
+  begin();
+  slot_set_traits(api, SLOT_CONSTANT);
+  reads("one", of_file(path));
+  CHECK(slot_reject(api, 1) == SLOT_DAMPED);
+  CHECK(facts().valid && facts().rejections == 1);
+  write_file(path, "another");
+  CHECK(slot_reject(api, 1) == SLOT_REFRESHES);
+  CHECK(!facts().valid);
+  deliver();
+  CHECK(nrunning == 1);
+  reads("another", of_file(path));
+  CHECK(facts().valid && facts().generation == 2);
+  (void)unlink(path);
+  end();
+}
+
 /* --- who waits --- */
 
 static void requests_are_answered_at_once_when_no_attempt_comes_in_time(void) {
@@ -304,6 +357,8 @@ int main(void) {
   RUN(a_changed_policy_ends_it);
   RUN(a_changed_file_ends_it);
   RUN(a_moved_mark_ends_it);
+  RUN(a_constant_token_lasts_and_is_read_when_its_file_changes);
+  RUN(a_refused_constant_token_stays_unless_its_file_is_another);
   RUN(requests_are_answered_at_once_when_no_attempt_comes_in_time);
   RUN(a_long_backoff_is_not_waited_for_either);
   RUN(a_familys_request_counts_though_it_is_answered_at_once);

@@ -319,7 +319,8 @@ static void unknown_keys_are_told_with_the_nearest(void) {
       {PLAIN("[1.5] = 1"), "policy.lua: expected names as keys, got a number\n"},
       {PLAIN("tokens = { api = { fetch = print, refresh = 1, host = {} } }"),
        "policy.lua:3: tokens.api.host: unknown key (did you mean \"hosts\"?)\n"
-       "policy.lua:3: tokens.api.refresh: unknown key (known here: fetch, secret, version, refresh_at, jitter, leeway, "
+       "policy.lua:3: tokens.api.refresh: unknown key (known here: fetch, release, secret, version, refresh_at, "
+       "jitter, leeway, "
        "wait, "
        "missing, "
        "reject_on, hosts, reveal, rotates, ready, timeout, "
@@ -660,7 +661,8 @@ static void a_helper_table_with_an_unknown_key_is_told_at_its_call(void) {
       "  id = 'x',\n },\n} }",
       "policy.lua:4: tokens.api.wait: expected " DURATION
       ", got \"5 sec\" (did you mean \"5s\"?)\n"
-      "policy.lua:5: tokens.api.id: unknown key (known here: fetch, secret, version, refresh_at, jitter, leeway, wait, "
+      "policy.lua:5: tokens.api.id: unknown key (known here: fetch, release, secret, version, refresh_at, jitter, "
+      "leeway, wait, "
       "missing, "
       "reject_on, hosts, reveal, rotates, ready, timeout, "
       "backoff, family, max, idle)\n");

@@ -375,7 +375,7 @@ static void start_keeper(void) {
   uv_timer_init(&tk.loop, &tk.fetch_timer);
   uv_timer_init(&tk.loop, &tk.check);
   rng_seed(&tk.rng, 5);
-  struct keeper_host host = {NULL, host_now, host_wall, host_start, host_timer, NULL};
+  struct keeper_host host = {NULL, host_now, host_wall, host_start, host_timer, NULL, NULL};
   tk.keeper = keeper_new(&host, &tk.inbox, 1);
   struct schedule schedule = schedule_default;
   schedule.backoff_min_ms = 2;

@@ -70,6 +70,13 @@ function previous:field(name) end
 ---@field previous jeton.previous?
 ---@field refusal { status: integer, headers: jeton.http.headers }? the reply that refused the last value
 
+---@class jeton.release_context
+---@field name string of the token in the policy
+---@field reason "stop"|"unused"|"removed"
+---@field key string? of a family
+---@field data jeton.fetch_data? of a family: as tokens.NAME:of had it
+---@field previous jeton.previous the token that was there last
+
 ---@class jeton.fetch_result
 ---@field value string|jeton.secret
 ---@field expires_in? number|string seconds from when the fetch began
@@ -84,6 +91,7 @@ function previous:field(name) end
 
 ---@class jeton.token_options
 ---@field fetch? async fun(ctx: jeton.fetch_context): jeton.fetch_result?, string?, jeton.fetch_failure?
+---@field release? async fun(ctx: jeton.release_context): boolean?, string? gives back what a token has at its issuer when it leaves
 ---@field secret? jeton.secret instead of fetch: the value, which does not end
 ---@field refresh_at? number|string
 ---@field jitter? number
