@@ -86,8 +86,9 @@ end
 --- By the token's handle, not by its name: keys of a family may look alike in it. Emptied when there are many.
 local KEPT_MAX = 256
 local kept, nkept = {}, 0
+local MISUSE = {} -- in the place of a code: what is to be raised
 
---- { generation, id, session (nil: it has none), keys, leads }; or nil, message, code.
+--- { generation, id, session (nil: it has none), leads, and what key_of keeps }; or nil, message, code.
 local function credentials_of(token)
   local generation = token.generation
   local mine = kept[token]
@@ -96,10 +97,10 @@ local function credentials_of(token)
   local there, why, code = crypto.equal(token, "") -- awaits a token that is not there, by its `wait` and `missing`
   if there == nil then return nil, why, code end
   if crypto.equal(id, "") == nil then
-    error(("aws.sign: token %s has no field access_key_id: make it with jeton.aws, or let its fetch return fields = { access_key_id = … }"):format(token.name), 0)
+    return nil, ("token %s has no field access_key_id: make it with jeton.aws, or let its fetch return fields = { access_key_id = … }"):format(token.name), MISUSE
   end
   local no_session = crypto.equal(session, "")
-  mine = { generation = token.generation, id = id, session = no_session == false and session or nil, keys = {}, leads = {}, nleads = 0 }
+  mine = { generation = token.generation, id = id, session = no_session == false and session or nil, leads = {}, nleads = 0 }
   if not kept[token] then
     if nkept == KEPT_MAX then kept, nkept = {}, 0 end
     nkept = nkept + 1
@@ -108,13 +109,14 @@ local function credentials_of(token)
   return mine
 end
 
---- The signing key; or nil, message, code. One day's are kept.
-local function key_of(token, mine, day, scope, options)
-  if mine.day ~= day then mine.day, mine.keys = day, {} end
-  if mine.keys[scope] then return mine.keys[scope] end
-  local key, why, code = v4.key(token, day, options.region, options.service)
-  mine.keys[scope] = key
-  return key, why, code
+--- The scope, and the signing key; or nil, message, code. The last ones are kept, which are those of the next request, too, but for a policy of many services.
+local function key_of(token, mine, day, options)
+  local service, region = options.service, options.region
+  if mine.day == day and mine.service == service and mine.region == region then return mine.scope, mine.key end
+  local key, why, code = v4.key(token, day, region, service)
+  if not key then return nil, why, code end
+  mine.day, mine.service, mine.region, mine.scope, mine.key = day, service, region, v4.scope(day, region, service), key
+  return mine.scope, key
 end
 
 --- The value of Authorization up to the signature: the same for all requests of a kind.
@@ -135,47 +137,44 @@ local STREAMED_UNSIGNED = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 
 --- A body whose chunks carry signatures: those are of the client's key, and each hangs on the one of the head, which is ours. In chunks without signatures there is
 --- nothing of a key, and S3 takes the name of that form as the hash.
-local function chunked(headers)
-  local claimed, coding = headers["x-amz-content-sha256"], headers["content-encoding"]
+local function chunked(claimed, coding)
   if claimed == STREAMED_UNSIGNED then return "passes" end
   if type(claimed) == "string" and claimed:find "^STREAMING%-" then return "refused" end
   if type(coding) == "string" and coding:lower():find("aws-chunked", 1, true) then return "refused" end
 end
 
+local TOO_LARGE = "the body is larger than limits.script_body, so it cannot be hashed: say payload = \"unsigned\", which S3 takes over TLS, or " ..
+  "payload = \"client\" where clients send its hash as x-amz-content-sha256, or raise limits.script_body"
+
 local function hash_of_body(req)
   local body, why, code = req:body()
   if body == "" then return v4.NOTHING end
-  if body then return crypto.hex(assert(crypto.hash("sha256", body))) end
-  if code == "LIMIT" then
-    error("aws.sign: the body is larger than limits.script_body, so it cannot be hashed: say payload = \"unsigned\", which S3 takes over TLS, or " ..
-      "payload = \"client\" where clients send its hash as x-amz-content-sha256, or raise limits.script_body", 0)
-  end
-  error("aws.sign: the body: " .. why, 0)
+  if not body then return nil, code == "LIMIT" and TOO_LARGE or "the body: " .. why end
+  local hash
+  hash, why = crypto.hash("sha256", body)
+  if not hash then return nil, "the body: " .. why end
+  return crypto.hex(hash)
 end
 
-local function payload_of(req, headers, options)
+--- What stands for the body; or nil, message.
+local function payload_of(req, claimed, options)
   local payload = options.payload
   if payload == "unsigned" or (options.query and v4.is_s3(options.service)) then return v4.UNSIGNED end
-  if payload == "client" then
-    local claimed = headers["x-amz-content-sha256"]
-    if type(claimed) == "string" and claimed:find "^%x+$" and #claimed == 64 then return claimed end
-  end
+  if payload == "client" and type(claimed) == "string" and #claimed == 64 and claimed:find "^%x+$" then return claimed end
   return hash_of_body(req)
 end
 
 -- the fields ----------------------------------------------------------------------------------------------------------------------------------
 
 local SIGNED = { host = true, ["content-type"] = true, ["content-md5"] = true }
---- Ours, whatever the client sent.
-local OWN = { ["x-amz-date"] = true, ["x-amz-security-token"] = true, ["x-amz-content-sha256"] = true }
+--- Ours, whatever the client sent, and what is looked at; not signed from there.
+local SEEN = { ["x-amz-date"] = true, ["x-amz-security-token"] = true, ["x-amz-content-sha256"] = true, ["content-encoding"] = true }
 
---- In lower case where it is signed, else false; by its name as it stands. Clients choose names, so it is emptied when there are many.
+--- In lower case where it is signed or looked at, else false; by its name as it stands. Clients choose names, so it is emptied when there are many.
 local known, nknown = {}, 0
-local function signed_name(name)
-  local found = known[name]
-  if found ~= nil then return found end
+local function known_name(name)
   local lower = name:lower()
-  found = (SIGNED[lower] or (lower:sub(1, 6) == "x-amz-" and not OWN[lower])) and lower or false
+  local found = (SIGNED[lower] or SEEN[lower] or lower:sub(1, 6) == "x-amz-") and lower or false
   if nknown == 256 then known, nknown = {}, 0 end
   known[name], nknown = found, nknown + 1
   return found
@@ -191,49 +190,79 @@ local function add(list, values, name, value)
   end
 end
 
+local NOTHING_SEEN = {}
+
+--- The names and values that are signed of what is there, and what was looked at. The tables have room for what is usual, since growing makes them anew.
 local function fields_of(headers, options)
-  local list, values, more = {}, {}, options.headers
+  local list, values, seen = { nil, nil, nil, nil }, { host = nil, ["x-amz-date"] = nil, ["content-type"] = nil, ["x-amz-target"] = nil }, NOTHING_SEEN
   for name, value in pairs(headers) do
-    local signed = signed_name(name)
-    if signed then add(list, values, signed, value) end
+    local lower = known[name]
+    if lower == nil then lower = known_name(name) end
+    if lower and SEEN[lower] then
+      if seen == NOTHING_SEEN then seen = {} end
+      seen[lower] = value
+    elseif lower then
+      add(list, values, lower, value)
+    end
   end
-  for _, name in ipairs(more or {}) do
+  if not options.headers then return list, values, seen end
+  for _, name in ipairs(options.headers) do
     name = name:lower()
-    if values[name] == nil and not OWN[name] then
+    if values[name] == nil and not SEEN[name] then
       for _, value in ipairs(headers:all(name)) do add(list, values, name, value) end
     end
   end
-  return list, values
+  return list, values, seen
+end
+
+--- A few names, most of them in order already.
+local function sort(list)
+  for i = 2, #list do
+    local name, at = list[i], i - 1
+    while at > 0 and list[at] > name do
+      list[at + 1], at = list[at], at - 1
+    end
+    list[at + 1] = name
+  end
 end
 
 -- the two forms -------------------------------------------------------------------------------------------------------------------------------
 
---- A signature that a client put into its query is none of ours.
+--- A signature that a client put into its query is none of ours. True; or nil, message.
 local function drop_parameters(req, query)
-  if query == nil then return end
-  if type(query) ~= "string" then error("aws.sign: the query holds a secret, which a signature cannot put in order: set it as a header", 0) end
-  if not query:find("X-Amz-", 1, true) then return end
-  for _, name in ipairs(PARAMETERS) do req:set_query(name, nil) end
-end
-
-local function signature_of(req, key, list, values, what)
-  local target = what.target
-  table.sort(list)
-  what.names, what.values, what.signed = list, values, table.concat(list, ";")
-  what.method, what.path, what.query = req.method, v4.path(target.path, what.service), v4.query(target.query, what.more and what.more(what.signed))
-  return v4.signature(key, what)
-end
-
-local function in_head(req, headers, key, mine, what)
-  local list, values = fields_of(headers, what.options)
-  local function own(name, value)
-    headers[name] = value
-    if value ~= nil then list[#list + 1], values[name] = name, value end
+  if query == nil then return true end
+  if type(query) ~= "string" then return nil, "the query holds a secret, which a signature cannot put in order: set it as a header" end
+  if query:find("X-Amz-", 1, true) then
+    for _, name in ipairs(PARAMETERS) do req:set_query(name, nil) end
   end
-  own("x-amz-date", what.date)
-  own("x-amz-security-token", mine.session)
-  if what.payload == v4.UNSIGNED or v4.is_s3(what.service) or headers["x-amz-content-sha256"] ~= nil then own("x-amz-content-sha256", what.payload) end
-  local signature, why, code = signature_of(req, key, list, values, what)
+  return true
+end
+
+local function signature_of(what, more)
+  local target = what.target
+  sort(what.names)
+  what.signed = table.concat(what.names, ";")
+  local wrong
+  what.query, wrong = v4.query(target.query, more and more(what.signed))
+  if not what.query then return nil, wrong, MISUSE end
+  return v4.signature(what.key, what)
+end
+
+local function own(headers, what, name, value)
+  headers[name] = value
+  local list = what.names
+  list[#list + 1], what.values[name] = name, value
+end
+
+local function in_head(headers, mine, what, seen)
+  own(headers, what, "x-amz-date", what.date)
+  if mine.session then
+    own(headers, what, "x-amz-security-token", mine.session)
+  elseif seen["x-amz-security-token"] ~= nil then
+    headers["x-amz-security-token"] = nil
+  end
+  if seen["x-amz-content-sha256"] ~= nil or what.payload == v4.UNSIGNED or v4.is_s3(what.service) then own(headers, what, "x-amz-content-sha256", what.payload) end
+  local signature, why, code = signature_of(what)
   if not signature then return nil, why, code end
   headers.authorization = lead_of(mine, what.scope, what.signed) .. signature
   return true
@@ -245,26 +274,25 @@ local function parameters(mine, what, signed)
     { "X-Amz-Algorithm", v4.ALGORITHM },
     { "X-Amz-Credential", mine.id .. ("/" .. what.scope) },
     { "X-Amz-Date", what.date },
-    { "X-Amz-Expires", tostring(what.options.expires or 300) },
+    { "X-Amz-Expires", tostring(what.expires or 300) },
     { "X-Amz-SignedHeaders", signed },
   }
   if mine.session then list[#list + 1] = { "X-Amz-Security-Token", mine.session } end
   return list
 end
 
-local function in_query(req, headers, key, mine, what)
+local function in_query(req, headers, mine, what, seen)
   headers["x-amz-date"], headers["x-amz-security-token"], headers.authorization = nil, nil, nil
-  if headers["x-amz-content-sha256"] ~= nil or (what.payload == v4.UNSIGNED and not v4.is_s3(what.service)) then headers["x-amz-content-sha256"] = what.payload end
-  local list, values = fields_of(headers, what.options)
-  if headers["x-amz-content-sha256"] ~= nil then add(list, values, "x-amz-content-sha256", what.payload) end
+  if seen["x-amz-content-sha256"] ~= nil or (what.payload == v4.UNSIGNED and not v4.is_s3(what.service)) then
+    own(headers, what, "x-amz-content-sha256", what.payload)
+  end
   local made
-  what.more = function(signed)
+  local signature, why, code = signature_of(what, function(signed)
     made = parameters(mine, what, signed)
     local escaped = {}
     for i, parameter in ipairs(made) do escaped[i] = { parameter[1], jeton.url.escape(parameter[2]) } end
     return escaped
-  end
-  local signature, why, code = signature_of(req, key, list, values, what)
+  end)
   if not signature then return nil, why, code end
   for _, parameter in ipairs(made) do req:set_query(parameter[1], parameter[2]) end
   req:set_query("X-Amz-Signature", signature)
@@ -273,28 +301,41 @@ end
 
 -- aws.sign ------------------------------------------------------------------------------------------------------------------------------------
 
+--- The request is looked at before the token, since the body is awaited.
 local function sign(req, token, options)
-  check(token, options)
-  local headers = req.headers
-  local chunks = chunked(headers)
+  local headers, target = req.headers, req.target
+  local list, values, seen = fields_of(headers, options)
+  local chunks = chunked(seen["x-amz-content-sha256"], seen["content-encoding"])
   if chunks == "refused" then
     req:respond(400, { ["content-type"] = "text/plain; charset=utf-8" }, "jeton: " .. CHUNKED .. "\n")
     return nil, CHUNKED, "AWS_CHUNKED"
   end
-  local target = req.target
-  drop_parameters(req, target.query)
-  local payload = chunks == "passes" and STREAMED_UNSIGNED or payload_of(req, headers, options) -- awaits, so it comes first
-  local date = v4.stamp(options.time or jeton.now() // 1 | 0)
-  local day = date:sub(1, 8)
-  local scope = v4.scope(day, options.region, options.service)
+  local dropped, wrong = drop_parameters(req, target.query)
+  if not dropped then return nil, wrong, MISUSE end
+  local payload = STREAMED_UNSIGNED
+  if not chunks then
+    payload, wrong = payload_of(req, seen["x-amz-content-sha256"], options)
+    if not payload then return nil, wrong, MISUSE end
+  end
   local mine, why, code = credentials_of(token)
   if not mine then return nil, why, code end
-  local key
-  key, why, code = key_of(token, mine, day, scope, options)
-  if not key then return nil, why, code end
-  local what = { target = target, payload = payload, date = date, scope = scope, service = options.service, options = options }
-  if options.query then return in_query(req, headers, key, mine, what) end
-  return in_head(req, headers, key, mine, what)
+  local date = v4.stamp(options.time or jeton.now() // 1 | 0)
+  local scope, key
+  scope, key, code = key_of(token, mine, date:sub(1, 8), options)
+  if not scope then return nil, key, code end
+  local what = { target = target, names = list, values = values, payload = payload, date = date, scope = scope, key = key,
+    service = options.service, expires = options.expires, method = req.method, path = v4.path(target.path, options.service), query = "", signed = "" }
+  if options.query then return in_query(req, headers, mine, what, seen) end
+  return in_head(headers, mine, what, seen)
+end
+
+--- Good for the first look: what is named is known, and there is nothing else.
+local function plain(token, options)
+  if type(options) ~= "table" or not words[options.service] or not words[options.region] or getmetatable(token) ~= "token" then return false end
+  for key in next, options do
+    if key ~= "service" and key ~= "region" then return false end
+  end
+  return true
 end
 
 --- Signs the request of this try with the credentials of a token: its value is the secret access key, its fields are `access_key_id` and, where there is one,
@@ -306,9 +347,13 @@ end
 ---@param options jeton.aws.sign
 ---@return true? ok, string? message, string? code
 function M.sign(req, token, options)
-  local good, done, why, code = pcall(sign, req, token, options)
-  if good then return done, why, code end
-  error(done, type(done) == "string" and done:find "^aws%.sign: " and 2 or 0)
+  if not plain(token, options) then
+    local good, wrong = pcall(check, token, options)
+    if not good then error(wrong, 2) end
+  end
+  local done, why, code = sign(req, token, options)
+  if code == MISUSE then error("aws.sign: " .. why, 2) end
+  return done, why, code
 end
 
 return M

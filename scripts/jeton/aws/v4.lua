@@ -89,7 +89,7 @@ local function parameters(query)
     return list
   end
   local _, found = url.query(query)
-  if not found then error("aws.sign: the query has a % without two hexadecimal digits, which servers read in several ways", 0) end
+  if not found then return nil, "the query has a % without two hexadecimal digits, which servers read in several ways" end
   for _, parameter in ipairs(found) do
     if parameter[1] ~= "" then
       n = n + 1
@@ -99,10 +99,12 @@ local function parameters(query)
   return list
 end
 
---- more: a list of { name, value }, whose values may be secrets; no name of it is in the query.
+--- The query in canonical form, or nil, message. more: a list of { name, value }, whose values may be secrets; no name of it is in the query.
 function M.query(query, more)
-  if (not query or query == "") and not more then return "" end
-  local list, values = parameters(query or ""), {}
+  if not more and (not query or query == "" or query:find "^[%w._~-]+=[%w._~-]*$") then return query or "" end
+  local list, wrong = parameters(query or "")
+  if not list then return nil, wrong end
+  local values = {}
   for _, parameter in ipairs(more or {}) do
     list[#list + 1], values[parameter[1]] = parameter[1], parameter[2]
   end
@@ -119,7 +121,7 @@ end
 
 --- A value without white space at its edges, and one space for several.
 function M.trim(value)
-  if type(value) ~= "string" or not (value:find "^[ \t]" or value:find "[ \t]$" or value:find "[ \t][ \t]" or value:find("\t", 1, true)) then return value end
+  if type(value) ~= "string" or not value:find "[ \t]" then return value end
   return (value:match "^[ \t]*(.-)[ \t]*$":gsub("[ \t]+", " "))
 end
 
@@ -143,7 +145,7 @@ end
 --- values of the header fields that are signed, the payload's hash, the date and the scope.
 function M.signature(key, what)
   local names, values = what.names, what.values
-  local parts, n = { what.method, what.path, what.query }, 3
+  local parts, n = { what.method, what.path, what.query, nil, nil, nil, nil, nil, nil, nil }, 3 -- with room: a table that grows is made anew each time
   for i = 1, #names do
     n = n + 1
     parts[n] = names[i] .. ":" .. values[names[i]]

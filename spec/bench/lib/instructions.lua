@@ -14,7 +14,7 @@ local FEW, MANY = 1000, 7000
 
 --- What is counted, by name: a policy of lib/policies.lua, and who speaks HTTP/2.
 M.exchanges = {
-  plain = { policy = "plain" }, token = { policy = "token" }, headers = { policy = "headers" }, response = { policy = "response" }, send = { policy = "send" },
+  plain = { policy = "plain" }, token = { policy = "token" }, headers = { policy = "headers" }, response = { policy = "response" }, send = { policy = "send" }, sign = { policy = "sign" },
   h2_h1 = { policy = "token", h2_client = true }, h2_h2 = { policy = "token", h2_client = true, h2_origin = true },
 }
 

@@ -26,6 +26,13 @@ M.send = hooked("token and on_send that signs", BEARER, [[on_send = function(req
     local t = req.target
     req.headers["x-signature"] = jeton.crypto.hex(jeton.crypto.hmac("sha256", tokens.api, req.method .. t.authority .. t.path .. t.query))
   end,]])
+--- Signature Version 4, as by jeton.aws.
+M.sign = { name = "on_send with aws.sign", token = true, more = [[
+  tokens = { aws = require "jeton.aws".static { access_key_id = "AKIDEXAMPLE", secret_access_key = jeton.secret.value "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY" } },
+  on_send = (function()
+    local aws = require "jeton.aws"
+    return function(req, tokens) aws.sign(req, tokens.aws, { service = "dynamodb", region = "eu-west-1" }) end
+  end)(),]] }
 M.logged_plain = { name = "no hook, access log", token = false, more = "", log = true }
 M.logged = { name = "hook with a token, access log", token = true, more = M.token.more, log = true }
 --- The token is refreshed every second, by hand, so that the rate does not hang on schedules.
