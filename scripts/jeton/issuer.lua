@@ -185,7 +185,7 @@ local function version(kind, made)
 end
 
 --- A function for policies: options in, a token's table out. kind: name; options; fetch(options, ctx); and, where they are of use, check(options), which raises a
---- sentence, token(token, options), which adds keys to the token's table, and calls = false where no server is asked.
+--- sentence, token(token, options), which adds keys to the token's table, release(options, ctx), and calls = false where no server is asked by the token itself.
 ---@return fun(options: table): jeton.token_options
 function M.new(kind)
   return function(options)
@@ -198,6 +198,13 @@ function M.new(kind)
       local mine, wrong = resolve(kind, made, ctx.key)
       if not mine then return nil, wrong end
       return kind.fetch(mine, ctx)
+    end
+    if kind.release then
+      token.release = function(ctx)
+        local mine, wrong = resolve(kind, made, ctx.key)
+        if not mine then return nil, wrong end
+        return kind.release(mine, ctx)
+      end
     end
     if kind.token then kind.token(token, made) end
     return token
@@ -219,6 +226,7 @@ function M.ask(options, who, request)
   if request.headers.accept == nil then request.headers.accept = "application/json" end
   local res, why = jeton.http.request(request)
   if not res then return nil, why end
+  if res.status == 204 then return {}, res end
   local body, not_json = res:json()
   if res.status < 200 or res.status > 299 then
     local message, how = reply.refusal(res, type(body) == "table" and body or nil, who)
