@@ -1,0 +1,28 @@
+---@meta jeton.session
+-- luacheck: ignore
+-- Types of jeton.session's options for editors with the Lua language server. Not loaded by jeton.
+
+---@class jeton.session.csrf
+---@field input? string the name of a hidden input of the page; one of these three
+---@field meta? string the name of a meta tag of the page
+---@field cookie? string the name of a cookie
+---@field field? string the field of the form that it goes into; the input's name unless it is given
+---@field header? string the header that it goes into
+---@field after? string URL of a page that is read after the login, where the token changes by it
+
+-- With family = true form or json is a function of the key.
+---@class jeton.session.login : jeton.token_options
+---@field url string where name and password go
+---@field form? table<string, string|number|boolean|jeton.secret>|fun(key: string): table
+---@field json? table|fun(key: string): table
+---@field cookie string|string[] without which there is no session
+---@field page? string URL that is read first, for cookies and the CSRF token; url unless it is given
+---@field redirect? string path or URL to which the application sends who has no session; url and page in any case
+---@field csrf? jeton.session.csrf
+---@field headers? table<string, string|jeton.secret>
+---@field success? fun(res: table): boolean
+---@field lifetime? number seconds, where the cookies tell none; 1800 unless it is given
+---@field logout? string URL
+---@field tls? jeton.tls
+---@field http2? boolean|"auto"
+---@field proxy? string|jeton.proxy|false
