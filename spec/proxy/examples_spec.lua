@@ -565,10 +565,13 @@ describe("jeton check", function()
     it("finds examples/" .. name .. ".lua good", function()
       local file = process.write_file(process.temp_dir() .. "/secret", SECRET)
       assert(uv.fs_chmod(file, 384))
+      for _, one in ipairs { "one", "two", "three" } do
+        assert(uv.fs_chmod(process.write_file(file:match "^(.*)/" .. "/" .. one, SECRET), 384))
+      end
       local key = file .. ".key"
       assert.equal(0, (process.run { "openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key }))
       local code, out, err = jeton.run({ "check", example(name) }, {
-        env = { JETON_SCRIPTS = jeton.root .. "/scripts", SECRET_FILE = file, PASSWORD_FILE = file, API_KEY_FILE = file, REFRESH_FILE = file, KEY_FILE = key,
+        env = { JETON_SCRIPTS = jeton.root .. "/scripts", SECRET_FILE = file, PASSWORD_FILE = file, API_KEY_FILE = file, REFRESH_FILE = file, KEY_FILE = key, KEYS_DIR = file:match "^(.*)/", TOKEN_FILE = file,
           JETON_DEMO_UPSTREAM = "http://127.0.0.1:1" },
       })
       assert.equal("", err)
