@@ -5,6 +5,7 @@
  *   sign(alg, key, data)            -> bytes          alg: "RS256" "RS384" "RS512" "PS256" "ES256" "ES384" (RFC 7518);
  *                                                     key: private key in PEM
  *   verify(alg, key, data, sig)     -> boolean        key: public key or certificate in PEM
+ *   jwk(key)                        -> table          the public half of a key or certificate in PEM (RFC 7518 section 6)
  *   equal(a, b)                     -> boolean        in constant time
  *   random(n) -> n bytes            hex(data) -> lower-case hex
  * Keys and data are strings or opaque secrets, and of a secret comes a secret (compute.h). A signature by a private key is for everybody to see and verify, and tells nothing of
@@ -16,6 +17,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "base/base64.h"
 #include "base/rand.h"
 #include "lua/arg.h"
 #include "lua/compute.h"
@@ -97,6 +99,36 @@ static int l_verify(lua_State *L) {
   return 1;
 }
 
+/* Numbers of a key, as base64url. At most CRYPTO_SIGNATURE_MAX bytes. */
+static void set_number(lua_State *L, const char *name, struct str bytes) {
+  char text[CRYPTO_SIGNATURE_MAX / BASE64_GROUP * BASE64_GROUP_TEXT + BASE64_GROUP_TEXT];
+  lua_pushlstring(L, text, base64_encode(BASE64_URL, bytes.p, bytes.n, text));
+  lua_setfield(L, -2, name);
+}
+
+/* What everybody may know of a key: strings. */
+static int l_jwk(lua_State *L) {
+  struct compute c = {.what = "jwk"};
+  const struct operand *key = compute_operand(L, 1, &c);
+  vm_burn(L, SIGNATURE_STEPS);
+  struct crypto_public k;
+  int status = compute_begin(L, &c);
+  if (status != 0) return compute_fail(L, &c, status);
+  const char *problem = crypto_public(key->bytes, &k);
+  compute_end(&c);
+  if (problem != NULL) return arg_failure(L, UV_EINVAL, "%s", problem);
+  lua_createtable(L, 0, 4);
+  lua_pushstring(L, k.curve != NULL ? "EC" : "RSA");
+  lua_setfield(L, -2, "kty");
+  if (k.curve != NULL) {
+    lua_pushstring(L, k.curve);
+    lua_setfield(L, -2, "crv");
+  }
+  set_number(L, k.curve != NULL ? "x" : "n", k.first);
+  set_number(L, k.curve != NULL ? "y" : "e", k.second);
+  return 1;
+}
+
 static int l_equal(lua_State *L) {
   struct compute c = {.what = "equal"};
   const struct operand *a = compute_operand(L, 1, &c), *b = compute_operand(L, 2, &c);
@@ -140,7 +172,7 @@ static int l_hex(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"hash", l_hash},   {"hmac", l_hmac},     {"sign", l_sign}, {"verify", l_verify},
+    {"hash", l_hash},   {"hmac", l_hmac},     {"sign", l_sign}, {"verify", l_verify}, {"jwk", l_jwk},
     {"equal", l_equal}, {"random", l_random}, {"hex", l_hex},   {NULL, NULL},
 };
 

@@ -136,10 +136,12 @@ static int parse_certificate_key(mbedtls_pk_context *pk, const unsigned char *pe
   return r;
 }
 
-static const char *key_parse(mbedtls_pk_context *pk, struct str pem, bool private) {
+enum key_half { KEY_PRIVATE, KEY_PUBLIC, KEY_EITHER };
+static const char *key_parse(mbedtls_pk_context *pk, struct str pem, enum key_half half) {
   if (pem.n >= PEM_MAX) return "the key is too long";
   unsigned char *z = secmem_alloc(pem.n + 1);
   memcpy(z, pem.p, pem.n);
+  const bool private = half == KEY_PRIVATE || (half == KEY_EITHER && strstr((char *)z, "PRIVATE KEY-----") != NULL);
   int r;
   if (private)
     r = compat_parse_key(pk, z, pem.n + 1);
@@ -188,6 +190,66 @@ static bool verify_with(const struct crypto_jwa *a, mbedtls_pk_context *pk, stru
   return mbedtls_pk_verify_ext(MBEDTLS_PK_RSASSA_PSS, &pss, pk, a->md, digest, a->digest, s, sig.n) == 0;
 }
 
+/* --- public keys --- */
+
+/* An INTEGER without the zeros in front, of at most CRYPTO_SIGNATURE_MAX bytes. */
+static bool der_number(unsigned char **p, const unsigned char *end, struct str *out) {
+  size_t n;
+  if (mbedtls_asn1_get_tag(p, end, &n, MBEDTLS_ASN1_INTEGER) != 0) return false;
+  const unsigned char *v = *p;
+  *p += n;
+  for (; n > 1 && *v == 0; n--) v++;
+  *out = (struct str){(const char *)v, n};
+  return n <= CRYPTO_SIGNATURE_MAX;
+}
+
+/* SEQUENCE { modulus, exponent } (RFC 8017 appendix A.1.1). */
+static bool take_rsa(unsigned char *p, const unsigned char *end, struct crypto_public *out) {
+  size_t n;
+  return mbedtls_asn1_get_tag(&p, end, &n, MBEDTLS_ASN1_CONSTRUCTED | MBEDTLS_ASN1_SEQUENCE) == 0 &&
+         der_number(&p, end, &out->first) && der_number(&p, end, &out->second);
+}
+
+/* 4, x, y: a point that is not compressed (RFC 5480 section 2.2). */
+static bool take_point(const unsigned char *p, size_t n, struct crypto_public *out) {
+  if (n % 2 == 0 || n < 3 || *p != 4) return false;
+  out->first = (struct str){(const char *)p + 1, n / 2};
+  out->second = (struct str){(const char *)p + 1 + n / 2, n / 2};
+  return true;
+}
+
+/* SubjectPublicKeyInfo (RFC 5280 section 4.1): the algorithm, and a bit string of what it says. */
+static bool take_public(unsigned char *p, const unsigned char *end, struct crypto_public *out) {
+  size_t n;
+  const int sequence = MBEDTLS_ASN1_CONSTRUCTED | MBEDTLS_ASN1_SEQUENCE;
+  if (mbedtls_asn1_get_tag(&p, end, &n, sequence) != 0 || mbedtls_asn1_get_tag(&p, end, &n, sequence) != 0)
+    return false;
+  p += n;
+  if (mbedtls_asn1_get_bitstring_null(&p, end, &n) != 0) return false;
+  return out->curve == NULL ? take_rsa(p, end, out) : take_point(p, n, out);
+}
+
+static const char *public_of(mbedtls_pk_context *pk, struct crypto_public *out) {
+  out->curve = NULL;
+  if (!mbedtls_pk_can_do(pk, MBEDTLS_PK_RSA)) {
+    const mbedtls_ecp_group_id curve = mbedtls_pk_can_do(pk, MBEDTLS_PK_ECDSA) ? compat_curve(pk) : MBEDTLS_ECP_DP_NONE;
+    out->curve = curve == MBEDTLS_ECP_DP_SECP256R1 ? "P-256" : curve == MBEDTLS_ECP_DP_SECP384R1 ? "P-384" : NULL;
+    if (out->curve == NULL) return "expected an RSA key, or an EC key on curve P-256 or P-384";
+  }
+  int n = mbedtls_pk_write_pubkey_der(pk, out->der, sizeof out->der); /* at the end of it */
+  unsigned char *end = out->der + sizeof out->der;
+  return n > 0 && take_public(end - n, end, out) ? NULL : "the key is too long, or damaged";
+}
+
+const char *crypto_public(struct str pem, struct crypto_public *out) {
+  mbedtls_pk_context pk;
+  mbedtls_pk_init(&pk);
+  const char *problem = key_parse(&pk, pem, KEY_EITHER);
+  if (problem == NULL) problem = public_of(&pk, out);
+  mbedtls_pk_free(&pk);
+  return problem;
+}
+
 /* --- signatures --- */
 
 const struct crypto_jwa *crypto_jwa_find(const char *name) {
@@ -199,7 +261,7 @@ const struct crypto_jwa *crypto_jwa_find(const char *name) {
 const char *crypto_sign(const struct crypto_jwa *a, struct str pem, struct str data, uint8_t *sig, size_t *n) {
   mbedtls_pk_context pk;
   mbedtls_pk_init(&pk);
-  const char *problem = key_parse(&pk, pem, true);
+  const char *problem = key_parse(&pk, pem, KEY_PRIVATE);
   if (problem == NULL) problem = sign_with(a, &pk, data, sig, n);
   mbedtls_pk_free(&pk);
   return problem;
@@ -208,7 +270,7 @@ const char *crypto_sign(const struct crypto_jwa *a, struct str pem, struct str d
 const char *crypto_verify(const struct crypto_jwa *a, struct str pem, struct str data, struct str sig, bool *good) {
   mbedtls_pk_context pk;
   mbedtls_pk_init(&pk);
-  const char *problem = key_parse(&pk, pem, false);
+  const char *problem = key_parse(&pk, pem, KEY_PUBLIC);
   if (problem == NULL) problem = key_check(a, &pk);
   if (problem == NULL) *good = verify_with(a, &pk, data, sig);
   mbedtls_pk_free(&pk);

@@ -9,7 +9,11 @@
 
 #include "base/str.h"
 
-enum { CRYPTO_DIGEST_MAX = 64, CRYPTO_SIGNATURE_MAX = 1024 /* RSA of 8192 bits */ };
+enum {
+  CRYPTO_DIGEST_MAX = 64,
+  CRYPTO_SIGNATURE_MAX = 1024 /* RSA of 8192 bits */,
+  CRYPTO_PUBLIC_MAX = CRYPTO_SIGNATURE_MAX + 128
+};
 
 struct crypto_digest; /* a hash function, static storage */
 struct crypto_jwa;    /* a signature algorithm of RFC 7518 section 3.1, static storage */
@@ -30,5 +34,15 @@ const struct crypto_jwa *crypto_jwa_find(const char *name);
 const char *crypto_sign(const struct crypto_jwa *a, struct str pem, struct str data, uint8_t *sig, size_t *n);
 /* pem: a public key or a certificate. Returns NULL with the answer in *good, or why the key is of no use. */
 const char *crypto_verify(const struct crypto_jwa *a, struct str pem, struct str data, struct str sig, bool *good);
+
+/* The public half of a key, in the numbers of a JSON Web Key (RFC 7518 section 6). */
+struct crypto_public {
+  const char *curve; /* "P-256" or "P-384"; NULL: RSA */
+  struct str first,
+      second; /* big-endian, in der, at most CRYPTO_SIGNATURE_MAX bytes each: x and y, or modulus and exponent */
+  uint8_t der[CRYPTO_PUBLIC_MAX];
+};
+/* pem: a private key, a public key or a certificate. Returns NULL, or why the key is of no use. *out stays where it is. */
+const char *crypto_public(struct str pem, struct crypto_public *out);
 
 #endif

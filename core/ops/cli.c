@@ -6,10 +6,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -45,6 +47,7 @@ struct arguments {
   const struct command *command;
   const char *operand; /* POLICY, FILE or NAME; NULL: not given */
   const char *login;   /* of --for; NULL: not given */
+  const char *second;  /* behind POLICY: NAME */
   const char *listen[LISTEN_MAX];
   size_t nlisten;
   unsigned workers;
@@ -60,7 +63,7 @@ struct option {
 struct command {
   const char *heading; /* of it and those behind it, or NULL */
   const char *name;
-  const char *operand; /* "POLICY", "[FILE]" when it may be left out, NULL: none */
+  const char *operand; /* "POLICY", "POLICY NAME", "[FILE]" when it may be left out, NULL: none */
   const char *help;
   unsigned options;
   int (*run)(const struct arguments *a);
@@ -297,6 +300,28 @@ static int command_stop(const struct arguments *a) {
   return exit_for(status);
 }
 
+/* A port that is free now: the issuer is told of it before anything listens there. 0: none is to be had. */
+static unsigned free_port(void) {
+  struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t n = sizeof a;
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  bool good = fd >= 0 && bind(fd, (struct sockaddr *)&a, n) == 0 && getsockname(fd, (struct sockaddr *)&a, &n) == 0;
+  if (fd >= 0) close(fd);
+  return good ? ntohs(a.sin_port) : 0;
+}
+
+static int command_login(const struct arguments *a) {
+  int status = refuse_unreadable(a->operand);
+  if (status != EXIT_GOOD) return status;
+  char control[PATH_SIZE];
+  (void)snprintf(control, sizeof control, "/tmp/jeton-login-%ld.sock", (long)getpid());
+  struct policy_login login = {.what = a->second, .port = free_port(), .code = EXIT_UNAVAILABLE};
+  struct process_options o = {
+      .policy_path = a->operand, .overrides = {.login = &login, .workers = 1}, .control_path = control};
+  status = process_run(&o);
+  return status != EXIT_GOOD ? status : login.code;
+}
+
 enum { OF_A_RUNNING_ONE = OPTION_CONTROL | OPTION_HELP };
 static const struct command COMMANDS[] = {
     {"to try it, and to write a policy", "demo", "[POLICY]",
@@ -308,6 +333,8 @@ static const struct command COMMANDS[] = {
     {NULL, "run", "POLICY", "run a policy; events go to standard error, a line a request to standard output",
      OPTION_LISTEN | OPTION_WORKERS | OPTION_WATCH | OPTION_PROVE | OPTION_CONTROL | OPTION_DUMPABLE | OPTION_HELP,
      command_run},
+    {NULL, "login", "POLICY NAME", "log in once with a browser, for a token that lasts: NAME, or NAME[KEY] of a family",
+     OPTION_HELP, command_login},
     {"of a running jeton, found by its control socket", "status", NULL, "what it does: tokens, connections, counters",
      OF_A_RUNNING_ONE | OPTION_JSON, command_status},
     {NULL, "reload", NULL, "load the policy again, or say why not", OF_A_RUNNING_ONE | OPTION_PROVE, command_reload},
@@ -423,6 +450,8 @@ static int take_option(struct arguments *a, char **argv, int argc, int *at) {
   return take_value(a, o->bit, argv[++*at]);
 }
 
+static bool takes_two(const struct command *c) { return c->operand != NULL && strchr(c->operand, ' ') != NULL; }
+
 static int take_word(struct arguments *a, const char *word) {
   if (a->command == NULL && strcmp(word, "help") == 0) {
     a->given |= OPTION_HELP;
@@ -434,8 +463,10 @@ static int take_word(struct arguments *a, const char *word) {
     }
     return a->command != NULL ? EXIT_GOOD : unknown("command", word, command_name, NCOMMANDS);
   }
-  if (a->command->operand == NULL || a->operand != NULL) return usage_error("one argument too many: ", word);
-  a->operand = word;
+  const char **place = a->operand == NULL ? &a->operand : &a->second;
+  if (a->command->operand == NULL || (place == &a->second && !takes_two(a->command)) || *place != NULL)
+    return usage_error("one argument too many: ", word);
+  *place = word;
   return EXIT_GOOD;
 }
 
@@ -459,9 +490,10 @@ static int refuse_misplaced(const struct arguments *a) {
     (void)fprintf(stderr, "jeton: %s is no option of jeton %s\n", OPTIONS[i].name, a->command->name);
     return EXIT_USAGE;
   }
-  if (a->command->operand == NULL || a->command->operand[0] == '[' || a->operand != NULL) return EXIT_GOOD;
-  (void)fprintf(stderr, "jeton: %s is missing: jeton %s %s\n", a->command->operand, a->command->name,
-                a->command->operand);
+  const bool all = takes_two(a->command) ? a->second != NULL : a->operand != NULL;
+  if (a->command->operand == NULL || a->command->operand[0] == '[' || all) return EXIT_GOOD;
+  const char *missing = a->operand != NULL ? strchr(a->command->operand, ' ') + 1 : a->command->operand;
+  (void)fprintf(stderr, "jeton: %s is missing: jeton %s %s\n", missing, a->command->name, a->command->operand);
   return EXIT_USAGE;
 }
 

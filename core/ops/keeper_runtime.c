@@ -6,9 +6,11 @@
  * runtime's memory goes when its last timer is closed. Keeper's thread. */
 #include "ops/keeper_runtime.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -18,6 +20,8 @@
 #include "lua/l_fetch.h"
 #include "lua/secret_source.h"
 #include "lua/vm.h"
+#include "ops/exits.h"
+#include "policy/overrides.h"
 
 enum { SETTLED_MS = 60 * 1000 }; /* a task that ran this long starts its backoff anew when it fails */
 
@@ -240,11 +244,22 @@ void keeper_runtime_end_fetches(struct keeper_runtime *r) {
 
 static void on_background_due(uv_timer_t *t);
 
+/* The process was there for this task alone; its main thread ends it as it ends by any signal. */
+static void end_login(struct policy_login *login, int status, const char *message) {
+  if (status != 0) (void)fprintf(stderr, "jeton: %s\n", message);
+  login->code = status == 0 ? EXIT_GOOD : EXIT_SOFTWARE;
+  (void)kill(getpid(), SIGTERM);
+}
+
 static void on_background_ended(void *arg, lua_State *L, int nresults, int status, const char *message) {
   (void)L, (void)nresults;
   struct background *b = arg;
   b->task = NULL;
   if (b->runtime->retired) return;
+  if (b->runtime->policy->login != NULL) {
+    end_login(b->runtime->policy->login, status, message);
+    return;
+  }
   if (status == 0) {
     log_from(LOG_INFO, "keeper", "task %s has ended", b->name);
     return;

@@ -92,6 +92,7 @@ static int l_init(lua_State *L) {
   modules_open(L, (struct policy *)(uintptr_t)p, NULL); /* of a policy that is shared it changes the references alone */
   if (source_push(L, &p->sources[0]) != LUA_OK) return lua_error(L);
   lua_call(L, 0, 1);
+  modules_login(L, p);
   int table = lua_gettop(L);
   if (!lua_istable(L, table)) return luaL_error(L, "%s: returned no table in this thread", p->sources[0].chunk);
   for (unsigned i = 0; i < HOOK_COUNT; i++) b->hooks[i] = take(L, table, hook_name(i), p->hooks[i], "");

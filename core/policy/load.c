@@ -22,6 +22,7 @@ static int l_load(lua_State *L) {
   modules_open(L, s->policy, s->dir);
   if (source_push(L, &s->policy->sources[0]) != LUA_OK) return lua_error(L);
   lua_call(L, 0, 1);
+  modules_login(L, s->policy);
   int table = lua_gettop(L);
   s->is_table = lua_istable(L, table);
   if (s->is_table) {
@@ -108,6 +109,7 @@ struct policy *policy_load(struct vm *vm, const char *path, const struct policy_
   struct policy *p = policy_new();
   keys_defaults(p);
   struct schema s = {.policy = p, .arena = p->memory, .dir = directory(p->memory, path), .overrides = o};
+  if (o != NULL) p->login = o->login;
   if (read_policy(p, path, r)) run(vm, &s, r);
   if (r->problems == before) return p;
   policy_unref(r->refused);

@@ -18,6 +18,7 @@
 #include "base/secmem.h"
 #include "lua/library.h"
 #include "lua/vm.h"
+#include "policy/overrides.h"
 
 enum { NAME_MAX_BYTES = 128, PATH_MAX_BYTES = 4096 };
 
@@ -362,4 +363,30 @@ void modules_open(lua_State *L, struct policy *p, const char *dir) {
   lua_pushcclosure(L, l_require, 3);
   lua_rawset(L, -3);
   lua_pop(L, 1);
+}
+
+/* --- jeton login --- */
+
+/* say(text): a line for whoever has called the command. An issuer's words are in it: bytes that a terminal would act on are shown, not sent to it. */
+static int l_say(lua_State *L) {
+  size_t n;
+  const char *text = luaL_checklstring(L, 1, &n);
+  for (size_t i = 0; i < n; i++) (void)putc((unsigned char)text[i] < ' ' || text[i] == 0x7f ? '?' : text[i], stdout);
+  (void)putc('\n', stdout);
+  (void)fflush(stdout);
+  return 0;
+}
+
+void modules_login(lua_State *L, const struct policy *p) {
+  if (p->login == NULL) return;
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "jeton.login");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, "policy");
+  lua_replace(L, -2);
+  lua_insert(L, -2);
+  lua_pushstring(L, p->login->what);
+  lua_pushinteger(L, p->login->port);
+  lua_pushcfunction(L, l_say);
+  lua_call(L, 4, 1);
 }

@@ -27,4 +27,7 @@ int source_push(lua_State *L, const struct source *s);
  * NULL: only files that the policy has kept. */
 void modules_open(lua_State *L, struct policy *p, const char *dir);
 
+/* Inside vm_call, with what the policy's file returned on the top: with jeton login, replaces it by what jeton.login makes of it. */
+void modules_login(lua_State *L, const struct policy *p);
+
 #endif

@@ -122,6 +122,7 @@ struct source {      /* one file's text */
   const char *path;  /* as it was opened */
   struct str text;
 };
+struct policy_login;
 struct policy_file { /* one that was read as the policy was loaded, or a place where a module was searched for */
   const char *path;
   struct file_stamp seen; /* zero: nothing was there */
@@ -156,8 +157,9 @@ struct policy {
   bool via;
   bool half_close; /* a client's FIN does not end its exchange */
   struct keepalive tcp_keepalive;
-  bool hooks[HOOK_COUNT]; /* which it has */
-  struct arena *memory;   /* all of the above lives here */
+  bool hooks[HOOK_COUNT];     /* which it has */
+  struct policy_login *login; /* of the command line; NULL: the policy is what its file says */
+  struct arena *memory;       /* all of the above lives here */
 };
 
 /* An empty one, zeroed, with one reference; keys_defaults sets the defaults. */

@@ -36,7 +36,7 @@ describe("jeton", function()
     local code, out, err = run { "--help" }
     assert.equal(0, code)
     assert.equal("", err)
-    for _, command in ipairs { "run", "check", "demo", "init", "reload", "status", "refresh", "stop" } do assert.matches("jeton " .. command, out) end
+    for _, command in ipairs { "run", "check", "demo", "init", "login", "reload", "status", "refresh", "stop" } do assert.matches("jeton " .. command, out) end
     for _, option in ipairs { "--listen", "--workers", "--watch", "--control", "--prove", "--json" } do assert.is_truthy(out:find(option, 1, true), option) end
     for line in out:gmatch "[^\n]+" do assert.is_true(#line <= 120, line) end
     for _, same in ipairs { { "-h" }, { "help" } } do assert.equal(out, select(2, run(same))) end

@@ -202,18 +202,18 @@ describe("every method of a handle", function()
 end)
 
 describe("every option of jeton.oauth2 and jeton.jwt", function()
-  local modules = { oauth2 = process.read_file "scripts/jeton/oauth2.lua", authentication = process.read_file "scripts/jeton/oauth2/authentication.lua",
-    jwt = process.read_file "scripts/jeton/jwt.lua" }
+  local modules = { jwt = process.read_file "scripts/jeton/jwt.lua", issuer = process.read_file "scripts/jeton/issuer.lua" }
+  for _, part in ipairs { "options", "assertion", "dpop" } do modules[part] = process.read_file("scripts/jeton/oauth2/" .. part .. ".lua") end
   types = types .. process.read_file "scripts/jeton/types/oauth2.lua" .. process.read_file "scripts/jeton/types/jwt.lua"
   local described = process.read_file "docs/library.md"
 
   for where, of in pairs {
-    ["oauth2 CLIENT_KEYS"] = "jeton.oauth2.client_credentials", ["oauth2 TOKEN_KEYS"] = "jeton.oauth2.client_credentials",
-    ["oauth2 REFRESH_KEYS"] = "jeton.oauth2.refresh_token", ["authentication ASSERTION_KEYS"] = "jeton.oauth2.assertion", ["jwt OPTIONS"] = "jeton.jwt.options",
+    ["options CLIENT_KEYS"] = "jeton.oauth2.client_credentials", ["issuer TOKEN_KEYS"] = "jeton.oauth2.client_credentials", ["jwt OPTIONS"] = "jeton.jwt.options",
+    ["assertion CLIENT_KEYS"] = "jeton.oauth2.assertion", ["assertion GRANT_KEYS"] = "jeton.oauth2.jwt", ["dpop KEYS"] = "jeton.oauth2.dpop.options",
   } do
     it("is typed for editors and described: " .. where, function()
       local module, list = where:match "(%S+) (%S+)"
-      local body, count = assert(modules[module]:match("local " .. list .. " = (%b{})")), 0
+      local body, count = assert(modules[module]:match("\n[%a ]*[ .]" .. list .. " = (%b{})")), 0
       for key in (body:gsub("= true", "")):gmatch "[%w_]+" do
         count = count + 1
         assert.is_true(class(of)[key], of .. "." .. key)
@@ -222,6 +222,18 @@ describe("every option of jeton.oauth2 and jeton.jwt", function()
       assert.is_true(count > 1)
     end)
   end
+
+  it("is typed for editors and described: those of one grant alone", function()
+    local text, count = process.read_file "scripts/jeton/oauth2.lua" .. process.read_file "scripts/jeton/oauth2/exchange.lua", 0
+    for name, own in text:gmatch 'name = "([%w_]+)",\n%s*own = (%b{})' do
+      count = count + 1
+      for key in (own:gsub("= true", "")):gmatch "[%w_]+" do
+        assert.is_true(class("jeton.oauth2." .. name)[key], name .. "." .. key)
+        assert.is_truthy(described:find("`" .. key .. "`", 1, true), key)
+      end
+    end
+    assert.equal(7, count)
+  end)
 end)
 
 --- The anchors of a page, as they are made of its headings: small letters, no punctuation, '-' for a space.

@@ -188,6 +188,92 @@ function handle(req, body, send) {
     end)
   end)
 
+  describe("jwt-bearer", function()
+    it("exchanges a JWT that it signs", function()
+      local ca = peers.certificates()
+      local issuer = service(([[
+import crypto from 'node:crypto';
+import fs from 'node:fs';
+const key = fs.readFileSync(%q);
+function handle(req, body, send) {
+  const [head, claims, signature] = new URLSearchParams(body).get('assertion').split('.');
+  const { iss, scope } = JSON.parse(Buffer.from(claims, 'base64url'));
+  const good = crypto.verify('sha256', Buffer.from(head + '.' + claims), key, Buffer.from(signature, 'base64url')) && iss === 'me' && scope.endsWith('read_only')
+    && !body.includes('client_id') && !req.headers.authorization;
+  send(good ? 200 : 400, good ? { access_token: 'account-1', expires_in: 60 } : { error: 'invalid_grant' });
+}]]):format(ca .. "/rsa.pub"))
+      local upstream = echo()
+      local p = start("jwt-bearer", { UPSTREAM = upstream.url, TOKEN_URL = issuer.url .. "/token", ACCOUNT = "me", KEY_FILE = ca .. "/rsa.key" })
+      assert.equal("Bearer account-1", seen(http.get(p.port)).authorization)
+      p:finish()
+      issuer.stop()
+      upstream.stop()
+    end)
+  end)
+
+  describe("token-exchange", function()
+    it("exchanges each caller's token for another", function()
+      local ca = peers.certificates()
+      local issuer, ports = peers.grants(ca)
+      local url, of_issuer = ("http://127.0.0.1:%d"):format(ports.upstream), math.tointeger(ports.issuer)
+      local p = start("token-exchange", {
+        UPSTREAM = url, TOKEN_URL = ("http://127.0.0.1:%d/token"):format(of_issuer), CLIENT_ID = "machine",
+        SECRET_FILE = process.write_file(process.temp_dir() .. "/secret", ports.secret),
+      })
+      local function stats() return cjson.decode(http.get(math.tointeger(ports.upstream), "/world").body) end
+      local function log_in()
+        local basic = require "mime".b64("machine:" .. ports.secret:gsub("[^%w]", function(c) return ("%%%02X"):format(c:byte()) end))
+        local res = http.request(of_issuer, "POST", "/token", { ["Content-Type"] = "application/x-www-form-urlencoded", Authorization = "Basic " .. basic }, "grant_type=client_credentials")
+        return cjson.decode(res.body).access_token
+      end
+      assert.equal(401, http.get(p.port).status)
+      for _ = 1, 2 do
+        local own = log_in()
+        for _ = 1, 2 do assert.equal(200, http.request(p.port, "GET", "/", { Authorization = "Bearer " .. own }).status, p:errors()) end
+        local bodies = stats().bodies
+        assert.equal(own, bodies[#bodies].subject_token)
+        assert.is_nil((p:errors() .. p:output()):find(own, 1, true))
+      end
+      assert.equal(4, #stats().granted)
+      p:finish()
+      issuer:stop()
+    end)
+  end)
+
+  describe("device-login", function()
+    it("serves behind a login by a code", function()
+      local issuer, ports = peers.grants(peers.certificates())
+      local function of(path) return ("http://127.0.0.1:%d%s"):format(ports.issuer, path) end
+      local env = {
+        LISTEN = "127.0.0.1:0", UPSTREAM = ("http://127.0.0.1:%d"):format(ports.upstream), DEVICE_URL = of "/device/auth", TOKEN_URL = of "/token", CLIENT_ID = "device",
+        LOGIN_FILE = process.temp_dir() .. "/login",
+      }
+      local login = process.start({ jeton.binary, "login", example "device-login", "api" }, { env = env })
+      local code = process.poll(function() return login:output():match "code ([%w-]+)" end, 20, "the code")
+      http.request(math.tointeger(ports.upstream), "POST", "/world", nil, cjson.encode { approve = code })
+      process.poll(function() return login:ended() end, 20, "the login to end")
+      local p = start("device-login", env)
+      assert.equal(200, http.get(p.port).status, p:errors())
+      p:finish()
+      issuer:stop()
+    end)
+  end)
+
+  describe("dpop", function()
+    it("proves that the sender has the key", function()
+      local ca = peers.certificates()
+      local issuer, ports = peers.grants(ca)
+      local p = start("dpop", {
+        UPSTREAM = ("http://127.0.0.1:%d"):format(ports.upstream), TOKEN_URL = ("http://127.0.0.1:%d/token"):format(ports.issuer), CLIENT_ID = "machine",
+        SECRET_FILE = process.write_file(process.temp_dir() .. "/secret", ports.secret), KEY_FILE = ca .. "/ecdsa.key",
+      })
+      local res = http.get(p.port)
+      assert.equal(200, res.status, res.body .. p:errors())
+      p:finish()
+      issuer:stop()
+    end)
+  end)
+
   describe("json-login", function()
     local server
 

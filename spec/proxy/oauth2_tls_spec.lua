@@ -331,7 +331,7 @@ describe("jeton check", function()
   local private = url .. "auth = 'private_key_jwt', "
 
   for what, case in pairs {
-    ["an unknown method"] = { url .. "auth = 'digest'", 'auth: expected "client_secret_basic", "client_secret_post", "client_secret_jwt", "private_key_jwt"' },
+    ["an unknown method"] = { url .. "auth = 'digest'", 'auth: expected "client_secret_basic", "client_secret_basic_raw", "client_secret_post", "client_secret_jwt", "private_key_jwt"' },
     ["no key"] = { private, "assertion.key: expected a private key such as jeton.secret.file" },
     ["a key that is text"] = { private .. "assertion = { key = 'plain-key' }", "assertion.key: expected a private key such as jeton.secret.file" },
     ["a key of another kind"] = { private .. "assertion = { alg = 'RS256', key = KEY }", "ecdsa.key>> cannot sign RS256: this algorithm needs an RSA key" },

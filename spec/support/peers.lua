@@ -129,6 +129,13 @@ function M.clouds(directory)
   return { port = math.tointeger(ports.port), tls_port = math.tointeger(ports.tls_port), process = p }
 end
 
+--- oidc-provider with further grants and DPoP, before an upstream that checks proofs (peers/grants.mjs): the process, and the ports and secrets that it tells.
+function M.grants(certificates)
+  local p = process.start { "node", here .. "/peers/grants.mjs", certificates }
+  local told = process.poll(function() return p:ended() and error(p:errors()) or p:output():match "^(.-)\n" end, 30, "oidc-provider to start")
+  return p, cjson.decode(told)
+end
+
 --- nginx with the given server block's content; listen_options: "ssl". Returns { port }.
 function M.nginx(server, listen_options)
   local dir = process.temp_dir()

@@ -207,6 +207,25 @@ static void openssl_verifies_our_signatures(void) {
       "return true");
 }
 
+static void a_jwk_has_the_numbers_that_openssl_sees(void) {
+  run(PRELUDE
+      "local function number(text) return base64.decode_url(text) end\n"
+      "assert(sh '(openssl rsa -in rsa.key -noout -modulus > modulus)')\n"
+      "for _, name in ipairs { 'rsa.key', 'rsa.pub' } do\n"
+      "  local k = crypto.jwk(read(name))\n"
+      "  assert(k.kty == 'RSA' and k.crv == nil and k.e == 'AQAB')\n"
+      "  assert(read 'modulus':lower():find('=' .. crypto.hex(number(k.n)) .. '\\n', 1, true))\n"
+      "end\n"
+      "assert(sh 'openssl ec -in ecdsa.key -no_public -out bare.key')\n"
+      "assert(sh 'openssl pkey -in ecdsa.key -pubout -outform DER -out ecdsa.der')\n"
+      "for _, name in ipairs { 'ecdsa.key', 'ecdsa.pub', 'bare.key' } do\n"
+      "  local k = crypto.jwk(read(name))\n"
+      "  assert(k.kty == 'EC' and k.crv == 'P-256' and read 'ecdsa.der':sub(-64) == number(k.x) .. number(k.y), name)\n"
+      "end\n"
+      "local k, why, code = crypto.jwk 'nothing'\n"
+      "return k == nil and code == 'EINVAL' and why == 'not a key in PEM'");
+}
+
 static void we_verify_signatures_of_openssl(void) {
   run(PRELUDE
       "write('data', 'the data')\n"
@@ -361,6 +380,7 @@ int main(void) {
   RUN(signatures_verify_and_damage_is_noticed);
   RUN(ecdsa_numbers_keep_their_leading_zeros);
   RUN(openssl_verifies_our_signatures);
+  RUN(a_jwk_has_the_numbers_that_openssl_sees);
   RUN(we_verify_signatures_of_openssl);
   RUN(hs256_gives_the_example_of_rfc_7515);
   RUN(rs256_gives_the_example_of_rfc_7515);

@@ -7,10 +7,13 @@ local M = {}
 
 --- Which of them may be functions.
 local PER_KEY = {
-  "token_url", "client_id", "client_secret", "assertion", "scope", "audience", "extra", "tls", "lifetime", "refresh_token", "path",
+  "token_url", "client_id", "client_secret", "assertion", "scope", "audience", "extra", "tls", "lifetime", "refresh_token", "path", "username", "password",
+  "jwt", "subject", "actor", "resource",
 }
 --- Which of them make one key's token another than the next one's.
-local TELLING = { "scope", "audience", "extra", "client_id", "client_secret", "assertion", "token_url", "tls" }
+local TELLING = {
+  "scope", "audience", "extra", "client_id", "client_secret", "assertion", "token_url", "tls", "username", "jwt", "subject", "resource",
+}
 
 local PATHS_MAX = 100000
 
@@ -31,9 +34,10 @@ function M.is_fixed(options, ...)
   return true
 end
 
---- Raises for what gives several keys one token. `refreshes`: the token is a login that is kept.
-function M.check(options, refreshes)
-  local key = any(options, PER_KEY)
+--- Raises for what gives several keys one token. Of a grant that is a login that is kept, and of one whose requests bring what it is made of: see options.lua.
+function M.check(options, grant)
+  local key, refreshes = any(options, PER_KEY), grant.login
+  if grant.data and grant.data(options) then return end
   if not options.family then
     if key then fail("%s: a function of the key is for a token with family = true", key) end
   elseif not refreshes then

@@ -164,9 +164,11 @@ end
 
 --- When there was nothing to present: there is none, or each has been refused before.
 function Login:explain(options, key, list, disk)
-  if #list == 0 then return "no refresh token: " .. tostring(disk.why) end
-  local remedy = options.path and "put a new one into " .. options.path or "give the policy a new one, or a path to save new ones at"
-  return ("%s; that refresh token is not presented again: log in anew and %s"):format(self:refusal(key, list[1].print).why, remedy)
+  local by_command = self.by_command and ": log in with jeton login POLICY NAME" or ""
+  if #list == 0 then return "no refresh token: " .. tostring(disk.why) .. by_command end
+  local remedy = self.by_command and " with jeton login POLICY NAME" or options.path and " and put a new one into " .. options.path
+    or " and give the policy a new one, or a path to save new ones at"
+  return ("%s; that refresh token is not presented again: log in anew%s"):format(self:refusal(key, list[1].print).why, remedy)
 end
 
 -- the file --------------------------------------------------------------------------------------------------------------------
@@ -277,8 +279,10 @@ function Login:fetch(options, ctx, present)
 end
 
 --- What the fetches of one token have in common, over all its keys.
-function M.new()
+--- by_command: a new login is made by `jeton login`.
+function M.new(by_command)
   return setmetatable({
+    by_command = by_command,
     refused = {}, nrefused = 0, -- by key: a list of { print =, why = }, what the issuer said of each
     trouble = {}, -- by path: why it could not be written when it was tried
     dead = {}, -- by path: the context of the fetch that was refused for good

@@ -162,12 +162,23 @@ local function type_shown(kind)
   return type(kind) == "string" and #kind <= 20 and kind:find "^[%w_-]+$" and kind or "another one"
 end
 
-local function is_bearer(kind)
+--- types: what is as good as Bearer here, in lower case.
+local function is_bearer(kind, types)
   kind = present(kind)
   if kind == nil then return true end
   if type(kind) ~= "string" then return false end
   kind = kind:lower():match "^%s*(.-)%s*$"
-  return kind:find "^bearer" ~= nil or BEARER_TOO[kind] or kind == ""
+  return kind:find "^bearer" ~= nil or BEARER_TOO[kind] or types and types[kind] or kind == ""
+end
+
+--- nil for a type that is wanted, or a message. types: "DPoP", for nothing else; a set of what is as good as Bearer; or nil.
+local function wrong_type(kind, types)
+  if types ~= "DPoP" then
+    return not is_bearer(kind, types) and ("the token endpoint gave a token whose token_type is %s, not Bearer"):format(type_shown(kind)) or nil
+  end
+  if type(kind) == "string" and kind:lower() == "dpop" then return nil end
+  local text = "the token endpoint gave a token whose token_type is %s, not DPoP: it is not bound to the key. Leave `dpop` out, or have the issuer ask for it"
+  return text:format(type_shown(kind))
 end
 
 --- When the reply was made, by its server's clock; nil when that is not known.
@@ -231,7 +242,8 @@ end
 
 --- The reply's table with `date` in it (nil: not known), or nil, message, the server's code, and how the next attempt is to be made:
 --- `{ retry_after = seconds, permanent = true }`, or nil when nothing is known of that.
-function M.read(res)
+--- types: as of wrong_type.
+function M.read(res, types)
   local body, why = parse(res)
   local good = res.status >= 200 and res.status <= 299
   if not good or (body and refuses(body)) then return refused(res, body) end
@@ -244,9 +256,8 @@ function M.read(res)
     local _, text = refusal_of(body)
     return failed(res, "the token endpoint's reply has no access_token" .. (text and ", it says: " .. text or ""))
   end
-  if not is_bearer(body.token_type) then
-    return failed(res, ("the token endpoint gave a token whose token_type is %s, not Bearer"):format(type_shown(body.token_type)))
-  end
+  local wrong = wrong_type(body.token_type, types)
+  if wrong then return failed(res, wrong) end
   body.date = date_of(res)
   return body
 end

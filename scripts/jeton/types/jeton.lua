@@ -458,6 +458,10 @@ function jeton.crypto.sign(alg, key, data) end
 ---@param signature string|jeton.secret
 ---@return boolean? valid, string? message, string? code
 function jeton.crypto.verify(alg, key, data, signature) end
+--- The public half of a key as a JSON Web Key.
+---@param key string|jeton.secret private key, public key or certificate in PEM
+---@return table<string, string>? jwk, string? message, string? code
+function jeton.crypto.jwk(key) end
 ---@param a string|jeton.secret
 ---@param b string|jeton.secret
 ---@return boolean? equal, string? message, string? code
