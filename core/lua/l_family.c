@@ -19,6 +19,7 @@
 #include "lua/guard.h"
 #include "lua/l_secret.h"
 #include "lua/l_token.h"
+#include "lua/pins.h"
 #include "lua/vm.h"
 #include "net/tls_crypto.h"
 #include "token/family.h"
@@ -65,7 +66,8 @@ static void hash_key(const struct family_handle *h, struct wanted *w, struct str
 static void read_secret_key(lua_State *L, const struct family_handle *h, struct secret *secret, struct wanted *w) {
   struct buf *bytes = guard_buf(L);
   struct secret_context any = {.any_target = true};
-  int rc = secret_expand(secret, &any, bytes);
+  int rc = pins_expand(L, secret, &any, bytes); /* whose token it becomes is part of what a run says */
+  if (rc != 0) pins_raise(L);
   if (rc != 0) luaL_error(L, "tokens.%s: the key, a secret: %s", h->head.name, err_text(rc));
   if (bytes->n == 0) luaL_error(L, "tokens.%s: an empty key", h->head.name);
   hash_key(h, w, buf_str(bytes));

@@ -95,6 +95,13 @@ describe("on_send", function()
     assert.same({ own .. " " .. own, "other.example.com other.example.com", "other.example.com" }, { h.fields.seen, h.fields.after, h.fields.host })
   end)
 
+  it("goes with the server's own Host where what was set is taken back", function()
+    start([[ req.headers.host = nil req.headers.after = req.headers.host .. " " .. req.target.authority ]], { request = "req.headers.host = 'other.example.com'" })
+    assert.equal(200, http.get(proxy.port, "/a").status)
+    local h, own = heads("/a")[1], "127.0.0.1:" .. upstream.port
+    assert.same({ own .. " " .. own, own }, { h.fields.after, h.fields.host })
+  end)
+
   it("knows the target exactly as it will be sent", function()
     start([[ local t = req.target
       req.headers.x = table.concat({ t.scheme, t.host, t.port, t.authority, t.path, tostring(t.query), tostring(t) }, " ") ]], { path = "/base/" })
@@ -508,6 +515,17 @@ describe("a token that is first used in on_send", function()
     local f = heads("/a")[1].fields
     assert.same({ "manual", signature("manual", "x"), "body" }, { f.key, f.signed, f.body })
     assert.is_true(tonumber(f.runs) >= 3)
+  end)
+
+  it("is pinned by being the key of a family", function()
+    start([[ n = n + 1
+      local user = tokens.user[tokens.key]
+      if n == 2 then assert(tokens.key:set("second", { expires_in = 60 })) end
+      req.headers.key, req.headers.user, req.headers.wanted = tokens.key, user, "sha256:" .. crypto.hex(crypto.hash("sha256", "second")) ]],
+      { tokens = "key = { fetch = function() return { value = 'first', expires_in = 60 } end }, user = { family = true, fetch = function(ctx) return { value = ctx.key, expires_in = 60 } end }" })
+    assert.equal("fine", http.get(proxy.port, "/a").body)
+    local f = heads("/a")[1].fields
+    assert.same({ "second", f.wanted }, { f.key, f.user })
   end)
 
   it("has its generation pinned by asking for that", function()
