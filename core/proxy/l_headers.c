@@ -15,6 +15,7 @@
 #include "proxy/exchange.h"
 #include "proxy/l_exchange.h"
 #include "proxy/l_try.h"
+#include "proxy/steps.h"
 #include "proxy/try.h"
 
 static const char HEADERS_TYPE[] = "jeton.headers";
@@ -93,10 +94,19 @@ static int l_index(lua_State *L) {
   return 1;
 }
 
+/* What goes out in place of the server's own name; of this try or of the request. */
+static struct str *host_of(lua_State *L, struct exchange *ex) { return l_try_runs(L, ex) ? &ex->try->host : &ex->host; }
+
 static void set_host(lua_State *L, struct exchange *ex) {
   struct str host = exchange_dup(L, ex, 3);
   if (!host_valid(host)) luaL_error(L, "header 'host': expected a host name with an optional port");
-  *(l_try_runs(L, ex) ? &ex->try->host : &ex->host) = host;
+  *host_of(L, ex) = host;
+}
+
+/* No request goes without one. */
+static void forget_host(lua_State *L, struct exchange *ex, struct headers *list) {
+  *host_of(L, ex) = (struct str){NULL, 0};
+  if (l_try_runs(L, ex)) headers_set(list, STR("Host"), request_host(ex));
 }
 
 static void check_time(lua_State *L, const struct exchange *ex, bool of_response) {
@@ -114,14 +124,24 @@ static int l_newindex(lua_State *L) {
   struct headers *list = list_of(L, ex, self);
   struct str name = l_headers_check_name(L, 2, self->of_response);
   check_time(L, ex, self->of_response);
+  const bool is_host = !self->of_response && header_id(name) == H_HOST;
   if (!self->of_response) l_try_changed(L, ex);
   if (lua_isnil(L, 3)) {
     headers_remove(list, name);
+    if (is_host) forget_host(L, ex, list);
     return 0;
   }
+  if (!self->of_response && !is_host && (header_traits[header_id(name)] & HEADER_NOT_IN_REQUEST) != 0)
+    luaL_error(L,
+               "header '%s' is for a proxy, and goes to no upstream: a parent proxy's credentials stand in proxy = …",
+               name.p);
   if (!self->of_response) headers_remove_twins(list, name, false);
   struct secret *s = self->of_response ? NULL : l_secret_test(L, 3);
   if (s != NULL) {
+    if (is_host)
+      luaL_error(L,
+                 "header 'host': a secret cannot stand there: it says for which site the request is, and shows in "
+                 "logs; put the secret into another header");
     if (pins_check(L, s))
       headers_set_secret(list, exchange_dup(L, ex, 2), s);
     else
@@ -132,7 +152,7 @@ static int l_newindex(lua_State *L) {
   struct str value = exchange_dup(L, ex, 3);
   if (!self->of_response) l_secret_check_text(L, value);
   headers_set(list, exchange_dup(L, ex, 2), value);
-  if (!self->of_response && header_id(name) == H_HOST) set_host(L, ex);
+  if (is_host) set_host(L, ex);
   return 0;
 }
 
