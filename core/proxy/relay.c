@@ -192,9 +192,10 @@ static void token_gone(struct exchange *ex, int status) {
   }
   if (status == ERR_TOKEN_MISSING) say_fieldless(ex, reason, sizeof reason);
   if (status == ERR_TOKEN_EXPIRED && has_outlived_token(ex))
-    (void)snprintf(reason, sizeof reason,
-                   "what on_request computed is of a token that has ended or was refused: compute it in on_send, which "
-                   "runs for each try");
+    (void)snprintf(
+        reason, sizeof reason,
+        "what was computed is of a token that has ended, was refused or was replaced: compute it in on_send, "
+        "which runs for each try, and do not keep it");
   exchange_fail_now(ex, 503, status, reason);
 }
 

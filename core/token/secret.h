@@ -72,7 +72,7 @@ struct secret_origins;
  * in: all of its audiences have to allow the target, they are good until the first of its ends, and they count as a use of its generations of tokens. Takes over what
  * *o holds, also when the result is NULL. A hash is bound as well: what can be guessed (a password) can be found by it, and a signature is a credential. */
 struct secret *secret_computed(struct str bytes, const char *label, struct secret_origins *o);
-/* Something computed is in it that no server may have any more: a token that went in has ended, or was refused by an upstream. Making it anew is what helps. */
+/* Something computed is in it that is out of date: a token that went in has ended, was refused by an upstream, or has been replaced. Making it anew is what helps. */
 bool secret_is_over(const struct secret *s, int64_t now_boot_ms);
 /* The secret for use in another thread: s itself where nothing in it belongs to this one; else a copy, in which tokens have readers of their own, and what a source
  * gives now stands for the source. Call it on the thread that owns s. 0 with a new reference in *out; what a source's read said; or ERR_LIMIT: over the bounds. */

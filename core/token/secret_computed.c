@@ -116,6 +116,13 @@ struct secret *secret_computed(struct str bytes, const char *label, struct secre
   return s;
 }
 
+/* A request carries one generation of each token, so beside the next one it cannot go either. */
+static bool is_behind(const struct secret_origins *from) {
+  for (unsigned i = 0; i < from->nuses; i++)
+    if (!slot_serves(from->uses[i].slot, from->uses[i].generation)) return true;
+  return false;
+}
+
 bool secret_is_over(const struct secret *s, int64_t now) {
   switch ((enum secret_kind)s->kind) {
     case SECRET_ROW:
@@ -123,7 +130,7 @@ bool secret_is_over(const struct secret *s, int64_t now) {
         if (s->u.row.v[i].of != NULL && secret_is_over(s->u.row.v[i].of, now)) return true;
       return false;
     case SECRET_ENCODED: return secret_is_over(s->u.encoded.of, now);
-    case SECRET_COMPUTED: return secret_origins_over(&s->u.computed->from, now);
+    case SECRET_COMPUTED: return secret_origins_over(&s->u.computed->from, now) || is_behind(&s->u.computed->from);
     case SECRET_STORED:
     case SECRET_SOURCE:
     case SECRET_TOKEN: break;

@@ -91,7 +91,7 @@ describe("what is computed of a token", function()
       req.headers.x = crypto.hex(kept.mac) ]], [[leeway = 0,]], "local kept = {}"):gsub("expires_in = 300", "expires_in = 1")))
     assert.equal(FIRST, http.get(proxy.port).body)
     process.poll(function() return http.get(proxy.port).status == 503 end, 5, "the end of the first token")
-    proxy:wait_log "has ended or was refused"
+    proxy:wait_log "has ended, was refused or was replaced"
   end)
 
   it("goes with its own token only", function()
@@ -102,6 +102,7 @@ describe("what is computed of a token", function()
     assert.equal(FIRST, http.get(proxy.port).body)
     assert.equal(200, (proxy:control("POST", "/refresh/api")).status)
     assert.equal(503, http.get(proxy.port).status)
+    proxy:wait_log "what was computed is of a token that has ended, was refused or was replaced"
   end)
 
   it("outlives a reload as it is, in a channel", function()
