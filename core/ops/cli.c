@@ -96,13 +96,13 @@ static int usage_error(const char *fmt, const char *what) {
 }
 
 /* "unknown command "statsu" (did you mean "status"?)" */
-static int unknown(const char *kind, const char *what, const char *(*name_at)(size_t i), size_t n) {
+static int unknown(const char *kind, const char *what, const char *const *names, size_t n) {
   const char *nearest = NULL;
   size_t letters = strlen(what + strspn(what, "-"));
   unsigned least = letters < 6 ? (unsigned)letters / 3 + 2 : 4; /* of a short word little is left after three changes */
   for (size_t i = 0; i < n; i++) {
-    unsigned d = str_distance(str_of(what), str_of(name_at(i)));
-    if (d < least) nearest = name_at(i);
+    unsigned d = str_distance(str_of(what), str_of(names[i]));
+    if (d < least) nearest = names[i];
     if (d < least) least = d;
   }
   (void)fprintf(stderr, "jeton: unknown %s \"%s\"", kind, what);
@@ -111,8 +111,14 @@ static int unknown(const char *kind, const char *what, const char *(*name_at)(si
   return EXIT_USAGE;
 }
 
-static const char *command_name(size_t i);
-static const char *option_name(size_t i) { return OPTIONS[i].name; }
+/* Of a command that is named already only its own options come near. */
+static int unknown_option(const struct command *command, const char *what) {
+  const char *names[NOPTIONS];
+  size_t n = 0;
+  for (size_t i = 0; i < NOPTIONS; i++)
+    if (command == NULL || (command->options & OPTIONS[i].bit) != 0) names[n++] = OPTIONS[i].name;
+  return unknown("option", what, names, n);
+}
 
 /* --- commands --- */
 
@@ -342,7 +348,12 @@ static const struct command COMMANDS[] = {
     {NULL, "stop", NULL, "finish what is under way, and end", OF_A_RUNNING_ONE, command_stop},
 };
 enum { NCOMMANDS = sizeof COMMANDS / sizeof COMMANDS[0] };
-static const char *command_name(size_t i) { return COMMANDS[i].name; }
+
+static int unknown_command(const char *what) {
+  const char *names[NCOMMANDS];
+  for (size_t i = 0; i < NCOMMANDS; i++) names[i] = COMMANDS[i].name;
+  return unknown("command", what, names, NCOMMANDS);
+}
 
 /* --- help --- */
 
@@ -439,7 +450,7 @@ static int take_option(struct arguments *a, char **argv, int argc, int *at) {
   const char *text = argv[*at], *equals = strchr(text, '=');
   struct str name = {text, equals != NULL ? (size_t)(equals - text) : strlen(text)};
   const struct option *o = find_option(name);
-  if (o == NULL) return unknown("option", text, option_name, NOPTIONS);
+  if (o == NULL) return unknown_option(a->command, text);
   a->given |= o->bit;
   if (o->value == NULL) return equals == NULL ? EXIT_GOOD : usage_error(o->name, ": takes no value");
   if (equals != NULL) return take_value(a, o->bit, equals + 1);
@@ -461,7 +472,7 @@ static int take_word(struct arguments *a, const char *word) {
     for (size_t i = 0; i < NCOMMANDS; i++) {
       if (strcmp(COMMANDS[i].name, word) == 0) a->command = &COMMANDS[i];
     }
-    return a->command != NULL ? EXIT_GOOD : unknown("command", word, command_name, NCOMMANDS);
+    return a->command != NULL ? EXIT_GOOD : unknown_command(word);
   }
   const char **place = a->operand == NULL ? &a->operand : &a->second;
   if (a->command->operand == NULL || (place == &a->second && !takes_two(a->command)) || *place != NULL)

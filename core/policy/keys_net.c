@@ -317,7 +317,7 @@ static void add_url(struct schema *s, const struct path *at, int value, struct u
 static void read_urls(struct schema *s, const struct path *at, int value, struct upstream_conf *u) {
   size_t n = lua_rawlen(s->L, value);
   u->urls = arena_alloc(s->arena, (n + 1) * sizeof *u->urls);
-  if (n == 0) schema_problem(s, at, "expected at least one URL in it");
+  if (n == 0) schema_problem(s, at, "expected at least one URL in it, as in { \"https://api.example.com\" }");
   for (size_t i = 1; i <= n; i++) {
     struct path child = {at, {NULL, 0}, i};
     lua_rawgeti(s->L, value, (lua_Integer)i);

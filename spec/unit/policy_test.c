@@ -496,12 +496,12 @@ static void wrong_urls_are_told(void) {
       {"return { listen = ':1', upstream = 'ftp://a' }",
        "policy.lua:1: upstream: expected a URL, got \"ftp://a\": the URL must begin with http://, https:// or "
        "unix:/\n"},
-      {"return { listen = ':1', upstream = {} }", "policy.lua:1: upstream: expected at least one URL in it\n"},
+      {"return { listen = ':1', upstream = {} }",
+       "policy.lua:1: upstream: expected at least one URL in it, as in { \"https://api.example.com\" }\n"},
       {"return { listen = ':1', upstream = 5 }", "policy.lua:1: upstream: expected a URL, got 5\n"},
       {"return { listen = ':1', upstream = { url = 'http://a' } }",
-       "policy.lua:1: upstream: expected at least one URL in it\n"
-       "policy.lua:1: upstream.url: unknown key (known here: tls, timeouts, pool, tcp_keepalive, http2, "
-       "preserve_host, rewrite_location)\n"},
+       "policy.lua:1: upstream: expected at least one URL in it, as in { \"https://api.example.com\" }\n"
+       "policy.lua:1: upstream.url: unknown key here (it is a key of upstream.proxy)\n"},
       {PLAIN("upstreams = { default = 'http://a' }"),
        "policy.lua:3: upstreams.default: the default upstream is the key upstream\n"},
       {PLAIN("upstreams = { ['a/b'] = 'http://a' }"),
