@@ -1,35 +1,44 @@
 /* oauth2_test.c: scripts/jeton/oauth2.lua against a token endpoint on the same loop. Run from the repository's top. */
 #include "library_run.h"
 
-enum { MODULES = 8 };
-static const char *const paths[MODULES] = {
-    "scripts/jeton/names.lua",         "scripts/jeton/jwt.lua",          "scripts/jeton/oauth2/authentication.lua",
-    "scripts/jeton/oauth2/times.lua",  "scripts/jeton/oauth2/reply.lua", "scripts/jeton/oauth2/login.lua",
-    "scripts/jeton/oauth2/family.lua", "scripts/jeton/oauth2.lua"};
+static const char *const names_of_modules[] = {"jeton.names",
+                                               "jeton.jwt",
+                                               "jeton.issuer",
+                                               "jeton.oauth2",
+                                               "jeton.oauth2.assertion",
+                                               "jeton.oauth2.authentication",
+                                               "jeton.oauth2.dpop",
+                                               "jeton.oauth2.exchange",
+                                               "jeton.oauth2.family",
+                                               "jeton.oauth2.first",
+                                               "jeton.oauth2.login",
+                                               "jeton.oauth2.options",
+                                               "jeton.oauth2.reply",
+                                               "jeton.oauth2.times"};
+enum { MODULES = sizeof names_of_modules / sizeof *names_of_modules };
 static char *modules[MODULES];
 
 /* The module with those it requires, its functions' fetch results checked in Lua. */
 static void passes_with_oauth2(const char *script) {
-  static const char around[] =
-      "local loaded = {} local function require(name) return assert(loaded[name], name) end"
-      " loaded['jeton.names'] = (function() %s end)() loaded['jeton.jwt'] = (function() %s end)() "
-      "loaded['jeton.oauth2.authentication'] = (function() %s end)() loaded['jeton.oauth2.times'] = (function() %s "
-      "end)() "
-      "loaded['jeton.oauth2.reply'] = (function() %s end)() loaded['jeton.oauth2.login'] = (function() %s end)()"
-      " loaded['jeton.oauth2.family'] = (function() %s end)()"
-      " local oauth2 = (function() %s end)() local port, dir = ... local url = 'http://127.0.0.1:' .. port .. '/token'"
+  static const char head[] =
+      "local loaded, sources = {}, {} local function require(name) if not loaded[name] then loaded[name] = "
+      "assert(sources[name], name)() end return loaded[name] end";
+  static const char tail[] =
+      " local oauth2 = require 'jeton.oauth2' local port, dir = ... local url = 'http://127.0.0.1:' .. port .. '/token'"
       " local function last() return jeton.http.get('http://127.0.0.1:' .. port .. '/last').body end"
       " local function options(o) o.token_url, o.client_id, o.client_secret = url, o.client_id or 'an id', "
       "jeton.secret.value 'a&secret' return o end"
       " local function shown(s) jeton.file.write(dir .. '/shown', s) return jeton.file.read(dir .. '/shown') end"
-      " local function previous(f) return { generation = 1, field = function(_, name) return f.fields[name] end } end "
-      "%s";
-  size_t n = sizeof around + strlen(script);
-  for (int i = 0; i < MODULES; i++) n += strlen(modules[i]);
+      " local function previous(f) return { generation = 1, field = function(_, name) return f.fields[name] end } end ";
+  enum { AROUND = 64 }; /* of a module */
+  size_t n = sizeof head + sizeof tail + strlen(script);
+  for (int i = 0; i < MODULES; i++) n += strlen(names_of_modules[i]) + strlen(modules[i]) + AROUND;
   char *whole = malloc(n);
   CHECK(whole != NULL);
-  (void)snprintf(whole, n, around, modules[0], modules[1], modules[2], modules[3], modules[4], modules[5], modules[6],
-                 modules[7], script);
+  size_t at = (size_t)snprintf(whole, n, "%s", head);
+  for (int i = 0; i < MODULES; i++)
+    at += (size_t)snprintf(whole + at, n - at, " sources['%s'] = function() %s end", names_of_modules[i], modules[i]);
+  (void)snprintf(whole + at, n - at, "%s%s", tail, script);
   passes(whole);
   free(whole);
 }
@@ -125,7 +134,11 @@ static void wrong_options_raise_with_the_policys_line(void) {
       "pcall(oauth2.refresh_token, options {}))");
 }
 
-static char *read_module(const char *path) {
+static char *read_module(const char *name) {
+  char path[128];
+  size_t at = (size_t)snprintf(path, sizeof path, "scripts/%s.lua", name);
+  for (size_t k = 0; k + 4 < at; k++)
+    if (path[k] == '.') path[k] = '/';
   FILE *f = fopen(path, "r");
   CHECK(f != NULL);
   char *text = calloc(1, 64 * 1024);
@@ -135,7 +148,7 @@ static char *read_module(const char *path) {
 }
 
 int main(void) {
-  for (int i = 0; i < MODULES; i++) modules[i] = read_module(paths[i]);
+  for (int i = 0; i < MODULES; i++) modules[i] = read_module(names_of_modules[i]);
   library_begin();
   RUN(client_credentials_with_basic_authentication);
   RUN(client_credentials_in_the_body);

@@ -554,7 +554,8 @@ static void wrong_tokens_are_told(void) {
        "policy.lua:3: tokens.api.missing: expected \"wait\", \"fail\" or \"pass\", got \"wiat\" (did you mean "
        "\"wait\"?)\n"},
       {PLAIN("tokens = { api = { reject_on = 401 } }"),
-       "policy.lua:3: tokens.api.reject_on: expected a list of statuses such as { 401 }, got 401\n"},
+       "policy.lua:3: tokens.api.reject_on: expected a list of statuses such as { 401 }, or a function of the reply, "
+       "got 401\n"},
       {PLAIN("tokens = { api = { reject_on = { 200, '401' } } }"),
        "policy.lua:3: tokens.api.reject_on[1]: expected a status from 400 to 599, got 200\n"
        "policy.lua:3: tokens.api.reject_on[2]: expected a status from 400 to 599, got \"401\"\n"},
