@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/mask.h"
 #include "base/moment.h"
 #include "base/units.h"
 #include "lua/arg.h"
@@ -110,6 +111,12 @@ static void push_previous(lua_State *L, const struct fetch *f, bool open) {
   p->changed = !token_bond_made_alike(&f->previous->bond, &f->bond);
 }
 
+/* A worker sent it, and not this thread: the reply that it got may repeat it, and the script may say that reply. */
+static void mask_refused(const struct token *t) {
+  mask_add(mask_of_thread(), t->value);
+  for (unsigned i = 0; i < t->nfields; i++) mask_add(mask_of_thread(), t->fields[i].bytes);
+}
+
 /* ctx.refusal = { status, headers } */
 static void push_refusal(lua_State *L, const struct refusal *r) {
   lua_createtable(L, 0, 2);
@@ -142,6 +149,7 @@ int l_fetch_push_context(lua_State *L, const struct fetch *f, bool open) {
     lua_setfield(L, -2, "previous");
   }
   if (f->refusal != NULL) {
+    if (f->previous != NULL) mask_refused(f->previous);
     push_refusal(L, f->refusal);
     lua_setfield(L, -2, "refusal");
   }

@@ -149,6 +149,19 @@ describe("ctx.refusal", function()
     for _, line in ipairs { "fetch 1 refusal nil", "fetch 2 refusal 401", "fetch 3 refusal 401" } do assert.truthy(proxy:errors():find(line, 1, true), line) end
   end)
 
+  it("has the refused value hidden where the fetch says or logs what the reply repeats of it", function()
+    start([[ if token:find "^first" then return "401 Unauthorized", "X-Said: Bearer " .. token .. " is no good\r\n" end return "200 OK" ]], [[
+      if not ctx.refusal then return { value = "first-value", expires_in = 60 } end
+      local said = ctx.refusal.headers["x-said"]
+      jeton.log.info("it was said: " .. said)
+      return nil, said ]])
+    assert.equal(503, http.get(proxy.port, "/a").status)
+    proxy:wait_log "it was said: Bearer *** is no good"
+    proxy:wait_log "fetch failed: Bearer *** is no good"
+    assert.is_nil(proxy:errors():find("first-value", 1, true))
+    assert.is_nil(proxy:control("GET", "/status").body:find("first-value", 1, true))
+  end)
+
   it("is of 8 KB at the most: what does not fit is left out", function()
     start([[ if token == "v1" then return "401 Unauthorized", "X-Large: " .. ("x"):rep(9000) .. "\r\nX-Small: y\r\n" end return "200 OK" ]], [[
       local h = ctx.refusal and ctx.refusal.headers
