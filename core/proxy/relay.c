@@ -209,6 +209,18 @@ static int status_of(int error) {
   }
 }
 
+static int is_one(void *arg, struct secret *s) {
+  (void)arg, (void)s;
+  return 1;
+}
+
+/* What a head with secrets has run into, where the bound's own words say nothing to the policy's author. */
+static const char *bound_of_head(struct exchange *ex, int status, const char *reason) {
+  if (status != ERR_LIMIT || ex->call.phase != CALL_SEND || placed_each_secret(ex, is_one, NULL) == 0) return reason;
+  return "it cannot be written: one request carries 8 tokens at the most, those that its secrets are computed of "
+         "included, and 1 MiB in a secret";
+}
+
 static void log_upstream(const struct exchange *ex, const char *reason) {
   char where[URL_WHERE_SIZE];
   url_where(ex->url, where, sizeof where);
@@ -225,6 +237,7 @@ static void on_error(struct call *call, int status, const char *reason) {
     token_gone(ex, status);
     return;
   }
+  reason = bound_of_head(ex, status, reason);
   COUNT(ex->worker, upstream_errors, 1);
   if (ex->step == STEP_DISCARD) { /* the reply was of no interest */
     exchange_resume(ex, ex->discard_to);

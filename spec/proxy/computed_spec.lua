@@ -105,6 +105,15 @@ describe("what is computed of a token", function()
     proxy:wait_log "what was computed is of a token that has ended, was refused or was replaced"
   end)
 
+  it("is, with the tokens beside it, of 8 tokens at the most in one request, and the log says so", function()
+    start([[ for i = 1, 8 do req.headers["x" .. i] = tokens.user["k" .. i] end
+      if req.path == "/nine" then req.headers.x = crypto.hex(assert(crypto.hmac("sha256", tokens.api, "data"))) end ]],
+      [[}, user = { family = true, fetch = function(ctx) return { value = ctx.key, expires_in = 60 } end,]])
+    assert.equal(200, http.get(proxy.port, "/eight").status)
+    assert.equal(502, http.get(proxy.port, "/nine").status)
+    proxy:wait_log "it cannot be written: one request carries 8 tokens at the most"
+  end)
+
   it("outlives a reload as it is, in a channel", function()
     local channel = [[local c = jeton.channel("macs", 1)]]
     local carry = [[
