@@ -9,7 +9,7 @@ return {
       token_url = jeton.env.TOKEN_URL or "https://oauth2.googleapis.com/token",
       jwt = {
         issuer = jeton.env.ACCOUNT or "reports@project.iam.gserviceaccount.com",
-        key = jeton.secret.file(jeton.env.KEY_FILE or "/etc/jeton/account.key"),
+        key = jeton.secret.file(jeton.env.ACCOUNT_KEY or "/etc/jeton/account.key"),
         claims = { scope = "https://www.googleapis.com/auth/devstorage.read_only" },
       },
     },

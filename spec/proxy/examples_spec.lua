@@ -203,7 +203,7 @@ function handle(req, body, send) {
   send(good ? 200 : 400, good ? { access_token: 'account-1', expires_in: 60 } : { error: 'invalid_grant' });
 }]]):format(ca .. "/rsa.pub"))
       local upstream = echo()
-      local p = start("jwt-bearer", { UPSTREAM = upstream.url, TOKEN_URL = issuer.url .. "/token", ACCOUNT = "me", KEY_FILE = ca .. "/rsa.key" })
+      local p = start("jwt-bearer", { UPSTREAM = upstream.url, TOKEN_URL = issuer.url .. "/token", ACCOUNT = "me", ACCOUNT_KEY = ca .. "/rsa.key" })
       assert.equal("Bearer account-1", seen(http.get(p.port)).authorization)
       p:finish()
       issuer.stop()
@@ -656,8 +656,10 @@ describe("jeton check", function()
       end
       local key = file .. ".key"
       assert.equal(0, (process.run { "openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key }))
+      local rsa = file .. ".rsa"
+      assert.equal(0, (process.run { "openssl", "genrsa", "-out", rsa, "2048" }))
       local code, out, err = jeton.run({ "check", example(name) }, {
-        env = { JETON_SCRIPTS = jeton.root .. "/scripts", SECRET_FILE = file, PASSWORD_FILE = file, API_KEY_FILE = file, REFRESH_FILE = file, KEY_FILE = key, KEYS_DIR = file:match "^(.*)/", TOKEN_FILE = file,
+        env = { JETON_SCRIPTS = jeton.root .. "/scripts", SECRET_FILE = file, PASSWORD_FILE = file, API_KEY_FILE = file, REFRESH_FILE = file, KEY_FILE = key, ACCOUNT_KEY = rsa, LOGIN_FILE = file, KEYS_DIR = file:match "^(.*)/", TOKEN_FILE = file,
           JETON_DEMO_UPSTREAM = "http://127.0.0.1:1" },
       })
       assert.equal("", err)
