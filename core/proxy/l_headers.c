@@ -124,14 +124,15 @@ static int l_newindex(lua_State *L) {
   struct headers *list = list_of(L, ex, self);
   struct str name = l_headers_check_name(L, 2, self->of_response);
   check_time(L, ex, self->of_response);
-  const bool is_host = !self->of_response && header_id(name) == H_HOST;
+  const enum header_id id = header_id(name);
+  const bool is_host = !self->of_response && id == H_HOST;
   if (!self->of_response) l_try_changed(L, ex);
   if (lua_isnil(L, 3)) {
     headers_remove(list, name);
     if (is_host) forget_host(L, ex, list);
     return 0;
   }
-  if (!self->of_response && !is_host && (header_traits[header_id(name)] & HEADER_NOT_IN_REQUEST) != 0)
+  if (!self->of_response && !is_host && (header_traits[id] & HEADER_NOT_IN_REQUEST) != 0)
     luaL_error(L,
                "header '%s' is for a proxy, and goes to no upstream: a parent proxy's credentials stand in proxy = …",
                name.p);
