@@ -17,6 +17,13 @@ void pins_fini(struct pins *p) {
   slot_unref(p->lacking);
   p->lacking = NULL;
   p->ended = false;
+  while (p->nheld > 0) slot_unref(p->held[--p->nheld]);
+}
+
+/* What was noted since: it is only added to within a run. */
+static void hold_used(struct pins *p) {
+  const struct secret_context *c = p->context;
+  for (; p->nheld < c->nused; p->nheld++) p->held[p->nheld] = slot_ref(c->used[p->nheld].slot);
 }
 
 /* --- what is lacking --- */
@@ -74,6 +81,7 @@ static int expand(struct pins *p, struct secret *s, struct secret_context *c, st
   take_used(c, p->context);
   int rc = secret_expand(s, c, out);
   if (rc == 0) take_used(p->context, c);
+  hold_used(p);
   return rc;
 }
 
@@ -118,6 +126,7 @@ uint64_t pins_generation(lua_State *L, struct secret *s, const struct slot *slot
   if (p == NULL) return 0;
   const struct secret_context *c = p->context;
   if (secret_each_token(s, pin, p->context) == ERR_TOKEN_EXPIRED) p->ended = true;
+  hold_used(p);
   pins_raise(L);
   for (unsigned i = 0; i < c->nused; i++)
     if (c->used[i].slot == slot) return c->used[i].generation;

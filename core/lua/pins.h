@@ -20,10 +20,14 @@ struct pins {
   struct slot *lacking; /* a reference: the token that it ended for; NULL: none, only what it had is out of date */
   uint64_t beyond;      /* see slot_waiter */
   enum token_missing missing; /* of that token */
+  /* references to the slots that the run noted in context->used, which borrows them: the handle in the script, all that had them, may be collected long before the
+   * reply is judged */
+  struct slot *held[SECRET_USED_MAX];
+  unsigned nheld;
 };
 /* For a run on its way to context's target, whose `used` begins anew with it. */
 void pins_begin(struct pins *p, struct secret_context *context);
-void pins_fini(struct pins *p); /* zeroed is fine */
+void pins_fini(struct pins *p); /* zeroed is fine. What is in context->used may be gone behind it */
 
 /* secret_expand, within the pins of the task that runs: c says how, and its `used` is theirs. Does not raise. */
 int pins_expand(lua_State *L, struct secret *s, struct secret_context *c, struct buf *out);

@@ -139,8 +139,9 @@ struct secret_context {
   bool any_target;        /* crypto keys and other uses inside the process: audience is not asked */
   bool header_safe;       /* refuse control bytes but HTAB, DEL included (ERR_SECRET_BYTES) */
   int64_t (*clock)(void); /* NULL: clock_boot_ms, read anew at each expansion. For tests. */
-  /* the tokens expanded, each slot and generation once, for rejection by generation. A failed expansion notes nothing. */
-  struct secret_use used[SECRET_USED_MAX]; /* borrowed: alive as long as the secrets */
+  /* the tokens expanded, each slot and generation once, for rejection by generation. A failed expansion notes nothing. The slots are
+   * borrowed: alive as long as the secrets, or as who holds them besides (lua/pins.h) */
+  struct secret_use used[SECRET_USED_MAX];
   unsigned nused;
   int64_t
       ends_at; /* on the same clock: of the tokens expanded, successfully or not, the first end; 0: there was none */

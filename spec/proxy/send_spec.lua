@@ -528,6 +528,34 @@ describe("a token that is first used in on_send", function()
     assert.same({ "second", f.wanted }, { f.key, f.user })
   end)
 
+  it("stays until the reply is judged, though its handle is garbage by then and another key wants its place", function()
+    start([[ if not req.headers.key then return end
+      assert(not crypto.equal(sign(tokens.user[req.headers.key], "x"), "y"))
+      jeton.log.info("signed, " .. try.reason)
+      req.headers.key = nil ]], { tokens = "user = { family = true, max = 1, fetch = function(ctx) return { value = ctx.key, expires_in = 60 } end }", fine = [[
+      while true do
+        local head = c:read "head"
+        if not head then return c:close() end
+        if head:find "^GET /go " then GO = true end
+        while head:find "^GET /slow " and not GO do c:sleep(10) end
+        if head:find "^GET /slow " and not REFUSED then
+          REFUSED = true
+          c:write "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
+        else
+          c:write "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine"
+        end
+      end]] })
+    assert.equal("fine", http.get(proxy.port, "/a", { key = "one" }).body)
+    local c = http.connect(proxy.port)
+    c:send "GET /slow HTTP/1.1\r\nHost: a\r\nKey: one\r\n\r\n"
+    process.poll(function() return #heads "/slow" == 1 end, 5, "the slow request at the upstream")
+    assert.equal(500, http.get(proxy.port, "/b", { key = "two" }).status) -- the place is in use
+    assert.equal("fine", http.get(proxy.port, "/go").body)
+    assert.equal("fine", c:read_response("GET").body)
+    c:close()
+    assert.truthy(proxy:errors():find("signed, rejected", 1, true))
+  end)
+
   it("has its generation pinned by asking for that", function()
     start([[ n = n + 1
       local generation = tokens.key.generation
