@@ -80,6 +80,7 @@ describe("what is computed of a token", function()
     local res = http.get(proxy.port, "/guarded")
     assert.equal(503, res.status)
     proxy:wait_log "compute it in on_send, which runs for each try"
+    proxy:wait_log "token api: generation 2" -- nothing waits for it here: on_request computes with what there is
     local next = http.get(proxy.port, "/guarded")
     assert.equal(200, next.status)
     assert.not_equal(FIRST, next.body)
