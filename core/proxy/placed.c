@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#include "base/buf.h"
+#include "base/percent.h"
 #include "proxy/exchange.h"
 #include "proxy/try.h"
 
@@ -255,39 +257,88 @@ int placed_each_secret(struct exchange *ex, int (*fn)(void *arg, struct secret *
 
 /* --- what comes back --- */
 
+/* A URL in a parameter of a URL, as the way back from a login is: so deep is looked. Each of these returns the same slice where there is nothing to hide. */
+enum { HIDE_DEPTH = 3 };
+static struct str hide_in(struct arena *a, struct str value, const struct placed_item *items, unsigned depth);
+
+static struct str escaped(struct arena *a, struct str s) {
+  char *out = arena_alloc(a, PERCENT_MAX * s.n + 1);
+  size_t n = 0;
+  for (size_t i = 0; i < s.n; i++) n += percent_escape_byte((unsigned char)s.p[i], out + n);
+  return (struct str){out, n};
+}
+
+/* Takes over out. */
+static struct str keep_text(struct arena *a, struct buf *out) {
+  struct str kept = arena_dup(a, buf_str(out));
+  buf_fini(out);
+  return kept;
+}
+
+/* "next=/a?api_key=…", or that encoded, as which it goes on. */
+static struct str hide_in_parameter(struct arena *a, struct str part, const struct placed_item *items, unsigned depth) {
+  part = hide_in(a, part, items, depth);
+  size_t name = up_to(part, '=').n;
+  struct str value = name < part.n ? skip(part, name + 1) : part;
+  if (up_to(value, '%').n == value.n) return part;
+  struct str decoded = {.p = arena_alloc(a, value.n + 1)};
+  if (!percent_unescape(value, false, (char *)(uintptr_t)decoded.p, &decoded.n)) return part;
+  struct str hidden = hide_in(a, decoded, items, depth);
+  if (hidden.p == decoded.p) return part;
+  return arena_printf(a, "%.*s%.*s", (int)(part.n - value.n), part.p, STR_FMT(escaped(a, hidden)));
+}
+
+static struct str hide_in_query(struct arena *a, struct str query, const struct placed_item *items, unsigned depth) {
+  query = without_all(a, query, items);
+  if (up_to(query, '?').n == query.n && up_to(query, '%').n == query.n) return query;
+  struct buf out;
+  bool any = false;
+  buf_init(&out);
+  for (struct str rest = query; rest.p != NULL;) {
+    struct str part = up_to(rest, '&'), hidden = hide_in_parameter(a, part, items, depth);
+    any = any || hidden.p != part.p;
+    buf_adds(&out, hidden);
+    if (part.n < rest.n) buf_addz(&out, "&");
+    rest = part.n < rest.n ? skip(rest, part.n + 1) : (struct str){0};
+  }
+  struct str kept = keep_text(a, &out);
+  return any ? kept : query;
+}
+
 /* Of a field with URLs in it: each query ends at the URL's fragment, at the ">" of a Link, or with the field. */
-static struct str hide_in(struct exchange *ex, struct str value, const struct placed_item *items) {
-  if (up_to(value, '?').n == value.n) return value;
-  char *out = arena_alloc(&ex->arena, value.n + 1), *to = out;
+static struct str hide_in(struct arena *a, struct str value, const struct placed_item *items, unsigned depth) {
+  if (depth == 0 || up_to(value, '?').n == value.n) return value;
+  struct buf out;
+  bool any = false;
+  buf_init(&out);
   for (struct str rest = value; rest.n > 0;) {
     struct str before = up_to(rest, '?');
-    memcpy(to, before.p, before.n);
-    to += before.n;
+    buf_adds(&out, before);
     rest = skip(rest, before.n);
     if (rest.n == 0) break;
     struct str query = {rest.p + 1, 0};
     while (query.n + 1 < rest.n && query.p[query.n] != '#' && query.p[query.n] != '>') query.n++;
     rest = skip(rest, query.n + 1);
-    struct str kept = without_all(&ex->arena, query, items);
+    struct str kept = hide_in_query(a, query, items, depth - 1);
+    any = any || kept.p != query.p;
     if (kept.p == NULL) continue;
-    *to++ = '?';
-    memcpy(to, kept.p, kept.n);
-    to += kept.n;
+    buf_addz(&out, "?");
+    buf_adds(&out, kept);
   }
-  return (struct str){out, (size_t)(to - out)};
+  struct str hidden = keep_text(a, &out);
+  return any ? hidden : value;
 }
 
-void placed_hide(struct exchange *ex) {
+void placed_hide(struct exchange *ex, struct headers *hs) {
   static const struct str names[] = {{"Location", 8}, {"Content-Location", 16}, {"Link", 4}, {"Refresh", 7}};
-  struct headers *hs = &ex->response.headers;
   const struct placed *p = *placed_of_try(ex).placed;
   if (p == NULL || p->query == NULL) return;
   for (unsigned i = 0; i < hs->n; i++) {
     struct header *h = &hs->v[i];
     for (size_t k = 0; h->name.p != NULL && k < sizeof names / sizeof *names; k++) {
       if (!str_ieq(h->name, names[k])) continue;
-      struct str hidden = hide_in(ex, h->value, p->query);
-      if (hidden.n == h->value.n) continue;
+      struct str hidden = hide_in(&ex->arena, h->value, p->query, HIDE_DEPTH);
+      if (hidden.p == h->value.p) continue;
       h->value = hidden;
       h->whole_line = false;
     }

@@ -12,6 +12,7 @@
 #include "token/secret.h"
 
 struct exchange;
+struct headers;
 struct request;
 
 struct placed_item {
@@ -48,8 +49,9 @@ struct secret *placed_query(struct placed_in in);
 /* Every secret of what goes out, wherever it stands; stops at and returns what fn returns when that is not 0. */
 int placed_each_secret(struct exchange *ex, int (*fn)(void *arg, struct secret *s), void *arg);
 static inline bool placed_any(const struct placed *p) { return p != NULL && (p->query != NULL || p->cookies != NULL); }
-/* A server that redirects, or pages, likes to repeat the query that it was asked with: the parameters that were placed are taken out of the URLs in its head. */
-void placed_hide(struct exchange *ex);
+/* A server that redirects, or pages, likes to repeat the query that it was asked with: the parameters that were placed are taken out of the URLs in its head,
+ * and out of those that are parameters of one. hs: of the reply, or of an interim one. */
+void placed_hide(struct exchange *ex, struct headers *hs);
 
 /* The query without the parameters of that name, whichever way that is encoded; .p NULL: nothing is left. The same slice where there were none. */
 struct str query_without(struct arena *a, struct str query, struct str name);

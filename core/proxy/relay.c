@@ -47,6 +47,7 @@ static void on_interim(struct call *call) {
     return;
   }
   headers_strip_hop_by_hop(&r->headers);
+  placed_hide(ex, &r->headers);
   if (ex->forward != NULL) forward_sign(ex, r);
   ex->down->ops->interim(ex->down, r->status, &r->headers);
 }

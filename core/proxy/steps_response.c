@@ -148,7 +148,7 @@ static void on_response_done(void *arg, lua_State *L, int nresults, int status, 
 
 enum verdict step_response_hook(struct exchange *ex) {
   if (ex->reply.source == REPLY_LOCAL) return NEXT;
-  placed_hide(ex);
+  placed_hide(ex, &ex->response.headers);
   if (ex->upstream->conf->rewrite_location) rewrite_locations(ex);
   if (!ex->runtime->policy->hooks[HOOK_RESPONSE]) return NEXT;
   if (ex->call.phase != CALL_TUNNEL)

@@ -13,6 +13,11 @@ local upstream = [[
     local all = head .. (n > 0 and c:read(n) or "")
     local refused = all:find("/guarded", 1, true) and all:find "t0ken%-1"
     local more = head:find("/moved", 1, true) and "Location: /next?page=2&api_key=t0ken-1#top\r\nLink: </a?api%5Fkey=t0ken-1&page=3>; rel=\"next\", </b?x>; rel=y\r\n" or ""
+    if head:find("/back", 1, true) then
+      more = "Location: /login?next=%2Fa%3Fapi_key%3Dt0ken-1%26page%3D2&x=1\r\nContent-Location: /login?next=/a?api_key=t0ken-1\r\n" ..
+        "Refresh: 5;url=/in?u=%2Flogin%3Fnext%3D%252Fa%253Fapi_key%253Dt0ken-1\r\nLink: </login?next=/a%3fpage=2>; rel=x\r\n"
+    end
+    if head:find("/hints", 1, true) then c:write "HTTP/1.1 103 Early Hints\r\nLink: </a?api_key=t0ken-1&b=c>; rel=preload\r\n\r\n" end
     if refused then all = "" end
     c:write(("HTTP/1.1 %s\r\nContent-Length: %d\r\n%s\r\n%s"):format(refused and "401 Unauthorized" or "200 OK", #all, more, all))
   end]]
@@ -118,6 +123,24 @@ describe("req:set_query", function()
     local res = http.get(proxy.port, "/moved")
     assert.equal("/next?page=2#top", res.headers.location)
     assert.equal('</a?page=3>; rel="next", </b?x>; rel=y', res.headers.link)
+  end)
+
+  it("is taken out of a URL that is a parameter of one, as the way back from a login is", function()
+    start [[ req:set_query("api_key", tokens.api) ]]
+    local h = http.get(proxy.port, "/back").headers
+    assert.equal("/login?next=%2Fa%3Fpage%3D2&x=1", h.location)
+    assert.equal("/login?next=/a", h["content-location"])
+    assert.equal("5;url=/in?u=%2Flogin%3Fnext%3D%252Fa", h.refresh)
+    assert.equal("</login?next=/a%3fpage=2>; rel=x", h.link) -- as it came
+  end)
+
+  it("is taken out of early hints, too", function()
+    start [[ req:set_query("api_key", tokens.api) ]]
+    local c = http.connect(proxy.port)
+    c:send "GET /hints HTTP/1.1\r\nHost: a\r\n\r\n"
+    local hints = c:read_response "GET"
+    c:close()
+    assert.same({ 103, "</a?b=c>; rel=preload" }, { hints.status, hints.headers.link })
   end)
 
   it("says what is wrong", function()
