@@ -43,9 +43,9 @@ struct secret_file {
   struct file_stamp looked; /* what was there at the last look, read or not */
   mode_t mode;
   uid_t owner;
-  bool odd, utf16;
-  bool failing;       /* and a warning says so */
-  int64_t checked_at; /* CLOCK_BOOTTIME ms */
+  bool odd, utf16, open; /* open: whoever may read it learns nothing */
+  bool failing;          /* and a warning says so */
+  int64_t checked_at;    /* CLOCK_BOOTTIME ms */
 };
 
 struct settings {
@@ -80,6 +80,12 @@ static bool is_text(struct str s) {
 /* What some editors and shells write when they are asked for text: a zero byte behind every character, which no header can carry. */
 static bool is_utf16(struct str s) {
   return s.n >= 2 && (memcmp(s.p, "\xff\xfe", 2) == 0 || memcmp(s.p, "\xfe\xff", 2) == 0);
+}
+
+/* A certificate or public key in PEM, which a policy names beside the private one. */
+static bool is_public(struct str s) {
+  static const struct str certificate = {"-----BEGIN CERTIFICATE-----", 27}, key = {"-----BEGIN PUBLIC KEY-----", 26};
+  return (str_starts(s, certificate) || str_starts(s, key)) && memmem(s.p, s.n, "PRIVATE KEY", 11) == NULL;
 }
 
 static struct str drop_front(struct str s, size_t n) { return (struct str){s.p + n, s.n - n}; }
@@ -168,6 +174,7 @@ static int load_locked(struct secret_file *f) {
     f->mode = seen.st_mode;
     f->owner = seen.st_uid;
     f->odd = odd;
+    f->open = is_public(bytes);
     f->utf16 = f->form == SECRET_FILE_TEXT && is_utf16(bytes);
   }
   buf_fini(&b);
@@ -203,7 +210,7 @@ static void tell_locked(struct secret_file *f, bool again, void (*tell)(void *ar
   bool ours = f->owner == geteuid() && f->owner != 0;
   if (!again && file_stamp_same(&f->told, &f->seen)) return;
   f->told = f->seen;
-  if ((f->mode & (S_IROTH | S_IRGRP)) != 0 && ((f->mode & S_IROTH) != 0 || ours)) {
+  if (!f->open && (f->mode & (S_IROTH | S_IRGRP)) != 0 && ((f->mode & S_IROTH) != 0 || ours)) {
     bool all = (f->mode & S_IROTH) != 0;
     (void)snprintf(text, sizeof text, "%s: a secret that %s may read (chmod %s mends it)", f->path,
                    all ? "everybody" : "its group", all ? "o=" : "600");

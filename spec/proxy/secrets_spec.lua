@@ -125,6 +125,15 @@ describe("a secret", function()
     assert.equal(0, code)
     assert.is_nil((out .. err):find("may read", 1, true))
   end)
+
+  it("that is a certificate or a public key may be read by everybody, and one beside a private key may not", function()
+    for kind, warns in pairs { CERTIFICATE = false, ["PUBLIC KEY"] = false, ["PRIVATE KEY"] = true, ["CERTIFICATE-----\n-----BEGIN PRIVATE KEY"] = true } do
+      local path = file(("-----BEGIN %s-----\nAAAA\n-----END %s-----\n"):format(kind, kind), "644")
+      local policy = process.write_file(dir .. "/policy.lua", ("local s = jeton.secret.file %q return { listen = '127.0.0.1:0', on_request = function() end, upstream = 'http://127.0.0.1:1' }"):format(path))
+      local _, out, err = jeton.run { "check", policy }
+      assert.equal(warns, (out .. err):find("may read", 1, true) ~= nil, kind)
+    end
+  end)
 end)
 
 describe("a secret's file", function()
