@@ -23,16 +23,17 @@ local SERVERS_MAX = 256 -- challenges that are kept
 
 local TOKEN = "[%w!#$%%&'*+.^_`|~-]+" -- RFC 9110 section 5.6.2
 
---- The value of a parameter at that place, a token or a quoted string (RFC 9110 section 5.6.4), and where it ends.
+--- The value of a parameter at that place, a token or a quoted string (RFC 9110 section 5.6.4), and where it ends. A place is never further than behind the last byte,
+--- since string.match has nothing there, also where the text ends in the middle of a value.
 local function value_at(text, at)
   if text:sub(at, at) ~= '"' then return text:match("^([^%s,]*)()", at) end
-  local made, from = {}, at + 1
+  local made, from, last = {}, at + 1, #text + 1
   while true do
     local plain, behind = text:match('^([^"\\]*)()', from)
     made[#made + 1] = plain
-    if text:sub(behind, behind) ~= "\\" then return table.concat(made), behind + 1 end
+    if text:sub(behind, behind) ~= "\\" then return table.concat(made), math.min(behind + 1, last) end
     made[#made + 1] = text:sub(behind + 1, behind + 1)
-    from = behind + 2
+    from = math.min(behind + 2, last)
   end
 end
 

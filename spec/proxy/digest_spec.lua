@@ -130,6 +130,21 @@ describe("digest.login", function()
     proxy:wait_log "digest.login: the server offers basic, and none of it is Digest with SHA-256 or MD5"
   end)
 
+  it("relays a 401 whose challenge ends in the middle of a text", function()
+    for _, challenge in ipairs { [[Digest realm="a\]], [[Digest realm="a]], [[Digest realm=]], [[Digest realm="a", nonce="b\"]] } do
+      local odd = peers.raw(([[
+        while c:read "head" do c:write(%q) end c:close()]]):format("HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: " .. challenge .. "\r\nContent-Length: 0\r\n\r\n"))
+      local before = server
+      server = odd
+      start()
+      server = before
+      assert.equal(401, http.get(proxy.port, "/").status, challenge)
+      assert.equal(challenge, http.get(proxy.port, "/").headers["www-authenticate"])
+      proxy:finish()
+    end
+    proxy = nil
+  end)
+
   it("says what to write where the body that is hashed is too large", function()
     start { more = "limits = { script_body = 4 }," }
     assert.equal(500, http.request(proxy.port, "POST", "/MD5/auth-int/x", nil, "12345").status)
