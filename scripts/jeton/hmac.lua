@@ -183,7 +183,8 @@ local function check(options)
   local made = { timestamp = options.timestamp, message = message_of(options), before = {}, behind = {} }
   made.hash = check_word("hash", options.hash, HASHES, "sha256")
   made.encode = ENCODINGS[check_word("encoding", options.encoding, ENCODINGS, "hex")]
-  made.decode = DECODINGS[check_word("key", options.key, DECODINGS)]
+  made.written = check_word("key", options.key, DECODINGS)
+  made.decode = DECODINGS[made.written]
   if type(made.timestamp) ~= "function" then check_word("timestamp", made.timestamp, TIMES) end
   settings("headers", options.headers, made.before, made.behind, set_header)
   settings("query", options.query, made.before, made.behind, set_query)
@@ -212,6 +213,7 @@ local function sign(made, req, key)
   local why, code
   if made.decode then
     key, why, code = made.decode(key)
+    if code == "EINVAL" then error(("hmac.signer: the key is not %s, as `key` says: %s"):format(made.written, why), 0) end
     if not key then return nil, why, code end
   end
   local signature

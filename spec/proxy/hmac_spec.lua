@@ -144,10 +144,12 @@ describe("hmac.signer", function()
     start { token = key "k", signer = [[{ message = "{header:x-id}", headers = { x = "{signature}" } }]], more = "limits = { script_body = 4 },",
       top = [[local hmac2 = require "jeton.hmac".signer { message = "{body}", headers = { x = "{signature}" } }
 local hmac3 = require "jeton.hmac".signer { message = "{field:id}", headers = { x = "{signature}" } }
+local hmac4 = require "jeton.hmac".signer { message = "{method}", key = "base64", headers = { x = "{signature}" } }
 local plain = jeton.secret.value "k"]],
-      send = [[if req.path == "/key" then sign(req, "k") elseif req.path == "/body" then hmac2(req, tokens.api) elseif req.path == "/field" then hmac3(req, plain) else sign(req, tokens.api) end]] }
+      send = [[if req.path == "/key" then sign(req, "k") elseif req.path == "/body" then hmac2(req, tokens.api) elseif req.path == "/field" then hmac3(req, plain) elseif req.path == "/base64" then hmac4(req, tokens.api) else sign(req, tokens.api) end]] }
     for path, text in pairs { ["/key"] = "hmac.signer: expected req and a key such as tokens.api, got string", ["/header"] = "hmac.signer: the request has no x-id, which is signed",
-      ["/body"] = "hmac.signer: the body is larger than limits.script_body, so it cannot be signed: raise that", ["/field"] = "hmac.signer: {field:id} is of a token, and the key is none" } do
+      ["/body"] = "hmac.signer: the body is larger than limits.script_body, so it cannot be signed: raise that", ["/field"] = "hmac.signer: {field:id} is of a token, and the key is none",
+      ["/base64"] = "hmac.signer: the key is not base64, as `key` says: " } do
       assert.equal(500, http.request(proxy.port, "POST", path, nil, "12345").status)
       proxy:wait_log(text)
     end
