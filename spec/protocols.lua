@@ -83,7 +83,7 @@ M.left_out = {
   ["proxy/dial"] = "a dial ends before anybody speaks; http2_alpn shows what is chosen", ["proxy/dns"] = NO_EXCHANGE, ["proxy/docs"] = NO_EXCHANGE, ["proxy/examples"] = NO_EXCHANGE,
   ["proxy/clouds"] = NO_EXCHANGE, ["proxy/exec_credential"] = NO_EXCHANGE, ["proxy/family_data"] = NO_EXCHANGE, ["proxy/fetch_failures"] = NO_EXCHANGE, ["proxy/first_login"] = NO_EXCHANGE, ["proxy/flush"] = "its peers of every language speak HTTP/1.1; http2_flow and grpc show that nothing waits", ["proxy/grpc"] = ITSELF, ["proxy/grpc_errors"] = ITSELF, ["proxy/h2_calls"] = ITSELF, ["proxy/h2_cut"] = ITSELF,
   ["proxy/h2_life"] = ITSELF, ["proxy/h2_life_upstream"] = ITSELF, ["proxy/h2_window"] = ITSELF, ["proxy/http2_alpn"] = ITSELF, ["proxy/http2_flow"] = ITSELF, ["proxy/http2_keys"] = ITSELF,
-  ["proxy/http2_peers"] = ITSELF, ["proxy/index"] = NO_EXCHANGE, ["proxy/issuer_replies"] = "gives scripts replies byte by byte, as HTTP/1.x has them; security/response has those of HTTP/2",
+  ["proxy/http2_peers"] = ITSELF, ["proxy/index"] = NO_EXCHANGE, ["proxy/issuers"] = NO_EXCHANGE, ["proxy/issuer_replies"] = "gives scripts replies byte by byte, as HTTP/1.x has them; security/response has those of HTTP/2",
   ["proxy/kubernetes"] = NO_EXCHANGE, ["proxy/keepalive"] = "TCP's, below the protocol", ["proxy/library"] = NO_EXCHANGE, ["proxy/login"] = NO_EXCHANGE,
   ["proxy/misuse"] = "what a script may not do, whoever asked",
   ["proxy/aws_logins"] = NO_EXCHANGE, ["proxy/hmac"] = "signs what on_send shows, as aws does", ["proxy/digest"] = "answers by what send and retry show in both",

@@ -49,6 +49,10 @@ local function seconds_of_role(value)
   return (math.type(value) ~= "integer" or value < 900 or value > 43200) and "whole seconds from 900 to 43200" or nil
 end
 
+local function region(value)
+  return (type(value) ~= "string" or not value:find "^[%w-]+$") and 'the name of a region, such as "eu-west-1"' or nil
+end
+
 -- where credentials are -----------------------------------------------------------------------------------------------------------------------
 
 --- Keys that are written down somewhere.
@@ -89,9 +93,9 @@ M.profile = optional(new {
     name = { issuer.text, default = jeton.env.AWS_PROFILE or "default", by_key = true },
     credentials = { issuer.path, default = jeton.env.AWS_SHARED_CREDENTIALS_FILE or home() .. "/.aws/credentials" },
     config = { issuer.path, default = jeton.env.AWS_CONFIG_FILE or home() .. "/.aws/config" },
-    region = { issuer.text },
-    sts_url = { issuer.url },
-    imds_url = { issuer.url, default = "http://169.254.169.254" },
+    region = { region },
+    sts_url = { issuer.url, base = true },
+    imds_url = { issuer.url, base = true, default = "http://169.254.169.254" },
   },
   fetch = sources.profile,
 })
@@ -117,9 +121,8 @@ M.imds = optional(new {
   name = "aws.imds",
   options = {
     role = { issuer.text },
-    url = { issuer.url, default = jeton.env.AWS_EC2_METADATA_SERVICE_ENDPOINT or "http://169.254.169.254" },
+    url = { issuer.url, base = true, default = jeton.env.AWS_EC2_METADATA_SERVICE_ENDPOINT or "http://169.254.169.254" },
   },
-  check = function(options) options.url = options.url:gsub("/+$", "") end,
   fetch = sources.imds,
 })
 
@@ -156,17 +159,14 @@ local function role_options(more)
     session_name = { issuer.text, default = "jeton", by_key = true },
     duration = { seconds_of_role },
     policy = { issuer.text, by_key = true },
-    region = { issuer.text },
-    url = { issuer.url },
+    region = { region },
+    url = { issuer.url, base = true },
   }
   for key, option in pairs(more) do options[key] = option end
   return options
 end
 
-local function check_role(options)
-  options.region = sts.region(options)
-  if options.url then options.url = options.url:gsub("/+$", "") end
-end
+local function check_role(options) options.region = sts.region(options) end
 
 local web_identity = new {
   name = "aws.web_identity",
@@ -181,7 +181,8 @@ local web_identity = new {
 ---@return jeton.token_options
 function M.web_identity(options)
   local made = {}
-  for key, value in pairs(type(options) == "table" and options or {}) do made[key] = value end
+  if options ~= nil and type(options) ~= "table" then return web_identity(options) end
+  for key, value in pairs(options or {}) do made[key] = value end
   for key, value in pairs(sources.of_pod()) do
     if made[key] == nil then made[key] = value end
   end

@@ -6,8 +6,8 @@
 -- Sources, Microsoft's pages "OAuth 2.0 client credentials flow on the Microsoft identity platform", "Microsoft identity platform application authentication
 -- certificate credentials" and "How to use managed identities for Azure resources on an Azure VM to acquire an access token".
 
+local assertion = require "jeton.oauth2.assertion"
 local issuer = require "jeton.issuer"
-local jwt = require "jeton.jwt"
 local names = require "jeton.names"
 
 local M = {}
@@ -20,7 +20,7 @@ local CLIENT = {
   tenant = { issuer.text, needed = true, by_key = true },
   client_id = { issuer.text, needed = true, by_key = true },
   scope = { issuer.text, needed = true, by_key = true },
-  authority = { issuer.url, default = "https://login.microsoftonline.com" },
+  authority = { issuer.url, base = true, default = "https://login.microsoftonline.com" },
 }
 
 local function with(own)
@@ -60,31 +60,24 @@ M.client_secret = issuer.new {
   fetch = function(options) return ask(options, { client_secret = options.client_secret }) end,
 }
 
---- The thumbprint by which Entra finds the certificate: SHA-1 of its DER, in base64url (RFC 7515 section 4.1.7); or nil, message.
-local function thumbprint(path)
-  local text, why = jeton.file.read(path)
-  if not text then return nil, why end
-  local base64 = text:match "%-%-%-%-%-BEGIN CERTIFICATE%-%-%-%-%-%s*(.-)%s*%-%-%-%-%-END CERTIFICATE%-%-%-%-%-"
-  local der = base64 and jeton.base64.decode((base64:gsub("%s", "")))
-  if not der then return nil, path .. ": it has no certificate in PEM" end
-  return jeton.base64.encode_url(jeton.crypto.hash("sha1", der))
+--- The certificate as a client's assertion of jeton.oauth2, which also names it in the header (x5t).
+local function proof_of(options)
+  local now = math.floor(jeton.now())
+  local how = { key = options.key, cert = options.cert, lifetime = ASSERTION_LIFE, claims = { nbf = now } }
+  return { auth = "private_key_jwt", client_id = options.client_id, token_url = token_url(options), assertion = how }
+end
+
+local function check_certificate(options)
+  check_scope(options)
+  local good, why = pcall(assertion.check_private_key, proof_of(options))
+  if not good then error((why:gsub("assertion%.", ""):gsub("^assertion: ", "key: ")), 0) end
 end
 
 ---@async
 local function fetch_by_certificate(options)
-  local x5t, why = thumbprint(options.cert)
-  if not x5t then return nil, why end
-  local now = math.floor(jeton.now())
-  local assertion, unsigned = jwt.sign({
-    iss = options.client_id,
-    sub = options.client_id,
-    aud = token_url(options),
-    jti = jeton.base64.encode_url(jeton.crypto.random(16)),
-    nbf = now,
-    exp = now + ASSERTION_LIFE,
-  }, { alg = "RS256", key = options.key, header = { x5t = x5t } })
-  if not assertion then return nil, unsigned end
-  return ask(options, { client_assertion_type = ASSERTION_TYPE, client_assertion = assertion })
+  local proof, why = assertion.of_client(proof_of(options))
+  if not proof then return nil, why end
+  return ask(options, { client_assertion_type = ASSERTION_TYPE, client_assertion = proof })
 end
 
 --- An application's certificate, with the private key to it. `cert` is read for each fetch, so it may be renewed.
@@ -93,7 +86,7 @@ end
 M.certificate = issuer.new {
   name = "azure.certificate",
   options = with { cert = { issuer.path, needed = true, by_key = true }, key = { issuer.secret, needed = true, by_key = true } },
-  check = check_scope,
+  check = check_certificate,
   fetch = fetch_by_certificate,
 }
 
@@ -113,7 +106,7 @@ function M.workload_identity(options)
   for key, value in pairs(options) do made[key] = value end
   made.tenant = made.tenant or env.AZURE_TENANT_ID
   made.client_id = made.client_id or env.AZURE_CLIENT_ID
-  made.authority = made.authority or (env.AZURE_AUTHORITY_HOST and (env.AZURE_AUTHORITY_HOST:gsub("/+$", "")))
+  made.authority = made.authority or env.AZURE_AUTHORITY_HOST
   if made.token == nil and env.AZURE_FEDERATED_TOKEN_FILE then made.token = jeton.secret.file(env.AZURE_FEDERATED_TOKEN_FILE) end
   return workload_identity(made)
 end
@@ -141,7 +134,7 @@ M.managed_identity = issuer.new {
     resource = { issuer.text, needed = true, by_key = true },
     client_id = { issuer.text, by_key = true },
     identity = { issuer.text, by_key = true },
-    url = { issuer.url, default = "http://169.254.169.254" },
+    url = { issuer.url, base = true, default = "http://169.254.169.254" },
   },
   check = function(options)
     if options.client_id and options.identity then error("identity: client_id says already which identity it is, leave one of them out", 0) end

@@ -109,9 +109,8 @@ local function fetch_by_metadata(options)
   local headers = { ["metadata-flavor"] = "Google" } -- without it the server refuses: no page in a browser can ask it
   if options.audience then
     local query = { audience = options.audience, format = "full" }
-    local res, why = jeton.http.get(url .. "identity", { headers = headers, query = query, timeout = options.timeout })
-    if not res then return nil, why end
-    if res.status ~= 200 then return nil, ("the metadata server answered %d"):format(res.status) end
+    local res, why, how = issuer.call(options, "the metadata server", { url = url .. "identity", headers = headers, query = query })
+    if not res then return nil, why, how end
     return id_token(res.body:match "^%s*(.-)%s*$")
   end
   local query = options.scope and { scopes = table.concat(scopes_of(options), ",") } or nil
@@ -129,7 +128,7 @@ local metadata = issuer.new {
     account = { issuer.text, default = "default" },
     scope = { issuer.texts, by_key = true },
     audience = { issuer.text, by_key = true },
-    url = { issuer.url, default = "http://metadata.google.internal" },
+    url = { issuer.url, base = true, default = "http://metadata.google.internal" },
   },
   check = check_purpose,
   fetch = fetch_by_metadata,
@@ -188,10 +187,10 @@ M.workload_identity = issuer.new {
     service_account = { issuer.text, by_key = true },
     scope = { issuer.texts, by_key = true },
     audience = { issuer.text, by_key = true },
-    lifetime = { issuer.seconds },
-    delegates = { issuer.map },
-    sts_url = { issuer.url, default = "https://sts.googleapis.com" },
-    iam_url = { issuer.url, default = "https://iamcredentials.googleapis.com" },
+    lifetime = { issuer.whole_seconds },
+    delegates = { issuer.list },
+    sts_url = { issuer.url, base = true, default = "https://sts.googleapis.com" },
+    iam_url = { issuer.url, base = true, default = "https://iamcredentials.googleapis.com" },
   },
   check = function(options)
     check_purpose(options)
@@ -216,9 +215,9 @@ M.impersonate = issuer.new {
     service_account = { issuer.text, needed = true, by_key = true },
     scope = { issuer.texts, by_key = true },
     audience = { issuer.text, by_key = true },
-    lifetime = { issuer.seconds },
-    delegates = { issuer.map },
-    url = { issuer.url, default = "https://iamcredentials.googleapis.com" },
+    lifetime = { issuer.whole_seconds },
+    delegates = { issuer.list },
+    url = { issuer.url, base = true, default = "https://iamcredentials.googleapis.com" },
   },
   check = check_purpose,
   fetch = function(options, ctx)

@@ -22,6 +22,7 @@ local function check(options)
   if #given == 0 then error("installation: is needed, its number or where it is: organization = \"acme\", repository = \"acme/api\" or user = \"name\"", 0) end
   if #given > 1 then error(("%s: %s says already which installation it is, leave one of them out"):format(given[2], given[1]), 0) end
   local repository = options.repository
+  issuer.check_key("key", options.key, "RS256")
   if repository ~= nil and not repository:find "^[%w_.-]+/[%w_.-]+$" then error('repository: expected owner and name, as in "acme/api"', 0) end
 end
 
@@ -79,15 +80,15 @@ end
 M.app = issuer.new {
   name = "github.app",
   options = {
-    app_id = { issuer.text, needed = true }, -- or the client id, which GitHub takes as well
+    app_id = { issuer.id, needed = true }, -- or the client id, which GitHub takes as well
     key = { issuer.secret, needed = true },
-    installation = { issuer.text, by_key = true },
+    installation = { issuer.id, by_key = true },
     organization = { issuer.text, by_key = true },
     repository = { issuer.text, by_key = true },
     user = { issuer.text, by_key = true },
     permissions = { issuer.map, by_key = true },
-    repositories = { issuer.texts, by_key = true },
-    url = { issuer.url, default = "https://api.github.com" },
+    repositories = { issuer.list, by_key = true },
+    url = { issuer.url, base = true, default = "https://api.github.com" },
   },
   check = check,
   fetch = fetch,

@@ -30,12 +30,14 @@ local function fail(text, ...) error(text:format(...), 0) end
 
 -- kinds of options: a function that gives nil for a good value, else what was expected ---------------------------------------------------------
 
-local function is_secret(value) return getmetatable(value) == "secret" or getmetatable(value) == "token" end
+--- What is opaque: a secret, or a token's handle.
+function M.is_secret(value) return getmetatable(value) == "secret" or getmetatable(value) == "token" end
+local is_secret = M.is_secret
 
-function M.text(value)
-  if type(value) == "number" and math.type(value) == "integer" then return nil end -- ids are written as numbers, too
-  return (type(value) ~= "string" or value == "") and "a string" or nil
-end
+function M.text(value) return (type(value) ~= "string" or value == "") and "a string" or nil end
+
+--- A string, or a number as ids are written.
+function M.id(value) return math.type(value) ~= "integer" and M.text(value) and "a string or a whole number" or nil end
 
 --- A string or a list of strings.
 function M.texts(value)
@@ -45,6 +47,8 @@ function M.texts(value)
   return not good and "a string or a list of strings" or nil
 end
 
+function M.list(value) return (type(value) ~= "table" or M.texts(value)) and "a list of strings" or nil end
+
 --- What has to be opaque, as a private key.
 function M.secret(value) return not is_secret(value) and 'a secret such as jeton.secret.file "PATH"' or nil end
 
@@ -52,10 +56,17 @@ function M.secret(value) return not is_secret(value) and 'a secret such as jeton
 function M.credential(value) return not is_secret(value) and (type(value) ~= "string" or value == "") and "a string or a secret" or nil end
 
 function M.path(value) return (type(value) ~= "string" or value == "" or value:find "%z") and "the path of a file" or nil end
-function M.seconds(value) return (type(value) ~= "number" or value <= 0) and "seconds as a number" or nil end
+function M.seconds(value) return not (type(value) == "number" and value > 0) and "seconds as a number, above 0" or nil end
+function M.whole_seconds(value) return not (math.type(value) == "integer" and value > 0) and "whole seconds, above 0" or nil end
 function M.flag(value) return type(value) ~= "boolean" and "true or false" or nil end
 function M.map(value) return type(value) ~= "table" and "a table" or nil end
-function M.url(value) return (type(value) ~= "string" or not value:find "^https?://[^/?#@]+") and 'a URL such as "https://host"' or nil end
+
+--- A URL that jeton.http takes. With `base = true` in the option paths are put behind it, and a slash at its end goes.
+function M.url(value)
+  local parts = type(value) == "string" and value:find "^https?://" and jeton.url.parse(value)
+  if not parts then return 'a URL such as "https://host"' end
+  return parts.userinfo and 'a URL without a name or password before an @, which logs would show, such as "https://host"' or nil
+end
 
 --- One of some words: issuer.one_of { "a", "b" }.
 function M.one_of(words)
@@ -72,10 +83,38 @@ end
 
 -- options -------------------------------------------------------------------------------------------------------------------------------------
 
+--- Opens the files: the first fetch would tell what is wrong with them, and jeton check would not.
 local function check_tls(tls)
   if type(tls) ~= "table" then fail("tls: expected a table, got %s", type(tls)) end
   local good, why = pcall(jeton.http.tls, tls)
   if not good then fail("tls: %s", (why:gsub("^.-jeton%.http[.:] ?tls: ", ""))) end
+end
+
+local function check_http2(http2, url)
+  if http2 ~= "auto" and type(http2) ~= "boolean" then
+    fail('http2: expected true, false or "auto", got %s', type(http2) == "string" and '"' .. http2 .. '"' or type(http2))
+  end
+  if http2 == "auto" and type(url) == "string" and not url:find "^https:" then
+    fail 'http2: "auto" has no use over http://, since nothing tells there what a server speaks: write true for HTTP/2 with prior knowledge, or false'
+  end
+end
+
+local function check_proxy(proxy)
+  local good, why, told = pcall(jeton.http.proxy, proxy)
+  if not good or told then fail("proxy: %s", ((told or why):gsub("^.-jeton%.http: proxy: ", ""))) end
+end
+
+--- How the issuer is reached: `tls`, `http2` and `proxy`. Raises. url: what it is reached at, if that is one.
+function M.check_way(options, url)
+  if options.tls ~= nil then check_tls(options.tls) end
+  if options.http2 ~= nil then check_http2(options.http2, url) end
+  if options.proxy ~= nil then check_proxy(options.proxy) end
+end
+
+--- Signs once, so that a key of the wrong kind is told when the policy is loaded. What is not there yet (a command's output) is not wrong.
+function M.check_key(name, key, alg)
+  local signed, why, code = jeton.crypto.sign(alg, key, "")
+  if not signed and code == "EINVAL" then fail("%s: %s cannot sign %s: %s", name, key, alg, why) end
 end
 
 --- How a wrong value may be shown: what could be a credential is not.
@@ -93,19 +132,26 @@ local function check_value(key, option, value)
   if expected then fail("%s: expected %s, got %s", key, expected, shown(value)) end
 end
 
+--- The names of a kind's options in order, so that of several faults the same one is told.
+local function in_order(kind)
+  local list = {}
+  for key in pairs(kind.options) do list[#list + 1] = key end
+  table.sort(list)
+  return list
+end
+
 --- All that is there as it stands. Raises.
 local function check_values(kind, made)
-  for key, option in pairs(kind.options) do
+  for _, key in ipairs(in_order(kind)) do
+    local option = kind.options[key]
     if type(made[key]) ~= "function" or not option.by_key then check_value(key, option, made[key]) end
   end
 end
 
 local function by_key(kind, made)
-  local found
-  for key, option in pairs(kind.options) do
-    if option.by_key and type(made[key]) == "function" and (not found or key < found) then found = key end
+  for _, key in ipairs(in_order(kind)) do
+    if kind.options[key].by_key and type(made[key]) == "function" then return key end
   end
-  return found
 end
 
 local function check_family(kind, made)
@@ -115,12 +161,11 @@ local function check_family(kind, made)
     return
   end
   if key then return end
-  local keys = {}
-  for name, option in pairs(kind.options) do
-    if option.by_key then keys[name] = true end
+  local keys, example = {}, nil
+  for _, name in ipairs(in_order(kind)) do
+    if kind.options[name].by_key then keys[name], example = true, example or name end
   end
-  if next(keys) == nil then fail "family: every key would get the same token here: leave family out" end
-  local example = next(keys)
+  if not example then fail "family: every key would get the same token here: leave family out" end
   fail("family = true, and no option is a function of the key: every key would get the same token. Write for example %s = function(key) return key end (%s)",
     example, names.known(keys))
 end
@@ -139,6 +184,12 @@ local function check_known(kind, options)
   end
 end
 
+local function strip_bases(kind, made)
+  for key, option in pairs(kind.options) do
+    if option.base and made[key] then made[key] = made[key]:gsub("/+$", "") end
+  end
+end
+
 --- A copy of the options with the defaults in it. Raises for what is wrong with them.
 local function check(kind, options)
   if type(options) ~= "table" then fail("expected a table of options, got %s", type(options)) end
@@ -146,8 +197,9 @@ local function check(kind, options)
   local made = {}
   for key, option in pairs(kind.options) do made[key] = option.default end
   for key, value in pairs(options) do made[key] = value end
-  if made.tls ~= nil then check_tls(made.tls) end
+  if kind.calls ~= false then M.check_way(made, made.url) end
   check_values(kind, made)
+  strip_bases(kind, made)
   check_family(kind, made)
   if kind.check and not by_key(kind, made) then kind.check(made) end
   return made
@@ -213,25 +265,32 @@ end
 
 -- calls ---------------------------------------------------------------------------------------------------------------------------------------
 
---- Asks an issuer, and reads a reply in JSON. who: how messages call it ("GitHub"); request: as of jeton.http.request, with `method` and `url`.
---- Returns the reply's table and the reply; or nil, message, how the next attempt is to be made (nil, or { retry_after = seconds }), the reply if there was one.
+--- Asks an issuer. who: how messages call it ("GitHub"); request: as of jeton.http.request, with `method` and `url`. Returns a reply of success; or nil, message,
+--- how the next attempt is to be made (nil, or { retry_after = seconds }), the reply if there was one.
 ---@async
-function M.ask(options, who, request)
+function M.call(options, who, request)
   request.timeout = request.timeout or options.timeout
   for _, key in ipairs(WAY_KEYS) do
     if request[key] == nil then request[key] = options[key] end
   end
   request.limits = request.limits or { body = BODY_MAX }
-  request.headers = request.headers or {}
-  if request.headers.accept == nil then request.headers.accept = "application/json" end
   local res, why = jeton.http.request(request)
   if not res then return nil, why end
+  if res.status >= 200 and res.status <= 299 then return res end
+  local body = res:json()
+  local message, how = reply.refusal(res, type(body) == "table" and body or nil, who)
+  return nil, message, how, res
+end
+
+--- As M.call, of an issuer that answers in JSON: returns the reply's table and the reply.
+---@async
+function M.ask(options, who, request)
+  request.headers = request.headers or {}
+  if request.headers.accept == nil then request.headers.accept = "application/json" end
+  local res, why, how, refusal = M.call(options, who, request)
+  if not res then return nil, why, how, refusal end
   if res.status == 204 then return {}, res end
   local body, not_json = res:json()
-  if res.status < 200 or res.status > 299 then
-    local message, how = reply.refusal(res, type(body) == "table" and body or nil, who)
-    return nil, message, how, res
-  end
   if type(body) ~= "table" then return nil, ("%s's reply is %s"):format(who, not_json or "not a JSON object"), nil, res end
   return body, res
 end

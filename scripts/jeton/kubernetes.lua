@@ -59,7 +59,7 @@ function M.service_account(options) return service_account(options == nil and {}
 
 --- Where the API is, as a pod is told.
 local function api_url(options)
-  if options.url then return (options.url:gsub("/+$", "")) end
+  if options.url then return options.url end
   local host, port = jeton.env.KUBERNETES_SERVICE_HOST, jeton.env.KUBERNETES_SERVICE_PORT
   return ("https://%s:%s"):format(host:find(":", 1, true) and "[" .. host .. "]" or host, port)
 end
@@ -132,7 +132,7 @@ M.token_request = issuer.new {
     expiration = { issuer.seconds },
     bound_to = { issuer.map, by_key = true },
     token = { issuer.secret },
-    url = { issuer.url },
+    url = { issuer.url, base = true },
     mount = { issuer.path, default = MOUNT },
   },
   check = check_request,

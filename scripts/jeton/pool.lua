@@ -10,6 +10,7 @@
 -- the key's fault.
 
 local names = require "jeton.names"
+local reply = require "jeton.oauth2.reply"
 
 local M = {}
 local Pool = {}
@@ -57,6 +58,8 @@ local function check(options)
   end
 end
 
+local made = {} -- by name: the pools of this VM
+
 --- A pool of keys, each a token of the policy. At the top of a policy's file. options: tokens, their names; name, where a policy has several pools;
 --- choose, "round_robin" or "least_used"; rest_on, the statuses by which a key is at its limit; rest, for how many seconds where the reply has no
 --- Retry-After, and longest, where it has; window, over how many seconds uses are counted; retry = false relays what a limit answers.
@@ -67,10 +70,13 @@ function M.new(options)
   if not good then error(why, 2) end
   local rests = {}
   for _, status in ipairs(options.rest_on or { 429 }) do rests[status] = true end
+  local name = options.name or "keys"
+  if made[name] then error(("pool.new: name: another pool of this policy is '%s', and they would share what rests: give each its own"):format(name), 2) end
+  made[name] = true
   return setmetatable({
     tokens = { table.unpack(options.tokens) },
-    store = jeton.shared("jeton.pool/" .. (options.name or "keys"), { max = "1m" }),
-    mark = "jeton.pool/" .. (options.name or "keys"), -- in req.ctx: the request's key
+    store = jeton.shared("jeton.pool/" .. name, { max = "1m" }),
+    mark = "jeton.pool/" .. name, -- in req.ctx: the request's key
     by_use = options.choose == "least_used",
     rests = rests,
     rest = options.rest or REST,
@@ -146,15 +152,6 @@ end
 
 -- what was answered ---------------------------------------------------------------------------------------------------------------------------
 
---- Seconds of a Retry-After, which is a number or a date (RFC 9110 section 10.2.3); nil: there is none.
-local function retry_after(res)
-  local text = res.headers["retry-after"]
-  if not text then return nil end
-  local seconds = tonumber(text:match "^%s*(%d+)%s*$")
-  local at = not seconds and jeton.time.parse(text)
-  return seconds or at and math.max(0, at - jeton.now()) or nil
-end
-
 --- Looks at a reply, in on_response: one of `rest_on` lets the request's key rest, and the request is sent again with another one, if there is one that
 --- does not rest and `limits.retries` allows it. Returns whether it is; else the client gets the reply.
 ---@param res jeton.response
@@ -163,7 +160,7 @@ end
 function Pool:answered(res, req)
   local name = req.ctx[self.mark]
   if not name or not self.rests[res.status] then return false end
-  local seconds = math.min(retry_after(res) or self.rest, self.longest)
+  local seconds = math.min(reply.retry_after(res) or self.rest, self.longest)
   if seconds > 0 then
     self.store:set("rest/" .. name, jeton.now() + seconds, seconds)
     jeton.log.info("a key is at its limit, and rests", { token = name, status = res.status, seconds = math.ceil(seconds) })

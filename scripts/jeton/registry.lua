@@ -10,6 +10,7 @@
 
 local issuer = require "jeton.issuer"
 local names = require "jeton.names"
+local reply = require "jeton.oauth2.reply"
 
 local M = {}
 
@@ -97,7 +98,7 @@ end
 --- What the registry says to who comes without a token; or nil, message.
 ---@async
 local function ask_challenge(options)
-  local url = options.url:gsub("/+$", "") .. "/v2/"
+  local url = options.url .. "/v2/"
   local res, why = jeton.http.get(url, { timeout = options.timeout, tls = options.tls, http2 = options.http2, proxy = options.proxy })
   if not res then return nil, why end
   local challenge, other = challenge_in(res.headers)
@@ -105,7 +106,7 @@ local function ask_challenge(options)
   if other and other:lower() == "basic" then
     return nil, 'the registry asks for a password itself, not for a token: write req.headers["authorization"] = "Basic " .. jeton.base64.encode("user:" .. password)'
   end
-  return nil, ("the registry answered %d to /v2/ without a Bearer challenge"):format(res.status)
+  return nil, ("the registry answered %d to /v2/ without a Bearer challenge"):format(res.status), reply.how(res)
 end
 
 local challenges = {} -- by options: what the registry has said. For as long as the VM
@@ -115,8 +116,8 @@ local function challenge_of(options, ctx)
   local refused = ctx.refusal and challenge_in(ctx.refusal.headers)
   if refused then return check_realm(options, refused) end
   if not challenges[options] then
-    local challenge, why = ask_challenge(options)
-    if not challenge then return nil, why end
+    local challenge, why, how = ask_challenge(options)
+    if not challenge then return nil, why, how end
     challenges[options] = { realm = challenge.realm, service = challenge.service }
   end
   return challenges[options]
@@ -146,8 +147,8 @@ end
 
 ---@async
 local function fetch(options, ctx)
-  local challenge, why = challenge_of(options, ctx)
-  if not challenge then return nil, why end
+  local challenge, why, unready = challenge_of(options, ctx)
+  if not challenge then return nil, why, unready end
   local scope = challenge.scope or ctx.data and ctx.data.scope or ctx.key
   if scope == NO_SCOPE then scope = "" end
   local body, refused, how = issuer.ask(options, WHO, request_of(options, challenge, scope))
@@ -171,7 +172,7 @@ end
 M.token = issuer.new {
   name = "registry.token",
   options = {
-    url = { issuer.url, needed = true },
+    url = { issuer.url, base = true, needed = true },
     username = { issuer.text },
     password = { issuer.secret },
     identity_token = { issuer.secret },

@@ -13,6 +13,7 @@
 
 local issuer = require "jeton.issuer"
 local names = require "jeton.names"
+local reply = require "jeton.oauth2.reply"
 
 local M = {}
 
@@ -130,7 +131,11 @@ end
 local function read_page(options, url, jar)
   local res, why = ask(options, { method = "GET", url = url }, jar)
   if not res then return nil, why end
-  if res.status >= 400 then return nil, ("the page %s answered %d"):format(url:match "^[^?#]*", res.status) end
+  local wants_page = options.csrf and not options.csrf.cookie
+  if res.status >= (wants_page and 300 or 400) then
+    local message, how = reply.refusal(res, nil, "the page " .. url:match "^[^?#]*")
+    return nil, message, how
+  end
   if not options.csrf then return true end
   return csrf_in(options.csrf, res, jar)
 end
@@ -181,10 +186,10 @@ end
 ---@async
 local function fetch(options)
   local jar, headers = {}, {}
-  local token, why
+  local token, why, how
   if options.page or options.csrf then
-    token, why = read_page(options, options.page or options.url, jar)
-    if not token then return nil, why end
+    token, why, how = read_page(options, options.page or options.url, jar)
+    if not token then return nil, why, how end
   end
   local kind = options.json and "json" or "form"
   local body = with_csrf(options.csrf, options.csrf and token, headers, options[kind])
@@ -192,10 +197,10 @@ local function fetch(options)
   res, why = ask(options, { method = "POST", url = options.url, headers = headers, [kind] = body }, jar)
   if not res then return nil, why end
   local refused = refusal_in(options, res)
-  if refused then return nil, refused, { permanent = (res.status < 400 or REFUSED[res.status]) and true or nil } end
+  if refused then return nil, refused, reply.how(res, (res.status < 400 or REFUSED[res.status]) and true or nil) end
   if options.csrf and options.csrf.after then
-    token, why = read_page(options, options.csrf.after, jar)
-    if not token then return nil, why end
+    token, why, how = read_page(options, options.csrf.after, jar)
+    if not token then return nil, why, how end
   elseif options.csrf and options.csrf.cookie then
     token = csrf_in(options.csrf, res, jar)
   end

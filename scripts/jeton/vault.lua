@@ -26,7 +26,7 @@ local FEWER = 1.1 -- a renewal that gives less than this over what is left has m
 local function ask(options, request)
   return issuer.ask(options, WHO, {
     method = request.method or "POST",
-    url = ("%s/v1/%s"):format(options.url:gsub("/+$", ""), request.path),
+    url = ("%s/v1/%s"):format(options.url, request.path),
     headers = { ["x-vault-token"] = request.token, ["x-vault-namespace"] = options.namespace, ["x-vault-request"] = "true" },
     json = request.json,
   })
@@ -98,9 +98,9 @@ local function revoke_self(options, token) return revoked(ask(options, { path = 
 
 --- The options of each login, with its own beside them.
 local function login_options(more)
-  more.url = { issuer.url, needed = true }
+  more.url = { issuer.url, base = true, needed = true }
   more.namespace = { issuer.text }
-  more.increment = { issuer.seconds }
+  more.increment = { issuer.whole_seconds }
   return more
 end
 
@@ -174,7 +174,8 @@ M.jwt = jwt_login "jwt"
 M.token = login("token", { token = { issuer.secret, needed = true, by_key = true } }, function(options)
   local body, why, how = ask(options, { method = "GET", path = "auth/token/lookup-self", token = options.token })
   if not body then return nil, why, how end
-  local data = type(body.data) == "table" and body.data or {}
+  local data = body.data
+  if type(data) ~= "table" then return nil, "Vault's reply has no data" end
   local life = tonumber(data.ttl) or 0
   if life <= 0 then return { token = options.token, life = LIFETIME, renewable = false } end
   if data.renewable ~= true then return { token = options.token, life = life, renewable = false } end
@@ -315,7 +316,7 @@ M.dynamic = issuer.new {
   calls = false,
   options = secret_options {
     data = { issuer.map, by_key = true },
-    increment = { issuer.seconds },
+    increment = { issuer.whole_seconds },
     lifetime = { issuer.seconds, default = LIFETIME },
   },
   check = check_secret,

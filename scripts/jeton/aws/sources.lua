@@ -78,32 +78,33 @@ local IMDS = "the instance's metadata service"
 ---@async
 local function session_of(options)
   local headers = { ["x-aws-ec2-metadata-token-ttl-seconds"] = "300" }
-  local res, why = jeton.http.request { method = "PUT", url = options.url .. "/latest/api/token", headers = headers, timeout = options.timeout }
-  if not res then return nil, why end
-  if res.status ~= 200 then return nil, ("%s answered %d to the request for a session"):format(IMDS, res.status) end
+  local res, why, how = issuer.call(options, IMDS .. ", asked for a session,", { method = "PUT", url = options.url .. "/latest/api/token", headers = headers })
+  if not res then return nil, why, how end
   return { ["x-aws-ec2-metadata-token"] = jeton.secret.value(res.body:match "^%s*(.-)%s*$") }
 end
 
 ---@async
 local function role_of(options, url, headers)
   if options.role then return options.role end
-  local res, why = jeton.http.get(url, { headers = headers, timeout = options.timeout })
-  if not res then return nil, why end
-  if res.status == 404 then return nil, "the instance has no role: attach an instance profile to it" end
-  local role = res.body:match "^%s*(%S+)"
-  if res.status ~= 200 or not role then return nil, ("%s answered %d to the request for the role's name"):format(IMDS, res.status) end
+  local res, why, how, refusal = issuer.call(options, IMDS .. ", asked for the role's name,", { url = url, headers = headers })
+  if not res then
+    if refusal and refusal.status == 404 then return nil, "the instance has no role: attach an instance profile to it" end
+    return nil, why, how
+  end
+  local role = res.body:match "^%s*([%w+=,.@_-]+)%s*$" -- the letters of a role's name in IAM
+  if not role then return nil, IMDS .. "'s reply to the request for the role's name is no name" end
   return role
 end
 
 ---@async
 function M.imds(options)
   local headers, role, why, how, body
-  headers, why = session_of(options)
-  if not headers then return nil, why end
+  headers, why, how = session_of(options)
+  if not headers then return nil, why, how end
   local url = options.url .. "/latest/meta-data/iam/security-credentials/"
-  role, why = role_of(options, url, headers)
-  if not role then return nil, why end
-  body, why, how = issuer.ask({ timeout = options.timeout }, IMDS, { url = url .. role, headers = headers })
+  role, why, how = role_of(options, url, headers)
+  if not role then return nil, why, how end
+  body, why, how = issuer.ask(options, IMDS, { url = url .. role, headers = headers })
   if not body then return nil, why, how end
   if body.Code ~= nil and body.Code ~= "Success" then return nil, ("%s says %s"):format(IMDS, tostring(body.Code)) end
   return of_json(body, IMDS, HOUR)

@@ -1,6 +1,7 @@
 --- JSON Web Tokens by which a client says who it is (RFC 7523 section 2.2), or what it asks for (section 2.1): made and signed here, or somebody else's, from a
 --- file that is rotated. A part of jeton.oauth2; `how` is the policy's table `assertion` or `jwt`.
 
+local issuer = require "jeton.issuer"
 local jwt = require "jeton.jwt"
 local names = require "jeton.names"
 
@@ -20,7 +21,7 @@ local WRITTEN = { iss = "issuer", sub = "subject", aud = "audience", exp = "life
 
 local function fail(text, ...) error(text:format(...), 0) end
 
-local function is_secret(value) return getmetatable(value) == "secret" or getmetatable(value) == "token" end
+local is_secret = issuer.is_secret
 
 local function check_seconds(how, where, key, least)
   local value = how[key]

@@ -7,6 +7,7 @@
 --- Each thread keeps the nonces that it has seen, by server. The key's file is read for each proof, so that it may be replaced; tokens that are bound to the
 --- old one are refused then, and fetched anew.
 
+local issuer = require "jeton.issuer"
 local jwt = require "jeton.jwt"
 local names = require "jeton.names"
 
@@ -22,7 +23,7 @@ local SERVERS_MAX = 1000
 
 local function fail(text, ...) error(text:format(...), 0) end
 
-local function is_secret(value) return getmetatable(value) == "secret" or getmetatable(value) == "token" end
+local is_secret = issuer.is_secret
 local function is_dpop(value) return getmetatable(value) == Dpop.__metatable end
 
 -- URLs ------------------------------------------------------------------------------------------------------------------------

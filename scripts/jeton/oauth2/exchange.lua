@@ -3,13 +3,14 @@
 --- Whose token it is mostly comes with the request. So a family's token is fetched with what the request has said: tokens.NAME:of(key, { subject = secret }), where
 --- the key tells the callers apart, and may be that same secret.
 
+local issuer = require "jeton.issuer"
 
 local TYPE = "urn:ietf:params:oauth:token-type:" -- RFC 8693 section 3
 local SHORT = { access_token = true, refresh_token = true, id_token = true, saml1 = true, saml2 = true, jwt = true }
 
 local function fail(text, ...) error(text:format(...), 0) end
 
-local function is_secret(value) return getmetatable(value) == "secret" or getmetatable(value) == "token" end
+local is_secret = issuer.is_secret
 
 local function type_of(name)
   if SHORT[name] then return TYPE .. name end

@@ -52,40 +52,36 @@ function M.check_strings(options, key)
   if not good then fail("%s: expected a string or a list of strings, got %s", key, type(value)) end
 end
 
+local PLAIN = { string = true, number = true, boolean = true }
+--- What a form takes.
+local function is_field(value)
+  if PLAIN[type(value)] or issuer.is_secret(value) then return true end
+  if type(value) ~= "table" then return false end
+  for key, part in pairs(value) do
+    if math.type(key) ~= "integer" or not (PLAIN[type(part)] or issuer.is_secret(part)) then return false end
+  end
+  return true
+end
+
 local function check_extra(extra, grant)
   if type(extra) ~= "table" then fail("extra: expected a table, got %s", type(extra)) end
-  for name in pairs(extra) do
+  for name, value in pairs(extra) do
+    if not is_field(value) then
+      fail("extra: %s: expected a string, a number, true or false, a secret, or a list of them, got %s", tostring(name), type(value))
+    end
     if RESERVED[name] or grant.writes and grant.writes[name] then fail("extra: %s is written by the grant itself", name) end
   end
-end
-
---- Opens the files: the first fetch would tell what is wrong with them, and jeton check would not.
-local function check_tls(tls)
-  if type(tls) ~= "table" then fail("tls: expected a table, got %s", type(tls)) end
-  local good, why = pcall(jeton.http.tls, tls)
-  if not good then fail("tls: %s", (why:gsub("^.-jeton%.http[.:] ?tls: ", ""))) end
-end
-
---- url: a function for each key, or what check_url has seen.
-local function check_http2(http2, url)
-  if http2 ~= "auto" and type(http2) ~= "boolean" then
-    fail('http2: expected true, false or "auto", got %s', type(http2) == "string" and '"' .. http2 .. '"' or type(http2))
-  end
-  if http2 == "auto" and type(url) == "string" and not url:find "^https:" then
-    fail 'http2: "auto" has no use over http://, since nothing tells there what a server speaks: write true for HTTP/2 with prior knowledge, or false'
-  end
-end
-
-local function check_proxy(proxy)
-  local good, why, told = pcall(jeton.http.proxy, proxy)
-  if not good or told then fail("proxy: %s", ((told or why):gsub("^.-jeton%.http: proxy: ", ""))) end
 end
 
 --- key: token_url, or another URL of the issuer.
 function M.check_url(options, key)
   local url = options[key]
   if type(url) ~= "string" then fail("%s: expected an http or https URL, got %s", key, type(url)) end
-  if url:find "^https?://" then return end
+  if url:find "^https?://" then
+    local expected = issuer.url(url)
+    if expected then fail("%s: expected %s, got another text", key, expected) end
+    return
+  end
   local shown = url:match "^[%w.:/_-]+$" and #url <= 100 and url -- nothing that a password could stand in
   if not shown then fail("%s: expected a URL that begins with https:// or http://, got another text", key) end
   local meant = not url:find("://", 1, true) and url:find "^[%w-]+[.:]" and (' (did you mean "https://%s"?)'):format(url) or ""
@@ -97,9 +93,9 @@ local function check(grant, options)
   local fixed = function(...) return family.is_fixed(options, ...) end
   if fixed "token_url" then M.check_url(options, "token_url") end
   if fixed("token_url", "client_id", "client_secret", "assertion", "tls") then authentication.check(options, grant.anonymous) end
-  if options.tls ~= nil and fixed "tls" then check_tls(options.tls) end
-  if options.http2 ~= nil then check_http2(options.http2, options.token_url) end
-  if options.proxy ~= nil then check_proxy(options.proxy) end
+  local tls = options.tls
+  if not fixed "tls" then tls = nil end
+  issuer.check_way({ tls = tls, http2 = options.http2, proxy = options.proxy }, options.token_url)
   if fixed "scope" then M.check_strings(options, "scope") end
   if fixed "audience" then M.check_strings(options, "audience") end
   if options.extra ~= nil and fixed "extra" then check_extra(options.extra, grant) end
@@ -107,6 +103,7 @@ local function check(grant, options)
   if fixed "lifetime" and options.lifetime ~= nil and type(options.lifetime) ~= "number" then
     fail("lifetime: expected seconds as a number, got %s", type(options.lifetime))
   end
+  if type(options.lifetime) == "number" and options.lifetime <= 0 then fail "lifetime: expected seconds above 0" end
 end
 
 local owners = {} -- by path: whose login is kept there

@@ -103,12 +103,12 @@ local function refuses(body)
   return number ~= nil and number ~= 0
 end
 
---- Where a redirect leads, without what may be a secret in it.
-local function redirect_of(res)
+--- Where a redirect leads, without what may be a secret in it. who: what answered, if not the token endpoint.
+local function redirect_of(res, who)
   local location = res.headers.location
   if res.status < 300 or res.status > 399 or not location then return nil end
   local place = word((location:match "^[^?#@]*"))
-  return (", a redirect to %s: give the URL that answers as token_url"):format(place or "another place")
+  return (", a redirect to %s: give the URL that answers%s"):format(place or "another place", who and "" or " as token_url")
 end
 
 --- The message for a reply without a token, and the server's code by itself. who: what answered.
@@ -120,7 +120,7 @@ local function describe(res, body, who)
   local message = ("%s answered %d"):format(who or "the token endpoint", res.status)
   if code then message = message .. ": " .. code end
   if text and text ~= code then message = message .. ": " .. text end
-  return message .. (redirect_of(res) or ""), code
+  return message .. (redirect_of(res, who) or ""), code
 end
 
 --- Codes of RFC 6749 section 5.2 and RFC 8707 that stay what they are until somebody changes the client, at the issuer or here. Not what only looks like them: an
@@ -130,20 +130,26 @@ local PERMANENT = {
   invalid_scope = true, invalid_target = true,
 }
 
---- Seconds, as Retry-After asks for them (RFC 9110 section 10.2.3), or nil.
-local function retry_after(res)
+--- Seconds, as Retry-After asks for them (RFC 9110 section 10.2.3), or nil. A date is held against that of the reply, whose clock is the same.
+function M.retry_after(res)
   local text = res.headers["retry-after"]
   if not text then return nil end
   local seconds = tonumber(text:match "^%s*(%d+)%s*$")
   local at = not seconds and times.of_header(text)
-  if at then seconds = at - (times.of_header(res.headers.date) or jeton.now()) end
-  return seconds and seconds > 0 and seconds or nil
+  if at then seconds = math.max(0, at - (times.of_header(res.headers.date) or jeton.now())) end
+  return seconds
+end
+
+--- The third result of a fetch: how the next attempt is to be made after a reply; nil: as any.
+function M.how(res, permanent)
+  local seconds = M.retry_after(res)
+  if seconds == 0 then seconds = nil end
+  return (seconds or permanent) and { retry_after = seconds, permanent = permanent } or nil
 end
 
 --- What a failed read returns: how the next attempt is to be made stands at the end.
 local function failed(res, message, code)
-  local seconds, permanent = retry_after(res), res.status < 500 and PERMANENT[code]
-  return nil, message, code, (seconds or permanent) and { retry_after = seconds, permanent = permanent } or nil
+  return nil, message, code, M.how(res, res.status < 500 and PERMANENT[code] or nil)
 end
 
 local function refused(res, body, who) return failed(res, describe(res, body, who)) end

@@ -20,7 +20,7 @@
 ---@field token jeton.secret
 ---@field token_type? string
 ---@field service_account? string|fun(key: string): string
----@field lifetime? number seconds
+---@field lifetime? integer seconds
 ---@field delegates? string[]
 ---@field sts_url? string
 ---@field iam_url? string
@@ -28,6 +28,6 @@
 ---@class jeton.gcp.impersonate : jeton.gcp.options
 ---@field from jeton.token_options
 ---@field service_account string|fun(key: string): string
----@field lifetime? number seconds
+---@field lifetime? integer seconds
 ---@field delegates? string[]
 ---@field url? string

@@ -6,7 +6,7 @@
 ---@class jeton.vault.login : jeton.token_options
 ---@field url string Vault
 ---@field namespace? string
----@field increment? number seconds that a renewal asks for
+---@field increment? integer seconds that a renewal asks for
 ---@field tls? jeton.tls
 ---@field http2? boolean|"auto"
 ---@field proxy? string|jeton.proxy|false
@@ -38,7 +38,7 @@
 
 ---@class jeton.vault.dynamic : jeton.vault.secret
 ---@field data? table|fun(key: string): table sent with POST
----@field increment? number seconds that a renewal asks for
+---@field increment? integer seconds that a renewal asks for
 
 ---@class jeton.vault.kv : jeton.vault.secret
 ---@field mount? string "secret" unless it is given
