@@ -286,7 +286,7 @@ describe("the example", function()
 end)
 
 describe("a policy with what is no program", function()
-  for text, expected in pairs {
+  local cases = {
     [ [[exec_credential.kubernetes { command = "aws eks get-token" }]] ] =
       'exec_credential.kubernetes: command: expected a list such as { "program", "argument" }, got another string',
     [ [[exec_credential.kubernetes {}]] ] = 'exec_credential.kubernetes: command: is needed, and is a list such as { "program", "argument" }',
@@ -299,13 +299,9 @@ describe("a policy with what is no program", function()
     [ [[exec_credential.az { resource = "a", scope = "b" }]] ] = "exec_credential.az: scope: resource says already what the token is for",
     [ [[exec_credential.az "a"]] ] = "exec_credential.az: expected a table of options, got string",
     [ [[exec_credential.kubectl {}]] ] = "jeton.exec_credential has no 'kubectl'",
-  } do
-    it("is refused: " .. text, function()
-      local file = process.write_file(dir .. "/policy.lua", policy(text))
-      local code, out, err = jeton.run { "check", file }
-      assert.equal(78, code, out .. err)
-      assert.is_truthy((out .. err):find(expected, 1, true), out .. err)
-      assert.is_truthy((out .. err):find("policy.lua:4:", 1, true), out .. err)
-    end)
+  }
+  local refusal = jeton.refusals([[local exec_credential = require "jeton.exec_credential"]], cases, function(text) return (text:gsub("URL", "http://127.0.0.1:" .. upstream.port):gsub("DIR", dir)) end)
+  for text, expected in pairs(cases) do
+    it("is refused: " .. text, function() assert.is_truthy(refusal(text):find(expected, 1, true), refusal(text)) end)
   end
 end)

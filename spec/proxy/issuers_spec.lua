@@ -26,7 +26,6 @@ local S, RSA, EC = jeton.secret.value "s3cret", jeton.secret.file "DIR/rsa.pem",
 describe("an option of an issuer", function()
   local APP, ROLE = 'app_id = 1, key = RSA, organization = "acme"', 'role_arn = "arn:aws:iam::1:role/a", from = aws.imds()'
   local CLIENT = 'token_url = "https://a/t", client_id = "c", client_secret = S'
-  local told
   local cases = {
     -- a number where there is to be a text
     [ [[github.app { app_id = 1, key = RSA, repository = 5 }]] ] = "github.app: repository: expected a string, got number",
@@ -52,16 +51,12 @@ describe("an option of an issuer", function()
     -- of two pools each has its own name
     [ [[pool.new { tokens = { "a" } }, pool.new { tokens = { "b" } }]] ] = "pool.new: name: another pool of this policy is 'keys'",
   }
-  local function ask()
-    local texts = {}
-    for text in pairs(cases) do texts[#texts + 1] = (text:gsub("DIR", dir)) end
-    return jeton.refusals(MODULES:gsub("DIR", dir), texts)
-  end
+  local function put(text) return (text:gsub("DIR", dir)) end
+  local refusal = jeton.refusals(MODULES, cases, put)
   for text, expected in pairs(cases) do
     it("is refused where it stands: " .. text, function()
-      told = told or ask()
-      local said = told[text:gsub("DIR", dir)]
-      assert.is_truthy(said:find((expected:gsub("DIR", dir)), 1, true), said)
+      local said = refusal(text)
+      assert.is_truthy(said:find(put(expected), 1, true), said)
       assert.is_nil(said:find("u:pw", 1, true), said)
     end)
   end

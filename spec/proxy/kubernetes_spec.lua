@@ -172,7 +172,7 @@ describe("the example", function()
 end)
 
 describe("a policy with what is no account", function()
-  for text, expected in pairs {
+  local cases = {
     [ [[kubernetes.token_request { service_account = "a" }]] ] = 'kubernetes.token_request: url: is needed outside of a pod (KUBERNETES_SERVICE_HOST is not set)',
     [ [[kubernetes.token_request { url = "URL" }]] ] = "kubernetes.token_request: service_account: is needed, and is a string",
     [ [[kubernetes.token_request { url = "URL", service_account = "default/a" }]] ] = "kubernetes.token_request: service_account: expected its name alone; the namespace stands in namespace",
@@ -181,13 +181,9 @@ describe("a policy with what is no account", function()
     [ [[kubernetes.service_account { file = "a" }]] ] = "kubernetes.service_account: unknown option 'file'",
     [ [[kubernetes.service_account "a"]] ] = "kubernetes.service_account: expected a table of options, got string",
     [ [[kubernetes.pod {}]] ] = "jeton.kubernetes has no 'pod'",
-  } do
-    it("is refused: " .. text, function()
-      local file = process.write_file(dir .. "/policy.lua", policy(text))
-      local code, out, err = jeton.run { "check", file }
-      assert.equal(78, code, out .. err)
-      assert.is_truthy((out .. err):find(expected, 1, true), out .. err)
-      assert.is_truthy((out .. err):find("policy.lua:4:", 1, true), out .. err)
-    end)
+  }
+  local refusal = jeton.refusals([[local kubernetes = require "jeton.kubernetes"]], cases, function(text) return (text:gsub("URL", "http://127.0.0.1:" .. api.port):gsub("TLS", "https://localhost:" .. api.tls_port):gsub("DIR", dir)) end)
+  for text, expected in pairs(cases) do
+    it("is refused: " .. text, function() assert.is_truthy(refusal(text):find(expected, 1, true), refusal(text)) end)
   end
 end)

@@ -170,7 +170,7 @@ describe("the example", function()
 end)
 
 describe("a policy with what is no login", function()
-  for text, expected in pairs {
+  local cases = {
     [ [[session.login { url = "URL", form = {} }]] ] = "session.login: cookie: is needed, and is a string or a list of strings",
     [ [[session.login { url = "URL", cookie = "a" }]] ] = "session.login: form: is needed, and is what the login's form has",
     [ [[session.login { url = "URL", cookie = "a", form = {}, json = {} }]] ] = "session.login: json: form says already what is sent",
@@ -180,13 +180,9 @@ describe("a policy with what is no login", function()
     [ [[session.login { url = "/login", cookie = "a", form = {} }]] ] = 'session.login: url: expected a URL such as "https://host"',
     [ [[session.login { url = "URL", cookie = "a", form = {}, cookies = {} }]] ] = "session.login: unknown option 'cookies': did you mean 'cookie'?",
     [ [[session.form {}]] ] = "jeton.session has no 'form'",
-  } do
-    it("is refused: " .. text, function()
-      local file = process.write_file(dir .. "/policy.lua", policy(text))
-      local code, out, err = jeton.run { "check", file }
-      assert.equal(78, code, out .. err)
-      assert.is_truthy((out .. err):find(expected, 1, true), out .. err)
-      assert.is_truthy((out .. err):find("policy.lua:4:", 1, true), out .. err)
-    end)
+  }
+  local refusal = jeton.refusals([[local session = require "jeton.session"]], cases, function(text) return (text:gsub("URL", url):gsub("DIR", dir)) end)
+  for text, expected in pairs(cases) do
+    it("is refused: " .. text, function() assert.is_truthy(refusal(text):find(expected, 1, true), refusal(text)) end)
   end
 end)

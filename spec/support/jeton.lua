@@ -84,19 +84,27 @@ function M.run(args, options)
   return process.run({ M.binary, table.unpack(args) }, options)
 end
 
---- What each of some expressions raises in a policy's file behind `head`, told by one `jeton check`: by text, the message that follows "policy.lua:LINE: ", where LINE is
---- the expression's own. Fails for one that raises nothing, or at another line. Each is of one line.
-function M.refusals(head, texts, options)
-  local lines = { head:gsub("\n", " ") .. " local function try(i, f) print(i, select(2, pcall(f))) end" }
-  for i, text in ipairs(texts) do lines[i + 1] = ("try(%d, function() local _ = %s end)"):format(i, (text:gsub("\n", " "))) end
-  lines[#lines + 1] = 'return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:1" }'
-  local code, out, err = M.run({ "check", process.write_file(process.temp_dir() .. "/policy.lua", table.concat(lines, "\n")) }, options)
-  assert(code == 0, out .. err)
-  local found = {}
-  for i, text in ipairs(texts) do
-    found[text] = (out .. err):match(("policy.lua:1: %d\\x09policy.lua:%d: ([^\n]*)"):format(i, i + 1)) or error(text .. "\n" .. out .. err, 2)
+--- What each of some expressions raises in a policy's file, told by one `jeton check`: a function text → the message behind "policy.lua:LINE: ", where LINE is the
+--- expression's own; it fails for one that raises nothing, or at another line. cases: a table whose keys are the texts, of one line each, behind `head`;
+--- put(text): what stands in the policy for a text, once a spec knows its directories and ports.
+function M.refusals(head, cases, put)
+  local told
+  local function ask()
+    local lines, texts = { put(head):gsub("\n", " ") .. " local function try(i, f) print(i, select(2, pcall(f))) end" }, {}
+    for text in pairs(cases) do
+      texts[#texts + 1] = text
+      lines[#texts + 1] = ("try(%d, function() local _ = %s end)"):format(#texts, put(text))
+    end
+    lines[#lines + 1] = 'return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:1" }'
+    local code, out, err = M.run { "check", process.write_file(process.temp_dir() .. "/policy.lua", table.concat(lines, "\n")) }
+    assert(code == 0, out .. err)
+    told = {}
+    for i, text in ipairs(texts) do told[text] = (out .. err):match(("policy.lua:1: %d\\x09policy.lua:%d: ([^\n]*)"):format(i, i + 1)) or false end
   end
-  return found
+  return function(text)
+    if not told then ask() end
+    return told[text] or error("raises nothing there: " .. text, 2)
+  end
 end
 
 return M
