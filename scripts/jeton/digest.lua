@@ -23,8 +23,8 @@ local SERVERS_MAX = 256 -- challenges that are kept
 
 local TOKEN = "[%w!#$%%&'*+.^_`|~-]+" -- RFC 9110 section 5.6.2
 
---- The value of a parameter at that place, a token or a quoted string (RFC 9110 section 5.6.4), and where it ends. A place is never further than behind the last byte,
---- since string.match has nothing there, also where the text ends in the middle of a value.
+--- The value of a parameter at that place, a token or a quoted string (RFC 9110 section 5.6.4), and where it ends. No place is further than behind the last byte,
+--- where string.match would have nothing, also if the text ends in the middle of a value.
 local function value_at(text, at)
   if text:sub(at, at) ~= '"' then return text:match("^([^%s,]*)()", at) end
   local made, from, last = {}, at + 1, #text + 1

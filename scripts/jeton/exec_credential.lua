@@ -15,11 +15,12 @@
 local issuer = require "jeton.issuer"
 local jwt = require "jeton.jwt"
 local names = require "jeton.names"
+local program = require "jeton.program"
 
 local M = {}
 
 local LIFETIME = 3600 -- seconds: when a program tells no end, it is asked again after these
-local SHOWN_MAX = 200
+local run, run_json = program.run, program.run_json
 
 -- kinds of options ----------------------------------------------------------------------------------------------------------------------------
 
@@ -43,39 +44,7 @@ local function options_of(more)
   return more
 end
 
--- running -------------------------------------------------------------------------------------------------------------------------------------
-
---- What it says of its failure, on one line.
-local function said(done)
-  local text = jeton.log.masked(done.stderr):gsub("[%c%s]+", " "):match "^%s*(.-)%s*$"
-  return text == "" and "" or ": " .. text:sub(1, SHOWN_MAX)
-end
-
---- What the program prints, or nil, message. env: what this form puts into its environment beside the policy's.
----@async
-local function run(options, argv, env, stdin)
-  local call = { table.unpack(argv) }
-  call.env = {}
-  for _, part in ipairs { env or {}, options.env or {} } do
-    for name, value in pairs(part) do call.env[name] = value end
-  end
-  call.stdin, call.cwd, call.timeout = stdin, options.cwd, options.timeout
-  local done, why = jeton.exec(call)
-  if not done then return nil, why end
-  if done.signal then return nil, ("%s was ended by signal %d%s"):format(argv[1], done.signal, said(done)) end
-  if done.status ~= 0 then return nil, ("%s ended with %d%s"):format(argv[1], done.status, said(done)) end
-  return done.stdout
-end
-
---- What it prints as a table, or nil, message.
----@async
-local function run_json(options, argv, env)
-  local text, why = run(options, argv, env)
-  if not text then return nil, why end
-  local body, not_json = jeton.json.decode(text)
-  if type(body) ~= "table" then return nil, ("%s printed what is not a JSON object%s"):format(argv[1], not_json and ": " .. not_json or "") end
-  return body
-end
+-- results -------------------------------------------------------------------------------------------------------------------------------------
 
 --- A result of a fetch. told: when it ends, as of jeton.time.parse or in seconds since the epoch; nil: what it says itself, if it is a JWT, else `lifetime`.
 local function made(options, value, told, fields)

@@ -174,6 +174,7 @@ describe("a token of jeton.aws", function()
     ["the profile is a login by SSO"] = { "aws.profile { name = 'sso', credentials = 'DIR/credentials', config = 'DIR/config', wait = 0 }",
       'use aws.process { command = "aws configure export-credentials --profile sso --format process" }' },
     ["profiles lead in a circle"] = { "aws.profile { name = 'circle', credentials = 'DIR/credentials', config = 'DIR/config', wait = 0 }", "its source_profile leads in a circle" },
+    ["the program is killed"] = { [[aws.process { command = { "/bin/sh", "-c", "echo '{ \"Version\": 1, \"AccessKeyId\": \"a\", \"SecretAccessKey\": \"b\" }'; kill -9 $$" }, wait = 0 }]], "sh was ended by signal 9" },
     ["the program fails"] = { "aws.process { command = \"sh -c 'echo no login >&2; exit 3'\", wait = 0 }", "sh ended with 3: no login" },
     ["the program prints something else"] = { "aws.process { command = { 'echo', '{}' }, wait = 0 }", "echo printed no credentials of Version 1" },
   } do

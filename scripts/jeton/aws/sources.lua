@@ -5,6 +5,7 @@
 
 local issuer = require "jeton.issuer"
 local ini = require "jeton.aws.ini"
+local program = require "jeton.program"
 local sts = require "jeton.aws.sts"
 
 local M = {}
@@ -49,23 +50,11 @@ local function words_of(line)
   return words
 end
 
-local function command_of(options)
-  local command = { table.unpack(type(options.command) == "string" and words_of(options.command) or options.command) }
-  command.timeout = options.timeout
-  return command
-end
-
 ---@async
 function M.process(options)
-  local command = command_of(options)
-  local done, why = jeton.exec(command)
-  if not done then return nil, why end
-  if done.status ~= 0 then
-    local said = jeton.log.masked(done.stderr):match "^%s*(.-)%s*$":sub(1, 200):gsub("%c", " ")
-    return nil, ("%s ended with %s%s"):format(command[1], done.status or "signal " .. done.signal, said ~= "" and ": " .. said or "")
-  end
-  local body = jeton.json.decode(done.stdout)
-  if type(body) ~= "table" then return nil, command[1] .. " printed no JSON object" end
+  local command = type(options.command) == "string" and words_of(options.command) or options.command
+  local body, why = program.run_json({ timeout = options.timeout }, command)
+  if not body then return nil, why end
   if body.Version ~= 1 then return nil, ("%s printed no credentials of Version 1"):format(command[1]) end
   return of_json(body, command[1], HOUR)
 end
