@@ -498,6 +498,17 @@ describe("a token that is first used in on_send", function()
     assert.equal("", upstream.received())
   end)
 
+  it("beside what was kept of an earlier one is a 503, which says so", function()
+    start([[ kept.day = kept.day or crypto.hmac("sha256", tokens.key, "day")
+      req.headers.day, req.headers.now = sign(kept.day, "x"), sign(tokens.key, "x") ]],
+      { top = "local kept = {}", tokens = "key = { fetch = function(ctx) return { value = ctx.reason, expires_in = 60 } end }" })
+    assert.equal(200, http.get(proxy.port, "/a").status)
+    assert.equal(200, (proxy:control("POST", "/refresh/key")).status)
+    local res = http.get(proxy.port, "/b")
+    assert.same({ 503, 0 }, { res.status, #heads "/b" })
+    assert.truthy(res.body:find("or it computes with what it kept of an earlier one", 1, true))
+  end)
+
   it("and ends while the body is awaited lets the hook begin anew", function()
     start([[ n = n + 1
       local signed = sign(tokens.key, "x")
