@@ -122,6 +122,7 @@ struct exchange {
   bool replied;        /* the client has been told a head: an error may take it back, and the step with it */
   bool error_hook_ran; /* on_error runs once, however its own reply fails */
   bool has_ctx;        /* req.ctx has a table in the registry: asked for in any step, given back at the end */
+  bool has_detail;     /* so does req:retry's detail */
   struct failure {
     int status;           /* what the client gets; 0: nothing failed */
     int code;             /* enum err or libuv's, for on_error and the log */

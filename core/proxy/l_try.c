@@ -63,6 +63,7 @@ void l_try_changed(lua_State *L, struct exchange *ex) {
 static int accept_retry(lua_State *L, struct exchange *ex) {
   lua_settop(L, 2);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &ex->retries); /* detail, kept as req.ctx is */
+  ex->has_detail = true;
   ex->again = AGAIN_ASKED;
   ex->reply.source = REPLY_UPSTREAM;
   lua_pushboolean(L, true);
@@ -89,7 +90,7 @@ int l_try_retry(lua_State *L, struct exchange *ex) {
 }
 
 void l_try_forget(struct exchange *ex) {
-  if (ex->retries == 0 && ex->again != AGAIN_ASKED) return;
+  if (!ex->has_detail) return;
   lua_State *L = vm_state(ex->runtime->vm);
   lua_pushnil(L);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &ex->retries);

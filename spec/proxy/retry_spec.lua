@@ -31,18 +31,19 @@ local function judging(body)
     end]]):format(body or "'busy'")
 end
 
---- `response`: the body of on_response; options: send (of on_send; false: none), request, tokens, more as Lua text, fine (the upstream's script).
+--- `response`: the body of on_response; options: top, send (of on_send; false: none), request, tokens, more as Lua text, fine (the upstream's script).
 local function start(response, options)
   options = options or {}
   upstream = peers.raw(options.fine or judging())
   local send = options.send
   if send == nil then send = [[ req.headers.x = try.detail or "no" req.headers.try = try.number .. " " .. try.reason ]] end
   proxy = jeton.start(([[
+%s
 return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:%d", tokens = { %s },
   on_request = function(req, tokens) %s end,
   %s
   on_response = function(res, req, tokens) %s end,
-  %s }]]):format(upstream.port, options.tokens or "", options.request or "", send and "on_send = function(req, tokens, try) " .. send .. " end," or "", response, options.more or ""))
+  %s }]]):format(options.top or "", upstream.port, options.tokens or "", options.request or "", send and "on_send = function(req, tokens, try) " .. send .. " end," or "", response, options.more or ""))
   return proxy
 end
 local function heads(path)
@@ -127,6 +128,19 @@ describe("req:retry", function()
     assert.same({ 418, "made here" }, { res.status, res.body })
     assert.equal(200, http.get(proxy.port, "/retry").status)
     assert.same({ 1, 2 }, { #heads "/respond", #heads "/retry" })
+  end)
+
+  it("that gave way lets go of its detail with the request", function()
+    start([[ if res.status == 429 then
+        kept[1] = {}
+        assert(req:retry(kept[1]))
+        req:respond(418)
+      end ]], { top = "local kept = setmetatable({}, { __mode = 'v' })", request = [[ if req.path == "/kept" then
+        for i = 1, 50 do local garbage = ("x"):rep(100000) .. i end
+        req:respond(200, nil, tostring(kept[1]))
+      end ]], send = false })
+    assert.equal(418, http.request(proxy.port, "GET", "/a", { x = "no" }).status)
+    process.poll(function() return http.get(proxy.port, "/kept").body == "nil" end, 5, "the detail to be collected")
   end)
 
   it("is of no use to a hook that fails", function()
