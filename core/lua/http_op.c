@@ -401,6 +401,7 @@ static void note_origins(const struct http_op *op, struct origins **to) {
     if (files[i] != NULL) origins_add_path(to, files[i]);
   for (unsigned i = 0; i < op->headers.n; i++)
     if (op->headers.v[i].secret != NULL) secret_note_origins(op->headers.v[i].secret, to);
+  if (op->query_secret != NULL) secret_note_origins(op->query_secret, to);
   if (op->body_secret != NULL) secret_note_origins(op->body_secret, to);
 }
 

@@ -29,7 +29,10 @@ static struct parents *of_text(lua_State *L, struct str text, const char *what) 
 /* The password on the top: a new reference, or NULL: none. */
 static struct secret *password_at_top(lua_State *L, const char *what) {
   struct secret *s = l_secret_test(L, -1);
-  if (s != NULL) return secret_ref(s);
+  if (s != NULL) {
+    l_secret_note(L, s);
+    return secret_ref(s);
+  }
   if (lua_isnil(L, -1)) return NULL;
   if (lua_type(L, -1) != LUA_TSTRING) arg_wrong(L, what, "proxy: password", "a string or a secret", -1);
   return secret_bytes(arg_string(L, -1, what, "proxy: password"), "password", NULL);

@@ -84,6 +84,8 @@ describe("permanent = true", function()
     ["hashed"] = "jeton.crypto.hmac('sha256', key, 'x')",
     ["joined and sent"] = "jeton.http.get('http://127.0.0.1:1/', { headers = { authorization = 'Bearer ' .. key }, timeout = 1 })",
     ["sent in a form"] = "jeton.http.post('http://127.0.0.1:1/', { form = { client_secret = key }, timeout = 1 })",
+    ["sent in a query"] = "jeton.http.get('http://127.0.0.1:1/', { query = { key = key }, timeout = 1 })",
+    ["sent to a proxy"] = "jeton.http.get('http://127.0.0.1:1/', { proxy = { url = 'http://127.0.0.1:1', user = 'u', password = key }, timeout = 1 })",
     ["given to a command"] = "jeton.exec { 'cat', stdin = key }",
     ["read by jeton.file.read"] = "jeton.file.read(dir .. '/key')",
   } do
