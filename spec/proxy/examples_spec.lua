@@ -659,7 +659,7 @@ describe("jeton check", function()
       local rsa = file .. ".rsa"
       assert.equal(0, (process.run { "openssl", "genrsa", "-out", rsa, "2048" }))
       local code, out, err = jeton.run({ "check", example(name) }, {
-        env = { JETON_SCRIPTS = jeton.root .. "/scripts", SECRET_FILE = file, PASSWORD_FILE = file, API_KEY_FILE = file, REFRESH_FILE = file, KEY_FILE = key, ACCOUNT_KEY = rsa, LOGIN_FILE = file, KEYS_DIR = file:match "^(.*)/", TOKEN_FILE = file,
+        env = { JETON_SCRIPTS = jeton.root .. "/scripts", SECRET_FILE = file, PASSWORD_FILE = file, API_KEY_FILE = file, REFRESH_FILE = file, KEY_FILE = name == "github-app" and rsa or key, ACCOUNT_KEY = rsa, LOGIN_FILE = file, KEYS_DIR = file:match "^(.*)/", TOKEN_FILE = file,
           JETON_DEMO_UPSTREAM = "http://127.0.0.1:1" },
       })
       assert.equal("", err)
