@@ -108,7 +108,7 @@ describe("permanent = true", function()
   it("ends when a command's secret is another one", function()
     process.write_file(dir .. "/key", "old\n")
     proxy = jeton.start(([[
-local key = jeton.secret.exec { "cat", %q, ttl = "200ms" }
+local key = jeton.secret.exec { "sh", "-c", "sleep 0.3; cat %s", ttl = "200ms" } -- the fetch waits for its first outcome
 return { listen = "127.0.0.1:0", upstream = "http://127.0.0.1:1",
   tokens = { api = { fetch = function()
     jeton.http.get("http://127.0.0.1:1/", { headers = { authorization = "Bearer " .. key } })
