@@ -6,13 +6,17 @@
  * One timer serves all limits, since only one of them runs at a time: while request bytes wait for the upstream (`sending`) it looks for progress (send_ms);
  * when the request is complete and taken, it gives the reply's head first_byte_ms; from the head on, each read of the reply response_ms. It rests
  * while it is the owner's turn: to give more of the body, or to resume. A request that the upstream takes no more (`broken`) leaves BROKEN_MS for
- * the reply that it may have sent before. */
+ * the reply that it may have sent before.
+ *
+ * A second one stands beside it, armed for few calls: the end of a token whose bytes wait for the upstream, since a socket or a window is full (`secrets`). What has left for the kernel is sent;
+ * what waits here is not, and is checked at the end of its wait as it was when it was written. */
 #include "http/call.h"
 
 #include <assert.h>
 #include <stddef.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "http/call_ops.h"
 
@@ -22,6 +26,7 @@ enum { BROKEN_MS = 2000, INTERIMS_MAX = 32, REFUSALS_MAX = 3 };
 
 static void call_over(struct call *c) {
   timeout_clear(&c->timeout);
+  timeout_clear(&c->secrets);
   c->phase = CALL_IDLE;
   struct origin *o = c->origin;
   c->origin = NULL;
@@ -77,6 +82,7 @@ void call_take_over(struct call *c, struct pipe_end *end, struct buf *rest) {
 static void try_again(struct call *c, bool fresh) {
   drop_place(c);
   timeout_clear(&c->timeout);
+  timeout_clear(&c->secrets);
   c->broken = c->body_done = false;
   c->phase = CALL_CONNECT;
   place_take(c->origin, &c->place, c->connect_ms, fresh);
@@ -177,6 +183,7 @@ void call_broke(struct call *c) {
 
 void call_drained(struct call *c, int status) {
   c->sending = false;
+  timeout_clear(&c->secrets);
   if (status < 0)
     call_broke(c);
   else if (c->phase == CALL_SEND)
@@ -283,6 +290,20 @@ static void on_due(struct timeout *t) {
     call_failed(c, UV_ETIMEDOUT, reason);
 }
 
+/* --- tokens that wait --- */
+
+void call_secrets_wait(struct call *c, int64_t end) {
+  enum { EARLY_MS = 2 * WHEEL_TICK_MS };
+  if (end == 0) return;
+  int64_t left = end - clock_boot_ms() - EARLY_MS;
+  timeout_set(&c->secrets, left > 0 ? (uint64_t)left : 1);
+}
+
+static void on_secrets_due(struct timeout *t) {
+  struct call *c = CONTAINER_OF(t, struct call, secrets);
+  if (c->place.conn != NULL && c->ops->secrets_wait(c)) call_failed(c, UV_ETIMEDOUT, CALL_TOKEN_ENDED);
+}
+
 /* --- life --- */
 
 void call_init(struct call *c, const struct call_events *e, void *owner, struct arena *a, struct wheel *w) {
@@ -292,11 +313,13 @@ void call_init(struct call *c, const struct call_events *e, void *owner, struct 
   c->arena = a;
   c->limits = &http_limits_default;
   timeout_init(&c->timeout, w, on_due);
+  timeout_init(&c->secrets, w, on_secrets_due);
 }
 
 void call_fini(struct call *c) {
   call_cancel(c);
   timeout_fini(&c->timeout);
+  timeout_fini(&c->secrets);
 }
 
 void call_start_again(struct call *c, struct origin *o) {

@@ -66,6 +66,7 @@ struct call { /* embedded */
   const struct call_ops *ops; /* of the protocol that the place's connection speaks */
   struct response response;
   struct timeout timeout;
+  struct timeout secrets; /* the end of the first token in what waits of the request (call_secrets_wait) */
   /* set by the owner before call_start */
   struct str method;
   const struct http_limits *limits;

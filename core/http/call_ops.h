@@ -4,7 +4,7 @@
  * stale connection, and that the owner hears each event in its order. The protocol (h1_call.c) keeps how a message stands on the wire. A second
  * protocol is a second table here and a member of struct call for what it remembers; no owner of a call sees which one it is.
  *
- * Order: send_head once the place is there; then send, end, pass_on, pause, resume, queued, stalled and raw in any order; then cancel or
+ * Order: send_head once the place is there; then send, end, pass_on, pause, resume, queued, stalled, secrets_wait and raw in any order; then cancel or
  * take_over, or the protocol's own call_ended, after which none is called. call_failed comes back as cancel. Only resume may tell events before it returns: the others answer from the loop.
  * Everything happens on the thread of the call. */
 #ifndef JETON_HTTP_CALL_OPS_H
@@ -13,6 +13,8 @@
 #include <assert.h>
 
 #include "http/call.h"
+
+#define CALL_TOKEN_ENDED "the upstream did not take the request before a token in it ended"
 
 struct call_ops {
   /* Asks make_head, sends the head and what there is of the body, and begins to read the reply. On an error nothing was sent, and the place is as good as before;
@@ -27,6 +29,8 @@ struct call_ops {
   size_t (*queued)(const struct call *c); /* bytes of the request that the peer has not taken */
   /* Has the peer taken nothing for the whole limit? Asked each stall_step of it; `first`: the limit begins. */
   bool (*stalled)(struct call *c, bool first);
+  /* Of what call_secrets_wait said that it waits: does some of it still? */
+  bool (*secrets_wait)(const struct call *c);
   /* Nothing has come of the peer, ever: it may be its address that is at fault. */
   bool (*unheard)(const struct call *c);
   struct stream *(*raw)(const struct call *c);        /* see call_raw; NULL where bytes need framing */
@@ -39,6 +43,9 @@ struct call_ops {
 
 /* The peer takes no more of the request; it may have answered all the same. */
 void call_broke(struct call *c);
+/* Behind a head that was sent: some bytes of secrets, or what lies in front of them, have not left, and their tokens' first end is then (clock_boot_ms; 0: they
+ * have none). A peer that has not taken them by then does not get them: the call fails. */
+void call_secrets_wait(struct call *c, int64_t end);
 /* What was queued has gone, or (status < 0) the peer takes no more. */
 void call_drained(struct call *c, int status);
 

@@ -18,6 +18,7 @@
 #include "http/call_ops.h"
 #include "http/writer.h"
 #include "net/uv_buf.h"
+#include "token/secret.h"
 
 enum {
   BODY_COPIED =
@@ -215,6 +216,8 @@ static int h1_send_head(struct call *c) {
   uv_buf_t bufs[2] = {uv_buf_of(buf_str(out)), uv_buf_of(body)};
   write_out(c, bufs, joined ? 1 : 2, true);
   buf_reset(out);
+  c->h1.secrets = stream_queued(s); /* nothing was in front of it */
+  if (c->h1.secrets > 0 && head.secrets != NULL) call_secrets_wait(c, head.secrets->ends_at);
   stream_read_start(s, on_read);
   return 0;
 }
@@ -248,6 +251,11 @@ static bool h1_stalled(struct call *c, bool first) {
   return false;
 }
 
+static bool h1_secrets_wait(const struct call *c) {
+  const struct stream *s = &c->place.conn->stream;
+  return stream_queued(s) > 0 && stream_left(s) < c->h1.secrets;
+}
+
 static bool h1_unheard(const struct call *c) { return !c->place.conn->reused && !c->got_bytes; }
 
 static struct stream *h1_raw(const struct call *c) { return c->h1.chunked ? NULL : &c->place.conn->stream; }
@@ -272,6 +280,7 @@ const struct call_ops h1_call_ops = {.send_head = h1_send_head,
                                      .resume = h1_resume,
                                      .queued = h1_queued,
                                      .stalled = h1_stalled,
+                                     .secrets_wait = h1_secrets_wait,
                                      .unheard = h1_unheard,
                                      .raw = h1_raw,
                                      .pass_on = h1_pass_on,

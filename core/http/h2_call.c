@@ -2,7 +2,8 @@
  *
  * Sending. The head is made and serialised in one function (h2_send_head), so that no token waits for anything with its head: nothing is opened beyond what the peer allows, and
  * a call that gets its place within a feed has its head made behind that (h2_call_put_off). Heads leave at the end of the loop's turn, many in one write. One whose token ends
- * before long leaves at once, so that a turn which takes long sends none that is over. None is made while the socket is full (h2_upstream.c).
+ * before long leaves at once, so that a turn which takes long sends none that is over. None is made while the socket is full (h2_upstream.c). A body with secrets may wait for its window: no byte of
+ * it is put into a frame when a token in it has ended (h2_stream_secrets), and its stream ends then.
  *
  * Receiving. Events come from the session's feed, each piece as it is found; on_flush comes once for all that one read brought (`fed`). An owner that pauses takes nothing: what comes
  * stays with the stream, bounded by its window, and resume has it offered anew. What has come is told whatever becomes of the stream or its connection (on_left).
@@ -174,7 +175,9 @@ static void tell_closed(struct call *c) {
   assert(has_closed(c));
   if (was_refused(c) && call_refused(c)) return;
   if (c->h2.code == H2_HTTP_1_1_REQUIRED && call_refused_h2(c)) return;
-  if (is_malformed(c))
+  if (c->h2.state == H2_CALL_LOST && c->h2.stream.secrets_over)
+    call_failed(c, UV_ETIMEDOUT, CALL_TOKEN_ENDED);
+  else if (is_malformed(c))
     call_failed(c, ERR_PROTOCOL, "a reply that breaks the rules of HTTP/2 (RFC 9113 section 8.1.1)");
   else if (c->phase == CALL_BODY)
     call_failed(c, cause_of(c, ERR_TRUNCATED), cut_reply(c));
@@ -333,6 +336,8 @@ static void note_waiting(struct call *c) {
   if (h2_queued(c) > 0) c->h2.stream.waits = true;
 }
 
+static bool h2_secrets_wait(const struct call *c) { return h2_stream_secrets_wait(&c->h2.stream); }
+
 static int h2_send_head(struct call *c) {
   struct buf *secrets = origins_head_buffer(origin_owner(c->origin));
   struct h2_upstream *u = upstream_of(c);
@@ -352,9 +357,10 @@ static int h2_send_head(struct call *c) {
   if (rc == UV_EAGAIN) origin_conn_retire(c->place.conn);
   if (rc != 0) later_cancel(&c->h2.later);
   if (rc != 0 || body.n == 0) return rc;
-  if (head.body_secret) c->h2.stream.out.sensitive = true;
+  if (head.body_secret) h2_stream_secrets(&c->h2.stream, head.secrets->ends_at);
   h2_stream_body(&c->h2.stream, body);
   h2_stream_end(&c->h2.stream, NULL);
+  if (h2_secrets_wait(c)) call_secrets_wait(c, c->h2.stream.secrets_end);
   note_waiting(c);
   return 0;
 }
@@ -430,6 +436,7 @@ const struct call_ops h2_call_ops = {.send_head = h2_send_head,
                                      .resume = h2_resume,
                                      .queued = h2_queued,
                                      .stalled = h2_stalled,
+                                     .secrets_wait = h2_secrets_wait,
                                      .unheard = h2_unheard,
                                      .raw = h2_raw,
                                      .pass_on = h2_pass_on,

@@ -399,7 +399,7 @@ static void on_later(struct later *l) {
 
 /* The socket has taken all. */
 void h2_session_drained(struct h2_session *s, int status) {
-  if (!h2_session_stuck(s)) s->secrets_end = 0;
+  if (!h2_session_stuck(s) && s->out == NULL) s->secrets_end = 0;
   if (status < 0) {
     s->broken = true;
     s->events->over(s);

@@ -132,6 +132,9 @@ struct h2_stream {            /* embedded in its user's */
   uint32_t owed;              /* bytes taken that have not been granted anew */
   uint32_t run;               /* bytes taken at once since it grew last */
   uint64_t taken;             /* bytes of body put into frames: for stalls */
+  /* client, clock_boot_ms: of the tokens in the body, the first end; 0: nothing in it ends */
+  int64_t secrets_end;
+  bool secrets_over; /* that has come while some of it waited: the stream was reset */
 };
 
 enum h2_side { H2_SERVER, H2_CLIENT };
@@ -167,7 +170,7 @@ struct h2_session { /* embedded in its user's */
   unsigned nstreams;
   uint64_t heard_at; /* uv_now of the last bytes that came */
   int64_t
-      secrets_end; /* client, clock_boot_ms: of the tokens in heads that the socket may not have taken, the first end; 0: there are none */
+      secrets_end; /* client, clock_boot_ms: of the tokens in what the socket may not have taken, the first end; 0: there are none */
   uint8_t state; /* enum h2_session_state */
   bool feeding;
   bool settled; /* the peer's first SETTINGS have come */
@@ -210,6 +213,10 @@ void h2_stream_head(struct h2_stream *st, struct h2_fields *head, bool ends);
 /* Body: stays where it is until flush or end. */
 void h2_stream_body(struct h2_stream *st, struct str span);
 void h2_stream_flush(struct h2_stream *st);
+/* Client, before the body is given: it holds secrets, and nothing of it is put into frames from `end` on (clock_boot_ms; 0: they have no end). The stream is reset instead. */
+void h2_stream_secrets(struct h2_stream *st, int64_t end);
+/* It has such an end, and some of it has not been put into frames. */
+bool h2_stream_secrets_wait(const struct h2_stream *st);
 void h2_stream_forget(struct h2_stream *st); /* before the head is said: the body is not to be sent */
 void h2_stream_end(struct h2_stream *st, struct h2_fields *trailers); /* takes over trailers; NULL: none */
 /* Breaks off: RST_STREAM as soon as what has been said of the body has gone. Nothing is put into frames before this returns. */

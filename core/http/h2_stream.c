@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "http/h2_fields.h"
 #include "http/h2_internal.h"
 
@@ -53,6 +54,26 @@ static void release(struct h2_stream *st) {
 
 static size_t backlog(const struct h2_session *s) { return h2_out_size(s) + stream_queued(s->stream); }
 
+void h2_stream_secrets(struct h2_stream *st, int64_t end) {
+  st->out.sensitive = true;
+  st->secrets_end = end;
+}
+
+bool h2_stream_secrets_wait(const struct h2_stream *st) {
+  return st->secrets_end != 0 && st->session != NULL && h2_stream_waiting(st) > 0;
+}
+
+static bool has_outlived_secrets(struct h2_stream *st) {
+  st->secrets_over = st->secrets_end != 0 && clock_boot_ms() >= st->secrets_end;
+  return st->secrets_over;
+}
+
+/* From here on it is a matter of the socket, as with a head. */
+static void note_secrets(struct h2_session *s, const struct h2_stream *st) {
+  if (st->secrets_end != 0 && (s->secrets_end == 0 || st->secrets_end < s->secrets_end))
+    s->secrets_end = st->secrets_end;
+}
+
 ssize_t h2_stream_read_body(nghttp2_session *ng, int32_t id, uint8_t *buf, size_t n, uint32_t *flags,
                             nghttp2_data_source *source, void *arg) {
   struct h2_session *s = arg;
@@ -63,6 +84,7 @@ ssize_t h2_stream_read_body(nghttp2_session *ng, int32_t id, uint8_t *buf, size_
     st->deferred = true;
     return NGHTTP2_ERR_DEFERRED;
   }
+  if (waiting > 0 && has_outlived_secrets(st)) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* RST_STREAM */
   if (waiting > 0 && backlog(s) > HELD_ABOVE) {
     st->deferred = s->held = true;
     return NGHTTP2_ERR_DEFERRED;
@@ -122,6 +144,7 @@ int h2_stream_send_body(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t
   assert(frame->data.padlen == 0);
   h2_out_copy(s, head, FRAME_HEAD);
   st->taken += n;
+  note_secrets(s, st);
   n -= send_waiting(st, n);
   while (n > 0) n -= send_span(st, n);
   if (st->sending == H2_SEND_CUT && h2_stream_waiting(st) == 0) h2_stream_reset(st, (enum h2_error)st->cut);

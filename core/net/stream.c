@@ -302,11 +302,11 @@ static uint64_t kernel_holds(const struct stream *s) {
 
 static size_t in_libuvs_hands(const struct stream *s) { return uv_stream_get_write_queue_size(&s->uv.stream); }
 
-uint64_t stream_taken(const struct stream *s) {
-  uint64_t taken = 0;
-  if (s->queue != NULL) taken = s->queue->landed + s->queue->flying.n - in_libuvs_hands(s);
-  return taken - kernel_holds(s);
+uint64_t stream_left(const struct stream *s) {
+  return s->queue != NULL ? s->queue->landed + s->queue->flying.n - in_libuvs_hands(s) : 0;
 }
+
+uint64_t stream_taken(const struct stream *s) { return stream_left(s) - kernel_holds(s); }
 
 uint64_t stream_untaken(const struct stream *s) {
   uint64_t queued = s->queue != NULL ? s->queue->waiting.n + in_libuvs_hands(s) : 0;

@@ -119,6 +119,8 @@ void stream_read_stop(struct stream *s);
  * producing while stream_queued(s) is above its high-water mark and goes on at on_drain. `sensitive`: the queued copy is wiped when it is freed. */
 int stream_write(struct stream *s, const uv_buf_t *bufs, unsigned nbufs, bool sensitive);
 static inline size_t stream_queued(const struct stream *s) { return s->queued; }
+/* Of the bytes that have been queued since something began to wait: how many have left for the kernel. 0 while nothing waits. */
+uint64_t stream_left(const struct stream *s);
 /* Grows with every byte that the peer's side has taken while something is queued; only differences mean anything. One system call: for timers
  * (net/stall.h). */
 uint64_t stream_taken(const struct stream *s);

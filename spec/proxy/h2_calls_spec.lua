@@ -285,6 +285,48 @@ describe("a whole reply", function()
   end)
 end)
 
+describe("a body with secrets that waits for a window", function()
+  local function waiting(expires_in)
+    local go = process.temp_dir() .. "/go"
+    local upstream = raw(([[
+      c.connection.hold = true
+      c:read "head"
+      repeat c:sleep(10) local f = io.open(%q) until f
+      c.connection.hold = false
+      c.h2:consumed(c.stream, 65535)
+      c.connection:flush()
+      local body = c:read(100006)
+      c:write(("HTTP/1.1 200 OK\r\nContent-Length: %%d\r\n\r\n%%s"):format(6, body and body:sub(-6) or "broken"))]]):format(go))
+    local p = proxy(upstream, ([[timeouts = { first_byte = 0, send = 0 },
+      tokens = { api = { leeway = 0, fetch = function() return { value = "t0ken!", expires_in = %s } end } },
+      on_request = function(req, tokens) req:set_body(("x"):rep(100000) .. tokens.api) end]]):format(expires_in))
+    return upstream, p, go
+  end
+
+  it("ends with its token, and nothing more of it is sent", function()
+    local upstream, p, go = waiting(2)
+    assert.equal(504, http.request(p.port, "POST", "/", nil, "x", process.stretched(20)).status)
+    p:wait_log "the upstream did not take the request before a token in it ended"
+    process.poll(function() return upstream.process:output():find "stream %d+ reset 8" end, 5, "the stream's reset")
+    process.write_file(go, "")
+    p:finish()
+    assert.is_nil(upstream.received():find("t0ken", 1, true))
+    upstream.process:stop()
+  end)
+
+  it("goes on when that opens before", function()
+    local upstream, p, go = waiting(300)
+    local c = http.connect(p.port)
+    c:send "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"
+    process.poll(function() return upstream.received():find "POST /" end, 5, "the head")
+    process.write_file(go, "")
+    assert.equal("t0ken!", c:read_response("POST").body)
+    c:close()
+    p:finish()
+    upstream.process:stop()
+  end)
+end)
+
 describe("requests of many clients", function()
   it("leave in far fewer writes than there are of them", function()
     local ROUNDS, CLIENTS = 20, 64

@@ -3,6 +3,9 @@ local cjson = require "cjson"
 local jeton = require "spec.support.jeton"
 local http = require "spec.support.http"
 local peers = require "spec.support.peers"
+local process = require "spec.support.process"
+local protocols = require "spec.support.protocols"
+local uv = require "luv"
 
 -- Echoes the request as text: its head, and its body. A request whose text holds "t0ken-1" is refused under /guarded.
 local upstream = [[
@@ -260,6 +263,22 @@ describe("req:set_body", function()
     assert.equal("<\nsecond-t0ken>", sent(http.request(proxy.port, "POST", "/guarded", nil, "x")).body)
   end)
 end)
+
+if protocols.upstream == "h1" then
+  describe("a body with secrets that the upstream does not read", function()
+    it("ends with its token, and what waited of it is not sent", function()
+      local path, server = process.temp_dir() .. "/deaf.sock", uv.new_pipe()
+      assert(server:bind(path))
+      assert(server:listen(8, function() end)) -- connected by the kernel, and never accepted: the socket takes some 200 KB
+      proxy = jeton.start(([[return { listen = "127.0.0.1:0", upstream = "unix:%s", timeouts = { first_byte = 0, send = 0 },
+        tokens = { api = { leeway = 0, fetch = function() return { value = "t0ken", expires_in = 2 } end } },
+        on_request = function(req, tokens) req:set_body(("x"):rep(900000) .. tokens.api) end }]]):format(path))
+      assert.equal(504, http.request(proxy.port, "POST", "/", nil, "x", process.stretched(20)).status)
+      proxy:wait_log "the upstream did not take the request before a token in it ended"
+      server:close()
+    end)
+  end)
+end
 
 describe("secrets beside a header", function()
   it("are of one generation with it", function()
