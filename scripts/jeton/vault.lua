@@ -177,7 +177,7 @@ M.token = login("token", { token = { issuer.secret, needed = true, by_key = true
   local data = body.data
   if type(data) ~= "table" then return nil, "Vault's reply has no data" end
   local life = tonumber(data.ttl) or 0
-  if life <= 0 then return { token = options.token, life = LIFETIME, renewable = false } end
+  if life <= 0 and type(data.expire_time) ~= "string" then return { token = options.token, life = LIFETIME, renewable = false } end -- 0 in its last second, too
   if data.renewable ~= true then return { token = options.token, life = life, renewable = false } end
   local session
   session, why, how = renew_self(options, options.token)

@@ -66,7 +66,7 @@ before_each(function()
   secret("secret-id", "secret-of-role")
   secret("jwt", "service-account-jwt")
   secret("ci", "ci-jwt")
-  order { forget = true, token_ttl = 3600, lease_ttl = 600, max_ttl = 86400, renewable = true, key = "first", sealed = false, namespace = "" }
+  order { forget = true, token_ttl = 3600, lease_ttl = 600, max_ttl = 86400, renewable = true, key = "first", sealed = false, last_second = false, namespace = "" }
 end)
 after_each(function()
   local said = proxy and proxy:errors() .. proxy:control("GET", "/status").body or ""
@@ -113,7 +113,7 @@ describe("a login to Vault", function()
 
   it("may be a token that somebody else has made, which is renewed and not revoked", function()
     order { token_ttl = 6 }
-    secret("token", order { make = { ttl = 6, renewable = true } }.token)
+    secret("token", order { make = { ttl = 300, renewable = true } }.token) -- what a start takes is not known
     proxy = jeton.start(policy([[vault.token { url = "URL", token = jeton.secret.file "DIR/token" }]], VAULT_HOOK))
     assert.equal(200, http.get(proxy.port, "/v1/secret/data/reports/api").status)
     process.poll(function() return asked "renew-self" >= 2 end, 10, function() return "a renewal:\n" .. proxy:errors() end)
@@ -121,6 +121,16 @@ describe("a login to Vault", function()
     proxy = nil
     assert.equal(0, asked "revoke")
     assert.equal(1, world().tokens)
+  end)
+
+  it("has an end where Vault says 0 seconds in its last one, and none where it says that there is none", function()
+    secret("token", order { last_second = true, token_ttl = 60, make = { ttl = 300, renewable = true } }.token)
+    proxy = jeton.start(policy([[vault.token { url = "URL", token = jeton.secret.file "DIR/token" }]], VAULT_HOOK))
+    assert.equal(200, http.get(proxy.port, "/v1/secret/data/reports/api").status)
+    assert.is_true(token().expires_in <= 60)
+    secret("token", order { make = { ttl = 0, renewable = false } }.token)
+    assert.equal(0, (jeton.run { "refresh", "api", "--control", proxy.control_path }))
+    assert.is_true(token().expires_in > 3000)
   end)
 
   it("has a namespace", function()

@@ -1,6 +1,6 @@
 // An imitation of Vault, as far as its API's documents say it, since no package of the server exists: tokens with their children (a token that ends takes its leases along), approle,
 // kubernetes and JWT logins, database credentials with leases, KV 1 and 2, namespaces. And the database: /db believes the credentials of living leases, /key what KV has.
-// Prints {"port":…}. POST /world {"token_ttl":…,"lease_ttl":…,"max_ttl":…,"renewable":…,"key":…,"sealed":…,"forget":true}; GET /world -> what there is, and the requests.
+// last_second: what lookup-self says of a token's ttl then. Prints {"port":…}. POST /world {"token_ttl":…,"lease_ttl":…,"max_ttl":…,"renewable":…,"key":…,"sealed":…,"forget":true}; GET /world -> what there is, and the requests.
 import crypto from 'node:crypto';
 import http from 'node:http';
 
@@ -28,6 +28,7 @@ function sweep() {
   for (const [id, lease] of leases) if (lease.until < now()) leases.delete(id);
 }
 const left = (x) => (x.until === Infinity ? 0 : Math.floor(x.until - now() + 0.05));
+const ends = (x) => (x.until === Infinity ? null : new Date(x.until * 1000).toISOString());
 const extend = (x, ttl) => { x.until = Math.min(now() + ttl, x.most); return left(x); };
 const auth_of = (token) => ({ auth: { client_token: token, accessor: tokens.get(token).accessor, policies: ['default'], lease_duration: left(tokens.get(token)), renewable: tokens.get(token).renewable } });
 
@@ -41,7 +42,7 @@ const routes = {
   'POST auth/approle/login': (r) => log_in(r.body.role_id === 'role' && r.body.secret_id === 'secret-of-role'),
   'POST auth/kubernetes/login': (r) => log_in(r.body.role === 'reports' && r.body.jwt === 'service-account-jwt'),
   'POST auth/ci/login': (r) => log_in(r.body.role === 'reports' && r.body.jwt === 'ci-jwt'),
-  'GET auth/token/lookup-self': (r) => ({ data: { ttl: left(r.token), renewable: r.token.renewable } }),
+  'GET auth/token/lookup-self': (r) => ({ data: { ttl: world.last_second ? 0 : left(r.token), expire_time: ends(r.token), renewable: r.token.renewable } }),
   'POST auth/token/renew-self': (r) => {
     demand(r.token.renewable, 400, 'lease is not renewable');
     extend(r.token, world.token_ttl);
