@@ -24,6 +24,7 @@
 #include "ops/control_client.h"
 #include "ops/demo.h"
 #include "ops/exits.h"
+#include "ops/own_dir.h"
 #include "ops/process.h"
 #include "ops/starter.h"
 #include "policy/modules.h"
@@ -320,11 +321,14 @@ static int command_login(const struct arguments *a) {
   int status = refuse_unreadable(a->operand);
   if (status != EXIT_GOOD) return status;
   char control[PATH_SIZE];
-  (void)snprintf(control, sizeof control, "/tmp/jeton-login-%ld.sock", (long)getpid());
+  if (!own_dir_make("login.sock", control, sizeof control)) return EXIT_CANTCREAT;
   struct policy_login login = {.what = a->second, .port = free_port(), .code = EXIT_UNAVAILABLE};
-  struct process_options o = {
-      .policy_path = a->operand, .overrides = {.login = &login, .workers = 1}, .control_path = control};
+  struct process_options o = {.policy_path = a->operand,
+                              .overrides = {.login = &login, .workers = 1},
+                              .control_path = control,
+                              .control_in_own_dir = true};
   status = process_run(&o);
+  own_dir_remove(control);
   return status != EXIT_GOOD ? status : login.code;
 }
 

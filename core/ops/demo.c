@@ -16,6 +16,7 @@
 #include "ops/demo_visitors.h"
 #include "ops/exits.h"
 #include "ops/listeners.h"
+#include "ops/own_dir.h"
 #include "ops/process.h"
 #include "policy/modules.h"
 
@@ -46,15 +47,18 @@ static bool is_default_control(const char *path) {
   return strcmp(path, usual) == 0;
 }
 
+enum control_choice { CONTROL_USUAL, CONTROL_IN_OWN_DIR, CONTROL_NONE };
+
 /* The default path, unless another jeton answers there. */
-static void choose_control(char *out, size_t n) {
+static enum control_choice choose_control(char *out, size_t n) {
   control_default_path(out, n);
   struct buf body;
   buf_init(&body);
   unsigned stranger;
-  if (control_ask(out, "GET", "/health", &body, &stranger) > 0 || stranger != CONTROL_OWN)
-    (void)snprintf(out, n, "/tmp/jeton-demo-%ld.sock", (long)getpid());
+  bool taken = control_ask(out, "GET", "/health", &body, &stranger) > 0 || stranger != CONTROL_OWN;
   buf_fini(&body);
+  if (!taken) return CONTROL_USUAL;
+  return own_dir_make("demo.sock", out, n) ? CONTROL_IN_OWN_DIR : CONTROL_NONE;
 }
 
 struct demo {
@@ -111,7 +115,11 @@ int demo_run(const struct demo_options *o) {
   }
   (void)setenv("JETON_DEMO_ISSUER", issuer, 1);
   (void)setenv("JETON_DEMO_UPSTREAM", upstream, 1);
-  choose_control(control, sizeof control);
+  enum control_choice choice = o->control_path == NULL ? choose_control(control, sizeof control) : CONTROL_USUAL;
+  if (choice == CONTROL_NONE) {
+    demo_servers_stop(servers);
+    return EXIT_CANTCREAT;
+  }
   const char *address = usual_or_free_address();
   struct demo demo = {.program = o->program,
                       .policy = o->policy != NULL ? o->policy : policy,
@@ -123,9 +131,11 @@ int demo_run(const struct demo_options *o) {
                                             .nlisten = o->listen != NULL ? o->nlisten : 1,
                                             .stdout_is_own = demo.own_policy},
                               .control_path = demo.control,
+                              .control_in_own_dir = choice == CONTROL_IN_OWN_DIR,
                               .on_ready = on_ready,
                               .arg = &demo};
   int code = process_run(&p);
+  if (choice == CONTROL_IN_OWN_DIR) own_dir_remove(control);
   demo_visitors_stop(demo.visitors);
   demo_servers_stop(servers);
   return code;

@@ -32,6 +32,7 @@
 #include "ops/keeper_thread.h"
 #include "ops/metrics.h"
 #include "ops/notify.h"
+#include "ops/own_dir.h"
 #include "ops/readiness.h"
 #include "ops/reload.h"
 #include "ops/status.h"
@@ -283,6 +284,7 @@ static void end_at_once(struct process *p, int number) {
   log_warn("a second %s: ending at once; %llu connections are closed as they are",
            number == SIGINT ? "SIGINT" : "SIGTERM", (unsigned long long)c.connections);
   if (p->keeper != NULL) keeper_thread_log_cut(p->keeper);
+  if (p->options->control_in_own_dir) own_dir_remove(p->options->control_path);
   _exit(128 + number);
 }
 

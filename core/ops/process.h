@@ -10,6 +10,8 @@ struct process_options {
   const char *policy_path;
   struct policy_overrides overrides;
   const char *control_path;
+  /* It is of own_dir_make, and goes at once when a second signal ends the process; else the caller removes it. */
+  bool control_in_own_dir;
   bool watch;          /* reload when a file of the policy changes */
   bool prove;          /* end with EXIT_UNAVAILABLE when tokens are not there after timeouts.prove */
   bool debug_dumpable; /* core dumps and debuggers are let in: secrets may get out */

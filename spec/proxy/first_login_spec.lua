@@ -4,6 +4,7 @@ local jeton = require "spec.support.jeton"
 local http = require "spec.support.http"
 local peers = require "spec.support.peers"
 local process = require "spec.support.process"
+local uv = require "luv"
 
 local issuer, ports, proxy, login, policy, path
 
@@ -12,7 +13,7 @@ local function world(orders)
 end
 
 --- A policy with the token `api` made by oauth2.GRANT, whose login is kept at `path`.
-local function write_policy(grant, options)
+local function write_policy(grant, options, hook)
   local dir = process.temp_dir()
   path = dir .. "/login"
   policy = process.write_file(dir .. "/policy.lua", ([[
@@ -23,8 +24,8 @@ return {
     api = oauth2.%s { token_url = "http://127.0.0.1:%d/token", scope = "openid offline_access", path = %q, %s },
     machine = { fetch = function() return { value = "x", expires_in = 60 } end },
   },
-  on_request = function(req, tokens) req.headers.authorization = "Bearer " .. tokens.api end,
-}]]):format(ports.upstream, grant, ports.issuer, path, options))
+  on_request = function(req, tokens) %s end,
+}]]):format(ports.upstream, grant, ports.issuer, path, options, hook or [[req.headers.authorization = "Bearer " .. tokens.api]]))
 end
 local function device(more)
   write_policy("device", ("client_id = 'device', device_url = 'http://127.0.0.1:%d/device/auth', %s"):format(ports.issuer, more or ""))
@@ -33,7 +34,17 @@ local function browser(more)
   write_policy("authorization_code", ("client_id = 'loopback', authorize_url = 'http://127.0.0.1:%d/auth', authorize = { prompt = 'consent' }, %s"):format(ports.issuer, more or ""))
 end
 
-local function begin() login = process.start { jeton.binary, "login", policy, "api" } end
+local function begin(name, env) login = process.start({ jeton.binary, "login", policy, name or "api" }, { env = env }) end
+--- As a browser of somebody who agrees; the page that he sees in the end.
+local function visit_all(url)
+  local jar = process.temp_dir() .. "/cookies"
+  local function visit(...)
+    local _, out = process.run { "curl", "-sSL", "--max-time", "15", "-c", jar, "-b", jar, "-w", "\n%{url_effective}", ... }
+    return out:match "([^\n]*)$", out
+  end
+  local form = visit("-d", "prompt=login&login=someone&password=any", (visit(url)))
+  return select(2, visit("-d", "prompt=consent", form))
+end
 local function said(pattern)
   return process.poll(function()
     if login:ended() and not login:output():match(pattern) then error(login:errors() .. login:output()) end
@@ -99,18 +110,57 @@ describe("jeton login", function()
     local port = math.tointeger(tonumber(url:match "redirect_uri=http%%3A%%2F%%2F127%.0%.0%.1%%3A(%d+)"))
     assert.equal(400, http.get(port, "/?code=stolen&state=of-somebody-else").status)
     assert.equal(400, http.get(port, "/").status)
-    local jar = process.temp_dir() .. "/cookies"
-    local function visit(...)
-      local _, out = process.run { "curl", "-sSL", "--max-time", "15", "-c", jar, "-b", jar, "-w", "\n%{url_effective}", ... }
-      return out:match "([^\n]*)$", out
-    end
-    local form = visit(url)
-    form = visit("-d", "prompt=login&login=someone&password=any", form)
-    local _, page = visit("-d", "prompt=consent", form)
-    assert.matches("Go back to the terminal", page)
+    assert.matches("Go back to the terminal", visit_all(url))
     ends(0)
     served()
   end)
+
+  it("waits where redirect_url says", function()
+    local port = peers.free_port()
+    browser(("redirect_url = 'http://127.0.0.1:%d/'"):format(port))
+    begin()
+    local url = said "open (%S+)"
+    assert.is_truthy(url:find(("redirect_uri=http%%3A%%2F%%2F127.0.0.1%%3A%d%%2F"):format(port), 1, true), url)
+    assert.matches("Go back to the terminal", visit_all(url))
+    ends(0)
+    served()
+  end)
+
+  it("is for one member of a family: NAME[KEY]", function()
+    local dir = process.temp_dir()
+    write_policy("device", ("client_id = 'device', device_url = 'http://127.0.0.1:%d/device/auth', family = true, path = function(key) return %q .. key end"):format(ports.issuer, dir .. "/of-"),
+      [[local user = req.headers["x-user"] req.headers.authorization = "Bearer " .. tokens.api[user] ]])
+    local code, _, err = jeton.run { "login", policy, "api" }
+    assert.equal(78, code)
+    assert.is_truthy(err:find("tokens.api is a family, which has a login for each key: jeton login POLICY 'api[KEY]'", 1, true), err)
+    begin "api[ann]"
+    world { approve = said "enter the code ([%w-]+)" }
+    ends(0)
+    assert.is_truthy(uv.fs_stat(dir .. "/of-ann"))
+    proxy = jeton.start { file = policy }
+    assert.equal(200, http.get(proxy.port, "/", { ["X-User"] = "ann" }).status, proxy:errors())
+    assert.equal(503, http.get(proxy.port, "/", { ["X-User"] = "bob" }).status)
+    proxy:wait_log "no refresh token"
+  end)
+
+  for _, signals in ipairs { { "sigint" }, { "sigterm" }, { "sigterm", "sigterm" } } do
+    it("has a control socket that nobody else can reach or foresee, which is gone behind " .. table.concat(signals, " and "), function()
+      local dir = process.temp_dir()
+      local function socket()
+        for name in uv.fs_scandir_next, (assert(uv.fs_scandir(dir))) do return dir .. "/" .. name end
+      end
+      device()
+      begin("api", { XDG_RUNTIME_DIR = dir })
+      said "enter the code ([%w-]+)"
+      local own = socket()
+      assert.matches("/jeton%-%w%w%w%w%w%w$", own)
+      assert.equal(tonumber("700", 8), uv.fs_stat(own).mode & tonumber("777", 8))
+      assert.equal("socket", uv.fs_stat(own .. "/login.sock").type)
+      for _, signal in ipairs(signals) do login:kill(signal) end
+      login:wait(20)
+      assert.is_nil(socket())
+    end)
+  end
 
   for what, case in pairs {
     ["a token that is none"] = { "nope", "the policy has no token named 'nope'" },
