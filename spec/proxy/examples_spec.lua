@@ -641,11 +641,29 @@ function handle(req, body, send) { send(200, { access_token: 't' + (Date.now() +
   end)
 end)
 
+--- Lines that are neither blank nor a comment alone.
+local function code_lines(text)
+  local n = 0
+  for line in text:gmatch "[^\n]+" do
+    if line:find "%S" and not line:find "^%s*%-%-" then n = n + 1 end
+  end
+  return n
+end
+
 describe("jeton check", function()
   local names = {}
   local list = assert(io.popen("ls " .. jeton.root .. "/examples"))
   for file in list:lines() do names[#names + 1] = file:match "^(.*)%.lua$" end
   list:close()
+
+  -- These show something else, and have a module's call beside it.
+  local OTHERS = { grpc = true, ["service-account"] = true, ["forward-proxy"] = true, ["several-upstreams"] = true }
+  it("is given examples of the modules that are under 20 lines of code", function()
+    for _, name in ipairs(names) do
+      local text = process.read_file(example(name))
+      if text:find('require "jeton.', 1, true) and not OTHERS[name] then assert.is_true(code_lines(text) < 20, name) end
+    end
+  end)
 
   for _, name in ipairs(names) do
     it("finds examples/" .. name .. ".lua good", function()
