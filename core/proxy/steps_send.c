@@ -18,7 +18,9 @@ enum { RUNS_MAX = 16 }; /* for one try: each of some tokens may be lacking once,
 
 static enum verdict give_up(struct exchange *ex) {
   static const char told[] =
-      "on_send began anew too often: its tokens end before it does, or it computes with what it kept of an earlier one";
+      "on_send began anew too often: each time a token of it ended, or was replaced, before it was done, or it "
+      "computes "
+      "with what it kept of an earlier one";
   ex->failure.told = told;
   return exchange_fail(ex, 503, ERR_TOKEN_EXPIRED, told);
 }

@@ -143,6 +143,17 @@ describe("req:retry", function()
     process.poll(function() return http.get(proxy.port, "/kept").body == "nil" end, 5, "the detail to be collected")
   end)
 
+  it("drops what was changed of the reply with it, which is sent where it cannot be", function()
+    start [[ if res.status == 429 then res.headers.before = "x" req:retry(res.headers.nonce) res.status = 418 res.headers.behind = "y" res:set_body("slow down") end ]]
+    local res = http.get(proxy.port, "/a")
+    assert.same({ 200 }, { res.status, res.headers.before, res.headers.behind })
+    assert.not_equal("slow down", res.body)
+    proxy:finish()
+    start([[ req:retry() res.status = 418 res:set_body("slow down") ]], { more = "limits = { retries = 0 }," })
+    res = http.get(proxy.port, "/a")
+    assert.same({ 418, "slow down" }, { res.status, res.body })
+  end)
+
   it("is of no use to a hook that fails", function()
     start [[ assert(req:retry()) error "no" ]]
     assert.equal(500, http.get(proxy.port, "/a").status)
