@@ -59,11 +59,11 @@ int compute_begin(lua_State *L, struct compute *c) {
     c->v[i].expanded.sensitive = true;
   }
   for (int try = 0; try < 2; try++) {
-    struct secret_context any = {.any_target = true, .origins = &c->from};
+    struct secret_context any = {.any_target = true, .taint = &c->from};
     rc = expand_all(L, c, &any);
     if (rc != ERR_TOKEN_EXPIRED) break;
     for (unsigned i = 0; i < c->n; i++) buf_reset(&c->v[i].expanded);
-    secret_origins_fini(&c->from);
+    secret_taint_fini(&c->from);
   }
   return rc;
 }
@@ -74,7 +74,7 @@ static void end_bytes(struct compute *c) {
 
 void compute_end(struct compute *c) {
   end_bytes(c);
-  secret_origins_fini(&c->from);
+  secret_taint_fini(&c->from);
 }
 
 /* Of any length, and without the text of strings, which may be meant to be secret: what is not shown is told apart by a digest. */

@@ -27,7 +27,7 @@ struct compute {    /* zeroed */
   const char *what; /* "hmac", for tostring */
   unsigned n;
   struct operand v[COMPUTE_OPERANDS];
-  struct secret_origins from;
+  struct secret_taint from;
 };
 /* The string or secret at idx becomes the next operand. Raises when it is neither. */
 struct operand *compute_operand(lua_State *L, int idx, struct compute *c);

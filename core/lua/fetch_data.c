@@ -1,7 +1,7 @@
 /* fetch_data.c: see fetch_data.h.
  *
  * Read in a worker's VM, pushed in the keeper's, and kept by the slot in between, so nothing in it belongs to a thread: a secret that is read from somewhere goes with
- * the bytes that it has now (token/secret_carry.c), and a token raises, since the fetch has jeton.tokens itself. It never changes: other data make another slot. Bounded
+ * the bytes that it has now (token/secret_carry.c), and a token raises, or what was computed of one, since the fetch has jeton.tokens itself. It never changes: other data make another slot. Bounded
  * by FETCH_DATA_MAX for each place of a family. */
 #include "lua/fetch_data.h"
 
@@ -71,22 +71,18 @@ static void unmake(void *p) {
   free(held);
 }
 
-static int is_token(void *arg, const struct secret_token_view *t) {
-  (void)arg, (void)t;
-  return 1;
-}
-
-/* A token is renewed, and each renewal would be other data. */
+/* A token is renewed, and each renewal would be other data: another slot, another fetch, and a secret that ends within the slot's life. So is what was computed of one. */
 static void read_secret(struct reading *r, struct pair *p, int value) {
   struct secret *secret = l_secret_test(r->L, value);
   const char *name = p->name.p;
   if (secret == NULL)
     luaL_error(r->L, "tokens.%s:of: data.%s: expected a string, a number, a boolean or a secret, got %s", r->family,
                name, arg_push_noun(r->L, value));
-  if (secret_each_token(secret, is_token, NULL) != 0)
+  if (secret_is_of_token(secret))
     luaL_error(
         r->L,
-        "tokens.%s:of: data.%s: a token, which is renewed, and data are not: let the fetch take it from jeton.tokens",
+        "tokens.%s:of: data.%s: a token, or computed of one, which is renewed, and data are not: let the fetch take "
+        "it from jeton.tokens, and compute there",
         r->family, name);
   struct secret_context any = {.any_target = true};
   int rc = secret_carry(secret, &p->of.secret);

@@ -67,13 +67,15 @@ enum secret_encoding {
   SECRET_COOKIE /* as it is, or ERR_SECRET_BYTES: RFC 6265 section 4.1.1 */
 };
 struct secret *secret_encode(struct secret *s, enum secret_encoding e);
-struct secret_origins;
+struct secret_taint;
 /* Bytes that were computed from secrets (a hash, a signature, what base64 held), copied into secret memory; label for tostring. They are bound as everything that went
  * in: all of its audiences have to allow the target, they are good until the first of its ends, and they count as a use of its generations of tokens. Takes over what
  * *o holds, also when the result is NULL. A hash is bound as well: what can be guessed (a password) can be found by it, and a signature is a credential. */
-struct secret *secret_computed(struct str bytes, const char *label, struct secret_origins *o);
+struct secret *secret_computed(struct str bytes, const char *label, struct secret_taint *o);
 /* Something computed is in it that is out of date: a token that went in has ended, was refused by an upstream, or has been replaced. Making it anew is what helps. */
 bool secret_is_over(const struct secret *s, int64_t now_boot_ms);
+/* A token is in it, or something that was computed of one: it is another secret with each generation. */
+bool secret_is_of_token(const struct secret *s);
 /* The secret for use in another thread: s itself where nothing in it belongs to this one; else a copy, in which tokens have readers of their own, and what a source
  * gives now stands for the source. Call it on the thread that owns s. 0 with a new reference in *out; what a source's read said; or ERR_LIMIT: over the bounds. */
 int secret_carry(struct secret *s, struct secret **out);
@@ -109,8 +111,8 @@ struct secret_use { /* a token of a slot */
   struct slot *slot;
   uint64_t generation;
 };
-/* What went into bytes that are computed from secrets. Zeroed before its first use. */
-struct secret_origins {
+/* What bytes that are computed from secrets inherit of what went in, as in taint tracking. Where bytes were read from is base/origins.h. Zeroed before its first use. */
+struct secret_taint {
   struct audience *audience; /* the servers that may receive all of it: a reference, or NULL: any may */
   bool of_token;             /* then bond says what may be made of it, as of what secret_bytes_of_token makes */
   struct token_bond bond;
@@ -118,7 +120,7 @@ struct secret_origins {
   unsigned nuses;
   struct secret_use uses[SECRET_USED_MAX]; /* a reference to each slot */
 };
-void secret_origins_fini(struct secret_origins *o);
+void secret_taint_fini(struct secret_taint *o);
 
 struct secret_context {
   /* the target */
@@ -134,8 +136,8 @@ struct secret_context {
   struct mask *mask;
   const void *
       owner; /* bytes of a token that were made with the same owner do not narrow the bond: a slot's own refresh token goes from value to value */
-  struct secret_origins
-      *origins; /* not NULL: is told what the bytes come from; its owner fini's it, whatever comes of the expansion */
+  struct secret_taint
+      *taint; /* not NULL: is told what the bytes come from; its owner fini's it, whatever comes of the expansion */
   bool any_target;        /* crypto keys and other uses inside the process: audience is not asked */
   bool header_safe;       /* refuse control bytes but HTAB, DEL included (ERR_SECRET_BYTES) */
   int64_t (*clock)(void); /* NULL: clock_boot_ms, read anew at each expansion. For tests. */
@@ -160,7 +162,7 @@ static inline void secret_context_aim(struct secret_context *c, bool tls, struct
   c->place = SECRET_TO_SERVER;
   c->bond = NULL;
   c->mask = NULL;
-  c->origins = NULL;
+  c->taint = NULL;
   c->any_target = false;
   c->header_safe = true;
   c->clock = NULL;

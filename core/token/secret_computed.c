@@ -18,13 +18,13 @@
 #include "base/secmem.h"
 #include "token/secret_internal.h"
 
-/* --- origins --- */
+/* --- taint --- */
 
-void secret_origins_fini(struct secret_origins *o) {
+void secret_taint_fini(struct secret_taint *o) {
   audience_unref(o->audience);
   token_bond_fini(&o->bond);
   for (unsigned i = 0; i < o->nuses; i++) slot_unref(o->uses[i].slot);
-  *o = (struct secret_origins){0};
+  *o = (struct secret_taint){0};
 }
 
 /* NULL: any may. Most often the two are one: a token of this policy. */
@@ -35,17 +35,17 @@ static void narrow(struct audience **a, struct audience *by) {
   *a = both;
 }
 
-static void narrow_both(struct secret_origins *o, struct audience *by) {
+static void narrow_both(struct secret_taint *o, struct audience *by) {
   narrow(&o->audience, by);
   narrow(&o->bond.audience, by);
 }
 
-static void end_by(struct secret_origins *o, int64_t at) {
+static void end_by(struct secret_taint *o, int64_t at) {
   if (at != 0 && (o->ends_at == 0 || at < o->ends_at)) o->ends_at = at;
 }
 
 /* A handle without an audience is nobody's, where a bond without one is no bound. */
-void secret_origins_token(struct secret_origins *o, const struct secret_token_node *t, const struct token *token) {
+void secret_taint_token(struct secret_taint *o, const struct secret_token_node *t, const struct token *token) {
   struct audience *handles = t->audience != NULL ? audience_ref(t->audience) : audience_new();
   narrow_both(o, handles);
   narrow_both(o, token->bond.audience);
@@ -55,25 +55,25 @@ void secret_origins_token(struct secret_origins *o, const struct secret_token_no
   end_by(o, token->expires_at);
 }
 
-void secret_origins_stored(struct secret_origins *o, const struct secret_stored_node *b) {
+void secret_taint_stored(struct secret_taint *o, const struct secret_stored_node *b) {
   narrow(&o->audience, b->audience);
   if (!b->of_token) return;
   token_bond_narrow(&o->bond, b->bond.audience, b->bond.sealed);
   o->of_token = true;
 }
 
-int secret_origins_computed(struct secret_origins *o, const struct secret_origins *from) {
+int secret_taint_computed(struct secret_taint *o, const struct secret_taint *from) {
   int rc = 0;
   narrow(&o->audience, from->audience);
   if (from->of_token) token_bond_narrow(&o->bond, from->bond.audience, from->bond.sealed);
   o->of_token = o->of_token || from->of_token;
   end_by(o, from->ends_at);
   for (unsigned i = 0; i < from->nuses && rc == 0; i++)
-    rc = secret_origins_use(o, from->uses[i].slot, from->uses[i].generation);
+    rc = secret_taint_use(o, from->uses[i].slot, from->uses[i].generation);
   return rc;
 }
 
-int secret_origins_use(struct secret_origins *o, struct slot *slot, uint64_t generation) {
+int secret_taint_use(struct secret_taint *o, struct slot *slot, uint64_t generation) {
   for (unsigned i = 0; i < o->nuses; i++)
     if (o->uses[i].slot == slot) return o->uses[i].generation == generation ? 0 : ERR_TOKEN_EXPIRED;
   if (o->nuses == SECRET_USED_MAX) return ERR_LIMIT;
@@ -81,7 +81,7 @@ int secret_origins_use(struct secret_origins *o, struct slot *slot, uint64_t gen
   return 0;
 }
 
-bool secret_origins_over(const struct secret_origins *from, int64_t now) {
+bool secret_taint_over(const struct secret_taint *from, int64_t now) {
   if (from->ends_at != 0 && now >= from->ends_at) return true;
   for (unsigned i = 0; i < from->nuses; i++)
     if (slot_revoked(from->uses[i].slot, from->uses[i].generation)) return true;
@@ -94,14 +94,14 @@ bool secret_origins_over(const struct secret_origins *from, int64_t now) {
 static size_t size_of(size_t n) { return sizeof(struct secret_computed_node) + n; }
 
 void secret_computed_free(struct secret_computed_node *c) {
-  secret_origins_fini(&c->from);
+  secret_taint_fini(&c->from);
   free(c->label);
   secmem_free(c, size_of(c->bytes.n));
 }
 
-struct secret *secret_computed(struct str bytes, const char *label, struct secret_origins *o) {
+struct secret *secret_computed(struct str bytes, const char *label, struct secret_taint *o) {
   if (bytes.n > SECRET_BYTES_MAX) {
-    secret_origins_fini(o);
+    secret_taint_fini(o);
     return NULL;
   }
   struct secret *s = secret_node_new(SECRET_COMPUTED, 0);
@@ -110,14 +110,14 @@ struct secret *secret_computed(struct str bytes, const char *label, struct secre
   c->bytes = (struct str){(char *)(c + 1), bytes.n};
   c->label = must_strdup(label);
   c->from = *o;
-  *o = (struct secret_origins){0};
+  *o = (struct secret_taint){0};
   s->size = (uint32_t)bytes.n;
   s->u.computed = c;
   return s;
 }
 
 /* A request carries one generation of each token, so beside the next one it cannot go either. */
-static bool is_behind(const struct secret_origins *from) {
+static bool is_behind(const struct secret_taint *from) {
   for (unsigned i = 0; i < from->nuses; i++)
     if (!slot_serves(from->uses[i].slot, from->uses[i].generation)) return true;
   return false;
@@ -130,10 +130,25 @@ bool secret_is_over(const struct secret *s, int64_t now) {
         if (s->u.row.v[i].of != NULL && secret_is_over(s->u.row.v[i].of, now)) return true;
       return false;
     case SECRET_ENCODED: return secret_is_over(s->u.encoded.of, now);
-    case SECRET_COMPUTED: return secret_origins_over(&s->u.computed->from, now) || is_behind(&s->u.computed->from);
+    case SECRET_COMPUTED: return secret_taint_over(&s->u.computed->from, now) || is_behind(&s->u.computed->from);
     case SECRET_STORED:
     case SECRET_SOURCE:
     case SECRET_TOKEN: break;
+  }
+  return false;
+}
+
+bool secret_is_of_token(const struct secret *s) {
+  switch ((enum secret_kind)s->kind) {
+    case SECRET_ROW:
+      for (unsigned i = 0; i < s->u.row.n; i++)
+        if (s->u.row.v[i].of != NULL && secret_is_of_token(s->u.row.v[i].of)) return true;
+      return false;
+    case SECRET_ENCODED: return secret_is_of_token(s->u.encoded.of);
+    case SECRET_COMPUTED: return s->u.computed->from.nuses > 0;
+    case SECRET_TOKEN: return true;
+    case SECRET_STORED:
+    case SECRET_SOURCE: break;
   }
   return false;
 }

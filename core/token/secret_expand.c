@@ -227,9 +227,9 @@ static int expand_token(struct secret_token_node *t, struct expansion *x, struct
   struct str bytes = token_bytes(token, t->field);
   if (bytes.p == NULL) return ERR_TOKEN_MISSING;
   int rc = note_used(x->ctx, t->reader.slot, token->generation);
-  if (rc == 0 && x->ctx->origins != NULL) {
-    secret_origins_token(x->ctx->origins, t, token);
-    rc = secret_origins_use(x->ctx->origins, t->reader.slot, token->generation);
+  if (rc == 0 && x->ctx->taint != NULL) {
+    secret_taint_token(x->ctx->taint, t, token);
+    rc = secret_taint_use(x->ctx->taint, t->reader.slot, token->generation);
   }
   return rc == 0 ? put_secret(x, to, bytes) : rc;
 }
@@ -246,11 +246,11 @@ static int expand_stored(const struct secret_stored_node *b, struct expansion *x
   if (!may_have_stored(b, x->ctx)) return ERR_TOKEN_AUDIENCE;
   if (b->of_token && x->ctx->bond != NULL && (b->owner == NULL || b->owner != x->ctx->owner))
     token_bond_narrow(x->ctx->bond, b->bond.audience, b->bond.sealed);
-  if (x->ctx->origins != NULL) secret_origins_stored(x->ctx->origins, b);
+  if (x->ctx->taint != NULL) secret_taint_stored(x->ctx->taint, b);
   return put_secret(x, to, b->bytes);
 }
 
-static bool may_have_computed(const struct secret_origins *from, const struct secret_context *ctx) {
+static bool may_have_computed(const struct secret_taint *from, const struct secret_context *ctx) {
   if (ctx->any_target) return true;
   if (ctx->place == SECRET_TO_SERVER) return from->audience == NULL || may_receive(ctx, from->audience);
   if (!from->bond.sealed) return true;
@@ -259,14 +259,14 @@ static bool may_have_computed(const struct secret_origins *from, const struct se
 
 /* In the order of a token's checks. It is no younger than the tokens in it: one of them may have ended, or been refused, since. */
 static int expand_computed(const struct secret_computed_node *c, struct expansion *x, struct stage *to) {
-  const struct secret_origins *from = &c->from;
+  const struct secret_taint *from = &c->from;
   struct secret_context *ctx = x->ctx;
   if (x->now < 0) x->now = ctx->clock != NULL ? ctx->clock() : clock_boot_ms();
   if (!may_have_computed(from, ctx)) return ERR_TOKEN_AUDIENCE;
   if (from->ends_at != 0 && (ctx->ends_at == 0 || from->ends_at < ctx->ends_at)) ctx->ends_at = from->ends_at;
-  if (secret_origins_over(from, x->now)) return ERR_TOKEN_EXPIRED;
+  if (secret_taint_over(from, x->now)) return ERR_TOKEN_EXPIRED;
   if (from->of_token && ctx->bond != NULL) token_bond_narrow(ctx->bond, from->bond.audience, from->bond.sealed);
-  int rc = ctx->origins != NULL ? secret_origins_computed(ctx->origins, from) : 0;
+  int rc = ctx->taint != NULL ? secret_taint_computed(ctx->taint, from) : 0;
   for (unsigned i = 0; i < from->nuses && rc == 0; i++)
     rc = note_used(ctx, from->uses[i].slot, from->uses[i].generation);
   return rc == 0 ? put_secret(x, to, c->bytes) : rc;

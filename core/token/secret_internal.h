@@ -47,7 +47,7 @@ struct secret_encoded_node {
 struct secret_computed_node {
   struct str bytes; /* in secret memory */
   char *label;
-  struct secret_origins from;
+  struct secret_taint from;
 };
 
 struct secret {
@@ -71,11 +71,11 @@ struct secret {
 struct secret *secret_node_new(enum secret_kind kind, size_t extra);
 void secret_computed_free(struct secret_computed_node *c);
 /* secret_computed.c: notes that the bytes of a token, of an issuer's reply, or of something computed went in. */
-void secret_origins_token(struct secret_origins *o, const struct secret_token_node *t, const struct token *token);
-void secret_origins_stored(struct secret_origins *o, const struct secret_stored_node *b);
-int secret_origins_computed(struct secret_origins *o, const struct secret_origins *from);
-bool secret_origins_over(const struct secret_origins *from, int64_t now_boot_ms);
+void secret_taint_token(struct secret_taint *o, const struct secret_token_node *t, const struct token *token);
+void secret_taint_stored(struct secret_taint *o, const struct secret_stored_node *b);
+int secret_taint_computed(struct secret_taint *o, const struct secret_taint *from);
+bool secret_taint_over(const struct secret_taint *from, int64_t now_boot_ms);
 /* The same of a generation. ERR_LIMIT: there is no place left. ERR_TOKEN_EXPIRED: another one of that slot went in. */
-int secret_origins_use(struct secret_origins *o, struct slot *slot, uint64_t generation);
+int secret_taint_use(struct secret_taint *o, struct slot *slot, uint64_t generation);
 
 #endif

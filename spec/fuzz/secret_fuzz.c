@@ -162,8 +162,8 @@ static void join_text_top(struct str text, bool first) {
 /* The top, computed: the same bytes, bound as what they were; or nothing, where they are too many. */
 static void compute_top(void) {
   struct model *m = &stack[depth - 1];
-  struct secret_origins from = {0};
-  struct secret_context any = {.any_target = true, .origins = &from, .clock = vclock};
+  struct secret_taint from = {0};
+  struct secret_context any = {.any_target = true, .taint = &from, .clock = vclock};
   struct buf out;
   buf_init(&out);
   out.sensitive = true;
@@ -171,7 +171,7 @@ static void compute_top(void) {
   struct secret *s = rc == 0 ? secret_computed(buf_str(&out), "c", &from) : NULL;
   CHECK(rc == 0 || rc == ERR_LIMIT);
   buf_fini(&out);
-  secret_origins_fini(&from);
+  secret_taint_fini(&from);
   if (s == NULL) return;
   secret_unref(m->secret);
   m->secret = s;

@@ -108,8 +108,9 @@ describe("tokens.NAME:of(key, data)", function()
   end)
 
   for text, wrong in pairs {
-    ['"alice", { subject = tokens.other }'] = "tokens.user:of: data.subject: a token, which is renewed, and data are not: let the fetch take it from jeton.tokens",
-    ['"alice", { subject = "Bearer " .. tokens.other }'] = "tokens.user:of: data.subject: a token, which is renewed",
+    ['"alice", { subject = tokens.other }'] = "tokens.user:of: data.subject: a token, or computed of one, which is renewed, and data are not: let the fetch take it from jeton.tokens, and compute there",
+    ['"alice", { subject = tokens.other:set("v", { expires_in = 60 }) and "x" .. jeton.crypto.hash("sha256", tokens.other) }'] = "tokens.user:of: data.subject: a token, or computed of one, which is renewed",
+    ['"alice", { subject = "Bearer " .. tokens.other }'] = "tokens.user:of: data.subject: a token, or computed of one, which is renewed",
     ['"alice", { subject = {} }'] = "tokens.user:of: data.subject: expected a string, a number, a boolean or a secret, got",
     ['"alice", { jeton.secret.value "x" }'] = "tokens.user:of: data: a key that is a number: expected names, as in { subject = … }",
     ['"alice", jeton.secret.value "x"'] = "tokens.user:of: data: expected a table such as { subject = secret }, got a secret",

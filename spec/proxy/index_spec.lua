@@ -2,7 +2,7 @@
 local process = require "spec.support.process"
 local uv = require "luv"
 
-local CASES = 63
+local CASES = 64
 
 --- The full names of the tests of a file such as "proxy/faults", wherever the functions that make them stand.
 local function tests_of(file)

@@ -376,8 +376,8 @@ static void bytes_are_wiped_with_the_last_reference(void) {
 
 /* As a library's function does it: the bytes of s, whomever they are for, are what the new one is computed from. Takes s. */
 static struct secret *compute(struct secret *s, const char *result) {
-  struct secret_origins from = {0};
-  struct secret_context ctx = {.any_target = true, .origins = &from, .clock = vclock};
+  struct secret_taint from = {0};
+  struct secret_context ctx = {.any_target = true, .taint = &from, .clock = vclock};
   struct buf out;
   buf_init(&out);
   out.sensitive = true;
@@ -460,10 +460,10 @@ static void what_is_computed_counts_as_a_use_of_its_tokens(void) {
   ctx = context();
   CHECK(secret_expand(first, &ctx, &out) == 0); /* alone it serves on: the old token has not ended */
   /* out of two generations nothing is computed */
-  struct secret_origins from = {0};
-  struct secret_context computing = {.any_target = true, .origins = &from, .clock = vclock};
+  struct secret_taint from = {0};
+  struct secret_context computing = {.any_target = true, .taint = &from, .clock = vclock};
   CHECK(secret_expand(first, &computing, &out) == 0 && refused(value, &computing) == ERR_TOKEN_EXPIRED);
-  secret_origins_fini(&from);
+  secret_taint_fini(&from);
   /* the upstream refuses what was signed: neither that nor anything older goes out again */
   slot->has_fetch = true;
   struct secret *second = compute(secret_ref(value), "MAC2");
@@ -598,7 +598,7 @@ static void a_chain_of_computed_secrets_is_as_deep_as_one(void) {
 static void what_is_computed_is_bounded_and_wiped(void) {
   char *big = malloc(SECRET_BYTES_MAX + 1);
   memset(big, 'x', SECRET_BYTES_MAX + 1);
-  struct secret_origins from = {.audience = only("h")};
+  struct secret_taint from = {.audience = only("h")};
   CHECK(secret_computed((struct str){big, SECRET_BYTES_MAX + 1}, "hmac", &from) == NULL && from.audience == NULL);
   free(big);
   CHECK(EXPANDS(secret_computed(STR(""), "hmac", &from), ""));
@@ -832,8 +832,8 @@ static void what_computing_costs(void) {
   out.sensitive = true;
   int64_t start = clock_mono_us();
   for (int i = 0; i < N; i++) {
-    struct secret_origins from = {0};
-    struct secret_context ctx = {.any_target = true, .origins = &from};
+    struct secret_taint from = {0};
+    struct secret_context ctx = {.any_target = true, .taint = &from};
     CHECK(secret_expand(t, &ctx, &out) == 0);
     secret_unref(secret_computed(buf_str(&out), "hmac", &from));
     buf_reset(&out);
