@@ -148,7 +148,7 @@ describe("jeton login", function()
       local dir = process.temp_dir()
       local function socket()
         local name = uv.fs_scandir_next(assert(uv.fs_scandir(dir)))
-      return name and dir .. "/" .. name
+        return name and dir .. "/" .. name
       end
       device()
       begin("api", { XDG_RUNTIME_DIR = dir })
