@@ -198,7 +198,8 @@ static int l_response_set_body(lua_State *L) {
 /* --- req:respond --- */
 
 static void add_response_field(lua_State *L, struct exchange *ex, int name, int value) {
-  l_headers_check_plain(L, value, l_headers_check_name(L, name, true));
+  enum header_id id;
+  l_headers_check_plain(L, value, l_headers_check_name(L, name, true, &id));
   vm_burn(L, 1);
   headers_add(&ex->response.headers, exchange_dup(L, ex, name), exchange_dup(L, ex, value));
 }

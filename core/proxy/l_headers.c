@@ -49,13 +49,14 @@ static struct str check_name(lua_State *L, int idx) {
   return name;
 }
 
-struct str l_headers_check_name(lua_State *L, int idx, bool of_response) {
+struct str l_headers_check_name(lua_State *L, int idx, bool of_response, enum header_id *known) {
   struct str name = check_name(L, idx);
   if (!header_name_valid(name)) luaL_error(L, "'%s' is not a header name (RFC 9110 section 5.1)", name.p);
-  enum header_id id = header_id(name);
+  const enum header_id id = header_id(name);
   if (header_traits[id] & HEADER_OURS)
     luaL_error(L, "header '%s' is set by jeton itself: it frames the message or belongs to one hop", name.p);
   if (of_response && id == H_HOST) luaL_error(L, "a response has no header 'host'");
+  *known = id;
   return name;
 }
 
@@ -122,9 +123,9 @@ static int l_newindex(lua_State *L) {
   const struct l_headers *self = lua_touserdata(L, 1);
   struct exchange *ex = exchange_of(L, self);
   struct headers *list = list_of(L, ex, self);
-  struct str name = l_headers_check_name(L, 2, self->of_response);
+  enum header_id id;
+  struct str name = l_headers_check_name(L, 2, self->of_response, &id);
   check_time(L, ex, self->of_response);
-  const enum header_id id = header_id(name);
   const bool is_host = !self->of_response && id == H_HOST;
   if (!self->of_response) l_try_changed(L, ex);
   if (lua_isnil(L, 3)) {
