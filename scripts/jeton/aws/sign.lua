@@ -10,7 +10,7 @@ local v4 = require "jeton.aws.v4"
 
 local M = {}
 
-local crypto = jeton.crypto
+local crypto, now = jeton.crypto, jeton.now
 
 local OPTIONS = { service = true, region = true, payload = true, query = true, expires = true, headers = true, algorithm = true, time = true }
 local EXPIRES_MAX = 7 * 86400 -- of a query's signature, which is AWS's own bound
@@ -319,9 +319,9 @@ local function sign(req, token, options)
   end
   local mine, why, code = credentials_of(token)
   if not mine then return nil, why, code end
-  local date = v4.stamp(options.time or jeton.now() // 1 | 0)
+  local date, day = v4.stamp(options.time or now() // 1 | 0)
   local scope, key
-  scope, key, code = key_of(token, mine, date:sub(1, 8), options)
+  scope, key, code = key_of(token, mine, day, options)
   if not scope then return nil, key, code end
   local what = { target = target, names = list, values = values, payload = payload, date = date, scope = scope, key = key,
     service = options.service, expires = options.expires, method = req.method, path = v4.path(target.path, options.service), query = "", signed = "" }

@@ -67,7 +67,7 @@ end
 
 --- The header fields of a request to STS, signed with credentials as a fetch's result has them; or nil, message.
 local function signed(url, region, body, credentials)
-  local date = v4.stamp(jeton.now() // 1 | 0)
+  local date, day = v4.stamp(jeton.now() // 1 | 0)
   local place = jeton.url.parse(url)
   local default = place.port == (place.scheme == "https" and 443 or 80)
   local session = credentials.fields.session_token
@@ -79,7 +79,6 @@ local function signed(url, region, body, credentials)
   }
   local list = { "content-type", "host", "x-amz-date", session and "x-amz-security-token" or nil }
   local key, signature, why
-  local day = date:sub(1, 8)
   key, why = v4.key(credentials.value, day, region, "sts")
   if not key then return nil, why end
   local what = { method = "POST", path = "/", query = "", names = list, values = values, signed = table.concat(list, ";"), date = date,

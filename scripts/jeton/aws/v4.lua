@@ -7,21 +7,23 @@
 local M = {}
 
 local crypto, url = jeton.crypto, jeton.url
+local hash, hmac, hex = crypto.hash, crypto.hmac, crypto.hex -- each request asks for them
 local concat = table.concat
 
 M.ALGORITHM = "AWS4-HMAC-SHA256"
 --- The hash of no bytes.
-M.NOTHING = crypto.hex(crypto.hash("sha256", ""))
+M.NOTHING = hex(hash("sha256", ""))
 M.UNSIGNED = "UNSIGNED-PAYLOAD"
 
---- "20150830T123600Z", of whole seconds since the epoch: the same text for a whole second's requests.
-local stamped_at, stamp
+--- "20150830T123600Z" and "20150830", of whole seconds since the epoch: the same texts for a whole second's requests.
+local stamped_at, stamp, stamp_day
 function M.stamp(seconds)
   if seconds ~= stamped_at then
     stamp = os.date("!%Y%m%dT%H%M%SZ", seconds)
+    stamp_day = stamp:sub(1, 8)
     stamped_at = seconds
   end
-  return stamp
+  return stamp, stamp_day
 end
 
 --- Parts of a text, of which some may be secrets, in as few joins as there are secrets.
@@ -39,7 +41,6 @@ local function join(parts, separator)
   if not whole then return concat(parts, separator) end
   return from <= #parts and whole .. concat(parts, separator, from) or whole
 end
-M.join = join
 
 -- the path ------------------------------------------------------------------------------------------------------------------------------------
 
@@ -135,7 +136,7 @@ function M.key(secret_access_key, day, region, service)
   local key = "AWS4" .. secret_access_key
   local why, code
   for _, part in ipairs { day, region, service, "aws4_request" } do
-    key, why, code = crypto.hmac("sha256", key, part)
+    key, why, code = hmac("sha256", key, part)
     if not key then return nil, why, code end
   end
   return key
@@ -144,19 +145,17 @@ end
 --- The signature in hexadecimal, or nil, message, code. key: as of M.key; what: method, path and query in canonical form, names (sorted, in lower case) and
 --- values of the header fields that are signed, the payload's hash, the date and the scope.
 function M.signature(key, what)
-  local names, values = what.names, what.values
-  local parts, n = { what.method, what.path, what.query, nil, nil, nil, nil, nil, nil, nil }, 3 -- with room: a table that grows is made anew each time
+  local names, values, fields = what.names, what.values, ""
   for i = 1, #names do
-    n = n + 1
-    parts[n] = names[i] .. ":" .. values[names[i]]
+    local name = names[i]
+    fields = (fields .. name .. ":") .. (values[name] .. "\n") -- text before secrets: each join with one makes another secret
   end
-  parts[n + 1], parts[n + 2], parts[n + 3] = "", what.signed, what.payload
-  local hash, why, code = crypto.hash("sha256", join(parts, "\n"))
-  if not hash then return nil, why, code end
-  hash = crypto.hex(hash)
-  hash, why, code = crypto.hmac("sha256", key, M.ALGORITHM .. "\n" .. what.date .. "\n" .. what.scope .. "\n" .. hash)
-  if not hash then return nil, why, code end
-  return crypto.hex(hash)
+  local first, last = what.method .. "\n" .. what.path .. "\n", "\n" .. what.signed .. "\n" .. what.payload
+  local made, why, code = hash("sha256", first .. what.query .. "\n" .. fields .. last)
+  if not made then return nil, why, code end
+  made, why, code = hmac("sha256", key, M.ALGORITHM .. "\n" .. what.date .. "\n" .. what.scope .. "\n" .. hex(made))
+  if not made then return nil, why, code end
+  return hex(made)
 end
 
 return M
