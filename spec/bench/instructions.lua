@@ -9,7 +9,7 @@ local instructions = require "spec.bench.lib.instructions"
 local uv = require "luv"
 
 local FILE = "spec/bench/instructions.txt"
-local KINDS = { "plain", "token", "headers", "response", "send", "h2_h1", "h2_h2" }
+local KINDS = { "plain", "token", "headers", "response", "send", "sign", "h2_h1", "h2_h2" }
 local TOLERANCE = 1.03
 local SHOWN = 12   -- functions of a difference
 local KEPT = 0.005 -- functions with this share of a request are kept in the file

@@ -1,9 +1,12 @@
 --- callgrind: how to run it, and reading what it wrote (https://valgrind.org/docs/manual/cl-format.html).
 local M = {}
 
---- The command before a program's own: it writes OUT-01, OUT-02 and so on, one for each thread.
-function M.prefix(out)
-  return { "valgrind", "--quiet", "--tool=callgrind", "--separate-threads=yes", "--callgrind-out-file=" .. out }
+--- The command before a program's own: it writes OUT-01, OUT-02 and so on, one for each thread. without: functions (patterns) that are not counted, nor what they call.
+function M.prefix(out, without)
+  local argv = { "valgrind", "--quiet", "--tool=callgrind", "--separate-threads=yes", "--callgrind-out-file=" .. out }
+  for _, name in ipairs(without or {}) do argv[#argv + 1] = "--toggle-collect=" .. name end
+  argv[#argv + 1] = "--collect-atstart=yes" -- behind those, which would have it off
+  return argv
 end
 
 --- The compiler's own clones count with the function that they were made from.
