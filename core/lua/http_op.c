@@ -15,7 +15,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
-#include "base/origins.h"
+#include "base/provenance.h"
 #include "http/redirect.h"
 #include "http/services.h"
 #include "lua/guard.h"
@@ -62,18 +62,18 @@ void http_op_where(const struct http_op *op, char *out, size_t size) {
 
 /* For a fetch: what the secrets of its request were read from, and its TLS files, which are what they are by now. A command's first outcome is no change: it is
  * noted when that is there. */
-static void note_origins(struct http_op *op) {
-  struct origins **to = op->origins;
+static void note_provenance(struct http_op *op) {
+  struct provenance **to = op->provenance;
   if (to == NULL) return;
-  op->origins = NULL;
+  op->provenance = NULL;
   const struct tls_client_settings *tls = &op->tls.settings;
   const char *const files[] = {tls->cert, tls->key, tls->ca};
   for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-    if (files[i] != NULL) origins_add_path(to, files[i]);
+    if (files[i] != NULL) provenance_add_path(to, files[i]);
   for (unsigned i = 0; i < op->headers.n; i++)
-    if (op->headers.v[i].secret != NULL) secret_note_origins(op->headers.v[i].secret, to);
-  if (op->query_secret != NULL) secret_note_origins(op->query_secret, to);
-  if (op->body_secret != NULL) secret_note_origins(op->body_secret, to);
+    if (op->headers.v[i].secret != NULL) secret_note_provenance(op->headers.v[i].secret, to);
+  if (op->query_secret != NULL) secret_note_provenance(op->query_secret, to);
+  if (op->body_secret != NULL) secret_note_provenance(op->body_secret, to);
 }
 
 /* --- ends --- */
@@ -113,7 +113,7 @@ static void on_cancel(struct await *a) { stop(CONTAINER_OF(a, struct http_op, aw
 static void on_deadline(uv_timer_t *t) {
   struct http_op *op = t->data;
   char reason[64];
-  note_origins(op); /* its gate may be shut still */
+  note_provenance(op); /* its gate may be shut still */
   (void)snprintf(reason, sizeof reason, "no complete response within %llu ms", (unsigned long long)op->timeout_ms);
   finish(op, UV_ETIMEDOUT, reason);
 }
@@ -374,7 +374,7 @@ static void hop(struct http_op *op) {
 static void on_gate(struct secret_gate_waiter *w) {
   struct http_op *op = CONTAINER_OF(w, struct http_op, gate);
   op->gated = false;
-  if (!op->ended) note_origins(op);
+  if (!op->ended) note_provenance(op);
   if (op->started && !op->ended) hop(op);
 }
 
@@ -413,13 +413,13 @@ static bool is_noted(const struct audience *a, const struct url *u) {
 
 int http_op_await(lua_State *L, int guard, struct http_op *op) {
   struct audience **servers = task_servers(L);
-  op->origins = task_origins(L);
+  op->provenance = task_provenance(L);
   if (servers != NULL && !is_noted(*servers, &op->url)) note_server(servers, &op->url);
   if (op->credentials || op->body_secret != NULL || op->parents != NULL) {
     op->gate.open = on_gate;
     op->gated = secret_gate_wait(L, &op->gate);
   }
-  if (!op->gated) note_origins(op);
+  if (!op->gated) note_provenance(op);
   await_begin(L, &op->await, on_cancel);
   guard_release(L, guard);
   begin(op);

@@ -50,7 +50,7 @@ struct http_op {
   struct tls_client *client; /* a reference, or NULL until it is needed */
   bool client_is_new;        /* made by this call: to be put into the VM's cache */
   struct secret_gate_waiter gate;
-  struct origins **origins; /* of a fetch, for what it is made with, once the gate is open; NULL: that is noted */
+  struct provenance **provenance; /* of a fetch, for what it is made with, once the gate is open; NULL: that is noted */
   /* state */
   bool gated, started, calling, working, ended;
   unsigned holders; /* the timer and the work under way: the memory goes when both are over */

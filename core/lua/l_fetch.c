@@ -432,12 +432,12 @@ void l_fetch_read(lua_State *L, int nresults, int fn, const struct slot *slot, s
   out->error = (const char *)hold->p + at;
 }
 
-int l_fetch_secret(lua_State *L, int ref, struct fetch_result *out, struct buf *hold, struct origins **origins) {
+int l_fetch_secret(lua_State *L, int ref, struct fetch_result *out, struct buf *hold, struct provenance **provenance) {
   memset(out, 0, sizeof *out);
   lua_rawgeti(L, LUA_REGISTRYINDEX, ref);
   struct secret *secret = l_secret_test(L, -1);
   struct secret_context any = {.any_target = true, .bond = &out->bond};
-  secret_note_origins(secret, origins); /* first: that looks at the files */
+  secret_note_provenance(secret, provenance); /* first: that looks at the files */
   int rc = secret_expand(secret, &any, hold);
   lua_pop(L, 1);
   out->ok = out->lasts = rc == 0;

@@ -15,8 +15,9 @@ int l_fetch_push_context(lua_State *L, const struct fetch *f, bool open);
 void l_fetch_read(lua_State *L, int nresults, int fn, const struct slot *slot, struct fetch_result *out,
                   struct buf *hold);
 /* The same from the secret at reference `secret`, for a token that is made of it and lasts. May raise. Returns 0; or secret_expand's error, with out->error. What it was
- * read from is added to *origins. */
-int l_fetch_secret(lua_State *L, int secret, struct fetch_result *out, struct buf *hold, struct origins **origins);
+ * read from is added to *provenance. */
+int l_fetch_secret(lua_State *L, int secret, struct fetch_result *out, struct buf *hold,
+                   struct provenance **provenance);
 /* The same from a value at `value` and a table of options (expires_in, expires_at, fields) at `options`: token:set. May raise.
  * Returns NULL, or what is wrong (in hold or static). Narrows *bond, which is the caller's, by the tokens that value and fields are made of. */
 const char *l_fetch_options(lua_State *L, int value, int options, struct fetch_result *out, struct buf *hold,

@@ -19,7 +19,7 @@
 #include "base/file_save.h"
 #include "base/file_stamp.h"
 #include "base/list.h"
-#include "base/origins.h"
+#include "base/provenance.h"
 #include "lua/arg.h"
 #include "lua/charge.h"
 #include "lua/guard.h"
@@ -116,9 +116,9 @@ static void run_remove(struct work *w) {
 
 /* A fetch goes by what it read, and by a file that was not there. */
 static void note_read(lua_State *L, const struct file_op *op) {
-  struct origins **origins = task_origins(L);
+  struct provenance **provenance = task_provenance(L);
   struct file_stamp seen = file_stamp_of(&op->stat);
-  if (origins != NULL) origins_add_file(origins, op->path, &seen);
+  if (provenance != NULL) provenance_add_file(provenance, op->path, &seen);
 }
 
 static int push_data(lua_State *L, struct work *w) {

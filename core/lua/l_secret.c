@@ -172,8 +172,8 @@ static int refuse_place(lua_State *L, struct secret *s, enum secret_place place,
 }
 
 void l_secret_note(lua_State *L, const struct secret *s) {
-  struct origins **origins = task_origins(L);
-  if (origins != NULL) secret_note_origins(s, origins);
+  struct provenance **provenance = task_provenance(L);
+  if (provenance != NULL) secret_note_provenance(s, provenance);
 }
 
 int l_secret_bytes(lua_State *L, int idx, enum secret_place place, struct str path, struct buf *out, const char *what,

@@ -23,7 +23,7 @@
 #include "base/json_find.h"
 #include "base/log.h"
 #include "base/must.h"
-#include "base/origins.h"
+#include "base/provenance.h"
 #include "base/secmem.h"
 #include "http/services.h"
 #include "lua/arg.h"
@@ -92,7 +92,7 @@ static void file_free(void *data) {
   free(f);
 }
 
-static void file_note(void *data, struct origins **to) { secret_file_note(((struct file_source *)data)->file, to); }
+static void file_note(void *data, struct provenance **to) { secret_file_note(((struct file_source *)data)->file, to); }
 
 static const struct secret_source_ops file_ops = {
     .read = file_read, .done = file_done, .free = file_free, .note = file_note};
@@ -393,10 +393,10 @@ struct exec_source {
   uv_loop_t *loop;
   struct argv command;
   struct stored bytes;
-  struct origin_mark *mark; /* moves when they change */
-  struct child *child;      /* while it runs */
-  struct gate *gate;        /* a reference until the first outcome */
-  uint64_t ttl_ms;          /* 0: once */
+  struct provenance_mark *mark; /* moves when they change */
+  struct child *child;          /* while it runs */
+  struct gate *gate;            /* a reference until the first outcome */
+  uint64_t ttl_ms;              /* 0: once */
   uint64_t timeout_ms, retry_ms;
   bool raw;
   bool warned; /* of what was left out at the edges */
@@ -440,7 +440,7 @@ static void on_exec_done(void *arg, const struct child_result *r) {
   const char *wrong = outcome(r, bytes, text, sizeof text);
   e->child = NULL;
   if (wrong == NULL) {
-    if (!stored_is(&e->bytes, bytes)) origin_mark_move(e->mark);
+    if (!stored_is(&e->bytes, bytes)) provenance_mark_move(e->mark);
     stored_set(&e->bytes, bytes);
     e->retry_ms = RETRY_MS;
     plan(e, e->ttl_ms);
@@ -472,7 +472,7 @@ static int exec_read(void *data, struct str *bytes) {
 static void exec_unmake(void *data) {
   struct exec_source *e = data;
   stored_fini(&e->bytes);
-  origin_mark_unref(e->mark);
+  provenance_mark_unref(e->mark);
   argv_fini(&e->command);
   free(e);
 }
@@ -491,7 +491,9 @@ static void exec_free(void *data) {
     exec_unmake(e);
 }
 
-static void exec_note(void *data, struct origins **to) { origins_add_mark(to, ((struct exec_source *)data)->mark); }
+static void exec_note(void *data, struct provenance **to) {
+  provenance_add_mark(to, ((struct exec_source *)data)->mark);
+}
 
 static const struct secret_source_ops exec_ops = {.read = exec_read, .free = exec_free, .note = exec_note};
 
@@ -517,7 +519,7 @@ static int l_command(lua_State *L) {
   lua_settop(L, 1);
   arg_known(L, 1, what, known);
   struct exec_source *e = guard_new(L, sizeof *e, exec_unmake);
-  e->mark = origin_mark_new();
+  e->mark = provenance_mark_new();
   argv_read(L, 1, &e->command, what);
   if (e->command.too_long) return luaL_error(L, "%s: %s", what, err_text(UV_E2BIG));
   e->ttl_ms = (uint64_t)arg_field_ms(L, 1, what, "ttl", 0);

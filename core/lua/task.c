@@ -43,13 +43,13 @@ struct task {
   void *push_arg;
   task_done_fn done;
   void *arg;
-  struct task **out;         /* until task_start returns */
-  struct await *await;       /* while suspended */
-  struct audience **servers; /* task_note_servers; NULL: nobody asks */
-  struct pins *pins;         /* task_pin; NULL: its tokens are not pinned */
-  const char *no_wait;       /* of the same */
-  struct origins **origins;  /* the same of task_note_origins */
-  struct task *next;         /* idle: in the pool; running: the task it interrupts */
+  struct task **out;              /* until task_start returns */
+  struct await *await;            /* while suspended */
+  struct audience **servers;      /* task_note_servers; NULL: nobody asks */
+  struct pins *pins;              /* task_pin; NULL: its tokens are not pinned */
+  const char *no_wait;            /* of the same */
+  struct provenance **provenance; /* the same of task_note_provenance */
+  struct task *next;              /* idle: in the pool; running: the task it interrupts */
   enum task_state state;
   int lua_status; /* of the protected call inside */
   bool cancelled;
@@ -255,7 +255,7 @@ void task_start(struct vm *vm, int fn, task_push_fn push, task_done_fn done, voi
   t->lua_status = LUA_OK;
   t->servers = NULL;
   t->pins = NULL;
-  t->origins = NULL;
+  t->provenance = NULL;
   t->cancelled = false;
   vm_ref(vm);
   lua_pushcfunction(t->L, task_main);
@@ -314,11 +314,11 @@ struct pins *task_pins(lua_State *L) {
   return t != NULL ? t->pins : NULL;
 }
 
-void task_note_origins(lua_State *L, struct origins **origins) { vm_at(L)->running->origins = origins; }
+void task_note_provenance(lua_State *L, struct provenance **provenance) { vm_at(L)->running->provenance = provenance; }
 
-struct origins **task_origins(lua_State *L) {
+struct provenance **task_provenance(lua_State *L) {
   const struct task *t = vm_at(L)->running;
-  return t != NULL ? t->origins : NULL;
+  return t != NULL ? t->provenance : NULL;
 }
 
 /* --- awaiting --- */

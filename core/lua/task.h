@@ -38,9 +38,9 @@ struct pins;
 void task_pin(lua_State *L, struct pins *p, const char *no_wait);
 struct pins *task_pins(lua_State *L); /* of the task that runs; NULL: its tokens are not pinned */
 /* The same for what the task's own calls read, and what the secrets that it uses were read from. */
-struct origins;
-void task_note_origins(lua_State *L, struct origins **origins);
-struct origins **task_origins(lua_State *L);
+struct provenance;
+void task_note_provenance(lua_State *L, struct provenance **provenance);
+struct provenance **task_provenance(lua_State *L);
 
 /* --- awaiting ---
  * start: check arguments, fill an op that embeds `struct await`, call await_begin (raises with a clear message when this coroutine may not wait:

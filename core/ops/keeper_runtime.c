@@ -119,7 +119,7 @@ static void fail_run(struct fetch_run *run, const char *error) {
 static int push_context(lua_State *L, void *arg) {
   struct fetch_run *run = arg;
   task_note_servers(L, &run->fetch->asked);
-  task_note_origins(L, &run->fetch->origins);
+  task_note_provenance(L, &run->fetch->provenance);
   return l_fetch_push_context(L, run->fetch, run->token->reveal);
 }
 
@@ -151,7 +151,7 @@ struct secret_read {
 static int l_read_secret(lua_State *L) {
   struct secret_read *read = lua_touserdata(L, 1);
   struct fetch_run *run = read->run;
-  int rc = l_fetch_secret(L, fetch_of(run), &read->result, &read->hold, &run->fetch->origins);
+  int rc = l_fetch_secret(L, fetch_of(run), &read->result, &read->hold, &run->fetch->provenance);
   if (rc == ERR_SECRET_SOURCE) run->gated = secret_gate_wait(L, &run->gate);
   return 0;
 }

@@ -126,7 +126,7 @@ static int64_t next_look_locked(const struct slot *s, int64_t at) {
   if (s->closed) return INT64_MAX;
   int64_t next = s->current != NULL ? s->current->expires_at : INT64_MAX;
   if (s->older != NULL && s->older->expires_at < next) next = s->older->expires_at;
-  if (s->origins != NULL && !s->fetching && s->look_at < next) next = s->look_at;
+  if (s->provenance != NULL && !s->fetching && s->look_at < next) next = s->look_at;
   bool planned = s->has_fetch && !s->fetching && s->next_attempt > at;
   int64_t due = planned ? s->next_attempt : s->fetching ? s->slow_at : INT64_MAX;
   return due < next ? due : next;
@@ -183,14 +183,15 @@ static void make_way(struct keeper *k, struct slot *s) {
 }
 
 /* A file that has another content may be all that a permanent failure waits for. One look a second a slot, and fewer of thousands. */
-static void look_at_origins(struct keeper *k, struct slot *s, int64_t at) {
+static void look_at_provenance(struct keeper *k, struct slot *s, int64_t at) {
   pthread_mutex_lock(&s->mutex);
-  struct origins *o = s->origins != NULL && at >= s->look_at && !s->fetching ? origins_ref(s->origins) : NULL;
+  struct provenance *o =
+      s->provenance != NULL && at >= s->look_at && !s->fetching ? provenance_ref(s->provenance) : NULL;
   if (o != NULL) s->look_at = at + LOOK_MS + (int64_t)(k->due.n / LOOKS_A_MS);
   pthread_mutex_unlock(&s->mutex);
   if (o == NULL) return;
-  bool changed = origins_changed(o);
-  origins_unref(o);
+  bool changed = provenance_changed(o);
+  provenance_unref(o);
   if (changed) slot_recheck(s);
 }
 
@@ -207,7 +208,7 @@ static void attend(struct keeper *k, struct slot *s) {
   int64_t at = now(k);
   struct fetch *f = NULL;
   make_way(k, s);
-  look_at_origins(k, s, at);
+  look_at_provenance(k, s, at);
   pthread_mutex_lock(&s->mutex);
   if (s->current != NULL && !slot_valid_locked(s, at)) slot_unpublish_locked(s);
   if (s->older != NULL && at >= s->older->expires_at) slot_drop_older_locked(s);
@@ -307,7 +308,7 @@ static bool is_the_same_locked(const struct slot *s, const struct token *t, int6
 static void note_constant_locked(struct slot *s, const struct fetch *f, int64_t at) {
   if ((s->traits & SLOT_CONSTANT) == 0) return;
   slot_open_outlook_locked(s);
-  s->origins = f->origins != NULL ? origins_ref(f->origins) : NULL;
+  s->provenance = f->provenance != NULL ? provenance_ref(f->provenance) : NULL;
   s->look_at = at + LOOK_MS;
 }
 
@@ -345,7 +346,7 @@ static bool conclude_locked(struct slot *s, const struct fetch *f, const struct 
   }
   if (token == NULL && !s->closed && !outdone) {
     if (o->brought != NULL) slot_bring_locked(s, token_ref(o->brought));
-    const struct slot_failure failure = {o->why, o->retry_ms, o->outlook, f->origins};
+    const struct slot_failure failure = {o->why, o->retry_ms, o->outlook, f->provenance};
     slot_fail_locked(s, &failure, at);
   }
   if (token == NULL && outdone) s->failures++;
@@ -395,7 +396,7 @@ void fetch_free(struct fetch *f) {
   refusal_unref(f->refusal);
   token_bond_fini(&f->bond);
   audience_unref(f->asked);
-  origins_unref(f->origins);
+  provenance_unref(f->provenance);
   free(f);
 }
 

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #include "base/mailbox.h"
-#include "base/origins.h"
+#include "base/provenance.h"
 #include "base/rand.h"
 #include "token/family.h"
 #include "token/refusal.h"
@@ -32,7 +32,7 @@ struct fetch {
   struct token_bond bond;  /* the slot's when it began; the token's when it has ended well */
   /* a reference, or NULL: the servers that it has sent requests to so far. The host's to fill */
   struct audience *asked;
-  struct origins *origins; /* the same: where what it has used was read from */
+  struct provenance *provenance; /* the same: where what it has used was read from */
   void *host_data;
   bool proof; /* it may be of a function that the slot never gets; it is not given up */
 };

@@ -262,12 +262,12 @@ int secret_each_token(struct secret *s, int (*fn)(void *arg, const struct secret
   return rc;
 }
 
-void secret_note_origins(const struct secret *s, struct origins **to) {
+void secret_note_provenance(const struct secret *s, struct provenance **to) {
   if (s->kind == SECRET_ROW) {
     for (unsigned i = 0; i < s->u.row.n; i++)
-      if (s->u.row.v[i].of != NULL) secret_note_origins(s->u.row.v[i].of, to);
+      if (s->u.row.v[i].of != NULL) secret_note_provenance(s->u.row.v[i].of, to);
   } else if (s->kind == SECRET_ENCODED) {
-    secret_note_origins(s->u.encoded.of, to);
+    secret_note_provenance(s->u.encoded.of, to);
   } else if (s->kind == SECRET_SOURCE && s->u.source.ops->note != NULL) {
     s->u.source.ops->note(s->u.source.data, to);
   }

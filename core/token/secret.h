@@ -17,7 +17,7 @@
 #include "token/slot.h"
 
 struct secret;
-struct origins;
+struct provenance;
 
 /* Bounds of one tree, so that a script that doubles a secret in a loop comes to an end. Making a secret beyond them gives NULL. */
 enum {
@@ -38,7 +38,7 @@ struct secret_source_ops {
   void (*done)(void *data); /* the bytes of the last read, if there were any, are needed no more; may be NULL */
   void (*free)(void *data); /* by the last unref */
   /* adds what its bytes are read from, after a look at it; may be NULL: it does not change */
-  void (*note)(void *data, struct origins **to);
+  void (*note)(void *data, struct provenance **to);
 };
 struct secret *secret_source(const struct secret_source_ops *ops, void *data,
                              const char *label); /* takes over data; never NULL */
@@ -96,7 +96,7 @@ struct secret_token_view {
 int secret_each_token(struct secret *s, int (*fn)(void *arg, const struct secret_token_view *t), void *arg);
 
 /* Adds what the sources in it were read from. */
-void secret_note_origins(const struct secret *s, struct origins **to);
+void secret_note_provenance(const struct secret *s, struct provenance **to);
 
 /* Where the bytes go that are no server. */
 enum secret_place {
@@ -111,7 +111,7 @@ struct secret_use { /* a token of a slot */
   struct slot *slot;
   uint64_t generation;
 };
-/* What bytes that are computed from secrets inherit of what went in, as in taint tracking. Where bytes were read from is base/origins.h. Zeroed before its first use. */
+/* What bytes that are computed from secrets inherit of what went in, as in taint tracking. Where bytes were read from is base/provenance.h. Zeroed before its first use. */
 struct secret_taint {
   struct audience *audience; /* the servers that may receive all of it: a reference, or NULL: any may */
   bool of_token;             /* then bond says what may be made of it, as of what secret_bytes_of_token makes */

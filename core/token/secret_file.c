@@ -261,11 +261,11 @@ struct secret_content *secret_file_read(struct secret_file *f) {
   return c;
 }
 
-void secret_file_note(struct secret_file *f, struct origins **to) {
+void secret_file_note(struct secret_file *f, struct provenance **to) {
   pthread_mutex_lock(&f->mutex);
   f->checked_at = clock_boot_ms();
   check_locked(f);
-  origins_add_file(to, f->path, &f->looked);
+  provenance_add_file(to, f->path, &f->looked);
   pthread_mutex_unlock(&f->mutex);
 }
 

@@ -8,7 +8,7 @@
 
 #include "base/buf.h"
 #include "base/named.h"
-#include "base/origins.h"
+#include "base/provenance.h"
 #include "base/str.h"
 
 enum { SECRET_FILE_EMPTY = -ENODATA, SECRET_FILE_CODING = -EILSEQ, SECRET_FILE_JSON = -EBADMSG };
@@ -42,7 +42,7 @@ int secret_file_load(struct secret_file *f, bool again, void (*tell)(void *arg, 
  * being rewritten looks like, the content read last serves, and one warning is logged. */
 struct secret_content *secret_file_read(struct secret_file *f);
 /* What the content hangs on: the file, as it is found now. It is looked at, however short ago that was done: what is read next is of that look or a later one. */
-void secret_file_note(struct secret_file *f, struct origins **to);
+void secret_file_note(struct secret_file *f, struct provenance **to);
 const char *secret_file_error(int rc);
 
 /* Text without white space and byte order mark at both ends; *odd says whether that was more than one line end. What holds other control bytes is no text and

@@ -73,7 +73,7 @@ void slot_unref(struct slot *s) {
   token_unref(s->brought);
   token_unref(s->parting);
   token_bond_fini(&s->bond);
-  origins_unref(s->origins);
+  provenance_unref(s->provenance);
   refusal_unref(s->refusal);
   accounts_fini(&s->accounts);
   pthread_mutex_destroy(&s->mutex);
@@ -269,8 +269,8 @@ void slot_check_locked(const struct slot *s) {
 
 void slot_open_outlook_locked(struct slot *s) {
   s->outlook = OUTLOOK_OPEN;
-  origins_unref(s->origins);
-  s->origins = NULL;
+  provenance_unref(s->provenance);
+  s->provenance = NULL;
 }
 
 bool slot_hopeless_locked(const struct slot *s, int64_t until) {

@@ -27,7 +27,7 @@
 #include "base/hash.h"
 #include "base/list.h"
 #include "base/mailbox.h"
-#include "base/origins.h"
+#include "base/provenance.h"
 #include "base/rand.h"
 #include "token/accounts.h"
 #include "token/due.h"
@@ -78,19 +78,19 @@ struct slot {
   bool recheck;    /* of a constant one: what it was read from has changed, or may have */
   bool leaving;    /* only a policy that was replaced names it: fetched when a request waits, not ahead of its end */
   bool fetching;
-  bool manual;                /* a refresh by hand that has not begun */
-  enum fetch_reason reason;   /* of the last fetch */
-  int64_t began_at;           /* the same, CLOCK_BOOTTIME ms */
-  int64_t slow_at;            /* when the fetch under way is reported as slow; SLOT_NEVER: it has been */
-  bool asked;                 /* somebody wanted a token since the last attempt began */
-  bool rejected;              /* an upstream refused the token published last */
-  int64_t next_attempt;       /* CLOCK_BOOTTIME ms, not before; SLOT_NEVER */
-  int64_t asked_off;          /* CLOCK_BOOTTIME ms: the issuer asked for no attempt before, in its last refusal */
-  unsigned consecutive;       /* failed attempts since the last publication */
-  enum fetch_outlook outlook; /* of the last of them; OPEN when there is none, or something has changed since */
-  int64_t permanent_at;       /* CLOCK_BOOTTIME ms of the first one whose outlook was as bad, while it is not OPEN */
-  struct origins *origins; /* what a changed outlook hangs on, and the value of a constant slot: a reference, or NULL */
-  int64_t look_at;         /* CLOCK_BOOTTIME ms: when it is looked whether they have changed */
+  bool manual;                   /* a refresh by hand that has not begun */
+  enum fetch_reason reason;      /* of the last fetch */
+  int64_t began_at;              /* the same, CLOCK_BOOTTIME ms */
+  int64_t slow_at;               /* when the fetch under way is reported as slow; SLOT_NEVER: it has been */
+  bool asked;                    /* somebody wanted a token since the last attempt began */
+  bool rejected;                 /* an upstream refused the token published last */
+  int64_t next_attempt;          /* CLOCK_BOOTTIME ms, not before; SLOT_NEVER */
+  int64_t asked_off;             /* CLOCK_BOOTTIME ms: the issuer asked for no attempt before, in its last refusal */
+  unsigned consecutive;          /* failed attempts since the last publication */
+  enum fetch_outlook outlook;    /* of the last of them; OPEN when there is none, or something has changed since */
+  int64_t permanent_at;          /* CLOCK_BOOTTIME ms of the first one whose outlook was as bad, while it is not OPEN */
+  struct provenance *provenance; /* of what an outlook or a constant value depends on: a reference, or NULL */
+  int64_t look_at;               /* CLOCK_BOOTTIME ms: when it is looked whether that has changed */
   struct schedule schedule;
   struct rng rng;
 
@@ -161,7 +161,7 @@ struct slot_failure {
   const char *why;
   int64_t retry_ms; /* how long the issuer asked not to be asked; 0: it did not */
   enum fetch_outlook outlook;
-  struct origins *origins; /* borrowed, or NULL */
+  struct provenance *provenance; /* borrowed, or NULL */
 };
 void slot_fail_locked(struct slot *s, const struct slot_failure *failure, int64_t now); /* the same: slot_wake */
 /* From now on; before it is configured. */

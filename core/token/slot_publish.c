@@ -166,7 +166,7 @@ static void note_outlook_locked(struct slot *s, const struct slot_failure *f, in
   if (f->outlook == OUTLOOK_OPEN) return;
   s->outlook = f->outlook;
   s->permanent_at = since;
-  s->origins = f->origins != NULL ? origins_ref(f->origins) : NULL;
+  s->provenance = f->provenance != NULL ? provenance_ref(f->provenance) : NULL;
   s->look_at = now;
 }
 

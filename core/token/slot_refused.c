@@ -36,10 +36,10 @@ static void report_refusal(const struct slot *s, uint64_t generation, enum refus
 static bool is_as_it_was(struct slot *s) {
   pthread_mutex_lock(&s->mutex);
   bool constant = (s->traits & SLOT_CONSTANT) != 0;
-  struct origins *o = constant && s->origins != NULL ? origins_ref(s->origins) : NULL;
+  struct provenance *o = constant && s->provenance != NULL ? provenance_ref(s->provenance) : NULL;
   pthread_mutex_unlock(&s->mutex);
-  bool same = constant && !origins_changed(o);
-  origins_unref(o);
+  bool same = constant && !provenance_changed(o);
+  provenance_unref(o);
   return same;
 }
 

@@ -5,7 +5,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
-#include "base/origins.h"
+#include "base/provenance.h"
 #include "keeper_world.h"
 #include "token/slot_internal.h"
 
@@ -42,19 +42,19 @@ static struct slot_facts facts(void) {
   return f;
 }
 
-/* `origins`: what the fetch has read, a reference that becomes its own. */
-static void end_fetch(const struct fetch_result *r, struct origins *origins) {
+/* `provenance`: what the fetch has read, a reference that becomes its own. */
+static void end_fetch(const struct fetch_result *r, struct provenance *provenance) {
   CHECK(nrunning == 1);
   struct fetch *f = running[0];
   nrunning = 0;
-  f->origins = origins;
+  f->provenance = provenance;
   keeper_fetch_done(keeper, f, r);
   deliver();
 }
-static void fail(enum fetch_outlook outlook, double retry_after, struct origins *origins) {
+static void fail(enum fetch_outlook outlook, double retry_after, struct provenance *provenance) {
   end_fetch(
       &(struct fetch_result){.ok = false, .error = "no such client", .outlook = outlook, .retry_after = retry_after},
-      origins);
+      provenance);
 }
 static void succeed(double expires_in) {
   struct fetch_result r = {.ok = true, .value = STR("v"), .has_expires_in = true, .expires_in = expires_in};
@@ -172,9 +172,9 @@ static void write_file(const char *path, const char *text) {
   FILE *f = fopen(path, "w");
   CHECK(f != NULL && fputs(text, f) >= 0 && fclose(f) == 0);
 }
-static struct origins *of_file(const char *path) {
-  struct origins *o = NULL;
-  origins_add_path(&o, path);
+static struct provenance *of_file(const char *path) {
+  struct provenance *o = NULL;
+  provenance_add_path(&o, path);
   return o;
 }
 
@@ -201,31 +201,31 @@ static void a_changed_file_ends_it(void) {
   CHECK(nrunning == 1);
   fail(OUTLOOK_OPEN, 0, of_file(path)); /* with a hope of its own the backoff counts */
   write_file(path, "it has come once more");
-  CHECK(api->origins == NULL);
+  CHECK(api->provenance == NULL);
   (void)unlink(path);
   end();
 }
 
 static void a_moved_mark_ends_it(void) {
-  struct origin_mark *m = origin_mark_new();
-  struct origins *o = NULL;
+  struct provenance_mark *m = provenance_mark_new();
+  struct provenance *o = NULL;
   begin();
-  origins_add_mark(&o, m);
+  provenance_add_mark(&o, m);
   fail(OUTLOOK_PERMANENT, 0, o);
   advance(MINUTE);
   CHECK(nrunning == 0);
-  origin_mark_move(m);
+  provenance_mark_move(m);
   advance(3000);
   CHECK(nrunning == 1);
   fail(OUTLOOK_OPEN, 0, NULL);
-  origin_mark_unref(m);
+  provenance_mark_unref(m);
   end();
 }
 
 /* --- a token that is a secret --- */
 
-static void reads(const char *value, struct origins *origins) {
-  end_fetch(&(struct fetch_result){.ok = true, .lasts = true, .value = str_of(value)}, origins);
+static void reads(const char *value, struct provenance *provenance) {
+  end_fetch(&(struct fetch_result){.ok = true, .lasts = true, .value = str_of(value)}, provenance);
 }
 
 static void a_constant_token_lasts_and_is_read_when_its_file_changes(void) {
