@@ -425,7 +425,7 @@ describe("a token that is first used in on_send", function()
   end)
 
   it("is awaited for its `wait`, then 503 with Retry-After", function()
-    start(SIGNING, { tokens = [[key = { family = true, fetch = function() jeton.sleep "60s" end, wait = "300ms" }]] })
+    start(SIGNING, { tokens = [[key = { family = true, fetch = function() jeton.sleep "5s" end, wait = "300ms" }]] })
     local t0 = socket.gettime()
     local res = http.get(proxy.port, "/a")
     local took = socket.gettime() - t0
