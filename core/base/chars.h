@@ -105,4 +105,9 @@ static inline __attribute__((always_inline)) bool chars_all(struct str s, unsign
   return s.n == 0 || chars_span((const uint8_t *)s.p, s.n, 0, class) == s.n;
 }
 
+/* In a cookie's value (RFC 6265 section 4.1.1). */
+static inline bool char_in_cookie(char c) {
+  return c > ' ' && c < 0x7f && c != '"' && c != ',' && c != ';' && c != '\\';
+}
+
 #endif

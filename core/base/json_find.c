@@ -28,12 +28,6 @@ static bool take(struct scan *s, char c) {
   return true;
 }
 
-static int hex_value(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  c = char_lower(c);
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Four hexadecimal digits; -1: there are none. */
 static int take_hex(struct scan *s) {
   int v = 0;

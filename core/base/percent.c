@@ -25,12 +25,6 @@ unsigned percent_escape_form_byte(unsigned char c, char out[PERCENT_MAX]) {
   return 1;
 }
 
-static int hex_value(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  c = char_lower(c);
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 bool percent_unescape(struct str s, bool form, char *out, size_t *n) {
   *n = 0;
   for (size_t i = 0; i < s.n; i++) {

@@ -17,6 +17,13 @@ struct str {
 /* Changes ASCII letters only, whatever the locale. */
 static inline char char_lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c; }
 
+/* Of a hexadecimal digit in either case; -1: it is none. */
+static inline int hex_value(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  c = char_lower(c);
+  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 static inline struct str str_of(const char *z) { return (struct str){z, z != NULL ? strlen(z) : 0}; }
 static inline bool str_eq(struct str a, struct str b) { return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0); }
 bool str_ieq_bytes(const char *a, const char *b, size_t n);

@@ -20,12 +20,6 @@
 /* What some servers take for "/". */
 enum { BACKSLASH = 1, ENCODED_SLASH = 2, ENCODED_BACKSLASH = 4, ENCODED_MORE = 8, ALL_SPELLINGS = 15 };
 
-static int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  c = char_lower(c);
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 enum { NESTED_MAX = 3 }; /* how deep the digits of escapes may be escaped; work doubles with each */
 
 static char take_char(struct str s, size_t *i, unsigned *times, unsigned depth);
@@ -35,7 +29,7 @@ static int take_digit(struct str s, size_t *i, unsigned *times, unsigned depth) 
   size_t at = *i;
   unsigned more = 0;
   if (at >= s.n || (s.p[at] == '%' && depth == 0)) return -1;
-  int digit = hex_digit(take_char(s, &at, &more, depth > 0 ? depth - 1 : 0));
+  int digit = hex_value(take_char(s, &at, &more, depth > 0 ? depth - 1 : 0));
   if (digit < 0) return -1;
   *i = at;
   if (more > *times) *times = more;

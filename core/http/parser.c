@@ -211,12 +211,6 @@ static int stage_until_close(struct http_parser *p, const uint8_t **data, size_t
   return take_body(p, data, n, span);
 }
 
-static int hex_digit(uint8_t c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  c |= 0x20;
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static size_t token_span(struct str s, size_t i) {
   while (i < s.n && (char_class[(uint8_t)s.p[i]] & CHAR_TOKEN)) i++;
   return i;
@@ -254,9 +248,9 @@ static const char *chunk_line_check(struct str line, uint64_t *size, size_t *dig
   *size = 0;
   if (line.n < 2 || line.p[line.n - 2] != '\r') return "bare LF in a chunk line (RFC 9112 section 7.1)";
   line.n -= 2;
-  for (; i < line.n && hex_digit((uint8_t)line.p[i]) >= 0; i++) {
+  for (; i < line.n && hex_value(line.p[i]) >= 0; i++) {
     if (i == HEX_DIGITS_MAX) return "a chunk size of more than 16 digits (RFC 9112 section 7.1)";
-    *size = *size << 4 | (uint64_t)hex_digit((uint8_t)line.p[i]);
+    *size = *size << 4 | (uint64_t)hex_value(line.p[i]);
   }
   if (i == 0) return "a chunk size that is not a hexadecimal number (RFC 9112 section 7.1)";
   if (*size > INT64_MAX) return "a chunk size that is negative to some (RFC 9112 section 7.1)";

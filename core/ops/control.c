@@ -258,19 +258,13 @@ static void on_refresh_limit(struct timeout *t) {
   answer_message(c, 504, "error", str_of(text));
 }
 
-static int hex_digit(char x) {
-  if (x >= '0' && x <= '9') return x - '0';
-  x = (char)(x | 0x20);
-  return x >= 'a' && x <= 'f' ? x - 'a' + 10 : -1;
-}
-
 /* Percent-decoding (RFC 3986 section 2.1); what is not an escape stands for itself. */
 static struct str decode(struct arena *a, struct str s) {
   char *out = arena_alloc(a, s.n + 1);
   size_t n = 0;
   for (size_t i = 0; i < s.n; i++) {
-    int high = i + 2 < s.n && s.p[i] == '%' ? hex_digit(s.p[i + 1]) : -1;
-    int low = high >= 0 ? hex_digit(s.p[i + 2]) : -1;
+    int high = i + 2 < s.n && s.p[i] == '%' ? hex_value(s.p[i + 1]) : -1;
+    int low = high >= 0 ? hex_value(s.p[i + 2]) : -1;
     out[n++] = low >= 0 ? (char)(high * 16 + low) : s.p[i];
     if (low >= 0) i += 2;
   }

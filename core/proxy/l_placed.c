@@ -118,11 +118,9 @@ static int l_set_query(lua_State *L) {
 
 /* --- cookies --- */
 
-static bool fits_a_cookie(struct str s) { /* RFC 6265 section 4.1.1 */
-  for (size_t i = 0; i < s.n; i++) {
-    unsigned char c = (unsigned char)s.p[i];
-    if (c <= ' ' || c >= 0x7f || strchr("\",;\\", c) != NULL) return false;
-  }
+static bool fits_a_cookie(struct str s) {
+  for (size_t i = 0; i < s.n; i++)
+    if (!char_in_cookie(s.p[i])) return false;
   return true;
 }
 

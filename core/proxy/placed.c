@@ -14,19 +14,13 @@
 
 /* --- names in texts --- */
 
-static int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  c = char_lower(c);
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Does this text stand for that name, percent-encoded as it may be? */
 static bool decodes_to(struct str s, struct str name) {
   size_t at = 0;
   for (size_t i = 0; i < s.n; i++, at++) {
     char c = s.p[i] == '+' ? ' ' : s.p[i];
-    if (c == '%' && i + 2 < s.n && hex_digit(s.p[i + 1]) >= 0 && hex_digit(s.p[i + 2]) >= 0) {
-      c = (char)(hex_digit(s.p[i + 1]) << 4 | hex_digit(s.p[i + 2]));
+    if (c == '%' && i + 2 < s.n && hex_value(s.p[i + 1]) >= 0 && hex_value(s.p[i + 2]) >= 0) {
+      c = (char)(hex_value(s.p[i + 1]) << 4 | hex_value(s.p[i + 2]));
       i += 2;
     }
     if (at == name.n || name.p[at] != c) return false;

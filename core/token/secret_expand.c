@@ -79,14 +79,10 @@ struct cookie_stage { /* refuses what would end a cookie's value, or what its re
   struct stage *next;
 };
 
-static bool fits_a_cookie(unsigned char c) {
-  return c > ' ' && c < 0x7f && c != '"' && c != ',' && c != ';' && c != '\\';
-}
-
 static int put_cookie(struct stage *s, const char *p, size_t n) {
   struct cookie_stage *c = (struct cookie_stage *)(void *)s;
   for (size_t i = 0; i < n; i++)
-    if (!fits_a_cookie((unsigned char)p[i])) return ERR_SECRET_BYTES;
+    if (!char_in_cookie(p[i])) return ERR_SECRET_BYTES;
   return c->next->put(c->next, p, n);
 }
 
