@@ -3,6 +3,14 @@
 
 #include <limits.h>
 
+void hex_write(const uint8_t *bytes, size_t n, char *out) {
+  static const char digits[] = "0123456789abcdef";
+  for (size_t i = 0; i < n; i++) {
+    *out++ = digits[bytes[i] >> 4];
+    *out++ = digits[bytes[i] & 15];
+  }
+}
+
 bool str_ieq_bytes(const char *a, const char *b, size_t n) {
   for (size_t i = 0; i < n; i++)
     if (a[i] != b[i] && char_lower(a[i]) != char_lower(b[i])) return false;

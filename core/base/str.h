@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
 struct str {
@@ -23,6 +24,9 @@ static inline int hex_value(char c) {
   c = char_lower(c);
   return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
+
+/* Two digits for each byte, in lower case and without an end. */
+void hex_write(const uint8_t *bytes, size_t n, char *out);
 
 static inline struct str str_of(const char *z) { return (struct str){z, z != NULL ? strlen(z) : 0}; }
 static inline bool str_eq(struct str a, struct str b) { return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0); }

@@ -150,7 +150,6 @@ static int l_random(lua_State *L) {
 }
 
 static int l_hex(lua_State *L) {
-  static const char digits[] = "0123456789abcdef";
   struct secret *secret = l_secret_test(L, 1);
   if (secret != NULL) {
     l_secret_push(L, secret_encode(secret, SECRET_HEX));
@@ -161,12 +160,7 @@ static int l_hex(lua_State *L) {
   data.p = lua_tolstring(L, 1, &data.n);
   luaL_argcheck(L, data.n <= SIZE_MAX / 4, 1, "too long");
   luaL_Buffer b;
-  char *out = luaL_buffinitsize(L, &b, 2 * data.n);
-  for (size_t i = 0; i < data.n; i++) {
-    unsigned char c = (unsigned char)data.p[i];
-    out[2 * i] = digits[c >> 4];
-    out[2 * i + 1] = digits[c & 15];
-  }
+  hex_write((const uint8_t *)data.p, data.n, luaL_buffinitsize(L, &b, 2 * data.n));
   luaL_pushresultsize(&b, 2 * data.n);
   return 1;
 }

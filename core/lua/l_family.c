@@ -45,17 +45,12 @@ static struct family_handle *check(lua_State *L) { return luaL_checkudata(L, 1, 
 /* --- its keys --- */
 
 static void hash_key(const struct family_handle *h, struct wanted *w, struct str bytes) {
-  static const char digits[] = "0123456789abcdef";
   uint8_t sum[CRYPTO_DIGEST_MAX];
   char mark[FAMILY_MARK_SIZE];
-  char *at = w->hashed + sizeof "sha256:" - 1;
   (void)crypto_hash(crypto_digest_find("sha256"), bytes, sum);
   memcpy(w->hashed, "sha256:", sizeof "sha256:");
-  for (size_t i = 0; i < 32; i++) {
-    *at++ = digits[sum[i] >> 4];
-    *at++ = digits[sum[i] & 15];
-  }
-  *at = '\0';
+  hex_write(sum, 32, w->hashed + sizeof "sha256:" - 1);
+  w->hashed[HASHED_SIZE - 1] = '\0';
   w->place.key = str_of(w->hashed);
   family_mark(h->family, w->place.key, mark);
   (void)snprintf(w->shown, sizeof w->shown, "#%s", mark);

@@ -64,11 +64,6 @@ static void read_url(lua_State *L, int idx, struct http_op *op) {
   if (wrong != NULL) luaL_error(L, "%s: url: %s", what, wrong);
 }
 
-static void unmake_parts(void *p) {
-  parts_fini(p);
-  free(p);
-}
-
 static void take_query(lua_State *L, struct http_op *op, struct parts *p) {
   if (!p->has_secret) {
     if (p->text.n > 0) op->url.query = keep(op, buf_str(&p->text));
@@ -87,8 +82,7 @@ static void read_query(lua_State *L, int opts, struct http_op *op) {
   if (lua_getfield(L, opts, "query") != LUA_TNIL) {
     if (!lua_istable(L, -1))
       arg_wrong(L, what, "query", "a table of names and values (a query that is text already stands in the URL)", -1);
-    struct parts *p = guard_new(L, sizeof *p, unmake_parts);
-    parts_init(p);
+    struct parts *p = parts_guard(L);
     buf_adds(&p->text, op->url.query);
     parts_add_query(L, -2, p, "jeton.http: query");
     sent_table(L, -2);
@@ -206,8 +200,7 @@ static void read_auth(lua_State *L, int opts, struct http_op *op) {
   static const char *const auth_keys[] = {"form", NULL};
   arg_known(L, auth, "jeton.http: auth", auth_keys);
   bool form = arg_field_bool(L, auth, "jeton.http: auth", "form", false);
-  struct parts *p = guard_new(L, sizeof *p, unmake_parts);
-  parts_init(p);
+  struct parts *p = parts_guard(L);
   add_auth_part(L, auth, 1, p, form);
   buf_addz(&p->text, ":");
   add_auth_part(L, auth, 2, p, form);

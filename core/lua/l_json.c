@@ -205,16 +205,10 @@ const char *l_json_add(lua_State *L, int idx, struct parts *p) {
   return p->full ? no_room : wrong;
 }
 
-static void unmake_parts(void *p) {
-  parts_fini(p);
-  free(p);
-}
-
 static int l_encode(lua_State *L) {
   luaL_checkany(L, 1);
-  struct parts *p = guard_new(L, sizeof *p, unmake_parts);
+  struct parts *p = parts_guard(L);
   lua_toclose(L, lua_gettop(L)); /* the collector does not see how much it holds */
-  parts_init(p);
   const char *wrong = l_json_add(L, 1, p);
   if (p->full) return arg_failure(L, ERR_LIMIT, "JSON: %s", wrong);
   if (wrong != NULL) return arg_failure(L, UV_EINVAL, "JSON cannot hold %s", wrong);

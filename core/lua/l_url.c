@@ -121,15 +121,9 @@ static int l_unescape(lua_State *L) {
 
 /* --- queries --- */
 
-static void unmake_parts(void *p) {
-  parts_fini(p);
-  free(p);
-}
-
 static int query_of_table(lua_State *L) {
-  struct parts *p = guard_new(L, sizeof *p, unmake_parts);
+  struct parts *p = parts_guard(L);
   const int guard = lua_gettop(L);
-  parts_init(p);
   lua_toclose(L, guard);
   parts_add_query(L, 1, p, "jeton.url.query");
   if (p->has_secret)

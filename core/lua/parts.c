@@ -8,6 +8,7 @@
 #include "base/percent.h"
 #include "lua/arg.h"
 #include "lua/charge.h"
+#include "lua/guard.h"
 #include "lua/l_secret.h"
 #include "lua/vm.h"
 
@@ -21,6 +22,17 @@ void parts_fini(struct parts *p) {
   buf_fini(&p->text);
   secret_unref(p->before);
   p->before = NULL;
+}
+
+static void unmake_parts(void *p) {
+  parts_fini(p);
+  free(p);
+}
+
+struct parts *parts_guard(lua_State *L) {
+  struct parts *p = guard_new(L, sizeof *p, unmake_parts);
+  parts_init(p);
+  return p;
 }
 
 bool parts_reserve(lua_State *L, struct parts *p, size_t n) {

@@ -16,6 +16,8 @@ struct parts {
 };
 void parts_init(struct parts *p);
 void parts_fini(struct parts *p);
+/* Pushes a guard (lua/guard.h) over empty parts. */
+struct parts *parts_guard(lua_State *L);
 /* False, and `full` is set: n bytes more have no room within limits.memory. To be asked before anything is added, since a script that names one string a thousand
  * times makes gigabytes of it here. */
 bool parts_reserve(lua_State *L, struct parts *p, size_t n);

@@ -39,11 +39,6 @@ void sent_header(struct str value) {
   add(value);
 }
 
-static int hex(char c) {
-  const char *digits = "0123456789abcdef", *at = c != '\0' ? strchr(digits, char_lower(c)) : NULL;
-  return at != NULL ? (int)(at - digits) : -1;
-}
-
 /* A value of a form, decoded (WHATWG URL section 5.1). */
 static void add_encoded(struct str value) {
   struct buf b;
@@ -51,8 +46,8 @@ static void add_encoded(struct str value) {
   b.sensitive = true;
   for (size_t i = 0; i < value.n; i++) {
     char c = value.p[i] == '+' ? ' ' : value.p[i];
-    if (c == '%' && i + 2 < value.n && hex(value.p[i + 1]) >= 0 && hex(value.p[i + 2]) >= 0) {
-      c = (char)(hex(value.p[i + 1]) << 4 | hex(value.p[i + 2]));
+    if (c == '%' && i + 2 < value.n && hex_value(value.p[i + 1]) >= 0 && hex_value(value.p[i + 2]) >= 0) {
+      c = (char)(hex_value(value.p[i + 1]) << 4 | hex_value(value.p[i + 2]));
       i += 2;
     }
     buf_add(&b, &c, 1);

@@ -124,16 +124,12 @@ void tls_report_error(const mbedtls_ssl_context *ssl, int code, char *out, size_
 }
 
 struct tls_peer_text *tls_report_peer(const mbedtls_x509_crt *crt) {
-  static const char digits[] = "0123456789abcdef";
   struct tls_peer_text *t = must_calloc(1, sizeof *t);
   uint8_t digest[32];
   if (mbedtls_x509_dn_gets(t->subject, sizeof t->subject, &crt->subject) < 0) t->subject[0] = '\0';
   tls_certificate_names(crt, t->san, sizeof t->san);
   if (compat_sha256(crt->raw.p, crt->raw.len, digest) != 0) return t;
-  for (size_t i = 0; i < sizeof digest; i++) {
-    t->fingerprint[2 * i] = digits[digest[i] >> 4];
-    t->fingerprint[2 * i + 1] = digits[digest[i] & 15];
-  }
+  hex_write(digest, sizeof digest, t->fingerprint);
   return t;
 }
 

@@ -148,15 +148,9 @@ static int l_set_cookie(lua_State *L) {
 
 /* --- the body --- */
 
-static void unmake_parts(void *p) {
-  parts_fini(p);
-  free(p);
-}
-
 static struct parts *push_parts(lua_State *L) {
-  struct parts *p = guard_new(L, sizeof *p, unmake_parts);
+  struct parts *p = parts_guard(L);
   lua_toclose(L, lua_gettop(L)); /* the collector does not see how much it holds */
-  parts_init(p);
   return p;
 }
 
