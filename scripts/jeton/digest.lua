@@ -164,9 +164,7 @@ local function fail(text, ...) error("digest.login: " .. text:format(...), 0) en
 
 local function check(options)
   if type(options) ~= "table" then fail('expected a table of options such as { username = "mona" }, got %s', type(options)) end
-  for key in pairs(options) do
-    if not OPTIONS[key] then fail("unknown option '%s': %s", tostring(key), names.meant(OPTIONS, key)) end
-  end
+  names.check(OPTIONS, options, fail)
   local kind, username = getmetatable(options.username), options.username
   if kind == "secret" then return options end
   if type(username) ~= "string" or username == "" then

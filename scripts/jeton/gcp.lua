@@ -21,10 +21,7 @@ local TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 local ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 local ASSERTION_LIFE = 3600 -- seconds: the most that Google takes
 
-local function scope_of(options)
-  local scope = options.scope or SCOPE
-  return type(scope) == "table" and table.concat(scope, " ") or scope
-end
+local function scope_of(options) return issuer.joined(options.scope or SCOPE) end
 
 local function scopes_of(options)
   local list = {}

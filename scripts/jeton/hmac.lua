@@ -177,9 +177,7 @@ end
 
 local function check(options)
   if type(options) ~= "table" then fail("expected a table of options, got %s", type(options)) end
-  for key in pairs(options) do
-    if not OPTIONS[key] then fail("unknown option '%s': %s", tostring(key), names.meant(OPTIONS, key)) end
-  end
+  names.check(OPTIONS, options, fail)
   local made = { timestamp = options.timestamp, message = message_of(options), before = {}, behind = {} }
   made.hash = check_word("hash", options.hash, HASHES, "sha256")
   made.encode = ENCODINGS[check_word("encoding", options.encoding, ENCODINGS, "hex")]

@@ -49,6 +49,9 @@ end
 
 function M.list(value) return (type(value) ~= "table" or M.texts(value)) and "a list of strings" or nil end
 
+--- Such a value as one text: scopes are written with blanks between them (RFC 6749 section 3.3).
+function M.joined(value) return type(value) == "table" and table.concat(value, " ") or value end
+
 --- What has to be opaque, as a private key.
 function M.secret(value) return not is_secret(value) and 'a secret such as jeton.secret.file "PATH"' or nil end
 
@@ -179,9 +182,7 @@ local function check_known(kind, options)
     for _, key in ipairs(list) do known[key] = true end
   end
   for key in pairs(kind.options) do known[key] = true end
-  for key in pairs(options) do
-    if not known[key] then fail("unknown option '%s': %s", tostring(key), names.meant(known, key)) end
-  end
+  names.check(known, options, fail)
 end
 
 local function strip_bases(kind, made)

@@ -29,9 +29,7 @@ end
 local function check(claims, options)
   if type(claims) ~= "table" then fail("claims: expected a table, got %s", type(claims)) end
   if type(options) ~= "table" then fail("expected a table of options { alg, key, … }, got %s", type(options)) end
-  for name in pairs(options) do
-    if not OPTIONS[name] then fail("unknown option '%s': %s", tostring(name), names.meant(OPTIONS, name)) end
-  end
+  names.check(OPTIONS, options, fail)
   if not (HMAC[options.alg] or ASYMMETRIC[options.alg]) then
     fail("alg: expected %s, got %s", ALGORITHMS, type(options.alg) == "string" and ("%q"):format(options.alg) or type(options.alg))
   end

@@ -43,6 +43,13 @@ function M.meant(set, name)
   return near and ("did you mean '%s'?"):format(near) or M.known(set)
 end
 
+--- Each key of `given` has to be one of the set's; else fail(text, …) is called, which raises. where: of which option these are the keys, if of one.
+function M.check(set, given, fail, where)
+  for key in pairs(given) do
+    if not set[key] then fail("unknown option '%s%s': %s", where and where .. "." or "", tostring(key), M.meant(set, key)) end
+  end
+end
+
 --- Makes reading what the module has not an error at the reader's line; gives the module back.
 ---@generic T: table
 ---@param name string as it is required

@@ -24,17 +24,11 @@ local function fail(text, ...) error(text:format(...), 0) end
 
 -- the request -----------------------------------------------------------------------------------------------------------------
 
---- Scopes are written with blanks between them (RFC 6749 section 3.3).
-local function scope_of(scope)
-  if type(scope) == "table" then return table.concat(scope, " ") end
-  return scope
-end
-
 local function form_of(options, grant)
   local form = {}
   for name, value in pairs(options.extra or {}) do form[name] = value end
   for name, value in pairs(grant) do form[name] = value end
-  form.scope = scope_of(options.scope)
+  form.scope = issuer.joined(options.scope)
   form.audience = options.audience
   return form
 end

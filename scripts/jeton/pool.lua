@@ -42,9 +42,7 @@ end
 
 local function check(options)
   if type(options) ~= "table" then fail("expected a table of options, got %s", type(options)) end
-  for key in pairs(options) do
-    if not OPTIONS[key] then fail("unknown option '%s': %s", tostring(key), names.meant(OPTIONS, key)) end
-  end
+  names.check(OPTIONS, options, fail)
   check_tokens(options.tokens)
   if options.rest_on ~= nil then check_statuses(options.rest_on) end
   if options.choose ~= nil and not WAYS[options.choose] then fail('choose: expected "round_robin" or "least_used", got %s', type(options.choose)) end

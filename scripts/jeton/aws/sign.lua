@@ -70,9 +70,7 @@ end
 
 local function check(token, options)
   if type(options) ~= "table" then fail('expected a table of options such as { service = "s3", region = "eu-west-1" }, got %s', type(options)) end
-  for key in pairs(options) do
-    if not OPTIONS[key] then fail("unknown option '%s': %s", tostring(key), names.meant(OPTIONS, key)) end
-  end
+  names.check(OPTIONS, options, fail)
   if getmetatable(token) ~= "token" then fail("expected a token such as tokens.aws, got %s", type(token)) end
   if not words[options.region] or options.algorithm then check_algorithm(options) end
   check_word(options, "service", "s3")

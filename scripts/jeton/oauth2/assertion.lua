@@ -69,9 +69,7 @@ end
 
 local function check(how, where, keys)
   if type(how) ~= "table" then fail("%s: expected a table { key, alg, kid, … }, got %s", where, type(how)) end
-  for key in pairs(how) do
-    if not keys[key] then fail("unknown option '%s.%s': %s", where, tostring(key), names.meant(keys, key)) end
-  end
+  names.check(keys, how, fail, where)
   if how.token ~= nil then return check_token(how, where) end
   if how.audience ~= nil and type(how.audience) ~= "string" and type(how.audience) ~= "table" then
     fail("%s.audience: expected a string or a list, got %s", where, type(how.audience))

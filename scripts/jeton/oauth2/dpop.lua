@@ -115,9 +115,7 @@ function Dpop:identity() return { self.key, self.alg } end
 
 local function check_options(options)
   if type(options) ~= "table" then fail("expected a table { key = jeton.secret.file \"dpop.key\" }, got %s", type(options)) end
-  for key in pairs(options) do
-    if not KEYS[key] then fail("unknown option '%s': %s", tostring(key), names.meant(KEYS, key)) end
-  end
+  names.check(KEYS, options, fail)
   if not is_secret(options.key) then fail("key: expected a private key such as jeton.secret.file \"dpop.key\", got %s", type(options.key)) end
   if options.alg ~= nil and not ALGORITHMS[options.alg] then fail "alg: expected ES256, ES384, RS256, RS384, RS512 or PS256" end
   local signed, why, code = jeton.crypto.sign(options.alg or "ES256", options.key, "")

@@ -4,6 +4,8 @@
 --- `jeton login POLICY NAME` runs it, in a process of its own (jeton.login); what comes of it is a refresh token at `path`, with which the policy's token begins,
 --- and which that renews from then on. One that runs already finds it there.
 
+local issuer = require "jeton.issuer"
+
 local M = {}
 
 local DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code" -- RFC 8628 section 3.4
@@ -23,9 +25,6 @@ end
 function M.of(token) return logins[token] end
 
 local function random() return jeton.base64.encode_url(jeton.crypto.random(32)) end
-
---- The options of a client, as parameters.
-local function scope_of(options) return type(options.scope) == "table" and table.concat(options.scope, " ") or options.scope end
 
 -- device ----------------------------------------------------------------------------------------------------------------------
 
@@ -50,7 +49,7 @@ end
 --- io: { say =, authorize =, … }, see jeton.login.
 ---@async
 function M.device(options, ask, io)
-  local device, why = io.authorize(options.device_url, { scope = scope_of(options), audience = options.audience })
+  local device, why = io.authorize(options.device_url, { scope = issuer.joined(options.scope), audience = options.audience })
   if not device then return nil, why end
   local place = device.verification_uri or device.verification_url -- Google's
   if type(device.device_code) ~= "string" or type(device.user_code) ~= "string" or type(place) ~= "string" then
@@ -77,7 +76,7 @@ function M.authorization_code(options, ask, io)
   local verifier, state = random(), random()
   local redirect = redirect_of(options, io.port)
   local query = {
-    response_type = "code", client_id = options.client_id, redirect_uri = redirect, scope = scope_of(options), audience = options.audience, state = state,
+    response_type = "code", client_id = options.client_id, redirect_uri = redirect, scope = issuer.joined(options.scope), audience = options.audience, state = state,
     code_challenge = jeton.base64.encode_url(jeton.crypto.hash("sha256", verifier)), code_challenge_method = "S256",
   }
   for name, value in pairs(options.authorize or {}) do query[name] = value end

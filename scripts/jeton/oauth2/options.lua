@@ -38,9 +38,7 @@ local function check_keys(options, own)
     for _, key in ipairs(list) do known[key] = true end
   end
   for key in pairs(own) do known[key] = true end
-  for key in pairs(options) do
-    if not known[key] then fail("unknown option '%s': %s", tostring(key), names.meant(known, key)) end
-  end
+  names.check(known, options, fail)
 end
 
 --- A string, or a list of them.
