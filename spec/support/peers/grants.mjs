@@ -7,10 +7,10 @@
 import { createHash, createPublicKey, randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import http from 'node:http';
-import http2 from 'node:http2';
-import net from 'node:net';
 import { EmbeddedJWK, calculateJwkThumbprint, jwtVerify } from 'jose';
 import Provider, { errors } from 'oidc-provider';
+import { both } from './both-protocols.mjs';
+import { left_login } from './left-login.mjs';
 
 console.info = console.warn = () => {};
 const secret = 's3cret+of/the spec';
@@ -82,16 +82,6 @@ provider.on('grant.error', (ctx, err) => stats.errors.push(err.error_detail ?? e
 provider.on('server_error', (ctx, err) => console.error(err));
 issuer.on('request', provider.callback());
 
-async function logged_in(client_id) {
-  const grant = new provider.Grant({ accountId: 'someone', clientId: client_id });
-  grant.addOIDCScope('openid offline_access');
-  const refresh = new provider.RefreshToken({
-    accountId: 'someone', client: await provider.Client.find(client_id), grantId: await grant.save(),
-    scope: 'openid offline_access', gty: 'authorization_code', authTime: Math.floor(Date.now() / 1000),
-  });
-  return refresh.save();
-}
-
 // What somebody at a browser does with the code that a device shows.
 async function answer_device(user_code, allowed) {
   const code = await provider.DeviceCode.findByUserCode(user_code.replace(/[^A-Z0-9]/g, ''), { ignoreExpiration: true });
@@ -156,19 +146,6 @@ async function serve(req, res) {
   res.writeHead(why ? 401 : 200, fields);
   res.end(JSON.stringify({ why, body, method: req.method }));
 }
-const plain = http.createServer(serve);
-plain.keepAliveTimeout = 60000;
-const multiplexed = http2.createServer(serve);
-multiplexed.on('sessionError', () => {});
-const upstream = net.createServer((socket) => {
-  socket.on('error', () => {});
-  socket.once('data', (first) => {
-    socket.pause();
-    socket.unshift(first);
-    const server = first.toString('latin1', 0, 3) === 'PRI' ? multiplexed : plain;
-    server.emit('connection', socket);
-    if (server === plain) process.nextTick(() => socket.resume());
-  });
-});
-console.log(JSON.stringify({ issuer: issuer_port, upstream: await listen(upstream), secret, refresh: await logged_in('app') }));
+const upstream = both(serve);
+console.log(JSON.stringify({ issuer: issuer_port, upstream: await listen(upstream), secret, refresh: await left_login(provider, 'app') }));
 process.on('SIGTERM', () => process.exit(0));

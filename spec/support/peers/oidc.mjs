@@ -9,6 +9,7 @@ import fs from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
 import Provider from 'oidc-provider';
+import { left_login } from './left-login.mjs';
 
 // Its warnings say that keys and storage are not for production, which is so.
 console.info = console.warn = () => {};
@@ -103,17 +104,6 @@ issuer.on('request', (req, res) => {
 });
 issuer.keepAliveTimeout = 60000;
 
-// What a login in a browser leaves behind, made with the provider's own models.
-async function logged_in(client_id) {
-  const grant = new provider.Grant({ accountId: 'someone', clientId: client_id });
-  grant.addOIDCScope('openid offline_access');
-  const refresh = new provider.RefreshToken({
-    accountId: 'someone', client: await provider.Client.find(client_id), grantId: await grant.save(),
-    scope: 'openid offline_access', gty: 'authorization_code', authTime: Math.floor(Date.now() / 1000),
-  });
-  return refresh.save();
-}
-
 async function known(token) {
   const found = (await provider.ClientCredentials.find(token)) ?? (await provider.AccessToken.find(token));
   return found !== undefined && !world.revoked?.has(token) ? found : undefined;
@@ -139,7 +129,7 @@ const upstream = http.createServer(async (req, res) => {
 });
 upstream.keepAliveTimeout = 60000;
 
-const refresh = { refresh: await logged_in('app'), refresh_public: await logged_in('public') };
-if (authority) Object.assign(refresh, { refresh_jwt: await logged_in('app-jwt'), refresh_certificate: await logged_in('app-certificate') });
+const refresh = { refresh: await left_login(provider, 'app'), refresh_public: await left_login(provider, 'public') };
+if (authority) Object.assign(refresh, { refresh_jwt: await left_login(provider, 'app-jwt'), refresh_certificate: await left_login(provider, 'app-certificate') });
 console.log(JSON.stringify({ issuer: issuer_port, upstream: await listen(upstream), secret, ...refresh }));
 process.on('SIGTERM', () => process.exit(0));

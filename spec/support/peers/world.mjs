@@ -3,9 +3,8 @@
 //   POST /world {"ttl":2,"delay":300,"mode":"ok|refuse|hang|500|empty|nolife|jwtlife|zero|negative|string|html","revoke":true}
 //   GET /world -> statistics. In mode nolife the token is opaque, in mode jwtlife only its own exp tells its end.
 import http from 'node:http';
-import http2 from 'node:http2';
-import net from 'node:net';
 import { OAuth2Server } from 'oauth2-mock-server';
+import { both } from './both-protocols.mjs';
 
 const world = { ttl: 3600, delay: 0, mode: 'ok', realm: 'api' };
 const stats = { fetches: 0, concurrent: 0, most_concurrent: 0, accepted: 0, refused: 0, seen: [], tokens: [], stamps: [], bodies: [] };
@@ -92,20 +91,7 @@ function serve(req, res) {
     res.end(`ok ${body.length}\n`);
   });
 }
-const plain = http.createServer(serve);
-plain.keepAliveTimeout = 60000;
-const multiplexed = http2.createServer(serve);
-multiplexed.on('sessionError', () => {});
-const upstream = net.createServer((socket) => {
-  socket.on('error', () => {});
-  socket.once('data', (first) => {
-    socket.pause();
-    socket.unshift(first);
-    const server = first.toString('latin1', 0, 3) === 'PRI' ? multiplexed : plain;
-    server.emit('connection', socket);
-    if (server === plain) process.nextTick(() => socket.resume());
-  });
-});
+const upstream = both(serve);
 
 const listen = (s) => new Promise((done) => s.listen(0, '127.0.0.1', () => done(s.address().port)));
 console.log(JSON.stringify({ issuer: await listen(issuer), upstream: await listen(upstream) }));
